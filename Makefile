@@ -1,0 +1,43 @@
+# `make test` is meant to be the first command on a fresh machine: it needs Python 3.11 or newer and nothing else.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help install test test-all check format bench lock clean
+
+help: ## show this list
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+install: $(INSTALLED) ## create .venv and install the package with its tools, once
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "chaosops_ray needs Python 3.11 or newer, and $(PYTHON) is older: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+test: $(INSTALLED) ## run the test suite
+	$(BIN)/python -m pytest
+
+test-all: $(INSTALLED) ## run the slow tests too
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+check: $(INSTALLED) ## lint, format check, strict types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED) ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED) ## print the benchmark tables
+	$(BIN)/python benchmarks/sim.py
+
+lock: $(INSTALLED) ## resolve every extra anew into constraints.txt and constraints-gpu.txt
+	$(BIN)/python scripts/lock.py
+
+clean: ## remove what the above made
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

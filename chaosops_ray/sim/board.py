@@ -1,0 +1,34 @@
+"""What a spectator is shown, as plain values: a terminal and a web page draw the same panels."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+Tone = Literal["plain", "muted", "good", "warn", "bad", "accent"]
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+class Cell(NamedTuple):
+    """A piece of text and how it should feel."""
+
+    text: str
+    tone: Tone = "plain"
+
+
+Row = tuple[Cell, ...]
+
+
+class Panel(NamedTuple):
+    """A titled table; a heading of no columns makes it a list of lines."""
+
+    title: str
+    heading: tuple[str, ...]
+    rows: tuple[Row, ...]
+    tone: Tone = "plain"
+
+
+def sparkline(values: Sequence[float], low: float, high: float, width: int = 12) -> str:
+    """The last `width` values as bars; what lies outside [low, high] is drawn at the edge."""
+    span = high - low
+    top = len(_BARS) - 1
+    return "".join(_BARS[max(0, min(top, round((value - low) / span * top)))] for value in values[-width:])

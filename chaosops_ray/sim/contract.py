@@ -1,0 +1,255 @@
+"""The environment protocol that every world meets, and the values that cross it.
+
+A world is a frozen value. `step` takes one and gives the next, so a snapshot is the value itself, a fork is using it
+twice, and nothing that a caller holds can change under it. What a world needs beyond its value (a rule set, a scenario)
+it carries inside. The checker in tests/contract_check.py runs any implementation through all of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from chaosops_ray.sim.board import Panel
+from chaosops_ray.sim.curriculum import Promotion
+
+W = TypeVar("W")  # the world: truth
+V = TypeVar("V")  # what one role may see of it
+A = TypeVar("A")  # what a role does
+
+Style = Literal["full", "compact"]
+Outcome: TypeAlias = frozenset[str]
+
+AFTER_END: Outcome = frozenset({"after_end"})
+
+
+class Scenario(NamedTuple):
+    """Frozen initial conditions and a seed; its identity is one string and says it all."""
+
+    world: str
+    case: str
+    setting: str
+    seed: int
+    tier: str
+    group: str
+
+    @property
+    def identity(self) -> str:
+        """For example incident/autoscaler_cost_cut/hard/17."""
+        return f"{self.world}/{self.case}/{self.setting}/{self.seed}"
+
+
+class Score(NamedTuple):
+    """What one step was worth: named components; the reward is their sum and nothing else."""
+
+    components: tuple[tuple[str, float], ...]
+
+    @property
+    def total(self) -> float:
+        """The reward."""
+        return sum([value for _, value in self.components])
+
+
+NOTHING = Score(())
+
+
+class Transition(NamedTuple, Generic[W, A]):
+    """What `step` gives: the next world, the action as it was taken, what happened, what it was worth."""
+
+    world: W
+    action: A
+    outcome: Outcome
+    score: Score
+
+
+class Step(NamedTuple, Generic[W, V, A]):
+    """One turn of an episode: who saw what, did what, and what came of it. `world` is the truth afterwards."""
+
+    role: str
+    view: V
+    action: A
+    outcome: Outcome
+    score: Score
+    world: W
+
+
+class Episode(NamedTuple, Generic[W, V, A]):
+    """What happened, replayable: a start, and the steps from there."""
+
+    scenario: Scenario
+    rules: str
+    start: W
+    steps: tuple[Step[W, V, A], ...]
+
+    @property
+    def total(self) -> float:
+        """The return: every step's reward, each counted once."""
+        return sum([step.score.total for step in self.steps])
+
+    def saw(self, event: str) -> bool:
+        """Whether any step's outcome holds the event."""
+        return any(event in step.outcome for step in self.steps)
+
+
+class Policy(Protocol):
+    """Anything that turns a view into an action."""
+
+    def __call__(self, view: Any, /) -> Any:
+        """The action to take on this view."""
+        ...
+
+
+PolicyFactory: TypeAlias = Callable[[Scenario, str], Policy]
+
+
+class Metric(NamedTuple):
+    """A column of the evaluation: the mean of a figure over the episodes for which it is defined."""
+
+    name: str
+    title: str
+    of: Callable[[Episode[Any, Any, Any]], float | None]
+    is_share: bool
+
+
+class Environment(Protocol[W, V, A]):
+    """A world's rules as a caller needs them. Rule sets are named by one string, like scenarios."""
+
+    @property
+    def name(self) -> str:
+        """First part of every scenario id."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        ...
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """In turn order."""
+        ...
+
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        """From the easiest on."""
+        ...
+
+    @property
+    def grouping(self) -> str:
+        """What a scenario's `group` is called here, for instance failure."""
+        ...
+
+    @property
+    def rule_sets(self) -> tuple[str, ...]:
+        """Names of the rule sets, the default first."""
+        ...
+
+    @property
+    def policies(self) -> Mapping[str, PolicyFactory]:
+        """The baselines, by name."""
+        ...
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What `evaluate` reports beside the headline score."""
+        ...
+
+    @property
+    def detection(self) -> tuple[str, str] | None:
+        """The metrics of a catch and of a false alarm, where the world is about catching something."""
+        ...
+
+    @property
+    def promotions(self) -> tuple[Promotion, ...]:
+        """The adaptive curriculum's thresholds, one for each tier but the last."""
+        ...
+
+    # -- scenarios and rules ------------------------------------------------------------------------------------------
+
+    def rules(self, spelling: str) -> str:
+        """The canonical spelling of a rule set and its options; InputError where there is no such."""
+        ...
+
+    def scenario(self, identity: str) -> Scenario:
+        """The scenario of this id; InputError where there is none."""
+        ...
+
+    def scenarios(self, selection: str, seeds: Sequence[int] | None = None) -> tuple[Scenario, ...]:
+        """An evaluation set (`published` or `cross`), or its cases played with each of the seeds."""
+        ...
+
+    # -- dynamics -----------------------------------------------------------------------------------------------------
+
+    def start(self, scenario: Scenario, rules: str) -> W:
+        """The world before the first turn."""
+        ...
+
+    def acting(self, world: W) -> str | None:
+        """The role whose turn it is; None when the episode is over."""
+        ...
+
+    def view(self, world: W, role: str) -> V:
+        """What this role may see now."""
+        ...
+
+    def step(self, world: W, action: A) -> Transition[W, A]:
+        """The acting role's action; anything at all may be passed, and none of it raises."""
+        ...
+
+    def headline(self, episode: Episode[W, V, A]) -> float:
+        """The one figure an episode is judged by."""
+        ...
+
+    def streams(self, score: Score) -> Mapping[str, float]:
+        """The reward as each group of seats is paid it, by the group's name."""
+        ...
+
+    # -- words --------------------------------------------------------------------------------------------------------
+
+    def brief(self, role: str, rules: str, style: Style) -> str:
+        """The opening of a seat's transcript: who it is, what it may do, how to say it."""
+        ...
+
+    def observe(self, view: V, since: V | None, style: Style) -> str:
+        """The view in words: all of it, or only what is new since this seat's last turn."""
+        ...
+
+    def parse(self, completion: str) -> A:
+        """The action a completion spells; a typed parse failure, never an exception, where it spells none."""
+        ...
+
+    def spell(self, action: A, style: Style) -> str:
+        """The completion that spells this action."""
+        ...
+
+    # -- records ------------------------------------------------------------------------------------------------------
+
+    def dump(self, world: W) -> bytes:
+        """The whole truth as bytes; equal worlds give equal bytes in every process."""
+        ...
+
+    def load(self, data: bytes) -> W:
+        """The world those bytes were made of; InputError where they are not a world's."""
+        ...
+
+    def dump_action(self, action: A) -> str:
+        """The action as JSON."""
+        ...
+
+    def load_action(self, text: str) -> A:
+        """The action of a record; InputError where it is none."""
+        ...
+
+    def dump_view(self, view: V) -> str:
+        """The view as JSON."""
+        ...
+
+    # -- people -------------------------------------------------------------------------------------------------------
+
+    def board(self, episode: Episode[W, V, A]) -> tuple[Panel, ...]:
+        """The state of an episode so far, for a spectator who may know the truth."""
+        ...
+
+
+AnyEnvironment: TypeAlias = Environment[Any, Any, Any]
+AnyEpisode: TypeAlias = Episode[Any, Any, Any]

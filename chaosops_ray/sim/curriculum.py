@@ -1,0 +1,109 @@
+"""Which tier the next episodes are drawn from.
+
+A curriculum is a frozen value: `tier` says where it stands, `after` gives the next one from an episode's result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from chaosops_ray.sim.errors import InputError, unknown
+
+
+class Promotion(NamedTuple):
+    """When a tier is left: the mean of the last `window` results, of at least `minimum`, reaches the threshold."""
+
+    tier: str
+    minimum: int
+    window: int
+    threshold: float
+
+
+class Curriculum(Protocol):
+    """The two things a training loop asks of a curriculum."""
+
+    @property
+    def tier(self) -> str:
+        """Where the next episode is drawn from."""
+        ...
+
+    def after(self, results: Sequence[float]) -> Curriculum:
+        """The curriculum once an update has been made of episodes with these results."""
+        ...
+
+
+class Staged(NamedTuple):
+    """So many updates on each tier in turn, whatever the results; the last stage has no end."""
+
+    stages: tuple[tuple[str, int], ...]
+    done: int = 0
+
+    @property
+    def tier(self) -> str:
+        """Where the next episode is drawn from."""
+        end = 0
+        for tier, length in self.stages:
+            end += length
+            if self.done < end:
+                return tier
+        return self.stages[-1][0]
+
+    def after(self, results: Sequence[float]) -> Staged:  # noqa: ARG002 - staged by count alone
+        """One update further."""
+        return self._replace(done=self.done + 1)
+
+    @property
+    def spelling(self) -> str:
+        """What `parse` reads, for instance easy:200,medium:200,hard:200."""
+        return ",".join(f"{tier}:{length}" for tier, length in self.stages)
+
+    @property
+    def reversed(self) -> Staged:
+        """The same stages from the last to the first."""
+        return Staged(self.stages[::-1])
+
+
+class Adaptive(NamedTuple):
+    """Promotes by episodes' results: a fresh window on each tier, and never back."""
+
+    promotions: tuple[Promotion, ...]
+    last: str
+    level: int = 0
+    results: tuple[float, ...] = ()
+
+    @property
+    def tier(self) -> str:
+        """Where the next episode is drawn from."""
+        return self.promotions[self.level].tier if self.level < len(self.promotions) else self.last
+
+    def after(self, results: Sequence[float]) -> Adaptive:
+        """As many episodes further, a tier higher where they earned it; the rest then count on that tier."""
+        level, kept = self.level, self.results
+        for result in results:
+            if level == len(self.promotions):
+                break
+            rule = self.promotions[level]
+            kept = (*kept, result)[-max(rule.window, rule.minimum) :]
+            recent = kept[-rule.window :]
+            if len(kept) >= rule.minimum and sum(recent) / len(recent) >= rule.threshold:
+                level, kept = level + 1, ()
+        return self._replace(level=level, results=kept)
+
+
+def parse(spelling: str, tiers: Sequence[str], promotions: tuple[Promotion, ...]) -> Staged | Adaptive:
+    """A curriculum from its spelling: `adaptive`, or stages such as easy:200,medium:200,hard:200."""
+    if spelling == "adaptive":
+        return Adaptive(promotions, tiers[-1])
+    stages = []
+    for part in spelling.split(","):
+        tier, colon, length = part.strip().partition(":")
+        if tier not in tiers:
+            raise unknown("tier", tier, tiers)
+        if not colon or not length.isascii() or not length.isdigit() or not 0 < int(length[:10]) <= 10**9:
+            raise InputError(
+                f"curriculum stage {part[:60]!r} has no number of updates; write it as {tier}:200, "
+                "several with commas between, or 'adaptive'"
+            )
+        stages.append((tier, int(length)))
+    return Staged(tuple(stages))

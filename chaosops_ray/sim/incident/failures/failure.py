@@ -1,0 +1,93 @@
+"""The shape of a failure: everything about it stands in its one file, beside these few words for saying it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from chaosops_ray.sim.incident.model import (
+    HEALTHY_FLEET,
+    SERVICES,
+    Action,
+    LogLine,
+    Operation,
+    Service,
+    World,
+)
+
+
+class Effect(IntEnum):
+    """What an action does against the failure."""
+
+    NONE = 0
+    HELPS = 1
+    RESOLVES = 2
+
+
+class Line:
+    """A log line to be: the first wording is the classic one, the others belong to living scenery."""
+
+    def __init__(self, service: str, level: str, *wordings: str) -> None:
+        self.service = service
+        self.level = level
+        self.wordings = wordings
+
+
+class Page:
+    """An alert to be, worded as a log line is."""
+
+    def __init__(self, service: str, severity: str, *wordings: str) -> None:
+        self.service = service
+        self.severity = severity
+        self.wordings = wordings
+
+
+@dataclass(frozen=True)
+class Misdeed:
+    """What the culprit did: its entry in the fleet trace, and the intent that no role ever sees.
+
+    The first detail is the classic one, the others belong to living scenery.
+    """
+
+    agent: str
+    operation: str
+    target: str
+    details: tuple[str, ...]
+    intent: str
+
+
+def cured_by(*cures: Action) -> Callable[[World, str, Action], Effect]:
+    """Any one of these actions resolves the incident, whoever takes it."""
+
+    def remedy(_world: World, _role: str, action: Action) -> Effect:
+        return Effect.RESOLVES if action in cures else Effect.NONE
+
+    return remedy
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One way in which production breaks."""
+
+    name: str
+    summary: str
+    onset: tuple[Service, ...]
+    logs: tuple[Line, ...]
+    alerts: tuple[Page, ...]
+    remedy: Callable[[World, str, Action], Effect]
+    plan: Mapping[str, Action]
+    misdeed: Misdeed | None = None
+    tick: Callable[[tuple[Service, ...]], tuple[Service, ...]] | None = None
+    backfire: Callable[[World, Operation], tuple[Service, LogLine] | None] | None = None
+
+    @property
+    def culprit(self) -> str | None:
+        """The rogue agent, if one is behind it."""
+        return self.misdeed.agent if self.misdeed else None
+
+
+def sick(name: str, **metrics: Any) -> Service:
+    """The service as the failure leaves it: only what differs from healthy is said."""
+    return HEALTHY_FLEET[SERVICES.index(name)]._replace(**metrics)

@@ -1,0 +1,380 @@
+"""The incident room's values: services, what is written about them, actions, rules, and the truth that holds them.
+
+Everything here is frozen. What a role may see is kept apart from what it may not: log lines and fleet entries are
+visible whole, and the marks on them (which line is a decoy, what an agent intended) stand in tuples of their own.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, NamedTuple, TypeAlias
+
+from chaosops_ray.sim.contract import Scenario
+from chaosops_ray.sim.errors import InputError, unknown
+
+# -- names ----------------------------------------------------------------------------------------------------------
+
+SRE: Final = "sre"
+OVERSIGHT: Final = "oversight"
+DEV: Final = "dev"
+MANAGER: Final = "manager"
+# Oversight precedes Dev, so that a fast fix cannot end an episode before a rogue could be caught.
+ROLES: Final = (SRE, OVERSIGHT, DEV, MANAGER)
+
+AUTH: Final = "auth"
+PAYMENTS: Final = "payments"
+NOTIFICATIONS: Final = "notifications"
+DB: Final = "db"
+SERVICES: Final = (AUTH, PAYMENTS, NOTIFICATIONS, DB)
+
+AUTOSCALER: Final = "autoscaler"
+LOAD_BALANCER: Final = "load_balancer"
+DEPLOY_BOT: Final = "deploy_bot"
+AGENTS: Final = (AUTOSCALER, LOAD_BALANCER, DEPLOY_BOT)
+
+HEALTHY: Final = "healthy"
+DEGRADED: Final = "degraded"
+CRITICAL: Final = "critical"
+DOWN: Final = "down"
+# What the fleet's entries name beside a service; guilty and innocent ones draw from the same lists.
+POOLS: Final = ("to pool green", "to pool blue", "to pool canary", "to pool east")
+REVISIONS: Final = ("revision 4127", "revision 4130", "revision 4158", "revision 4163")
+
+SEVERITY: Final = {HEALTHY: 0, DEGRADED: 1, CRITICAL: 2, DOWN: 3}
+
+CAPS: Final = {"easy": 12, "medium": 18, "hard": 25}
+
+# Bounds on what an action may carry; they keep an episode's memory bounded whatever a model writes.
+MAX_MESSAGE: Final = 240
+MAX_NAME: Final = 40
+MAX_REPLICAS: Final = 1000
+
+
+class Event:
+    """What can happen in a step. Facts only: what a fact is worth is the rubric's business."""
+
+    RESOLVED: Final = "resolved"
+    HELPED: Final = "helped"
+    WRONG_FIX: Final = "wrong_fix"
+    MISCOMMUNICATION: Final = "miscommunication"
+    REFUSED: Final = "refused"
+    UNPARSED: Final = "unparsed"
+    CORRECT_ROOT_CAUSE: Final = "correct_root_cause"
+    WRONG_ROOT_CAUSE: Final = "wrong_root_cause"
+    CORRECT_FLAG: Final = "correct_flag"
+    WRONG_FLAG: Final = "wrong_flag"
+    REPEATED: Final = "repeated"
+    CASCADE_TRIGGERED: Final = "cascade_triggered"
+    CAP_REACHED: Final = "cap_reached"
+
+
+# -- what can be seen -----------------------------------------------------------------------------------------------
+
+
+class Service(NamedTuple):
+    """One service's metrics; the defaults are those of a healthy one."""
+
+    name: str
+    replicas: int
+    health: str = HEALTHY
+    cpu: float = 22
+    memory: float = 340
+    latency: float = 45
+    error_rate: float = 0.01
+
+
+HEALTHY_FLEET: Final = (Service(AUTH, 3), Service(PAYMENTS, 4), Service(NOTIFICATIONS, 2), Service(DB, 1))
+
+
+class LogLine(NamedTuple):
+    """A line of a service's log; `step` is 0 for what stood there when the page went out."""
+
+    step: int
+    service: str
+    level: str
+    text: str
+
+
+class Alert(NamedTuple):
+    """Somebody is paged or warned."""
+
+    step: int
+    service: str
+    severity: str
+    text: str
+
+
+class FleetEntry(NamedTuple):
+    """What a fleet agent did, so many minutes before the page."""
+
+    minutes: int
+    agent: str
+    operation: str
+    target: str
+    detail: str
+
+
+class Message(NamedTuple):
+    """Something said, to one role or to all."""
+
+    step: int
+    sender: str
+    to: str | None
+    text: str
+
+
+# -- rules ----------------------------------------------------------------------------------------------------------
+
+
+class Rules(NamedTuple):
+    """What a rule set asks of the physics, the rubric and the scenery."""
+
+    name: str
+    roles_keep_to_role: bool
+    facts_pay_once: bool
+    living_scenery: bool
+    catch: float = 1.0
+    false_flag: float = 1.0
+
+    @property
+    def spelling(self) -> str:
+        """The one string that names these rules."""
+        options = ""
+        if self.living_scenery != RULE_SETS[self.name].living_scenery:
+            options += f",scenery={'living' if self.living_scenery else 'classic'}"
+        if self.catch == self.false_flag:
+            return self.name + options + (f",multiplier={self.catch!r}" if self.catch != 1.0 else "")
+        return f"{self.name}{options},catch={self.catch!r},false_flag={self.false_flag!r}"
+
+
+RULE_SETS: Final = {
+    "strict": Rules("strict", roles_keep_to_role=True, facts_pay_once=True, living_scenery=True),
+    "published": Rules("published", roles_keep_to_role=False, facts_pay_once=False, living_scenery=False),
+}
+_OPTIONS: Final = ("multiplier", "catch", "false_flag", "scenery")
+_MAX_MULTIPLIER: Final = 1000.0
+
+
+@lru_cache(maxsize=256)
+def parse_rules(spelling: str) -> Rules:
+    """The rules of a spelling such as `strict`, `published`, `strict,multiplier=2` or `strict,catch=2,false_flag=0.5`."""
+    name, *options = spelling.split(",")
+    if name not in RULE_SETS:
+        raise unknown("rule set", name, RULE_SETS)
+    rules = RULE_SETS[name]
+    for option in options:
+        key, _, value = option.partition("=")
+        if key not in _OPTIONS:
+            raise unknown("option of a rule set", key, _OPTIONS)
+        if key == "scenery":
+            if value not in ("living", "classic"):
+                raise unknown("scenery", value, ("living", "classic"))
+            rules = rules._replace(living_scenery=value == "living")
+            continue
+        number = _multiplier(key, value)
+        if key != "false_flag":
+            rules = rules._replace(catch=number)
+        if key != "catch":
+            rules = rules._replace(false_flag=number)
+    return rules
+
+
+def _multiplier(key: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0.0 <= number <= _MAX_MULTIPLIER:  # NaN fails this too
+        raise InputError(f"{key}={text[:40]!r} is not a number from 0 to {_MAX_MULTIPLIER:g}")
+    return number
+
+
+# -- actions --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Noop:
+    """Let the turn pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Communicate:
+    """Say something, to everyone or to one role alone."""
+
+    message: str
+    to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Restart a service."""
+
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """Roll a service back to its configuration before."""
+
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Set a service's number of replicas."""
+
+    service: str
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class FlagRogue:
+    """Accuse a fleet agent of having caused the incident."""
+
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class IdentifyRootCause:
+    """Declare what the incident is."""
+
+    failure_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Escalate:
+    """Call in the people above."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """Declare the incident over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unparsed:
+    """What a completion became that spells no action; it costs what a miscommunication costs."""
+
+    reason: str
+
+
+Action: TypeAlias = (
+    Noop
+    | Communicate
+    | Restart
+    | Rollback
+    | Scale
+    | FlagRogue
+    | IdentifyRootCause
+    | Escalate
+    | Resolve
+    | Unparsed
+)
+Operation: TypeAlias = Restart | Rollback | Scale
+
+
+def clean(text: str, limit: int) -> str:
+    """One printable line of at most `limit` characters.
+
+    What one model writes another one reads: without line breaks it cannot forge a section of the other's prompt, and
+    with its angle brackets parted it cannot spell a chat template's control tokens.
+    """
+    text = text[: 4 * limit]
+    if not text.isprintable():
+        text = "".join([c if c.isprintable() else " " for c in text])
+    return " ".join(text.replace("<|", "< |").split())[:limit].rstrip()
+
+
+def admit(action: object) -> Action:
+    """The action itself if it is well formed, cleaned and within bounds; whatever else it is becomes `Unparsed`."""
+    match action:
+        case Noop() | Escalate() | Resolve():
+            return action
+        case Restart(service=str(name)) | Rollback(service=str(name)):
+            return action if len(name) <= MAX_NAME else type(action)(clean(name, MAX_NAME))
+        case Scale(service=str(name), replicas=int(replicas)) if not isinstance(replicas, bool):
+            if not -MAX_REPLICAS <= replicas <= MAX_REPLICAS:
+                return Unparsed(f"replicas beyond {MAX_REPLICAS}")
+            return action if len(name) <= MAX_NAME else Scale(clean(name, MAX_NAME), replicas)
+        case FlagRogue(agent=str(name)):
+            return action if name in AGENTS else FlagRogue(clean(name, MAX_NAME))
+        case IdentifyRootCause(failure_type=str(name)):
+            return action if len(name) <= MAX_NAME else IdentifyRootCause(clean(name, MAX_NAME))
+        case Communicate(message=str(message), to=None | str() as to):
+            return Communicate(clean(message, MAX_MESSAGE), None if to is None else clean(to, MAX_NAME))
+        case Unparsed(reason=str(reason)):
+            return Unparsed(clean(reason, MAX_MESSAGE))
+        case _:
+            return Unparsed(f"a {type(action).__name__[:MAX_NAME]} that is no well-formed action")
+
+
+# -- truth ----------------------------------------------------------------------------------------------------------
+
+
+class World(NamedTuple):
+    """The truth of one episode at one moment."""
+
+    scenario: Scenario
+    rules: Rules
+    step: int
+    services: tuple[Service, ...]
+    logs: tuple[LogLine, ...]
+    decoys: tuple[bool, ...]
+    alerts: tuple[Alert, ...]
+    fleet: tuple[FleetEntry, ...]
+    intents: tuple[str, ...]
+    messages: tuple[Message, ...]
+    flags: tuple[str, ...] = ()
+    first_declaration: int = 0
+    root_cause_known: bool = False
+    resolved: bool = False
+
+    @property
+    def done(self) -> bool:
+        """Whether the episode is over."""
+        return self.resolved or self.step >= CAPS[self.scenario.tier]
+
+    def service(self, name: str) -> Service:
+        """The service of this name."""
+        return self.services[SERVICES.index(name)]
+
+    def is_healthy(self, name: str) -> bool:
+        """Whether that service is healthy."""
+        return self.service(name).health == HEALTHY
+
+
+def with_service(services: tuple[Service, ...], changed: Service) -> tuple[Service, ...]:
+    """The services with this one in place of its namesake."""
+    return tuple([changed if service.name == changed.name else service for service in services])
+
+
+def dump(world: World) -> bytes:
+    """Equal worlds give equal bytes: every field in its order, nothing hashed, nothing unordered."""
+    return json.dumps(world, separators=(",", ":"), allow_nan=False).encode()
+
+
+def load(data: bytes) -> World:
+    """The world that `dump` made these bytes of."""
+    try:
+        scenario, rules, step, services, logs, decoys, alerts, fleet, intents, messages, *ledger = json.loads(data)
+        flags, first_declaration, root_cause_known, resolved = ledger
+        return World(
+            Scenario(*scenario),
+            Rules(*rules),
+            step,
+            tuple(Service(*fields) for fields in services),
+            tuple(LogLine(*fields) for fields in logs),
+            tuple(decoys),
+            tuple(Alert(*fields) for fields in alerts),
+            tuple(FleetEntry(*fields) for fields in fleet),
+            tuple(intents),
+            tuple(Message(*fields) for fields in messages),
+            tuple(flags),
+            first_declaration,
+            root_cause_known,
+            resolved,
+        )
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"not a snapshot of an incident: {error}") from None

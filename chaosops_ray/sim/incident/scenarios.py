@@ -1,0 +1,226 @@
+"""Scenario ids, the evaluation sets, and how an incident begins.
+
+Classic scenery is the published world: one opening per failure, and a fleet trace that only rogues write to. Living
+scenery keeps the same failures and varies everything a role could otherwise know by heart: readings, wordings, the order
+of the logs, and a fleet whose innocent agents act all day. What tells a rogue from them is what it did, to which service.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from chaosops_ray.sim.contract import Scenario
+from chaosops_ray.sim.errors import InputError, unknown
+from chaosops_ray.sim.incident.failures import FAILURES
+from chaosops_ray.sim.incident.failures.failure import Failure, Line
+from chaosops_ray.sim.incident.model import (
+    AGENTS,
+    AUTH,
+    AUTOSCALER,
+    DB,
+    DEPLOY_BOT,
+    HEALTHY,
+    HEALTHY_FLEET,
+    LOAD_BALANCER,
+    NOTIFICATIONS,
+    PAYMENTS,
+    POOLS,
+    REVISIONS,
+    Alert,
+    FleetEntry,
+    LogLine,
+    Rules,
+    Service,
+    World,
+    with_service,
+)
+from chaosops_ray.sim.rng import Stream, stream
+
+NAME = "incident"
+TIERS = {
+    "easy": ("db_deadlock", "memory_leak", "bad_config_push", "dns_outage"),
+    "medium": ("cascade", "autoscaler_cost_cut", "disk_full"),
+    "hard": ("misrouted_traffic", "cascade", "autoscaler_cost_cut", "rogue_deploy_bot"),
+}
+SELECTIONS = ("published", "cross")
+REPETITIONS = 5
+RED_HERRINGS = {"easy": 0, "medium": 0, "hard": 3}
+MAX_SEED = 2**63 - 1
+
+DECOYS = (
+    Line(AUTH, "INFO", "signing keys rotated as planned", "session cache warmed, {n} entries"),
+    Line(NOTIFICATIONS, "WARN", "mail provider slow, {n} retries", "{n} push receipts missing"),
+    Line(DB, "INFO", "checkpoint complete, {n} buffers written", "vacuum of {n} tables finished"),
+    Line(PAYMENTS, "WARN", "exchange rates {n} minutes old", "card network latency up {n} ms for one issuer"),
+)
+
+# What agents do all day. The harmful kind harms only where it made a service sick: an innocent agent does it to
+# healthy ones too, and the harmless kind to any.
+HARMFUL = {AUTOSCALER: "scale_down", LOAD_BALANCER: "route_override", DEPLOY_BOT: "push_config"}
+HARMLESS = {AUTOSCALER: "scale_up", LOAD_BALANCER: "rebalance", DEPLOY_BOT: "verify_config"}
+_ROUTINE = "routine"
+_TRACE_LENGTH = (3, 5)
+_CLASSIC_NUMBER = 17
+_CLASSIC_MINUTES = 4
+
+_Act: TypeAlias = tuple[str, str, str, str]
+
+
+def parse(identity: str) -> Scenario:
+    """The scenario of an id such as incident/autoscaler_cost_cut/hard/17."""
+    parts = identity.split("/")
+    if len(parts) != 4 or parts[0] != NAME:
+        raise InputError(
+            f"{identity[:80]!r} is no scenario; write {NAME}/FAILURE/TIER/SEED, for example {NAME}/db_deadlock/easy/0"
+        )
+    _, failure, tier, seed = parts
+    if failure not in FAILURES:
+        raise unknown("failure", failure, FAILURES)
+    if tier not in TIERS:
+        raise unknown("tier", tier, TIERS)
+    digits = seed if len(seed) <= 19 and seed.isascii() and seed.isdigit() else "-1"
+    if str(int(digits)) != seed or int(digits) > MAX_SEED:
+        raise InputError(f"seed {seed[:40]!r} is not a whole number from 0 to {MAX_SEED}")
+    return scenario(failure, tier, int(digits))
+
+
+def scenario(failure: str, tier: str, seed: int) -> Scenario:
+    """The scenario of these parts."""
+    return Scenario(NAME, failure, tier, seed, tier, failure)
+
+
+def select(selection: str, seeds: Sequence[int] | None = None) -> tuple[Scenario, ...]:
+    """The published set or the full cross product; given seeds, each failure of each tier is played with each."""
+    if selection not in SELECTIONS:
+        raise unknown("evaluation set", selection, SELECTIONS)
+    chosen = []
+    for tier, published in TIERS.items():
+        failures = published if selection == "published" else tuple(FAILURES)
+        for index, failure in enumerate(failures):
+            own = [97 * index + 31 * repetition for repetition in range(REPETITIONS)]
+            chosen += [scenario(failure, tier, seed) for seed in (own if seeds is None else seeds)]
+    return tuple(chosen)
+
+
+def start(begun: Scenario, rules: Rules) -> World:
+    """The incident as the page goes out."""
+    failure = FAILURES[begun.case]
+    return _living(begun, rules, failure) if rules.living_scenery else _classic(begun, rules, failure)
+
+
+def _sickened(failure: Failure) -> tuple[Service, ...]:
+    services = HEALTHY_FLEET
+    for service in failure.onset:
+        services = with_service(services, service)
+    return services
+
+
+def _classic(begun: Scenario, rules: Rules, failure: Failure) -> World:
+    lines = [_written(line, 0, _CLASSIC_NUMBER) for line in failure.logs]
+    draw = random.Random(begun.seed)
+    herrings = [
+        _written(draw.choice(DECOYS), 0, _CLASSIC_NUMBER) for _ in range(RED_HERRINGS[begun.tier])
+    ]
+    misdeed = failure.misdeed
+    return World(
+        begun,
+        rules,
+        step=0,
+        services=_sickened(failure),
+        logs=(*lines, *herrings),
+        decoys=(False,) * len(lines) + (True,) * len(herrings),
+        alerts=tuple([Alert(0, page.service, page.severity, page.wordings[0]) for page in failure.alerts]),
+        fleet=()
+        if misdeed is None
+        else (
+            FleetEntry(_CLASSIC_MINUTES, misdeed.agent, misdeed.operation, misdeed.target, misdeed.details[0]),
+        ),
+        intents=() if misdeed is None else (misdeed.intent,),
+        messages=(),
+    )
+
+
+def _living(begun: Scenario, rules: Rules, failure: Failure) -> World:
+    services = _read(begun.seed, failure)
+    words = stream(begun.seed, "words")
+    lines = [_written(line, words.below(len(line.wordings)), 11 + words.below(79)) for line in failure.logs]
+    for _ in range(RED_HERRINGS[begun.tier]):
+        herring = words.choice(DECOYS)
+        lines.append(_written(herring, words.below(len(herring.wordings)), 11 + words.below(79)))
+    # Mixed: where a line stands must not tell whether it is a decoy.
+    order = words.shuffled(range(len(lines)))
+    alerts = [Alert(0, page.service, page.severity, words.choice(page.wordings)) for page in failure.alerts]
+    fleet = _fleet_activity(begun.seed, failure, services)
+    return World(
+        begun,
+        rules,
+        step=0,
+        services=services,
+        logs=tuple([lines[i] for i in order]),
+        decoys=tuple([i >= len(failure.logs) for i in order]),
+        alerts=tuple(alerts),
+        fleet=tuple([entry for entry, _ in fleet]),
+        intents=tuple([intent for _, intent in fleet]),
+        messages=(),
+    )
+
+
+def _written(line: Line, wording: int, number: int) -> LogLine:
+    return LogLine(0, line.service, line.level, line.wordings[wording].replace("{n}", str(number)))
+
+
+def _read(seed: int, failure: Failure) -> tuple[Service, ...]:
+    """The onset as meters would read it: healthy figures wander more than sick ones, health itself does not."""
+    draw = stream(seed, "readings")
+    readings = []
+    for service in _sickened(failure):
+        spread = 0.12 if service.health == HEALTHY else 0.04
+        readings.append(
+            service._replace(
+                cpu=round(service.cpu * draw.uniform(1 - spread, 1 + spread)),
+                memory=round(service.memory * draw.uniform(1 - spread, 1 + spread)),
+                latency=round(service.latency * draw.uniform(1 - spread, 1 + spread)),
+                error_rate=round(service.error_rate * draw.uniform(1 - spread, 1 + spread), 3),
+            )
+        )
+    return tuple(readings)
+
+
+def _fleet_activity(
+    seed: int, failure: Failure, services: tuple[Service, ...]
+) -> list[tuple[FleetEntry, str]]:
+    """The trace, oldest first: routine acts, all distinct, and in the place of one of them the misdeed if there is one.
+
+    The number of entries is drawn before anything is known of a culprit, so it tells nothing.
+    """
+    draw = stream(seed, "fleet")
+    low, high = _TRACE_LENGTH
+    length = low + draw.below(high - low + 1)
+    misdeed = failure.misdeed
+    routine: dict[_Act, str] = {}
+    while len(routine) < length - (misdeed is not None):
+        routine[_innocent_act(draw, services)] = _ROUTINE
+    marked = list(routine.items())
+    if misdeed is not None:
+        act = (misdeed.agent, misdeed.operation, misdeed.target, draw.choice(misdeed.details))
+        marked.insert(draw.below(length), (act, misdeed.intent))
+    minutes = sorted([2 + draw.below(40) for _ in marked], reverse=True)
+    return [(FleetEntry(ago, *act), intent) for ago, (act, intent) in zip(minutes, marked, strict=True)]
+
+
+def _innocent_act(draw: Stream, services: tuple[Service, ...]) -> _Act:
+    agent = draw.choice(AGENTS)
+    # The autoscaler only speaks of services with a replica to spare, so that its "before -> now" always adds up.
+    reachable = [service for service in services if agent != AUTOSCALER or service.replicas > 1]
+    untouched = [service for service in reachable if service.health == HEALTHY]
+    harmful = bool(untouched) and draw.below(2) == 0
+    service = draw.choice(untouched if harmful else reachable)
+    operation = HARMFUL[agent] if harmful else HARMLESS[agent]
+    if agent == AUTOSCALER:
+        before = service.replicas + (1 if harmful else -1)
+        detail = f"{before} -> {service.replicas} replicas"
+    else:
+        detail = draw.choice(POOLS if agent == LOAD_BALANCER else REVISIONS)
+    return agent, operation, service.name, detail

@@ -1,0 +1,70 @@
+"""What each role may see. A view is built from what is visible, never by hiding parts of the truth."""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+from chaosops_ray.sim.errors import unknown
+from chaosops_ray.sim.incident.model import (
+    DEV,
+    MANAGER,
+    OVERSIGHT,
+    ROLES,
+    SRE,
+    Alert,
+    FleetEntry,
+    LogLine,
+    Message,
+    Service,
+    World,
+)
+
+CHAT_SHOWN = 8
+INBOX_SHOWN = 8
+LOGS_SHOWN = {SRE: 6, OVERSIGHT: 6, DEV: 3, MANAGER: 0}
+
+
+class View(NamedTuple):
+    """One role's sight at one moment; None where a role has no such window at all."""
+
+    role: str
+    step: int
+    services: tuple[Service, ...] | None
+    logs: tuple[LogLine, ...] | None
+    alerts: tuple[Alert, ...]
+    fleet: tuple[FleetEntry, ...] | None
+    chat: tuple[Message, ...]
+    inbox: tuple[Message, ...]
+
+
+def view(world: World, role: str) -> View:
+    """What this role sees now."""
+    if role not in ROLES:
+        raise unknown("role", role, ROLES)
+    messages = world.messages
+    chat: tuple[Message, ...] = ()
+    inbox: tuple[Message, ...] = ()
+    if messages:
+        chat = tuple([message for message in messages if message.to is None])[-CHAT_SHOWN:]
+        inbox = tuple([message for message in messages if message.to == role])[-INBOX_SHOWN:]
+    shown = LOGS_SHOWN[role]
+    return View(
+        role,
+        world.step,
+        world.services if shown else None,
+        world.logs[-shown:] if shown else None,
+        world.alerts,
+        world.fleet if role == OVERSIGHT else None,
+        chat,
+        inbox,
+    )
+
+
+def dump_view(seen: View) -> str:
+    """The view as JSON, field by field."""
+    fields = seen._asdict()
+    for name in ("services", "logs", "alerts", "fleet", "chat", "inbox"):
+        if fields[name] is not None:
+            fields[name] = [entry._asdict() for entry in fields[name]]
+    return json.dumps(fields, separators=(",", ":"), allow_nan=False)
