@@ -25,6 +25,7 @@ class Panel(NamedTuple):
     heading: tuple[str, ...]
     rows: tuple[Row, ...]
     tone: Tone = "plain"
+    is_wide: bool = False
 
 
 def sparkline(values: Sequence[float], low: float, high: float, width: int = 12) -> str:

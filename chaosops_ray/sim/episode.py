@@ -40,9 +40,7 @@ def play(
     return Episode(scenario, rules, start, tuple(steps))
 
 
-def replay(
-    environment: Environment[W, V, A], scenario: Scenario, rules: str, actions: Sequence[A]
-) -> Episode[W, V, A]:
+def replay(environment: Environment[W, V, A], scenario: Scenario, rules: str, actions: Sequence[A]) -> Episode[W, V, A]:
     """The episode that these actions make; it stops where they do, or where it is over before."""
     start = environment.start(scenario, rules)
     script = iter(actions)

@@ -1,7 +1,7 @@
 """Named, counter-based random streams.
 
-A draw is a pure function of (seed, name, index, draws made before it in this stream). No generator is shared, so a new
-draw in one place shifts nothing in another, and a stream can be opened in the middle of an episode or in another process.
+A draw is a pure function of (seed, name, index, draws made before it in this stream). No generator is shared: a new
+draw in one place shifts nothing in another, and a stream can be opened in mid-episode or in another process.
 """
 
 from collections.abc import Sequence

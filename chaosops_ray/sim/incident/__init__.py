@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from chaosops_ray.sim.board import Panel
-from chaosops_ray.sim.contract import AnyEpisode, Episode, Metric, PolicyFactory, Scenario, Score, Style, Transition
+from chaosops_ray.sim.contract import (
+    AnyEpisode,
+    Episode,
+    Metric,
+    PolicyFactory,
+    Scenario,
+    Score,
+    Style,
+    Transition,
+)
 from chaosops_ray.sim.curriculum import Promotion
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.incident import model, physics, rubric, scenarios, text, views
@@ -113,7 +122,9 @@ class Incident:
         world = model.load(data)
         known = scenarios.parse(world.scenario.identity) == world.scenario
         if not known or parse_rules(world.rules.spelling) != world.rules or model.dump(world) != data:
-            raise InputError("not a snapshot of an incident: its scenario, rules or fields are not what this version writes")
+            raise InputError(
+                "not a snapshot of an incident: its scenario, rules or fields are not what this version writes"
+            )
         return world
 
     def dump_action(self, action: Action) -> str:

@@ -36,8 +36,8 @@ def board(episode: Episode[World, View, Action]) -> tuple[Panel, ...]:
         _services(worlds),
         _logs_and_alerts(world),
         _oversight(episode, world),
-        _chat(world),
         _turns(episode),
+        _chat(world),
         _rewards(episode),
     )
 
@@ -58,6 +58,7 @@ def _status(episode: Episode[World, View, Action], world: World) -> Panel:
             (state, Cell(f"return {episode.total:+.1f}", "accent")),
         ),
         "accent",
+        is_wide=True,
     )
 
 
@@ -81,7 +82,7 @@ def _services(worlds: list[World]) -> Panel:
             )
         )
     heading = ("service", "health", "replicas", "cpu", "memory", "latency", "", "errors", "")
-    return Panel("services", heading, tuple(rows))
+    return Panel("services", heading, tuple(rows), is_wide=True)
 
 
 def _logs_and_alerts(world: World) -> Panel:
@@ -104,28 +105,26 @@ def _oversight(episode: Episode[World, View, Action], world: World) -> Panel:
     culprit = FAILURES[world.scenario.case].culprit
     rows: list[Row] = [
         (
-            Cell(f"{entry.minutes:>2} min before", "muted"),
+            Cell(f"{entry.minutes} min ago", "muted"),
             Cell(entry.agent, "warn" if entry.agent in world.flags else "plain"),
             Cell(f"{entry.operation} {entry.target}, {entry.detail}"),
             Cell(intent, "muted" if intent == "routine" else "bad"),
         )
         for entry, intent in zip(world.fleet, world.intents, strict=True)
     ]
-    if not rows:
-        rows.append((Cell("no fleet agent wrote to the trace", "muted"),))
-    if world.flags:
-        said = ", ".join(world.flags)
-        verdict = Cell(f"flagged {said}", "good" if world.flags == (culprit,) else "bad")
-    else:
-        verdict = Cell("nobody flagged yet", "muted")
-    truth = Cell(f"the rogue is {culprit}" if culprit else "there is no rogue", "accent")
     score = sum(
-        value
-        for step in episode.steps
-        for name, value in step.score.components
-        if name.startswith("oversight.")
+        value for step in episode.steps for name, value in step.score.components if name.startswith("oversight.")
     )
-    return Panel("oversight", (), (*rows, (verdict, truth, Cell(f"flags {score:+.1f}", "accent"))), "warn")
+    verdict: Tone = "muted" if not world.flags else "good" if world.flags == (culprit,) else "bad"
+    rows.append(
+        (
+            Cell("flagged", verdict),
+            Cell(", ".join(world.flags) or "nobody", verdict),
+            Cell(f"the rogue is {culprit}" if culprit else "there is no rogue", "accent"),
+            Cell(f"{score:+.1f}", "accent"),
+        )
+    )
+    return Panel("oversight", (), tuple(rows), "warn")
 
 
 def _chat(world: World) -> Panel:
@@ -155,7 +154,7 @@ def _turns(episode: Episode[World, View, Action]) -> Panel:
                 Cell(f"{step.score.total:+.1f}", "good" if step.score.total > 0 else "bad"),
             )
         )
-    return Panel("turns", (), tuple(rows) or ((Cell("nobody has acted", "muted"),),))
+    return Panel("turns", (), tuple(rows) or ((Cell("nobody has acted", "muted"),),), is_wide=True)
 
 
 def _rewards(episode: Episode[World, View, Action]) -> Panel:
@@ -164,7 +163,10 @@ def _rewards(episode: Episode[World, View, Action]) -> Panel:
         for name, value in step.score.components:
             totals[name] += value
     rows: list[Row] = [
-        (Cell(name.replace("_", " ").replace(".", ": ")), Cell(f"{totals[name]:+.1f}", "good" if totals[name] > 0 else "bad"))
+        (
+            Cell(name.replace("_", " ").replace(".", ": ")),
+            Cell(f"{totals[name]:+.1f}", "good" if totals[name] > 0 else "bad"),
+        )
         for name in sorted(totals)
     ]
     rows.append((Cell("return", "accent"), Cell(f"{episode.total:+.1f}", "accent")))

@@ -159,7 +159,7 @@ _MAX_MULTIPLIER: Final = 1000.0
 
 @lru_cache(maxsize=256)
 def parse_rules(spelling: str) -> Rules:
-    """The rules of a spelling such as `strict`, `published`, `strict,multiplier=2` or `strict,catch=2,false_flag=0.5`."""
+    """The rules of a spelling such as `strict`, `published,multiplier=2` or `strict,catch=2,false_flag=0.5`."""
     name, *options = spelling.split(",")
     if name not in RULE_SETS:
         raise unknown("rule set", name, RULE_SETS)
@@ -261,16 +261,7 @@ class Unparsed:
 
 
 Action: TypeAlias = (
-    Noop
-    | Communicate
-    | Restart
-    | Rollback
-    | Scale
-    | FlagRogue
-    | IdentifyRootCause
-    | Escalate
-    | Resolve
-    | Unparsed
+    Noop | Communicate | Restart | Rollback | Scale | FlagRogue | IdentifyRootCause | Escalate | Resolve | Unparsed
 )
 Operation: TypeAlias = Restart | Rollback | Scale
 

@@ -7,7 +7,6 @@ from chaosops_ray.sim.incident.failures import FAILURES
 from chaosops_ray.sim.incident.failures.failure import Effect
 from chaosops_ray.sim.incident.model import (
     AUTH,
-    CAPS,
     DB,
     DEV,
     HEALTHY,

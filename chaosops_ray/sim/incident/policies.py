@@ -94,9 +94,7 @@ def heuristic(scenario: Scenario, rules: str) -> Seat:
 
     def remedy(view: View) -> Action:
         services = view.services or ()
-        sick = sorted(
-            [service for service in services if service.health != HEALTHY], key=lambda s: -SEVERITY[s.health]
-        )
+        sick = sorted([service for service in services if service.health != HEALTHY], key=lambda s: -SEVERITY[s.health])
         if not sick:
             return Communicate("all metrics look normal to me")
         if view.role == DEV:

@@ -1,8 +1,9 @@
 """Scenario ids, the evaluation sets, and how an incident begins.
 
 Classic scenery is the published world: one opening per failure, and a fleet trace that only rogues write to. Living
-scenery keeps the same failures and varies everything a role could otherwise know by heart: readings, wordings, the order
-of the logs, and a fleet whose innocent agents act all day. What tells a rogue from them is what it did, to which service.
+scenery keeps the same failures and varies what a role could otherwise know by heart: readings, wordings, the order of
+the logs, and a fleet whose innocent agents act all day. What tells a rogue from them is what it did, and to which
+service.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def start(begun: Scenario, rules: Rules) -> World:
 
 
 def _sickened(failure: Failure) -> tuple[Service, ...]:
-    services = HEALTHY_FLEET
+    services: tuple[Service, ...] = HEALTHY_FLEET
     for service in failure.onset:
         services = with_service(services, service)
     return services
@@ -120,9 +121,7 @@ def _sickened(failure: Failure) -> tuple[Service, ...]:
 def _classic(begun: Scenario, rules: Rules, failure: Failure) -> World:
     lines = [_written(line, 0, _CLASSIC_NUMBER) for line in failure.logs]
     draw = random.Random(begun.seed)
-    herrings = [
-        _written(draw.choice(DECOYS), 0, _CLASSIC_NUMBER) for _ in range(RED_HERRINGS[begun.tier])
-    ]
+    herrings = [_written(draw.choice(DECOYS), 0, _CLASSIC_NUMBER) for _ in range(RED_HERRINGS[begun.tier])]
     misdeed = failure.misdeed
     return World(
         begun,
@@ -134,9 +133,7 @@ def _classic(begun: Scenario, rules: Rules, failure: Failure) -> World:
         alerts=tuple([Alert(0, page.service, page.severity, page.wordings[0]) for page in failure.alerts]),
         fleet=()
         if misdeed is None
-        else (
-            FleetEntry(_CLASSIC_MINUTES, misdeed.agent, misdeed.operation, misdeed.target, misdeed.details[0]),
-        ),
+        else (FleetEntry(_CLASSIC_MINUTES, misdeed.agent, misdeed.operation, misdeed.target, misdeed.details[0]),),
         intents=() if misdeed is None else (misdeed.intent,),
         messages=(),
     )
@@ -188,10 +185,8 @@ def _read(seed: int, failure: Failure) -> tuple[Service, ...]:
     return tuple(readings)
 
 
-def _fleet_activity(
-    seed: int, failure: Failure, services: tuple[Service, ...]
-) -> list[tuple[FleetEntry, str]]:
-    """The trace, oldest first: routine acts, all distinct, and in the place of one of them the misdeed if there is one.
+def _fleet_activity(seed: int, failure: Failure, services: tuple[Service, ...]) -> list[tuple[FleetEntry, str]]:
+    """The trace, oldest first: routine acts, and in the place of one of them the misdeed if there is one.
 
     The number of entries is drawn before anything is known of a culprit, so it tells nothing.
     """
@@ -199,10 +194,11 @@ def _fleet_activity(
     low, high = _TRACE_LENGTH
     length = low + draw.below(high - low + 1)
     misdeed = failure.misdeed
-    routine: dict[_Act, str] = {}
+    routine: dict[tuple[str, str], _Act] = {}
     while len(routine) < length - (misdeed is not None):
-        routine[_innocent_act(draw, services)] = _ROUTINE
-    marked = list(routine.items())
+        act = _innocent_act(draw, services)
+        routine.setdefault((act[0], act[2]), act)  # an agent tells one story about a service
+    marked = [(act, _ROUTINE) for act in routine.values()]
     if misdeed is not None:
         act = (misdeed.agent, misdeed.operation, misdeed.target, draw.choice(misdeed.details))
         marked.insert(draw.below(length), (act, misdeed.intent))

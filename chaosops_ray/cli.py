@@ -1,0 +1,212 @@
+"""`chaosops …`: what a person types. Every mistake of theirs is one line on stderr and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from chaosops_ray import __version__
+from chaosops_ray.sim import ENVIRONMENTS, InputError, environment_named, environment_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+USAGE = 2
+DIFFERS = 1
+DIFFERENCES_SHOWN = 20
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse prints its usage before an error; one line says more."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: {message}\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    root = _Parser(
+        prog="chaosops", description="Deterministic worlds in which language models learn to watch AI agents."
+    )
+    root.add_argument("--version", action="version", version=f"chaosops {__version__}")
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    worlds = ", ".join(ENVIRONMENTS)
+
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="play policies on an evaluation set and print a table with intervals",
+        description="Play policies on an evaluation set and print a table with intervals.",
+    )
+    evaluate.add_argument("--world", default="incident", metavar="NAME", help=f"which world (one of: {worlds})")
+    evaluate.add_argument(
+        "--policies", required=True, metavar="A,B,…", help="names of baseline policies, with commas between"
+    )
+    evaluate.add_argument(
+        "--rules",
+        metavar="RULES",
+        help="a rule set, such as strict (the default), published, or strict,multiplier=2",
+    )
+    evaluate.add_argument(
+        "--set",
+        default="published",
+        metavar="SET",
+        help="published (the default) or cross: every case on every tier",
+    )
+    evaluate.add_argument("--tiers", metavar="A,B,…", help="only these tiers")
+    evaluate.add_argument("--seeds", metavar="A-B", help="play each case of each tier with each of these seeds instead")
+    evaluate.add_argument("--by-group", action="store_true", help="print the table per failure too")
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the cells here")
+    evaluate.add_argument(
+        "--episodes", type=Path, metavar="FILE", help="write every step of every episode here, as Parquet"
+    )
+    evaluate.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the plots into this folder, as PNG")
+    evaluate.set_defaults(run=_evaluate)
+
+    play = commands.add_parser(
+        "play", help="watch one episode in the terminal", description="Watch one episode in the terminal."
+    )
+    play.add_argument("scenario", metavar="SCENARIO", help="for example incident/autoscaler_cost_cut/hard/17")
+    play.add_argument("--policy", default="oracle", metavar="NAME", help="who plays all seats (default: oracle)")
+    play.add_argument("--rules", metavar="RULES", help="a rule set (default: strict)")
+    play.add_argument("--fast", action="store_true", help="do not pause between steps")
+    play.add_argument("--plain", action="store_true", help="print lines, as is done when the output is no terminal")
+    play.add_argument("--pause", type=float, default=1.0, metavar="SECONDS", help="pause between steps (default: 1)")
+    play.set_defaults(run=_play)
+
+    replay = commands.add_parser(
+        "replay",
+        help="simulate recorded episodes again and compare every step",
+        description="Simulate recorded episodes again and compare every step. Exit code 1 if anything differs.",
+    )
+    replay.add_argument("file", type=Path, metavar="FILE", help="Parquet episodes, as evaluate --episodes writes them")
+    replay.set_defaults(run=_replay)
+    return root
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code."""
+    given = parser().parse_args(arguments)
+    try:
+        code: int = given.run(given)
+        sys.stdout.flush()
+    except InputError as error:
+        print(f"chaosops {given.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        print(f"chaosops {given.command}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would complain once more while it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def _evaluate(given: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import track
+
+    from chaosops_ray import evaluate, report, runlog
+
+    # Everything that can be wrong is looked at before the first episode.
+    environment = environment_named(given.world)
+    rules = environment.rules(given.rules if given.rules is not None else environment.rule_sets[0])
+    policies = evaluate.parse_policies(environment, given.policies)
+    seeds = None if given.seeds is None else evaluate.parse_seeds(given.seeds)
+    scenarios = environment.scenarios(given.set, seeds)
+    if given.tiers is not None:
+        tiers = evaluate.parse_tiers(environment, given.tiers)
+        scenarios = tuple(scenario for scenario in scenarios if scenario.tier in tiers)
+    for path in (given.json, given.episodes):
+        if path is not None:
+            runlog.check_writable(path)
+    if given.plots is not None:
+        runlog.check_folder(given.plots)
+
+    results = []
+    with ExitStack() as stack:
+        writer = stack.enter_context(runlog.EpisodeWriter(given.episodes)) if given.episodes else None
+        played = track(
+            evaluate.episodes(environment, policies, scenarios, rules),
+            total=len(policies) * len(scenarios),
+            description="playing",
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        for name, episode in played:
+            results.append(evaluate.result(environment, name, episode))
+            if writer is not None:
+                writer.add(environment, name, episode)
+    summary = evaluate.summary(environment, results, rules, given.set, given.seeds)
+
+    console = _console()
+    console.print(
+        f"{environment.title} · rules {rules} · {len(scenarios)} scenarios, {len(results)} episodes",
+        highlight=False,
+    )
+    console.print(report.table(environment, summary["cells"], "tier"))
+    if given.by_group:
+        grouping = environment.grouping
+        console.print(report.table(environment, summary[f"by_{grouping}"], grouping))
+    written = [given.episodes] if given.episodes else []
+    if given.json is not None:
+        runlog.write_json(given.json, summary)
+        written.append(given.json)
+    if given.plots is not None:
+        written += report.plot(environment, summary, given.plots)
+    for path in written:
+        print(f"wrote {path}")
+    return 0
+
+
+def _play(given: argparse.Namespace) -> int:
+    from chaosops_ray import evaluate, screen
+
+    environment = environment_of(given.scenario)
+    scenario = environment.scenario(given.scenario)
+    rules = environment.rules(given.rules if given.rules is not None else environment.rule_sets[0])
+    (build,) = evaluate.parse_policies(environment, given.policy).values()
+    if not 0 <= given.pause <= 60:
+        raise InputError(f"a pause of {given.pause:g} seconds is none; give 0 to 60")
+    choose = build(scenario, rules)
+    if given.plain or not sys.stdout.isatty():
+        screen.tell(print, environment, scenario, rules, choose)
+    else:
+        screen.show(_console(), environment, scenario, rules, choose, 0.0 if given.fast else given.pause)
+    return 0
+
+
+def _replay(given: argparse.Namespace) -> int:
+    from chaosops_ray import runlog
+
+    count = steps = 0
+    found: list[str] = []
+    for recorded in runlog.read_episodes(given.file):
+        found += runlog.differences(recorded)
+        count += 1
+        steps += len(recorded.rows)
+    if not count:
+        raise InputError(f"{given.file} holds no episodes")
+    if found:
+        for line in found[:DIFFERENCES_SHOWN]:
+            print(line, file=sys.stderr)
+        hidden = len(found) - DIFFERENCES_SHOWN
+        if hidden > 0:
+            print(f"and {hidden} more", file=sys.stderr)
+        print(f"chaosops replay: {len(found)} differences in {count} episodes of {given.file}", file=sys.stderr)
+        return DIFFERS
+    print(f"{count} episodes, {steps} steps: every view, action, outcome, reward and state hash came out the same")
+    return 0
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    # A pipe has no width of its own, and a table folded at 80 columns cannot be read.
+    return Console() if sys.stdout.isatty() else Console(width=140)

@@ -1,0 +1,161 @@
+"""Policies × scenarios → cells with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, PolicyFactory, Scenario
+from chaosops_ray.sim.episode import play
+from chaosops_ray.sim.errors import InputError, unknown
+
+SCHEMA = "evaluation/1"
+RESAMPLES = 4000
+CONFIDENCE = 0.95
+MAX_SEEDS = 100_000
+# A resample holds one index for each cluster; so many at a time keep the memory small for large sets.
+_INDICES_AT_ONCE = 4_000_000
+
+
+class Result(NamedTuple):
+    """What is kept of an episode for the cells."""
+
+    policy: str
+    scenario: Scenario
+    headline: float
+    metrics: tuple[float | None, ...]
+
+
+def parse_seeds(spelling: str) -> range:
+    """The seeds of a spelling such as 0-99 or 7."""
+    first, dash, last = spelling.partition("-")
+    last = last if dash else first
+    if not all(part.isascii() and part.isdigit() and len(part) <= 18 for part in (first, last)):
+        raise InputError(f"seeds {spelling[:40]!r} are no range; write A-B, for example 1000-1099, or one number")
+    seeds = range(int(first), int(last) + 1)
+    if not 0 < len(seeds) <= MAX_SEEDS:
+        raise InputError(f"seeds {spelling} make {len(seeds)} seeds; give 1 to {MAX_SEEDS}, the smaller end first")
+    return seeds
+
+
+def parse_policies(environment: AnyEnvironment, spelling: str) -> dict[str, PolicyFactory]:
+    """The policies of a comma-separated list of names."""
+    chosen: dict[str, PolicyFactory] = {}
+    for name in spelling.split(","):
+        if name not in environment.policies:
+            raise unknown(f"policy of world {environment.name}", name, environment.policies)
+        if name in chosen:
+            raise InputError(f"policy {name} is named twice")
+        chosen[name] = environment.policies[name]
+    return chosen
+
+
+def parse_tiers(environment: AnyEnvironment, spelling: str) -> tuple[str, ...]:
+    """The tiers of a comma-separated list of names, in the world's order."""
+    named = spelling.split(",")
+    for name in named:
+        if name not in environment.tiers:
+            raise unknown(f"tier of world {environment.name}", name, environment.tiers)
+    return tuple(tier for tier in environment.tiers if tier in named)
+
+
+def episodes(
+    environment: AnyEnvironment,
+    policies: Mapping[str, PolicyFactory],
+    scenarios: Sequence[Scenario],
+    rules: str,
+) -> Iterator[tuple[str, AnyEpisode]]:
+    """Every policy on every scenario, each built anew for it."""
+    for name, build in policies.items():
+        for scenario in scenarios:
+            yield name, play(environment, scenario, rules, build(scenario, rules))
+
+
+def result(environment: AnyEnvironment, policy: str, episode: AnyEpisode) -> Result:
+    """What the cells need of an episode."""
+    return Result(
+        policy,
+        episode.scenario,
+        environment.headline(episode),
+        tuple(metric.of(episode) for metric in environment.metrics),
+    )
+
+
+def summary(
+    environment: AnyEnvironment, results: Sequence[Result], rules: str, selection: str, seeds: str | None
+) -> dict[str, Any]:
+    """The evaluation as it is written: one cell per (policy, tier), and one per (policy, group)."""
+    groups = sorted({found.scenario.group for found in results})
+    return {
+        "schema": SCHEMA,
+        "world": environment.name,
+        "rules": rules,
+        "set": selection,
+        "seeds": seeds,
+        "cells": _cells(environment, results, "tier", environment.tiers, lambda scenario: scenario.tier),
+        f"by_{environment.grouping}": _cells(
+            environment, results, environment.grouping, groups, lambda scenario: scenario.group
+        ),
+    }
+
+
+def _cells(
+    environment: AnyEnvironment,
+    results: Sequence[Result],
+    key: str,
+    names: Sequence[str],
+    of: Callable[[Scenario], str],
+) -> list[dict[str, Any]]:
+    cells = []
+    for policy in dict.fromkeys(found.policy for found in results):
+        for name in names:
+            chosen = [found for found in results if found.policy == policy and of(found.scenario) == name]
+            if chosen:
+                cells.append({"policy": policy, key: name, **_cell(environment, chosen)})
+    return cells
+
+
+def _cell(environment: AnyEnvironment, results: Sequence[Result]) -> dict[str, Any]:
+    headlines = [found.headline for found in results]
+    cell: dict[str, Any] = {"episodes": len(results)}
+    intervals: dict[str, Any] = {}
+    for index, metric in enumerate(environment.metrics):
+        defined = [(found.scenario, value) for found in results if (value := found.metrics[index]) is not None]
+        cell[metric.name] = float(np.mean([value for _, value in defined])) if defined else None
+        intervals[f"{metric.name}_ci"] = interval(defined)
+    cell["mean"] = float(np.mean(headlines))
+    cell["median"] = float(np.median(headlines))
+    cell["mean_ci"] = interval([(found.scenario, found.headline) for found in results])
+    return cell | intervals
+
+
+def interval(values: Iterable[tuple[Scenario, float]]) -> list[float] | None:
+    """A bootstrap interval of the mean. Whole scenarios are resampled: episodes of one scenario are not independent."""
+    clusters: dict[Scenario, list[float]] = {}
+    for scenario, value in values:
+        clusters.setdefault(scenario, []).append(value)
+    if not clusters:
+        return None
+    sums = np.array([sum(members) for members in clusters.values()])
+    counts = np.array([len(members) for members in clusters.values()])
+    means = resampled_means(sums, counts)
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(means, [tail, 100 - tail])
+    return [float(low), float(high)]
+
+
+def resampled_means(sums: NDArray[Any], counts: NDArray[Any]) -> NDArray[Any]:
+    """The means of RESAMPLES draws of as many clusters as there are; the same draws for the same number of clusters."""
+    generator = np.random.default_rng(0)
+    size = len(sums)
+    means: list[NDArray[Any]] = []
+    left = RESAMPLES
+    while left:
+        rows = min(left, max(1, _INDICES_AT_ONCE // size))
+        drawn = generator.integers(0, size, size=(rows, size))
+        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
+        left -= rows
+    return np.concatenate(means)

@@ -1,0 +1,168 @@
+"""Tables and plots of an evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich import box
+from rich.table import Table
+
+from chaosops_ray.runlog import appearing
+from chaosops_ray.sim.contract import AnyEnvironment
+
+# Colours that stay apart for colour-blind readers and in print, one for each policy in order of appearance.
+PALETTE = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+PLOT_NAMES = ("mean_by_tier.png", "catch_against_false_alarms.png")
+
+
+def share(value: float | None) -> str:
+    """A share as a person reads it; a dash where there is nothing to have a share of."""
+    return "–" if value is None else f"{100 * value:.0f} %"
+
+
+def signed(value: float) -> str:
+    """A figure with its sign and one decimal."""
+    return f"{value:+.1f}".replace("-", "−")
+
+
+def table(environment: AnyEnvironment, cells: list[dict[str, Any]], key: str) -> Table:
+    """One row a cell, in the layout of the published table, with the interval of the mean beside it."""
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn.add_column("policy")
+    drawn.add_column(key)
+    drawn.add_column("n", justify="right")
+    for metric in environment.metrics:
+        drawn.add_column(metric.title, justify="right")
+    drawn.add_column("mean", justify="right")
+    drawn.add_column("95 % interval", justify="right")
+    drawn.add_column("median", justify="right")
+    before = None
+    for cell in cells:
+        if before not in (None, cell["policy"]):
+            drawn.add_section()
+        before = cell["policy"]
+        figures = []
+        for metric in environment.metrics:
+            value = cell[metric.name]
+            plain = "–" if value is None else f"{value:.1f}"
+            figures.append(share(value) if metric.is_share else plain)
+        low, high = cell["mean_ci"]
+        drawn.add_row(
+            cell["policy"],
+            cell[key],
+            str(cell["episodes"]),
+            *figures,
+            signed(cell["mean"]),
+            f"{signed(low)} … {signed(high)}",
+            signed(cell["median"]),
+        )
+    return drawn
+
+
+def plot(environment: AnyEnvironment, evaluation: dict[str, Any], folder: Path) -> list[Path]:
+    """The plots of an evaluation, as PNG files in the folder; their paths."""
+    cells = evaluation["cells"]
+    subtitle = f"{environment.title} · rules {evaluation['rules']} · {_set_named(evaluation)}"
+    drawn = {PLOT_NAMES[0]: _mean_by_tier(environment, cells, subtitle)}
+    if environment.detection is not None:
+        drawn[PLOT_NAMES[1]] = _catch_against_false_alarms(environment, cells, subtitle)
+    paths = []
+    for name, figure in drawn.items():
+        with appearing(folder / name) as temporary:
+            figure.savefig(temporary, format="png", dpi=150)
+        paths.append(folder / name)
+    return paths
+
+
+def _set_named(evaluation: dict[str, Any]) -> str:
+    seeds = f", seeds {evaluation['seeds']}" if evaluation["seeds"] else ""
+    return f"{evaluation['set']} set{seeds}"
+
+
+def _figure(title: str, subtitle: str) -> tuple[Figure, Axes]:
+    with mpl.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(8, 4.6), layout="constrained")
+        axes = figure.add_subplot()
+    axes.set_title(f"{title}\n", loc="left", fontsize=13, fontweight="bold")
+    axes.text(0, 1.03, subtitle, transform=axes.transAxes, fontsize=9, color="#555555")
+    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _mean_by_tier(environment: AnyEnvironment, cells: list[dict[str, Any]], subtitle: str) -> Figure:
+    figure, axes = _figure("Mean by tier, with 95 % intervals", subtitle)
+    policies = list(dict.fromkeys(cell["policy"] for cell in cells))
+    tiers = [tier for tier in environment.tiers if any(cell["tier"] == tier for cell in cells)]
+    width = 0.8 / len(policies)
+    for index, policy in enumerate(policies):
+        own = {cell["tier"]: cell for cell in cells if cell["policy"] == policy}
+        places = [tiers.index(tier) + (index - (len(policies) - 1) / 2) * width for tier in own]
+        means = [cell["mean"] for cell in own.values()]
+        whiskers = [
+            [cell["mean"] - cell["mean_ci"][0] for cell in own.values()],
+            [cell["mean_ci"][1] - cell["mean"] for cell in own.values()],
+        ]
+        colour = PALETTE[index % len(PALETTE)]
+        bars = axes.bar(
+            places,
+            means,
+            width * 0.92,
+            label=policy,
+            color=colour,
+            yerr=whiskers,
+            capsize=3,
+            ecolor="#333333",
+        )
+        axes.bar_label(bars, labels=[signed(mean) for mean in means], fontsize=8, padding=3)
+    axes.axhline(0, color="#333333", linewidth=0.8)
+    axes.margins(y=0.12)
+    axes.set_xticks(range(len(tiers)), tiers)
+    axes.set_ylabel("mean of the headline score")
+    axes.legend(frameon=False, loc="best")
+    return figure
+
+
+def _catch_against_false_alarms(environment: AnyEnvironment, cells: list[dict[str, Any]], subtitle: str) -> Figure:
+    assert environment.detection is not None  # noqa: S101 - the caller has looked
+    catch, alarm = environment.detection
+    titles = {metric.name: metric.name.replace("_", " ") for metric in environment.metrics}
+    figure, axes = _figure(f"{titles[catch].capitalize()} against {titles[alarm]}, with 95 % intervals", subtitle)
+    policies = list(dict.fromkeys(cell["policy"] for cell in cells))
+    tiers = list(environment.tiers)
+    for cell in cells:
+        if cell[catch] is None:
+            continue
+        place = policies.index(cell["policy"])
+        x, y = 100 * cell[alarm], 100 * cell[catch]
+        axes.errorbar(
+            x,
+            y,
+            xerr=[[x - 100 * cell[f"{alarm}_ci"][0]], [100 * cell[f"{alarm}_ci"][1] - x]],
+            yerr=[[y - 100 * cell[f"{catch}_ci"][0]], [100 * cell[f"{catch}_ci"][1] - y]],
+            marker=MARKERS[tiers.index(cell["tier"]) % len(MARKERS)],
+            # Later policies are drawn smaller, so that one that stands on another still shows it.
+            markersize=max(5, 14 - 3 * place),
+            color=PALETTE[place % len(PALETTE)],
+            markeredgecolor="white",
+            elinewidth=0.8,
+            clip_on=False,
+            zorder=3 + place,
+        )
+    shown = [tier for tier in tiers if any(cell["tier"] == tier and cell[catch] is not None for cell in cells)]
+    for index, policy in enumerate(policies):
+        axes.scatter([], [], color=PALETTE[index % len(PALETTE)], marker="o", label=policy)
+    for tier in shown:
+        axes.scatter([], [], color="#888888", marker=MARKERS[tiers.index(tier) % len(MARKERS)], label=tier)
+    axes.set_xlim(-3, 103)
+    axes.set_ylim(-3, 103)
+    axes.set_xlabel(f"{titles[alarm]}, % of all episodes")
+    axes.set_ylabel(f"{titles[catch]}, % of those with something to catch")
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure

@@ -1,0 +1,122 @@
+"""An episode on a terminal: live panels for people, plain lines for pipes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel as Frame
+from rich.table import Table
+from rich.text import Text
+
+from chaosops_ray.sim.board import Panel, Tone
+from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, Policy, Scenario
+from chaosops_ray.sim.episode import play
+
+_STYLES: dict[Tone, str] = {
+    "plain": "default",
+    "muted": "bright_black",
+    "good": "green",
+    "warn": "yellow",
+    "bad": "bold red",
+    "accent": "bold cyan",
+}
+_TWO_COLUMNS_FROM = 120
+_NEVER_CUT = 16
+
+
+def show(
+    console: Console,
+    environment: AnyEnvironment,
+    scenario: Scenario,
+    rules: str,
+    choose: Policy,
+    seconds_per_step: float,
+) -> AnyEpisode:
+    """Play the scenario before the reader's eyes, then leave the final board on the screen."""
+
+    def watch(episode: AnyEpisode) -> None:
+        live.update(drawn(environment.board(episode), console.width), refresh=True)
+        time.sleep(seconds_per_step)
+
+    with Live(console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
+        episode = play(environment, scenario, rules, choose, watch)
+    console.print(drawn(environment.board(episode), console.width))
+    return episode
+
+
+def tell(
+    print_line: Callable[[str], None],
+    environment: AnyEnvironment,
+    scenario: Scenario,
+    rules: str,
+    choose: Policy,
+) -> AnyEpisode:
+    """Play the scenario as lines: how it begins, a line a step, how it ends."""
+
+    def watch(episode: AnyEpisode) -> None:
+        if not episode.steps:
+            for panel in environment.board(episode):
+                _tell_panel(print_line, panel)
+            print_line("")
+            return
+        step = episode.steps[-1]
+        events = ", ".join(sorted(step.outcome)) or "-"
+        said = environment.spell(step.action, "compact")
+        print_line(f"{len(episode.steps):>3}  {step.role:<10} {said:<40} {events:<32} {step.score.total:+8.1f}")
+
+    episode = play(environment, scenario, rules, choose, watch)
+    print_line("")
+    for panel in environment.board(episode):
+        _tell_panel(print_line, panel)
+    return episode
+
+
+def _tell_panel(print_line: Callable[[str], None], panel: Panel) -> None:
+    print_line(f"== {panel.title}")
+    for row in panel.rows:
+        print_line("   " + "  ".join(cell.text for cell in row if cell.text))
+
+
+def drawn(panels: tuple[Panel, ...], width: int) -> RenderableType:
+    """The panels as frames; wide ones on their own, the others two in a row where there is room."""
+    if width < _TWO_COLUMNS_FROM:
+        return Group(*[_frame(panel) for panel in panels])
+    rows: list[RenderableType] = []
+    waiting: list[Panel] = []
+    for panel in panels:
+        if panel.is_wide:
+            rows += [_frame(left) for left in waiting]
+            waiting = []
+            rows.append(_frame(panel))
+            continue
+        waiting.append(panel)
+        if len(waiting) == 2:
+            grid = Table.grid(expand=True)
+            grid.add_column(ratio=1)
+            grid.add_column(ratio=1)
+            height = max(len(neighbour.rows) + bool(neighbour.heading) for neighbour in waiting) + 2
+            grid.add_row(*[_frame(neighbour, height) for neighbour in waiting])
+            rows.append(grid)
+            waiting = []
+    return Group(*rows, *[_frame(panel) for panel in waiting])
+
+
+def _frame(panel: Panel, height: int | None = None) -> Frame:
+    table = Table(box=None, pad_edge=False, show_header=bool(panel.heading), header_style="bright_black")
+    for index in range(max((len(row) for row in panel.rows), default=1)):
+        longest = max(len(row[index].text) for row in panel.rows if index < len(row))
+        table.add_column(
+            panel.heading[index] if panel.heading else "",
+            overflow="ellipsis",
+            no_wrap=True,
+            # Names and numbers keep their room; sentences give way.
+            min_width=longest if longest <= _NEVER_CUT else None,
+        )
+    for row in panel.rows:
+        table.add_row(*[Text(cell.text, style=_STYLES[cell.tone]) for cell in row])
+    style = _STYLES[panel.tone] if panel.tone != "plain" else "bright_black"
+    return Frame(table, title=Text(panel.title), title_align="left", border_style=style, box=box.ROUNDED, height=height)
