@@ -111,12 +111,10 @@ def _frame(panel: Panel, height: int | None = None) -> Frame:
         longest = max(len(row[index].text) for row in panel.rows if index < len(row))
         table.add_column(
             panel.heading[index] if panel.heading else "",
-            overflow="ellipsis",
-            no_wrap=True,
-            # Names and numbers keep their room; sentences give way.
-            min_width=longest if longest <= _NEVER_CUT else None,
+            # Where room is short, sentences give way; names and numbers keep theirs.
+            no_wrap=longest <= _NEVER_CUT,
         )
     for row in panel.rows:
-        table.add_row(*[Text(cell.text, style=_STYLES[cell.tone]) for cell in row])
+        table.add_row(*[Text(cell.text, _STYLES[cell.tone], no_wrap=True, overflow="ellipsis") for cell in row])
     style = _STYLES[panel.tone] if panel.tone != "plain" else "bright_black"
     return Frame(table, title=Text(panel.title), title_align="left", border_style=style, box=box.ROUNDED, height=height)

@@ -10,7 +10,7 @@ from chaosops_ray.sim.incident.failures import FAILURES
 from chaosops_ray.sim.incident.model import CRITICAL, DEGRADED, DOWN, HEALTHY, SERVICES, Action, Event, World
 from chaosops_ray.sim.incident.physics import acting
 from chaosops_ray.sim.incident.text import spell
-from chaosops_ray.sim.incident.views import CHAT_SHOWN, View
+from chaosops_ray.sim.incident.views import View
 
 _HEALTH_TONES: dict[str, Tone] = {HEALTHY: "good", DEGRADED: "warn", CRITICAL: "bad", DOWN: "bad"}
 _LEVEL_TONES: dict[str, Tone] = {"ERROR": "bad", "WARN": "warn", "page": "bad", "warn": "warn"}
@@ -22,7 +22,8 @@ _EVENT_TONES: dict[str, Tone] = {
     Event.REPEATED: "muted",
     Event.WRONG_ROOT_CAUSE: "warn",
 }
-_TURNS_SHOWN = 8
+_TURNS_SHOWN = 6
+_CHAT_SHOWN = 4
 _LATENCY_RANGE = (0.0, 1800.0)
 _ERROR_RANGE = (0.0, 0.8)
 
@@ -34,11 +35,11 @@ def board(episode: Episode[World, View, Action]) -> tuple[Panel, ...]:
     return (
         _status(episode, world),
         _services(worlds),
-        _logs_and_alerts(world),
         _oversight(episode, world),
         _turns(episode),
-        _chat(world),
+        _logs_and_alerts(world),
         _rewards(episode),
+        _chat(world),
     )
 
 
@@ -124,7 +125,7 @@ def _oversight(episode: Episode[World, View, Action], world: World) -> Panel:
             Cell(f"{score:+.1f}", "accent"),
         )
     )
-    return Panel("oversight", (), tuple(rows), "warn")
+    return Panel("oversight", (), tuple(rows), "warn", is_wide=True)
 
 
 def _chat(world: World) -> Panel:
@@ -134,9 +135,9 @@ def _chat(world: World) -> Panel:
             Cell(message.sender if message.to is None else f"{message.sender} → {message.to}", "accent"),
             Cell(message.text),
         )
-        for message in world.messages[-CHAT_SHOWN:]
+        for message in world.messages[-_CHAT_SHOWN:]
     ]
-    return Panel("chat", (), tuple(rows) or ((Cell("nobody has spoken", "muted"),),))
+    return Panel("chat", (), tuple(rows) or ((Cell("nobody has spoken", "muted"),),), is_wide=True)
 
 
 def _turns(episode: Episode[World, View, Action]) -> Panel:
