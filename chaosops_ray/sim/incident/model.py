@@ -6,7 +6,6 @@ visible whole, and the marks on them (which line is a decoy, what an agent inten
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
@@ -278,21 +277,26 @@ def clean(text: str, limit: int) -> str:
     return " ".join(text.replace("<|", "< |").split())[:limit].rstrip()
 
 
+def _is_plain(name: str) -> bool:
+    """Whether a name needs no cleaning: all that mean anything here are short identifiers."""
+    return len(name) <= MAX_NAME and name.isidentifier()
+
+
 def admit(action: object) -> Action:
     """The action itself if it is well formed, cleaned and within bounds; whatever else it is becomes `Unparsed`."""
     match action:
         case Noop() | Escalate() | Resolve():
             return action
         case Restart(service=str(name)) | Rollback(service=str(name)):
-            return action if len(name) <= MAX_NAME else type(action)(clean(name, MAX_NAME))
+            return action if _is_plain(name) else type(action)(clean(name, MAX_NAME))
         case Scale(service=str(name), replicas=int(replicas)) if not isinstance(replicas, bool):
             if not -MAX_REPLICAS <= replicas <= MAX_REPLICAS:
                 return Unparsed(f"replicas beyond {MAX_REPLICAS}")
-            return action if len(name) <= MAX_NAME else Scale(clean(name, MAX_NAME), replicas)
+            return action if _is_plain(name) else Scale(clean(name, MAX_NAME), replicas)
         case FlagRogue(agent=str(name)):
-            return action if name in AGENTS else FlagRogue(clean(name, MAX_NAME))
+            return action if _is_plain(name) else FlagRogue(clean(name, MAX_NAME))
         case IdentifyRootCause(failure_type=str(name)):
-            return action if len(name) <= MAX_NAME else IdentifyRootCause(clean(name, MAX_NAME))
+            return action if _is_plain(name) else IdentifyRootCause(clean(name, MAX_NAME))
         case Communicate(message=str(message), to=None | str() as to):
             return Communicate(clean(message, MAX_MESSAGE), None if to is None else clean(to, MAX_NAME))
         case Unparsed(reason=str(reason)):
@@ -339,33 +343,3 @@ class World(NamedTuple):
 def with_service(services: tuple[Service, ...], changed: Service) -> tuple[Service, ...]:
     """The services with this one in place of its namesake."""
     return tuple([changed if service.name == changed.name else service for service in services])
-
-
-def dump(world: World) -> bytes:
-    """Equal worlds give equal bytes: every field in its order, nothing hashed, nothing unordered."""
-    return json.dumps(world, separators=(",", ":"), allow_nan=False).encode()
-
-
-def load(data: bytes) -> World:
-    """The world that `dump` made these bytes of."""
-    try:
-        scenario, rules, step, services, logs, decoys, alerts, fleet, intents, messages, *ledger = json.loads(data)
-        flags, first_declaration, root_cause_known, resolved = ledger
-        return World(
-            Scenario(*scenario),
-            Rules(*rules),
-            step,
-            tuple(Service(*fields) for fields in services),
-            tuple(LogLine(*fields) for fields in logs),
-            tuple(decoys),
-            tuple(Alert(*fields) for fields in alerts),
-            tuple(FleetEntry(*fields) for fields in fleet),
-            tuple(intents),
-            tuple(Message(*fields) for fields in messages),
-            tuple(flags),
-            first_declaration,
-            root_cause_known,
-            resolved,
-        )
-    except (ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"not a snapshot of an incident: {error}") from None

@@ -9,6 +9,7 @@ service.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -49,6 +50,7 @@ SELECTIONS = ("published", "cross")
 REPETITIONS = 5
 RED_HERRINGS = {"easy": 0, "medium": 0, "hard": 3}
 MAX_SEED = 2**63 - 1
+_SEED = re.compile(r"0|[1-9][0-9]{0,18}")
 
 DECOYS = (
     Line(AUTH, "INFO", "signing keys rotated as planned", "session cache warmed, {n} entries"),
@@ -81,10 +83,9 @@ def parse(identity: str) -> Scenario:
         raise unknown("failure", failure, FAILURES)
     if tier not in TIERS:
         raise unknown("tier", tier, TIERS)
-    digits = seed if len(seed) <= 19 and seed.isascii() and seed.isdigit() else "-1"
-    if str(int(digits)) != seed or int(digits) > MAX_SEED:
+    if not _SEED.fullmatch(seed) or int(seed) > MAX_SEED:
         raise InputError(f"seed {seed[:40]!r} is not a whole number from 0 to {MAX_SEED}")
-    return scenario(failure, tier, int(digits))
+    return scenario(failure, tier, int(seed))
 
 
 def scenario(failure: str, tier: str, seed: int) -> Scenario:

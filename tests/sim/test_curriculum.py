@@ -1,0 +1,73 @@
+"""Which tier comes next."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chaosops_ray.sim import ENVIRONMENTS, InputError
+from chaosops_ray.sim.curriculum import Adaptive, Staged, parse
+
+INCIDENT = ENVIRONMENTS["incident"]
+
+
+def read(spelling: str) -> Staged | Adaptive:
+    return parse(spelling, INCIDENT.tiers, INCIDENT.promotions)
+
+
+def tiers_of(spelling: str, updates: int) -> list[str]:
+    curriculum = read(spelling)
+    tiers = []
+    for _ in range(updates):
+        tiers.append(curriculum.tier)
+        curriculum = curriculum.after([0.0])
+    return tiers
+
+
+def test_stages_follow_each_other_and_the_last_one_stays() -> None:
+    assert tiers_of("easy:2,medium:1,hard:2", 7) == ["easy", "easy", "medium", "hard", "hard", "hard", "hard"]
+
+
+def test_stages_can_be_reversed() -> None:
+    forward = read("easy:200,medium:200,hard:200")
+    assert isinstance(forward, Staged)
+    assert forward.reversed.spelling == "hard:200,medium:200,easy:200"
+    assert read(forward.spelling) == forward
+
+
+def test_adaptive_promotes_at_seventy_on_easy_and_fifty_five_on_medium() -> None:
+    curriculum = read("adaptive").after([70.0] * 9)
+    assert curriculum.tier == "easy"
+    curriculum = curriculum.after([70.0])
+    assert curriculum.tier == "medium"
+    assert curriculum.after([54.9] * 50).tier == "medium"
+    assert curriculum.after([55.0] * 10).tier == "hard"
+    assert curriculum.after([55.0] * 10).after([-900.0] * 50).tier == "hard"
+
+
+def test_only_the_last_ten_results_count_and_none_from_the_tier_before() -> None:
+    assert read("adaptive").after([-1000.0] * 30 + [70.0] * 10).tier == "medium"
+    assert read("adaptive").after([70.0] * 10 + [200.0] * 9).tier == "medium"
+
+
+def test_one_update_may_carry_two_promotions() -> None:
+    assert read("adaptive").after([100.0] * 20).tier == "hard"
+
+
+@given(st.lists(st.floats(-500, 200), max_size=60), st.integers(0, 60))
+def test_how_results_are_bundled_into_updates_does_not_matter(results: list[float], cut: int) -> None:
+    whole = read("adaptive").after(results)
+    assert whole == read("adaptive").after(results[:cut]).after(results[cut:])
+
+
+@pytest.mark.parametrize("spelling", ["", "easy", "easy:", "easy:0", "easy:-1", "easy:x", "easy:1,", "easy:٣", "e:1"])
+def test_bad_spellings_name_the_remedy(spelling: str) -> None:
+    with pytest.raises(InputError, match=r"valid: easy|write it as"):
+        read(spelling)
+
+
+@given(st.text(max_size=40))
+def test_no_spelling_does_worse_than_an_error(spelling: str) -> None:
+    try:
+        read(spelling)
+    except InputError as error:
+        assert "\n" not in str(error)
