@@ -171,6 +171,8 @@ def _play(given: argparse.Namespace) -> int:
     environment = environment_of(given.scenario)
     scenario = environment.scenario(given.scenario)
     rules = environment.rules(given.rules if given.rules is not None else environment.rule_sets[0])
+    if "," in given.policy:
+        raise InputError(f"one policy plays all seats; give one of {', '.join(environment.policies)}")
     (build,) = evaluate.parse_policies(environment, given.policy).values()
     if not 0 <= given.pause <= 60:
         raise InputError(f"a pause of {given.pause:g} seconds is none; give 0 to 60")
@@ -210,3 +212,7 @@ def _console() -> Console:
 
     # A pipe has no width of its own, and a table folded at 80 columns cannot be read.
     return Console() if sys.stdout.isatty() else Console(width=140)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

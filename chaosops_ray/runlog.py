@@ -169,10 +169,13 @@ def read_episodes(path: Path) -> Iterator[RecordedEpisode]:
             _check_schema(path, file.schema_arrow)
             yield from _grouped(file)
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}; give a Parquet file of episodes") from None
-    except pa.ArrowException as error:
-        first = str(error).splitlines()[0]
-        raise InputError(f"{path} is no Parquet file that can be read ({first}); give a file of episodes") from None
+        raise _unreadable(path, error.strerror or str(error)) from None
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise _unreadable(path, str(error)) from None
+
+
+def _unreadable(path: Path, reason: str) -> InputError:
+    return InputError(f"cannot read {path} ({reason.strip().splitlines()[0]}); give a Parquet file of episodes")
 
 
 def _check_schema(path: Path, schema: pa.Schema) -> None:

@@ -1,0 +1,7 @@
+"""What all tests share: property tests draw the same examples in every run, so that a failure is the same failure."""
+
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
+settings.register_profile("searching", max_examples=3000, database=None, deadline=None)
+settings.load_profile("repeatable")

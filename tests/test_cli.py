@@ -1,0 +1,168 @@
+"""The command line as a person meets it: tables, files, and one line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chaosops_ray.cli import main
+
+REPLAYED = "every view, action, outcome, reward and state hash came out the same"
+
+
+def test_evaluate_prints_the_table_and_writes_what_was_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, episodes = tmp_path / "out.json", tmp_path / "episodes.parquet"
+    arguments = ["evaluate", "--policies", "random,heuristic,oracle", "--rules", "published", "--json", str(out)]
+    assert main([*arguments, "--episodes", str(episodes), "--plots", str(tmp_path), "--by-group"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert "−1356.6" in printed.out
+    assert "rogue_deploy_bot" in printed.out
+    assert len(json.loads(out.read_text())["cells"]) == 9
+    for name in ("mean_by_tier.png", "catch_against_false_alarms.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+        assert f"wrote {tmp_path / name}" in printed.out
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "catch_against_false_alarms.png",
+        "episodes.parquet",
+        "mean_by_tier.png",
+        "out.json",
+    ]
+
+    assert main(["replay", str(episodes)]) == 0
+    assert REPLAYED in capsys.readouterr().out
+
+
+def test_strict_rules_are_the_default_and_everything_can_be_narrowed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.json"
+    arguments = ["evaluate", "--policies", "oracle", "--set", "cross", "--tiers", "hard,easy", "--seeds", "5-6"]
+    assert main([*arguments, "--json", str(out)]) == 0
+    capsys.readouterr()
+    found = json.loads(out.read_text())
+    assert (found["rules"], found["set"], found["seeds"]) == ("strict", "cross", "5-6")
+    assert [(cell["tier"], cell["episodes"]) for cell in found["cells"]] == [("easy", 18), ("hard", 18)]
+
+
+def test_evaluating_twice_gives_the_same_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.json", "b.json"):
+        assert main(["evaluate", "--policies", "random", "--json", str(tmp_path / name)]) == 0
+    capsys.readouterr()
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+GOOD = ["evaluate", "--policies", "oracle"]
+MISTAKES = [
+    ([], "COMMAND"),
+    (["dance"], "invalid choice: 'dance'"),
+    (["evaluate"], "--policies"),
+    (["evaluate", "--policies", "orcale"], "valid: random, heuristic, oracle"),
+    (["evaluate", "--policies", "oracle,oracle"], "named twice"),
+    (["evaluate", "--policies", ""], "valid: random, heuristic, oracle"),
+    ([*GOOD, "--world", "moon"], "valid: incident"),
+    ([*GOOD, "--rules", "lenient"], "valid: strict, published"),
+    ([*GOOD, "--rules", "strict,multiplier=many"], "number from 0 to 1000"),
+    ([*GOOD, "--set", "all"], "valid: published, cross"),
+    ([*GOOD, "--tiers", "easy,brutal"], "valid: easy, medium, hard"),
+    ([*GOOD, "--seeds", "9-1"], "smaller end first"),
+    ([*GOOD, "--seeds", "x"], "write A-B"),
+    ([*GOOD, "--json", "nowhere/out.json"], "no folder nowhere"),
+    ([*GOOD, "--episodes", "."], "is a folder"),
+    ([*GOOD, "--plots", "nowhere"], "no folder nowhere"),
+    (["play"], "SCENARIO"),
+    (["play", "incident/gremlins/hard/1"], "valid: db_deadlock"),
+    (["play", "incident/cascade/brutal/1"], "valid: easy, medium, hard"),
+    (["play", "incident/cascade/hard/one"], "seed 'one'"),
+    (["play", "moon/cascade/hard/1"], "must be a world: incident"),
+    (["play", "incident/cascade/hard/1", "--policy", "clown"], "valid: random, heuristic, oracle"),
+    (["play", "incident/cascade/hard/1", "--policy", "oracle,random"], "plays all seats"),
+    (["play", "incident/cascade/hard/1", "--rules", "lenient"], "valid: strict, published"),
+    (["play", "incident/cascade/hard/1", "--pause", "-1"], "give 0 to 60"),
+    (["play", "incident/cascade/hard/1", "--pause", "nan"], "give 0 to 60"),
+    (["play", "incident/cascade/hard/1", "--pause", "long"], "invalid float value"),
+    (["replay"], "FILE"),
+    (["replay", "nowhere.parquet"], "No such file"),
+    (["replay", "text.parquet"], "cannot read text.parquet"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"), MISTAKES, ids=[" ".join(mistake[0]) or "nothing" for mistake in MISTAKES]
+)
+def test_a_mistake_is_one_line_and_exit_code_two_and_nothing_written(
+    arguments: list[str],
+    named: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.parquet").write_text("hello")
+    if arguments and "--json" not in arguments and arguments[0] == "evaluate":
+        arguments = [*arguments, "--json", "never.json"]
+    try:
+        code = main(arguments)
+    except SystemExit as error:
+        code = int(error.code or 0)
+    printed = capsys.readouterr()
+    assert code == 2
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert printed.err.startswith("chaosops")
+    assert named in printed.err
+    assert [path.name for path in tmp_path.iterdir()] == ["text.parquet"]
+
+
+def test_play_tells_an_episode_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["play", "incident/autoscaler_cost_cut/hard/17", "--policy", "oracle"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    turns = [
+        line.split() for line in lines if line.startswith("  ") and line.strip()[0].isdigit() and "  -  " not in line
+    ]
+    assert ["2", "oversight", "flag", "autoscaler", "correct_flag", "+46.0"] in turns
+    assert ["3", "dev", "scale", "payments", "4", "resolved", "+110.0"] in turns
+    assert "   resolved at step 3  return +184.0" in lines
+    assert not any("\x1b" in line for line in lines)
+
+
+def test_replay_fails_loudly_where_a_record_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from chaosops_ray.runlog import COLUMNS
+
+    path = tmp_path / "episodes.parquet"
+    assert main(["evaluate", "--policies", "oracle", "--episodes", str(path)]) == 0
+    rows = pq.read_table(path).to_pylist()
+    for row in rows:
+        row["reward"] += 1.0
+    pq.write_table(pa.Table.from_pylist(rows, schema=COLUMNS), path)
+    capsys.readouterr()
+    assert main(["replay", str(path)]) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert "episode 0 (oracle on incident/db_deadlock/easy/0), step 0: reward was 29.0, is 28.0" in errors[0]
+    assert len(errors) == 22
+    assert f"{len(rows)} differences in 55 episodes" in errors[-1]
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    """`chaosops play … | head -1` ends quietly."""
+    command = f"{sys.executable} -m chaosops_ray.cli play incident/cascade/hard/1 --plain | head -1"
+    ran = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0
+    assert ran.stdout == "== incident/cascade/hard/1\n"
+    assert ran.stderr == ""
+
+
+def test_the_installed_command_is_this_one() -> None:
+    ran = subprocess.run(
+        [Path(sys.executable).with_name("chaosops"), "--version"], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.startswith("chaosops 0.")
