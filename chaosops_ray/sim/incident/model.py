@@ -298,7 +298,8 @@ def admit(action: object) -> Action:
         case IdentifyRootCause(failure_type=str(name)):
             return action if _is_plain(name) else IdentifyRootCause(clean(name, MAX_NAME))
         case Communicate(message=str(message), to=None | str() as to):
-            return Communicate(clean(message, MAX_MESSAGE), None if to is None else clean(to, MAX_NAME))
+            said, addressee = clean(message, MAX_MESSAGE), None if to is None else clean(to, MAX_NAME)
+            return action if (said, addressee) == (message, to) else Communicate(said, addressee)
         case Unparsed(reason=str(reason)):
             return Unparsed(clean(reason, MAX_MESSAGE))
         case _:

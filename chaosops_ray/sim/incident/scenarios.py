@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 from chaosops_ray.sim.contract import Scenario
@@ -112,9 +113,11 @@ def start(begun: Scenario, rules: Rules) -> World:
     return _living(begun, rules, failure) if rules.living_scenery else _classic(begun, rules, failure)
 
 
-def _sickened(failure: Failure) -> tuple[Service, ...]:
+@lru_cache(maxsize=len(FAILURES))
+def _onset(failure: str) -> tuple[Service, ...]:
+    """All services as the failure leaves them, before any reading wanders."""
     services: tuple[Service, ...] = HEALTHY_FLEET
-    for service in failure.onset:
+    for service in FAILURES[failure].onset:
         services = with_service(services, service)
     return services
 
@@ -128,7 +131,7 @@ def _classic(begun: Scenario, rules: Rules, failure: Failure) -> World:
         begun,
         rules,
         step=0,
-        services=_sickened(failure),
+        services=_onset(failure.name),
         logs=(*lines, *herrings),
         decoys=(False,) * len(lines) + (True,) * len(herrings),
         alerts=tuple([Alert(0, page.service, page.severity, page.wordings[0]) for page in failure.alerts]),
@@ -141,7 +144,7 @@ def _classic(begun: Scenario, rules: Rules, failure: Failure) -> World:
 
 
 def _living(begun: Scenario, rules: Rules, failure: Failure) -> World:
-    services = _read(begun.seed, failure)
+    services = _read(begun.seed, failure.name)
     words = stream(begun.seed, "words")
     lines = [_written(line, words.below(len(line.wordings)), 11 + words.below(79)) for line in failure.logs]
     for _ in range(RED_HERRINGS[begun.tier]):
@@ -150,7 +153,7 @@ def _living(begun: Scenario, rules: Rules, failure: Failure) -> World:
     # Mixed: where a line stands must not tell whether it is a decoy.
     order = words.shuffled(range(len(lines)))
     alerts = [Alert(0, page.service, page.severity, words.choice(page.wordings)) for page in failure.alerts]
-    fleet = _fleet_activity(begun.seed, failure, services)
+    fleet = _fleet_activity(begun.seed, failure)
     return World(
         begun,
         rules,
@@ -169,11 +172,11 @@ def _written(line: Line, wording: int, number: int) -> LogLine:
     return LogLine(0, line.service, line.level, line.wordings[wording].replace("{n}", str(number)))
 
 
-def _read(seed: int, failure: Failure) -> tuple[Service, ...]:
+def _read(seed: int, failure: str) -> tuple[Service, ...]:
     """The onset as meters would read it: healthy figures wander more than sick ones, health itself does not."""
     draw = stream(seed, "readings")
     readings = []
-    for service in _sickened(failure):
+    for service in _onset(failure):
         spread = 0.12 if service.health == HEALTHY else 0.04
         readings.append(
             service._replace(
@@ -186,7 +189,7 @@ def _read(seed: int, failure: Failure) -> tuple[Service, ...]:
     return tuple(readings)
 
 
-def _fleet_activity(seed: int, failure: Failure, services: tuple[Service, ...]) -> list[tuple[FleetEntry, str]]:
+def _fleet_activity(seed: int, failure: Failure) -> list[tuple[FleetEntry, str]]:
     """The trace, oldest first: routine acts, and in the place of one of them the misdeed if there is one.
 
     The number of entries is drawn before anything is known of a culprit, so it tells nothing.
@@ -197,7 +200,7 @@ def _fleet_activity(seed: int, failure: Failure, services: tuple[Service, ...]) 
     misdeed = failure.misdeed
     routine: dict[tuple[str, str], _Act] = {}
     while len(routine) < length - (misdeed is not None):
-        act = _innocent_act(draw, services)
+        act = _innocent_act(draw, failure.name)
         routine.setdefault((act[0], act[2]), act)  # an agent tells one story about a service
     marked = [(act, _ROUTINE) for act in routine.values()]
     if misdeed is not None:
@@ -207,11 +210,9 @@ def _fleet_activity(seed: int, failure: Failure, services: tuple[Service, ...]) 
     return [(FleetEntry(ago, *act), intent) for ago, (act, intent) in zip(minutes, marked, strict=True)]
 
 
-def _innocent_act(draw: Stream, services: tuple[Service, ...]) -> _Act:
+def _innocent_act(draw: Stream, failure: str) -> _Act:
     agent = draw.choice(AGENTS)
-    # The autoscaler only speaks of services with a replica to spare, so that its "before -> now" always adds up.
-    reachable = [service for service in services if agent != AUTOSCALER or service.replicas > 1]
-    untouched = [service for service in reachable if service.health == HEALTHY]
+    reachable, untouched = _within_reach(agent, failure)
     harmful = bool(untouched) and draw.below(2) == 0
     service = draw.choice(untouched if harmful else reachable)
     operation = HARMFUL[agent] if harmful else HARMLESS[agent]
@@ -221,3 +222,13 @@ def _innocent_act(draw: Stream, services: tuple[Service, ...]) -> _Act:
     else:
         detail = draw.choice(POOLS if agent == LOAD_BALANCER else REVISIONS)
     return agent, operation, service.name, detail
+
+
+@lru_cache(maxsize=len(AGENTS) * len(FAILURES))
+def _within_reach(agent: str, failure: str) -> tuple[tuple[Service, ...], tuple[Service, ...]]:
+    """The services that an agent may have had to do with, and those of them that are healthy all the same.
+
+    The autoscaler only speaks of services with a replica to spare, so that its "before -> now" always adds up.
+    """
+    reachable = tuple([s for s in _onset(failure) if agent != AUTOSCALER or s.replicas > 1])
+    return reachable, tuple([service for service in reachable if service.health == HEALTHY])
