@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install test test-all check format bench lock clean
+.PHONY: help install test test-all check format bench docs lock clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -37,7 +37,12 @@ bench: $(INSTALLED) ## print the benchmark tables
 	$(BIN)/python benchmarks/sim.py
 
 lock: $(INSTALLED) ## resolve every extra anew into constraints.txt and constraints-gpu.txt
-	$(BIN)/python scripts/lock.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/lock.py
+
+docs: $(INSTALLED) ## write the command reference and the pictures anew
+	$(BIN)/python -m scripts.cli_reference > docs/cli.md
+	$(BIN)/python -m scripts.pictures
 
 clean: ## remove what the above made
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

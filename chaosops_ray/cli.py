@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from chaosops_ray import __version__
 from chaosops_ray.sim import ENVIRONMENTS, InputError, environment_named, environment_of
@@ -16,13 +16,18 @@ from chaosops_ray.sim import ENVIRONMENTS, InputError, environment_named, enviro
 if TYPE_CHECKING:
     from rich.console import Console
 
+Item = TypeVar("Item")
+
 USAGE = 2
 DIFFERS = 1
 DIFFERENCES_SHOWN = 20
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse prints its usage before an error; one line says more."""
+    """argparse prints its usage before an error; one line says more. And help is as wide as the docs that quote it."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(formatter_class=lambda prog: argparse.HelpFormatter(prog, width=100), **settings)
 
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE, f"{self.prog}: {message}\n")
@@ -108,9 +113,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(given: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.progress import track
-
     from chaosops_ray import evaluate, report, runlog
 
     # Everything that can be wrong is looked at before the first episode.
@@ -127,17 +129,14 @@ def _evaluate(given: argparse.Namespace) -> int:
             runlog.check_writable(path)
     if given.plots is not None:
         runlog.check_folder(given.plots)
+    if given.json is not None and given.json == given.episodes:
+        raise InputError(f"--json and --episodes both name {given.json}; give each a file of its own")
 
     results = []
     with ExitStack() as stack:
         writer = stack.enter_context(runlog.EpisodeWriter(given.episodes)) if given.episodes else None
-        played = track(
-            evaluate.episodes(environment, policies, scenarios, rules),
-            total=len(policies) * len(scenarios),
-            description="playing",
-            console=Console(stderr=True),
-            transient=True,
-            disable=not sys.stderr.isatty(),
+        played = _tracked(
+            "playing", evaluate.episodes(environment, policies, scenarios, rules), len(policies) * len(scenarios)
         )
         for name, episode in played:
             results.append(evaluate.result(environment, name, episode))
@@ -189,7 +188,7 @@ def _replay(given: argparse.Namespace) -> int:
 
     count = steps = 0
     found: list[str] = []
-    for recorded in runlog.read_episodes(given.file):
+    for recorded in _tracked("replaying", runlog.read_episodes(given.file)):
         found += runlog.differences(recorded)
         count += 1
         steps += len(recorded.rows)
@@ -205,6 +204,15 @@ def _replay(given: argparse.Namespace) -> int:
         return DIFFERS
     print(f"{count} episodes, {steps} steps: every view, action, outcome, reward and state hash came out the same")
     return 0
+
+
+def _tracked(what: str, items: Iterable[Item], total: int | None = None) -> Iterable[Item]:
+    """The items, with a bar on stderr while they come if a person is there to see it."""
+    from rich.console import Console
+    from rich.progress import track
+
+    on_screen = sys.stderr.isatty()
+    return track(items, what, total, console=Console(stderr=True), transient=True, disable=not on_screen)
 
 
 def _console() -> Console:

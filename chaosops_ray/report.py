@@ -37,7 +37,8 @@ def table(environment: AnyEnvironment, cells: list[dict[str, Any]], key: str) ->
     drawn.add_column("policy")
     drawn.add_column(key)
     drawn.add_column("n", justify="right")
-    for metric in environment.metrics:
+    shown = [metric for metric in environment.metrics if metric.in_tables]
+    for metric in shown:
         drawn.add_column(metric.title, justify="right")
     drawn.add_column("mean", justify="right")
     drawn.add_column("95 % interval", justify="right")
@@ -48,7 +49,7 @@ def table(environment: AnyEnvironment, cells: list[dict[str, Any]], key: str) ->
             drawn.add_section()
         before = cell["policy"]
         figures = []
-        for metric in environment.metrics:
+        for metric in shown:
             value = cell[metric.name]
             plain = "–" if value is None else f"{value:.1f}"
             figures.append(share(value) if metric.is_share else plain)
@@ -97,7 +98,7 @@ def _figure(title: str, subtitle: str) -> tuple[Figure, Axes]:
 
 
 def _mean_by_tier(environment: AnyEnvironment, cells: list[dict[str, Any]], subtitle: str) -> Figure:
-    figure, axes = _figure("Mean by tier, with 95 % intervals", subtitle)
+    figure, axes = _figure(f"Mean {environment.headline_name} by tier, with 95 % intervals", subtitle)
     policies = list(dict.fromkeys(cell["policy"] for cell in cells))
     tiers = [tier for tier in environment.tiers if any(cell["tier"] == tier for cell in cells)]
     width = 0.8 / len(policies)
@@ -124,7 +125,7 @@ def _mean_by_tier(environment: AnyEnvironment, cells: list[dict[str, Any]], subt
     axes.axhline(0, color="#333333", linewidth=0.8)
     axes.margins(y=0.12)
     axes.set_xticks(range(len(tiers)), tiers)
-    axes.set_ylabel("mean of the headline score")
+    axes.set_ylabel(f"mean {environment.headline_name}")
     axes.legend(frameon=False, loc="best")
     return figure
 

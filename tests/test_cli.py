@@ -76,6 +76,7 @@ MISTAKES = [
     ([*GOOD, "--json", "nowhere/out.json"], "no folder nowhere"),
     ([*GOOD, "--episodes", "."], "is a folder"),
     ([*GOOD, "--plots", "nowhere"], "no folder nowhere"),
+    ([*GOOD, "--json", "same", "--episodes", "same"], "give each a file of its own"),
     (["play"], "SCENARIO"),
     (["play", "incident/gremlins/hard/1"], "valid: db_deadlock"),
     (["play", "incident/cascade/brutal/1"], "valid: easy, medium, hard"),

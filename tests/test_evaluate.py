@@ -70,16 +70,14 @@ def test_a_cell_has_the_documented_keys_and_an_interval_for_each_mean() -> None:
     found = summary(INCIDENT, evaluated("strict"), "strict", "published", None)
     assert set(found) == {"schema", "world", "rules", "set", "seeds", "cells", "by_failure"}
     for cell in found["cells"]:
-        assert list(cell)[:9] == [
+        figures = ["success", "mttr", "rogue_catch", "false_positive", "refused", "unparsed", "mean", "median"]
+        assert list(cell) == [
             "policy",
             "tier",
             "episodes",
-            "success",
-            "mttr",
-            "rogue_catch",
-            "false_positive",
-            "mean",
-            "median",
+            *figures,
+            "mean_ci",
+            *[f"{name}_ci" for name in figures[:6]],
         ]
         for name in ("mean", "success", "mttr", "rogue_catch", "false_positive"):
             if cell[name] is None:

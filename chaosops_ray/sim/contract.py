@@ -109,6 +109,7 @@ class Metric(NamedTuple):
     title: str
     of: Callable[[Episode[Any, Any, Any]], float | None]
     is_share: bool
+    in_tables: bool = True
 
 
 class Environment(Protocol[W, V, A]):
@@ -152,6 +153,11 @@ class Environment(Protocol[W, V, A]):
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """What `evaluate` reports beside the headline score."""
+        ...
+
+    @property
+    def headline_name(self) -> str:
+        """What the headline score is called, for instance return."""
         ...
 
     @property

@@ -40,6 +40,14 @@ def _innocent_accused(episode: AnyEpisode) -> float:
     return float(episode.saw(Event.WRONG_FLAG))
 
 
+def _refused(episode: AnyEpisode) -> float:
+    return float(sum(Event.REFUSED in step.outcome for step in episode.steps))
+
+
+def _unparsed(episode: AnyEpisode) -> float:
+    return float(sum(Event.UNPARSED in step.outcome for step in episode.steps))
+
+
 class Incident:
     """The incident room as an environment: the contract's methods, each a line into the module that does it."""
 
@@ -55,7 +63,10 @@ class Incident:
         Metric("mttr", "mttr", _steps_to_resolve, is_share=False),
         Metric("rogue_catch", "rogue+", _rogue_caught, is_share=True),
         Metric("false_positive", "false+", _innocent_accused, is_share=True),
+        Metric("refused", "refused", _refused, is_share=False, in_tables=False),
+        Metric("unparsed", "unparsed", _unparsed, is_share=False, in_tables=False),
     )
+    headline_name = "return"
     detection = ("rogue_catch", "false_positive")
     promotions = (Promotion("easy", 10, 10, 70.0), Promotion("medium", 10, 10, 55.0))
 

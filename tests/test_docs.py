@@ -1,0 +1,129 @@
+"""Where docs could drift from the program, they are held to it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chaosops_ray.cli import parser
+from chaosops_ray.evaluate import RESAMPLES
+from chaosops_ray.runlog import COLUMNS
+from chaosops_ray.sim import ENVIRONMENTS
+from chaosops_ray.sim.incident import rubric
+from chaosops_ray.sim.incident.failures import FAILURES
+from chaosops_ray.sim.incident.model import CAPS, MAX_MESSAGE
+from chaosops_ray.sim.incident.physics import PERMITTED
+from scripts.cli_reference import reference
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = (ROOT / "README.md").read_text()
+INCIDENT = ENVIRONMENTS["incident"]
+
+
+def test_the_command_reference_is_what_the_commands_say() -> None:
+    assert (ROOT / "docs" / "cli.md").read_text() == reference(), "run `make docs`"
+
+
+def commands() -> list[str]:
+    return re.findall(r"^\.venv/bin/chaosops (.+)$", "\n".join(page.read_text() for page in PAGES), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_in_the_docs_parse_and_name_what_exists(command: str) -> None:
+    given = parser().parse_args(shlex.split(command))
+    if given.command == "evaluate":
+        INCIDENT.rules(given.rules or "strict")
+        assert set(given.policies.split(",")) <= set(INCIDENT.policies)
+    if given.command == "play":
+        INCIDENT.scenario(given.scenario)
+        assert given.policy in INCIDENT.policies
+
+
+def test_there_are_commands_to_check() -> None:
+    assert {command.split()[0] for command in commands()} == {"evaluate", "play", "replay"}
+
+
+def test_the_test_command_of_the_readme_is_what_ci_runs() -> None:
+    ran = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert "make test" in README.splitlines()
+    assert [line for line in ran if line.startswith("make")] == ["make test", "make check"]
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_python_of_the_readme_runs() -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("-710.0 [[], [], ")
+
+
+def rows(page: str, after: str) -> list[list[str]]:
+    """The cells of the first table after a piece of text."""
+    table = re.search(r"\n\|.*?\n\n", page[page.index(after) :], re.DOTALL)
+    assert table is not None
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[0].strip().splitlines()[2:]]
+
+
+WORLD = (ROOT / "docs" / "incident.md").read_text()
+
+
+def test_the_page_of_the_world_agrees_with_the_world() -> None:
+    for tier, cap, failures, herrings in rows(WORLD, "## Turns"):
+        chosen = [s.case for s in INCIDENT.scenarios("published", [0]) if s.tier == tier]
+        assert (int(cap), failures.split(", ")) == (CAPS[tier], chosen)
+        start = INCIDENT.start(INCIDENT.scenario(f"incident/cascade/{tier}/1"), "strict")
+        assert start.decoys.count(True) == int(herrings)
+    listed = {row[0]: row for row in rows(WORLD, "## Failures")}
+    assert set(listed) == set(FAILURES)
+    for name, (_, sick, culprit, _) in listed.items():
+        assert (FAILURES[name].culprit or "–") == culprit.split(" ")[0]
+        assert {service.name for service in FAILURES[name].onset} == set(sick.replace(", ever more", "").split(", "))
+    for role, may in rows(WORLD, "Only the Manager's escalation"):
+        kinds = {re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower() for kind in PERMITTED[role.lower()]}
+        assert set(may.split(", ")) == kinds
+    assert f"cut to {MAX_MESSAGE} printable" in WORLD
+
+
+def test_the_rewards_of_the_page_are_those_of_the_rubric() -> None:
+    worth = {re.match(r"`(\w+)`", row[1])[1]: row[2].replace("−", "-") for row in rows(WORLD, "## Reward")}  # type: ignore[index]
+    assert worth == {
+        "resolved": f"{rubric.RESOLVED:+g}",
+        "fast": f"{rubric.FAST:+g}",
+        "wrong_fix": f"{rubric.WRONG_FIX:+g}",
+        "miscommunication": f"{rubric.MISCOMMUNICATION:+g}",
+        "root_cause": f"{rubric.ROOT_CAUSE:+g}",
+        "unresolved": f"{rubric.UNRESOLVED:+g}",
+        "delay": f"{rubric.DELAY_PER_STEP:+g}·t",
+        "catch": f"{rubric.CATCH:+g}·c",
+        "false_flag": f"{rubric.FALSE_FLAG:+g}·f",
+        "triggered": f"{rubric.CASCADE:+g}",
+    }
+
+
+def test_the_page_of_the_records_lists_every_column() -> None:
+    page = (ROOT / "docs" / "evaluation.md").read_text()
+    named = [name for row in rows(page, "## Episodes as Parquet") for name in re.findall(r"`(\w+)`", row[0])]
+    assert named == COLUMNS.names
+    assert f"{RESAMPLES:,} resamples" in page
+
+
+def test_every_dependency_is_accounted_for() -> None:
+    declared = set(re.findall(r'^  "([a-z0-9-]+)[\[=><]', (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
+    declared |= set(
+        re.findall(r'^(?:vllm|vllm-cpu|serve) = \["([a-z0-9-]+)', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    )
+    page = (ROOT / "docs" / "dependencies.md").read_text()
+    explained = {
+        name.strip() for line in page.splitlines() if line.startswith("| ") for name in line.split("|")[1].split(",")
+    }
+    assert declared <= explained
