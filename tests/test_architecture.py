@@ -184,12 +184,3 @@ def test_importing_sim_is_cheap() -> None:
 
 def test_no_module_is_a_drawer_for_odds_and_ends() -> None:
     assert not [module for module in MODULES if module.stem in ("utils", "util", "helpers", "common", "misc")]
-
-
-def test_no_file_of_the_project_speaks_of_the_machine_it_was_written_on() -> None:
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    for name in tracked:
-        text = (ROOT / name).read_bytes()
-        # Spelt in two halves, so that this file may be looked at too.
-        for path in (b"/wo" + b"rk/", b"/ro" + b"ot/", b"/opt/wh" + b"eels", b"file:" + b"///", b"..//shared"):
-            assert path not in text, f"{name} holds {path!r}"
