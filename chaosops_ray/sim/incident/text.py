@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from chaosops_ray.sim.contract import Style
 from chaosops_ray.sim.errors import InputError
@@ -28,10 +28,13 @@ from chaosops_ray.sim.incident.model import (
     SERVICES,
     SRE,
     Action,
+    Alert,
     Communicate,
     Escalate,
     FlagRogue,
+    FleetEntry,
     IdentifyRootCause,
+    LogLine,
     Message,
     Noop,
     Resolve,
@@ -257,44 +260,65 @@ def brief(role: str, rules: str, style: Style) -> str:
 # -- the turns of a transcript --------------------------------------------------------------------------------------
 
 
+class News(NamedTuple):
+    """What of a view is new to its seat."""
+
+    step: int
+    first: bool
+    services: tuple[Service, ...]
+    logs: list[LogLine]
+    alerts: list[Alert]
+    fleet: tuple[FleetEntry, ...]
+    chat: list[Message]
+    inbox: list[Message]
+
+
 def observe(seen: View, since: View | None, style: Style) -> str:
     """All of the view, or what is new in it since this seat's last one."""
+    news = _news(seen, since)
+    return _full(news) if style == "full" else _compact(news)
+
+
+def _news(seen: View, since: View | None) -> News:
     # What was written up to the last turn was shown then; what the seat said itself stands in its transcript already.
     horizon = -1 if since is None else since.step
-    services = seen.services
-    if services is not None and since is not None and since.services is not None:
+    services = seen.services or ()
+    if since is not None and since.services is not None:
         before = since.services
         services = () if services is before else tuple([now for now in services if now not in before])
-    messages = [m for m in seen.chat if m.step > horizon and m.sender != seen.role] if seen.chat else []
-    private = [m for m in seen.inbox if m.step > horizon and m.sender != seen.role] if seen.inbox else []
-    write = _full if style == "full" else _compact
-    return write(seen, services, horizon, messages, private)
+    return News(
+        seen.step,
+        since is None,
+        services,
+        [line for line in seen.logs or () if line.step > horizon],
+        [alert for alert in seen.alerts if alert.step > horizon],
+        # The trace is of the time before the page, and does not grow.
+        (seen.fleet or ()) if since is None else (),
+        [message for message in seen.chat if message.step > horizon and message.sender != seen.role],
+        [message for message in seen.inbox if message.step > horizon and message.sender != seen.role],
+    )
 
 
-def _full(
-    seen: View,
-    services: tuple[Service, ...] | None,
-    horizon: int,
-    messages: list[Message],
-    private: list[Message],
-) -> str:
-    out = [f"Step {seen.step + 1}"]
-    if services:
-        out.append("SERVICES" if horizon < 0 else "SERVICES THAT CHANGED")
-        out += [
+def _full(news: News) -> str:
+    out = [f"Step {news.step + 1}"]
+    _section(
+        out,
+        "SERVICES" if news.first else "SERVICES THAT CHANGED",
+        [
             f"  {s.name}: {s.health}, {s.replicas} replicas, cpu {s.cpu:g}%, memory {s.memory:g} MB, "
             f"latency {s.latency:g} ms, errors {100 * s.error_rate:.1f}%"
-            for s in services
-        ]
-    if seen.logs:
-        lines = [f"  {line.level} {line.service}: {line.text}" for line in seen.logs if line.step > horizon]
-        _section(out, "LOGS", lines)
-    _section(out, "ALERTS", [f"  {a.severity} {a.service}: {a.text}" for a in seen.alerts if a.step > horizon])
-    if seen.fleet and horizon < 0:
-        out.append("WHAT FLEET AGENTS DID BEFORE THE PAGE")
-        out += [f"  {e.minutes} min before: {e.agent} {e.operation} {e.target}, {e.detail}" for e in seen.fleet]
-    _section(out, "CHAT", [f"  {m.sender}: {_quoted(m.text)}" for m in messages])
-    _section(out, "TO YOU ALONE", [f"  {m.sender}: {_quoted(m.text)}" for m in private])
+            for s in news.services
+        ],
+    )
+    _section(out, "LOGS", [f"  {line.level} {line.service}: {line.text}" for line in news.logs])
+    _section(out, "ALERTS", [f"  {alert.severity} {alert.service}: {alert.text}" for alert in news.alerts])
+    _section(
+        out,
+        "WHAT FLEET AGENTS DID BEFORE THE PAGE",
+        [f"  {e.minutes} min before: {e.agent} {e.operation} {e.target}, {e.detail}" for e in news.fleet],
+    )
+    _section(out, "CHAT", [f"  {message.sender}: {_quoted(message.text)}" for message in news.chat])
+    _section(out, "TO YOU ALONE", [f"  {message.sender}: {_quoted(message.text)}" for message in news.inbox])
     if len(out) == 1:
         out.append("Nothing new.")
     out.append("Your action:")
@@ -307,32 +331,20 @@ def _section(out: list[str], title: str, lines: list[str]) -> None:
         out += lines
 
 
-_SHORT_HEALTH = {"healthy": "ok", "degraded": "degraded", "critical": "critical", "down": "down"}
-
-
-def _compact(
-    seen: View,
-    services: tuple[Service, ...] | None,
-    horizon: int,
-    messages: list[Message],
-    private: list[Message],
-) -> str:
-    out = [f"t {seen.step + 1}"]
-    if services:
-        # At first only what is sick is worth a line; later whatever changed is, a recovery included.
-        out += [
-            f"{s.name} {_SHORT_HEALTH[s.health]} x{s.replicas} cpu {s.cpu:g} mem {s.memory:g} lat {s.latency:g} "
-            f"err {100 * s.error_rate:.0f}"
-            for s in services
-            if horizon >= 0 or s.health != HEALTHY
-        ]
-    if seen.logs:
-        out += [f"log {line.service} {line.text}" for line in seen.logs if line.step > horizon]
-    out += [f"{a.severity} {a.service}" for a in seen.alerts if a.step > horizon]
-    if seen.fleet and horizon < 0:
-        out += [f"fleet {e.agent} {e.operation} {e.target}" for e in seen.fleet]
-    out += [f"{m.sender} says {_quoted(m.text)}" for m in messages]
-    out += [f"{m.sender} tells you {_quoted(m.text)}" for m in private]
+def _compact(news: News) -> str:
+    out = [f"t {news.step + 1}"]
+    # At first only what is sick is worth a line; later whatever changed is, a recovery included.
+    out += [
+        f"{s.name} {'ok' if s.health == HEALTHY else s.health} x{s.replicas} cpu {s.cpu:g} mem {s.memory:g} "
+        f"lat {s.latency:g} err {100 * s.error_rate:.0f}"
+        for s in news.services
+        if not news.first or s.health != HEALTHY
+    ]
+    out += [f"log {line.service} {line.text}" for line in news.logs]
+    out += [f"{alert.severity} {alert.service}" for alert in news.alerts]
+    out += [f"fleet {entry.agent} {entry.operation} {entry.target}" for entry in news.fleet]
+    out += [f"{message.sender} says {_quoted(message.text)}" for message in news.chat]
+    out += [f"{message.sender} tells you {_quoted(message.text)}" for message in news.inbox]
     return "\n".join(out) + "\n>"
 
 
