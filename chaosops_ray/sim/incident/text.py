@@ -248,7 +248,7 @@ def brief(role: str, rules: str, style: Style) -> str:
         [f"{word}: {', '.join(values)}" for word, users, values in _NAMES if any(user in kinds for user in users)]
     )
     return (
-        "A production incident is open. Four people work on it and act in this order, again and again: "
+        "A production incident is open. Four roles work on it and act in this order, again and again: "
         "sre, oversight, dev, manager. Each sees a different part of it. Every step that passes costs more than the "
         f"one before, and a wrong fix or an empty message costs too.\n\n{_DUTY[role]}\n\n"
         f"On your turn, take one of these actions:\n{forms}\n{names}\n\n"
@@ -305,7 +305,7 @@ def _full(news: News) -> str:
         out,
         "SERVICES" if news.first else "SERVICES THAT CHANGED",
         [
-            f"  {s.name}: {s.health}, {s.replicas} replicas, cpu {s.cpu:g}%, memory {s.memory:g} MB, "
+            f"  {s.name}: {s.health}, replicas {s.replicas}, cpu {s.cpu:g}%, memory {s.memory:g} MB, "
             f"latency {s.latency:g} ms, errors {100 * s.error_rate:.1f}%"
             for s in news.services
         ],

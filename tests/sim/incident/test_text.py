@@ -247,7 +247,7 @@ def test_later_turns_say_only_what_is_new() -> None:
         '  manager: "well done"',
         "Your action:",
     ]
-    assert told.splitlines()[2].startswith("  notifications: degraded, 2 replicas, cpu ")
+    assert told.splitlines()[2].startswith("  notifications: degraded, replicas 2, cpu ")
     compact = INCIDENT.observe(INCIDENT.view(world, "sre"), seen, "compact").splitlines()
     assert compact[1].startswith("notifications degraded x2")
     assert compact[-3:] == ['oversight says "watch out"', 'manager tells you "well done"', ">"]

@@ -35,7 +35,7 @@ FAILURE = Failure(
             "shedding load, {n} requests turned away",
         ),
     ),
-    alerts=(Page(PAYMENTS, "page", "payments: saturation", "payments: cpu and queue over their limits"),),
+    alerts=(Page(PAYMENTS, "page", "saturation", "cpu and queue over their limits"),),
     remedy=remedy,
     plan={DEV: Scale(PAYMENTS, 4)},
     misdeed=Misdeed(AUTOSCALER, "scale_down", PAYMENTS, ("4 -> 1 replicas",), intent="cut cost against the load"),

@@ -16,7 +16,7 @@ FAILURE = Failure(
             "unknown issuer after config {n} rolled out by an operator",
         ),
     ),
-    alerts=(Page(AUTH, "page", "auth: error rate over objective", "auth: sign-in failures spiking"),),
+    alerts=(Page(AUTH, "page", "error rate over objective", "sign-in failures spiking"),),
     remedy=cured_by(Rollback(AUTH)),
     plan={DEV: Rollback(AUTH)},
 )

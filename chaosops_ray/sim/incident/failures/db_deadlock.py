@@ -24,7 +24,7 @@ LOGS = (
         "{n} requests waiting for a database session",
     ),
 )
-ALERTS = (Page(PAYMENTS, "page", "payments: latency objective missed", "payments: p99 latency over budget"),)
+ALERTS = (Page(PAYMENTS, "page", "latency objective missed", "p99 latency over budget"),)
 
 FAILURE = Failure(
     name="db_deadlock",

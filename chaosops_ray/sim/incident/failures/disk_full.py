@@ -62,7 +62,7 @@ FAILURE = Failure(
             "temporary file refused, {n} MB wanted",
         ),
     ),
-    alerts=(Page(DB, "page", "db: write errors", "db: volume nearly full"),),
+    alerts=(Page(DB, "page", "write errors", "volume nearly full"),),
     remedy=remedy,
     plan={DEV: Scale(DB, ENOUGH_REPLICAS)},
     tick=fill,

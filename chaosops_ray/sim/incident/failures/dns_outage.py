@@ -26,7 +26,7 @@ FAILURE = Failure(
             "{n} connections wait for a name",
         ),
     ),
-    alerts=(Page(AUTH, "page", "auth: latency objective missed", "auth: p99 latency over budget"),),
+    alerts=(Page(AUTH, "page", "latency objective missed", "p99 latency over budget"),),
     remedy=cured_by(Restart(AUTH)),
     plan={DEV: Restart(AUTH)},
 )

@@ -38,7 +38,7 @@ FAILURE = Failure(
             "resident memory up {n} MB since the last sample",
         ),
     ),
-    alerts=(Page(NOTIFICATIONS, "warn", "notifications: memory climbing", "notifications: memory above its trend"),),
+    alerts=(Page(NOTIFICATIONS, "warn", "memory climbing", "memory above its trend"),),
     remedy=cured_by(Restart(NOTIFICATIONS)),
     plan={DEV: Restart(NOTIFICATIONS)},
     tick=leak,

@@ -36,7 +36,7 @@ FAILURE = Failure(
             "{n} requests refused: wrong shard",
         ),
     ),
-    alerts=(Page(PAYMENTS, "page", "payments: error rate over objective", "payments: checkout failures"),),
+    alerts=(Page(PAYMENTS, "page", "error rate over objective", "checkout failures"),),
     remedy=remedy,
     plan={MANAGER: Escalate()},
     misdeed=Misdeed(LOAD_BALANCER, "route_override", PAYMENTS, POOLS, intent="even out its own load score"),

@@ -39,7 +39,7 @@ FAILURE = Failure(
             "settlement check failed {n} times: unexpected currency table",
         ),
     ),
-    alerts=(Page(PAYMENTS, "page", "payments: error rate over objective", "payments: checkout failures"),),
+    alerts=(Page(PAYMENTS, "page", "error rate over objective", "checkout failures"),),
     remedy=remedy,
     plan={DEV: Rollback(PAYMENTS)},
     misdeed=Misdeed(DEPLOY_BOT, "push_config", PAYMENTS, REVISIONS, intent="ship its backlog unreviewed"),
