@@ -141,6 +141,11 @@ class Environment(Protocol[W, V, A]):
         ...
 
     @property
+    def selections(self) -> tuple[str, ...]:
+        """Names of the evaluation sets, the default first."""
+        ...
+
+    @property
     def rule_sets(self) -> tuple[str, ...]:
         """Names of the rule sets, the default first."""
         ...
@@ -181,7 +186,7 @@ class Environment(Protocol[W, V, A]):
         ...
 
     def scenarios(self, selection: str, seeds: Sequence[int] | None = None) -> tuple[Scenario, ...]:
-        """An evaluation set (`published` or `cross`), or its cases played with each of the seeds."""
+        """An evaluation set, or its cases played with each of the seeds."""
         ...
 
     # -- dynamics -----------------------------------------------------------------------------------------------------

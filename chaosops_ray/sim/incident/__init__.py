@@ -56,6 +56,7 @@ class Incident:
     roles = ROLES
     tiers = tuple(scenarios.TIERS)
     grouping = "failure"
+    selections = scenarios.SELECTIONS
     rule_sets = tuple(RULE_SETS)
     policies: Mapping[str, PolicyFactory] = POLICIES
     metrics = (

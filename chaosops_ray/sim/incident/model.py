@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from chaosops_ray.sim.contract import Scenario
 from chaosops_ray.sim.errors import InputError, unknown
+from chaosops_ray.sim.speech import clean
 
 # -- names ----------------------------------------------------------------------------------------------------------
 
@@ -263,18 +264,6 @@ Action: TypeAlias = (
     Noop | Communicate | Restart | Rollback | Scale | FlagRogue | IdentifyRootCause | Escalate | Resolve | Unparsed
 )
 Operation: TypeAlias = Restart | Rollback | Scale
-
-
-def clean(text: str, limit: int) -> str:
-    """One printable line of at most `limit` characters.
-
-    What one model writes another one reads: without line breaks it cannot forge a section of the other's prompt, and
-    with its angle brackets parted it cannot spell a chat template's control tokens.
-    """
-    text = text[: 4 * limit]
-    if not text.isprintable():
-        text = "".join([c if c.isprintable() else " " for c in text])
-    return " ".join(text.replace("<|", "< |").split())[:limit].rstrip()
 
 
 def _is_plain(name: str) -> bool:

@@ -48,11 +48,8 @@ from chaosops_ray.sim.incident.model import (
 )
 from chaosops_ray.sim.incident.physics import PERMITTED
 from chaosops_ray.sim.incident.views import View
+from chaosops_ray.sim.speech import MAX_COMPLETION, decode, first_object, last_line
 
-# A completion beyond this is not read: no model needs it to say one action.
-MAX_COMPLETION = 16_384
-# How many opening braces are tried as the start of an action before the completion counts as spelling none.
-MAX_OBJECTS = 16
 # "reason" may stand beside the fields of any action; models are asked to think first and answer last.
 REMARK = "reason"
 
@@ -93,7 +90,7 @@ def dump_action(action: Action) -> str:
 def load_action(text: str) -> Action:
     """The action that `dump_action` wrote."""
     try:
-        fields = _decode(text)
+        fields = decode(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"not a recorded action: {text[:80]!r} ({error})") from None
     if isinstance(fields, dict) and list(fields) == ["unparsed"] and isinstance(fields["unparsed"], str):
@@ -123,39 +120,8 @@ def parse(completion: str) -> Action:
     """
     if len(completion) > MAX_COMPLETION:
         return Unparsed(f"longer than {MAX_COMPLETION} characters")
-    start = completion.find("{")
-    for _ in range(MAX_OBJECTS):
-        if start < 0:
-            break
-        try:
-            fields, end = _DECODER.raw_decode(completion, start)
-        except (ValueError, RecursionError):
-            start = completion.find("{", start + 1)
-            continue
-        if isinstance(fields, dict) and "action" in fields:
-            return admit(_from_fields(fields))
-        start = completion.find("{", end)
-    lines = completion.split("\n")
-    line = next((stripped for raw in reversed(lines) if (stripped := raw.strip())), "")
-    return admit(_from_command(line))
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("a field stands twice")
-    return fields
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_unique)
-
-
-def _decode(text: str) -> Any:
-    return _DECODER.decode(text)
+    fields = first_object(completion, "action")
+    return admit(_from_command(last_line(completion)) if fields is None else _from_fields(fields))
 
 
 def _from_fields(fields: Any) -> Action:

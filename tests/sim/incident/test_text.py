@@ -33,7 +33,8 @@ from chaosops_ray.sim.incident.model import (
     World,
     admit,
 )
-from chaosops_ray.sim.incident.text import MAX_COMPLETION, vocabulary
+from chaosops_ray.sim.incident.text import vocabulary
+from chaosops_ray.sim.speech import MAX_COMPLETION
 
 INCIDENT = ENVIRONMENTS["incident"]
 EVERY_ACTION = sorted({action for role in ROLES for kind in vocabulary(role) for action in kind}, key=repr)
