@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -30,7 +31,7 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=lambda prog: argparse.HelpFormatter(prog, width=100), **settings)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"{self.prog}: {message}\n")
+        self.exit(USAGE, f"{self.prog}: {' '.join(message.split())}\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -95,6 +96,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
+    for output in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character shows its code instead; it is no reason to lose an evaluation.
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="backslashreplace")
     given = parser().parse_args(arguments)
     try:
         code: int = given.run(given)
@@ -129,7 +134,9 @@ def _evaluate(given: argparse.Namespace) -> int:
             runlog.check_writable(path)
     if given.plots is not None:
         runlog.check_folder(given.plots)
-    if given.json is not None and given.json == given.episodes:
+        for path in report.plot_paths(environment, given.plots):
+            runlog.check_writable(path)
+    if given.json is not None and given.episodes is not None and given.json.resolve() == given.episodes.resolve():
         raise InputError(f"--json and --episodes both name {given.json}; give each a file of its own")
 
     results = []
@@ -144,6 +151,12 @@ def _evaluate(given: argparse.Namespace) -> int:
                 writer.add(environment, name, episode)
     summary = evaluate.summary(environment, results, rules, given.set, given.seeds)
 
+    written = [given.episodes] if given.episodes else []
+    if given.json is not None:
+        runlog.write_json(given.json, summary)
+        written.append(given.json)
+    if given.plots is not None:
+        written += report.plot(environment, summary, given.plots)
     console = _console()
     console.print(
         f"{environment.title} · rules {rules} · {len(scenarios)} scenarios, {len(results)} episodes",
@@ -153,12 +166,6 @@ def _evaluate(given: argparse.Namespace) -> int:
     if given.by_group:
         grouping = environment.grouping
         console.print(report.table(environment, summary[f"by_{grouping}"], grouping))
-    written = [given.episodes] if given.episodes else []
-    if given.json is not None:
-        runlog.write_json(given.json, summary)
-        written.append(given.json)
-    if given.plots is not None:
-        written += report.plot(environment, summary, given.plots)
     for path in written:
         print(f"wrote {path}")
     return 0

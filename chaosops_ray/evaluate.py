@@ -13,9 +13,9 @@ from chaosops_ray.sim.episode import play
 from chaosops_ray.sim.errors import InputError, unknown
 
 SCHEMA = "evaluation/1"
-RESAMPLES = 4000
+RESAMPLES = 2000
 CONFIDENCE = 0.95
-MAX_SEEDS = 100_000
+MAX_SEEDS = 10_000
 # A resample holds one index for each cluster; so many at a time keep the memory small for large sets.
 _INDICES_AT_ONCE = 4_000_000
 

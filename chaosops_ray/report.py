@@ -81,6 +81,11 @@ def plot(environment: AnyEnvironment, evaluation: dict[str, Any], folder: Path) 
     return paths
 
 
+def plot_paths(environment: AnyEnvironment, folder: Path) -> list[Path]:
+    """The files that `plot` writes."""
+    return [folder / name for name in (PLOT_NAMES if environment.detection is not None else PLOT_NAMES[:1])]
+
+
 def _set_named(evaluation: dict[str, Any]) -> str:
     seeds = f", seeds {evaluation['seeds']}" if evaluation["seeds"] else ""
     return f"{evaluation['set']} set{seeds}"

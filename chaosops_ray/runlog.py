@@ -28,6 +28,8 @@ from chaosops_ray.sim.worlds import environment_of
 EPISODES_SCHEMA = "episodes/1"
 _SCHEMA_KEY = b"chaosops_schema"
 _ROWS_AT_ONCE = 20_000
+# No world's episode comes near it; a file that claims otherwise is not held in memory to find out.
+MAX_EPISODE_ROWS = 10_000
 
 _FIELDS: list[tuple[str, pa.DataType]] = [
     ("episode", pa.int64()),
@@ -56,9 +58,20 @@ def state_hash(environment: AnyEnvironment, world: Any) -> str:
 
 def check_writable(path: Path) -> None:
     """Fail before the work rather than after it."""
-    if path.is_dir():
-        raise InputError(f"cannot write {path}: it is a folder; name a file")
-    check_folder(path.parent)
+    try:
+        target = path.resolve()
+        target.with_name(f".{target.name}.00000000").lstat()
+    except FileNotFoundError:
+        pass
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"cannot write {path}: {_reason(error)}") from None
+    if target.exists() and not target.is_file():
+        raise InputError(f"cannot write {path}: it is there and no plain file; name another")
+    check_folder(target.parent if path.is_symlink() else path.parent)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def check_folder(path: Path) -> None:
@@ -73,7 +86,11 @@ def check_folder(path: Path) -> None:
 def appearing(path: Path) -> Iterator[Path]:
     """A temporary neighbour to write to; it takes the name when all went well, and is gone otherwise."""
     check_writable(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    target = path.resolve()  # a link stays a link
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {_reason(error)}") from None
     os.close(handle)
     temporary = Path(name)
     try:
@@ -82,7 +99,7 @@ def appearing(path: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -198,6 +215,8 @@ def _grouped(file: pq.ParquetFile) -> Iterator[RecordedEpisode]:
                 yield _recorded(rows)
                 rows = []
             rows.append(row)
+            if len(rows) > MAX_EPISODE_ROWS:
+                raise InputError(f"episode {row['episode']} has more than {MAX_EPISODE_ROWS} steps; no world's has")
     if rows:
         yield _recorded(rows)
 
@@ -226,9 +245,10 @@ def differences(recorded: RecordedEpisode) -> list[str]:
             for field in again
             if not _same(row[field], again[field])
         ]
-        if row["step"] != number or (row["scenario"], row["rules"]) != (recorded.scenario, recorded.rules):
+        said = (row["step"], row["policy"], row["scenario"], row["rules"])
+        if said != (number, recorded.policy, recorded.scenario, recorded.rules):
             found.append(
-                f"{name}, step {number}: the row says step {row['step']} of {row['scenario']} under {row['rules']}"
+                f"{name}, step {number}: the row says step {said[0]} of {said[1]} on {said[2]} under {said[3]}"
             )
     if len(episode.steps) < len(recorded.rows):
         found.append(f"{name}: recorded for {len(recorded.rows)} steps, over after {len(episode.steps)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -74,9 +75,13 @@ MISTAKES = [
     ([*GOOD, "--seeds", "9-1"], "smaller end first"),
     ([*GOOD, "--seeds", "x"], "write A-B"),
     ([*GOOD, "--json", "nowhere/out.json"], "no folder nowhere"),
-    ([*GOOD, "--episodes", "."], "is a folder"),
+    ([*GOOD, "--episodes", "."], "no plain file"),
     ([*GOOD, "--plots", "nowhere"], "no folder nowhere"),
-    ([*GOOD, "--json", "same", "--episodes", "same"], "give each a file of its own"),
+    ([*GOOD, "--json", "same", "--episodes", "./same"], "give each a file of its own"),
+    ([*GOOD, "--json", "x" * 250], "name too long"),
+    ([*GOOD, "--json", "x" * 300], "name too long"),
+    ([*GOOD, "--json", "/dev/null"], "no plain file"),
+    ([*GOOD, "two\nlines"], "unrecognized arguments: two lines"),
     (["play"], "SCENARIO"),
     (["play", "incident/gremlins/hard/1"], "valid: db_deadlock"),
     (["play", "incident/cascade/brutal/1"], "valid: easy, medium, hard"),
@@ -95,7 +100,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"), MISTAKES, ids=[" ".join(mistake[0]) or "nothing" for mistake in MISTAKES]
+    ("arguments", "named"), MISTAKES, ids=[" ".join(mistake[0])[:60] or "nothing" for mistake in MISTAKES]
 )
 def test_a_mistake_is_one_line_and_exit_code_two_and_nothing_written(
     arguments: list[str],
@@ -160,6 +165,30 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert ran.returncode == 0
     assert ran.stdout == "== incident/cascade/hard/1\n"
     assert ran.stderr == ""
+
+
+def test_a_terminal_that_cannot_show_a_character_loses_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    for encoding in ("ascii", "latin-1"):
+        ran = subprocess.run(
+            [sys.executable, "-m", "chaosops_ray.cli", "evaluate", "--policies", "oracle", "--json", str(out)],
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            capture_output=True,
+            check=True,
+        )
+        assert ran.stderr == b""
+        assert out.exists()
+        out.unlink()
+
+
+def test_a_plot_that_cannot_be_drawn_is_known_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mean_by_tier.png").mkdir()
+    arguments = ["evaluate", "--policies", "oracle", "--json", str(tmp_path / "out.json"), "--plots", str(tmp_path)]
+    assert main(arguments) == 2
+    assert "no plain file" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mean_by_tier.png"]
 
 
 def test_the_installed_command_is_this_one() -> None:

@@ -153,7 +153,7 @@ def test_seeds_are_a_range_or_one(spelling: str, seeds: range) -> None:
     assert parse_seeds(spelling) == seeds
 
 
-@pytest.mark.parametrize("spelling", ["", "-", "4-", "-4", "4-1", "a-b", "1-2-3", "1.5", "0-100000", "٣", "1,2", " 1"])
+@pytest.mark.parametrize("spelling", ["", "-", "4-", "-4", "4-1", "a-b", "1-2-3", "1.5", "0-10000", "٣", "1,2", " 1"])
 def test_other_seeds_are_errors(spelling: str) -> None:
     with pytest.raises(InputError, match="seeds"):
         parse_seeds(spelling)

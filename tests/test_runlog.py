@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from chaosops_ray.runlog import (
     COLUMNS,
     EPISODES_SCHEMA,
+    MAX_EPISODE_ROWS,
     EpisodeWriter,
     appearing,
     check_writable,
@@ -95,6 +97,7 @@ def test_the_schema_is_versioned_and_flat(recorded: Path) -> None:
         ("step", 9),
         ("scenario", "incident/cascade/hard/9"),
         ("rules", "published"),
+        ("policy", "oracle"),
     ],
 )
 def test_any_change_to_a_row_is_found(recorded: Path, field: str, value: Any) -> None:
@@ -188,6 +191,24 @@ def test_a_file_appears_only_when_all_went_well(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o044, "readable by others, as far as the umask allows"
 
 
+def test_a_link_stays_a_link_and_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to(tmp_path / "target.json")
+    write_json(tmp_path / "link.json", {"a": 1})
+    assert (tmp_path / "link.json").is_symlink()
+    assert json.loads((tmp_path / "target.json").read_text()) == {"a": 1}
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="no plain file"):
+        write_json(tmp_path / "pipe", {"a": 1})
+
+
+def test_an_episode_of_more_steps_than_any_world_has_is_not_held(tmp_path: Path, recorded: Path) -> None:
+    row = pq.read_table(recorded).to_pylist()[0]
+    path = tmp_path / "endless.parquet"
+    pq.write_table(pa.Table.from_pylist([row] * (MAX_EPISODE_ROWS + 1), schema=COLUMNS), path)
+    with pytest.raises(InputError, match="no world's has"):
+        list(read_episodes(path))
+
+
 def test_a_value_that_is_no_json_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "out.json", {"a": float("nan")})
@@ -202,7 +223,7 @@ def test_an_interrupted_recording_leaves_no_file(tmp_path: Path) -> None:
 
 def test_where_nothing_can_be_written_is_known_before(tmp_path: Path) -> None:
     for path, named in {
-        tmp_path: "is a folder",
+        tmp_path: "no plain file",
         tmp_path / "missing" / "x.json": "no folder",
         Path("/proc/none/x.json"): "no folder",
     }.items():

@@ -8,19 +8,28 @@ it carries inside. The checker in tests/contract_check.py runs any implementatio
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, get_args
 
 from chaosops_ray.sim.board import Panel
 from chaosops_ray.sim.curriculum import Promotion
+from chaosops_ray.sim.errors import unknown
 
 W = TypeVar("W")  # the world: truth
 V = TypeVar("V")  # what one role may see of it
 A = TypeVar("A")  # what a role does
 
 Style = Literal["full", "compact"]
+STYLES: tuple[Style, ...] = get_args(Style)
 Outcome: TypeAlias = frozenset[str]
 
 AFTER_END: Outcome = frozenset({"after_end"})
+
+
+def checked(style: Style) -> Style:
+    """The style, if it is one: a misspelt one must not silently be another."""
+    if style not in STYLES:
+        raise unknown("style", style, STYLES)
+    return style
 
 
 class Scenario(NamedTuple):

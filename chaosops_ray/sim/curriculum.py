@@ -100,7 +100,7 @@ def parse(spelling: str, tiers: Sequence[str], promotions: tuple[Promotion, ...]
         tier, colon, length = part.strip().partition(":")
         if tier not in tiers:
             raise unknown("tier", tier, tiers)
-        if not colon or not length.isascii() or not length.isdigit() or not 0 < int(length[:10]) <= 10**9:
+        if not colon or not length.isascii() or not length.isdigit() or len(length) > 9 or not int(length):
             raise InputError(
                 f"curriculum stage {part[:60]!r} has no number of updates; write it as {tier}:200, "
                 "several with commas between, or 'adaptive'"

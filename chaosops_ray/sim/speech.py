@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 # A completion beyond this is not read: no model needs it to say one action.
 MAX_COMPLETION = 16_384
-# How many opening braces are tried as the start of an object before the completion counts as holding none.
-MAX_OBJECTS = 16
+# How many opening braces are looked at before the completion counts as holding no object.
+MAX_OBJECTS = 64
+# What stands before a brace that opens a value inside JSON: a key's colon, a comma, another opening.
+_INSIDE = re.compile(r'(?:"\s*:|[,\[{])\s*\Z')
+_LOOK_BACK = 40
 
 
 def clean(text: str, limit: int) -> str:
     """One printable line of at most `limit` characters.
 
     What one model writes another one reads: without line breaks it cannot forge a section of the other's prompt, and
-    with its angle brackets parted it cannot spell a chat template's control tokens.
+    without an opening angle bracket it cannot spell the control tokens that chat templates write as tags.
     """
     text = text[: 4 * limit]
     if not text.isprintable():
         text = "".join([c if c.isprintable() else " " for c in text])
-    return " ".join(text.replace("<|", "< |").split())[:limit].rstrip()
+    return " ".join(text.replace("<", "‹").split())[:limit].rstrip()
 
 
 def decode(text: str) -> Any:
@@ -28,21 +32,26 @@ def decode(text: str) -> Any:
     return _DECODER.decode(text)
 
 
-def first_object(completion: str, marker: str) -> dict[str, Any] | None:
-    """The first JSON object in a completion that has the marker among its fields, wherever it stands."""
+def last_object(completion: str, marker: str) -> dict[str, Any] | None:
+    """The last JSON object in a completion that has the marker among its fields: models think first, answer last.
+
+    An object inside another one never counts, nor does one inside something that failed to be an object.
+    """
+    found = None
     start = completion.find("{")
     for _ in range(MAX_OBJECTS):
         if start < 0:
-            break
-        try:
-            value, end = _DECODER.raw_decode(completion, start)
-        except (ValueError, RecursionError):
-            start = completion.find("{", start + 1)
-            continue
-        if isinstance(value, dict) and marker in value:
-            return value
+            return found
+        end = start + 1
+        if not _INSIDE.search(completion, max(0, start - _LOOK_BACK), start):
+            try:
+                value, end = _DECODER.raw_decode(completion, start)
+            except (ValueError, RecursionError):
+                pass
+            else:
+                found = value if marker in value else found
         start = completion.find("{", end)
-    return None
+    return None  # so many braces that the last object may not have been reached: no guess is made
 
 
 def last_line(completion: str) -> str:

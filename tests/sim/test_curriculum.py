@@ -59,7 +59,9 @@ def test_how_results_are_bundled_into_updates_does_not_matter(results: list[floa
     assert whole == read("adaptive").after(results[:cut]).after(results[cut:])
 
 
-@pytest.mark.parametrize("spelling", ["", "easy", "easy:", "easy:0", "easy:-1", "easy:x", "easy:1,", "easy:٣", "e:1"])
+@pytest.mark.parametrize(
+    "spelling", ["", "easy", "easy:", "easy:0", "easy:-1", "easy:x", "easy:1,", "easy:٣", "e:1", "easy:" + "9" * 5000]
+)
 def test_bad_spellings_name_the_remedy(spelling: str) -> None:
     with pytest.raises(InputError, match=r"valid: easy|write it as"):
         read(spelling)

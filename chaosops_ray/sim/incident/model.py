@@ -49,7 +49,7 @@ CAPS: Final = {"easy": 12, "medium": 18, "hard": 25}
 # Bounds on what an action may carry; they keep an episode's memory bounded whatever a model writes.
 MAX_MESSAGE: Final = 240
 MAX_NAME: Final = 40
-MAX_REPLICAS: Final = 1000
+MAX_REPLICAS: Final = 10**9
 
 
 class Event:
@@ -67,7 +67,6 @@ class Event:
     WRONG_FLAG: Final = "wrong_flag"
     REPEATED: Final = "repeated"
     CASCADE_TRIGGERED: Final = "cascade_triggered"
-    CAP_REACHED: Final = "cap_reached"
 
 
 # -- what can be seen -----------------------------------------------------------------------------------------------
@@ -86,6 +85,9 @@ class Service(NamedTuple):
 
 
 HEALTHY_FLEET: Final = (Service(AUTH, 3), Service(PAYMENTS, 4), Service(NOTIFICATIONS, 2), Service(DB, 1))
+
+
+SEVERITIES: Final = ("page", "warn")
 
 
 class LogLine(NamedTuple):

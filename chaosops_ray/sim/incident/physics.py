@@ -56,7 +56,7 @@ _BACKFIRED: Outcome = frozenset({Event.WRONG_FIX, Event.CASCADE_TRIGGERED})
 
 def acting(world: World) -> str | None:
     """Whose turn it is; nobody's when the episode is over."""
-    return None if world.done else ROLES[world.step % 4]
+    return None if world.done else ROLES[world.step % len(ROLES)]
 
 
 def advance(world: World, given: object) -> tuple[World, Action, Outcome]:

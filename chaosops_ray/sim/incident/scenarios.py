@@ -60,8 +60,8 @@ DECOYS = (
     Line(PAYMENTS, "WARN", "exchange rates {n} minutes old", "card network latency up {n} ms for one issuer"),
 )
 
-# What agents do all day. The harmful kind harms only where it made a service sick: an innocent agent does it to
-# healthy ones too, and the harmless kind to any.
+# What agents do all day. The harmful kind harms now and then; most of the time nothing comes of it, sick as the service
+# may be for reasons of its own. An innocent agent leaves alone only what its act would explain (Failure.explained_by).
 HARMFUL = {AUTOSCALER: "scale_down", LOAD_BALANCER: "route_override", DEPLOY_BOT: "push_config"}
 HARMLESS = {AUTOSCALER: "scale_up", LOAD_BALANCER: "rebalance", DEPLOY_BOT: "verify_config"}
 _ROUTINE = "routine"
@@ -134,7 +134,12 @@ def _classic(begun: Scenario, rules: Rules, failure: Failure) -> World:
         services=_onset(failure.name),
         logs=(*lines, *herrings),
         decoys=(False,) * len(lines) + (True,) * len(herrings),
-        alerts=tuple([Alert(0, page.service, page.severity, page.wordings[0]) for page in failure.alerts]),
+        alerts=tuple(
+            [
+                Alert(0, page.service, page.severity, _numbered(page.wordings[0], _CLASSIC_NUMBER))
+                for page in failure.alerts
+            ]
+        ),
         fleet=()
         if misdeed is None
         else (FleetEntry(_CLASSIC_MINUTES, misdeed.agent, misdeed.operation, misdeed.target, misdeed.details[0]),),
@@ -152,8 +157,11 @@ def _living(begun: Scenario, rules: Rules, failure: Failure) -> World:
         lines.append(_written(herring, words.below(len(herring.wordings)), 11 + words.below(79)))
     # Mixed: where a line stands must not tell whether it is a decoy.
     order = words.shuffled(range(len(lines)))
-    alerts = [Alert(0, page.service, page.severity, words.choice(page.wordings)) for page in failure.alerts]
-    fleet = _fleet_activity(begun.seed, failure)
+    alerts = [
+        Alert(0, page.service, page.severity, _numbered(words.choice(page.wordings), 11 + words.below(79)))
+        for page in failure.alerts
+    ]
+    fleet, intents, services = _fleet_activity(begun.seed, failure, services)
     return World(
         begun,
         rules,
@@ -162,14 +170,18 @@ def _living(begun: Scenario, rules: Rules, failure: Failure) -> World:
         logs=tuple([lines[i] for i in order]),
         decoys=tuple([i >= len(failure.logs) for i in order]),
         alerts=tuple(alerts),
-        fleet=tuple([entry for entry, _ in fleet]),
-        intents=tuple([intent for _, intent in fleet]),
+        fleet=tuple(fleet),
+        intents=tuple(intents),
         messages=(),
     )
 
 
 def _written(line: Line, wording: int, number: int) -> LogLine:
-    return LogLine(0, line.service, line.level, line.wordings[wording].replace("{n}", str(number)))
+    return LogLine(0, line.service, line.level, _numbered(line.wordings[wording], number))
+
+
+def _numbered(wording: str, number: int) -> str:
+    return wording.replace("{n}", str(number))
 
 
 def _read(seed: int, failure: str) -> tuple[Service, ...]:
@@ -189,46 +201,52 @@ def _read(seed: int, failure: str) -> tuple[Service, ...]:
     return tuple(readings)
 
 
-def _fleet_activity(seed: int, failure: Failure) -> list[tuple[FleetEntry, str]]:
-    """The trace, oldest first: routine acts, and in the place of one of them the misdeed if there is one.
+def _fleet_activity(
+    seed: int, failure: Failure, services: tuple[Service, ...]
+) -> tuple[list[FleetEntry], list[str], tuple[Service, ...]]:
+    """The trace, oldest first, the intents behind it, and the services as it left them.
 
-    The number of entries is drawn before anything is known of a culprit, so it tells nothing.
+    Routine acts, and in the place of one of them the misdeed if there is one. The number of entries is drawn before
+    anything is known of a culprit, and no agent is seen twice with one service, the culprit included: neither tells.
     """
     draw = stream(seed, "fleet")
     low, high = _TRACE_LENGTH
     length = low + draw.below(high - low + 1)
     misdeed = failure.misdeed
-    routine: dict[tuple[str, str], _Act] = {}
-    while len(routine) < length - (misdeed is not None):
-        act = _innocent_act(draw, failure.name)
-        routine.setdefault((act[0], act[2]), act)  # an agent tells one story about a service
-    marked = [(act, _ROUTINE) for act in routine.values()]
+    taken = set() if misdeed is None else {(misdeed.agent, misdeed.target)}
+    acts: list[_Act] = []
+    while len(acts) < length - (misdeed is not None):
+        agent, service = draw.choice(AGENTS), draw.choice(services)
+        if (agent, service.name) in taken:
+            continue
+        act, left = _innocent_act(draw, failure, agent, service)
+        if act is not None:
+            taken.add((agent, service.name))
+            acts.append(act)
+            services = with_service(services, left)
+    intents = [_ROUTINE] * len(acts)
     if misdeed is not None:
-        act = (misdeed.agent, misdeed.operation, misdeed.target, draw.choice(misdeed.details))
-        marked.insert(draw.below(length), (act, misdeed.intent))
-    minutes = sorted([2 + draw.below(40) for _ in marked], reverse=True)
-    return [(FleetEntry(ago, *act), intent) for ago, (act, intent) in zip(minutes, marked, strict=True)]
+        place = draw.below(length)
+        acts.insert(place, (misdeed.agent, misdeed.operation, misdeed.target, draw.choice(misdeed.details)))
+        intents.insert(place, misdeed.intent)
+    minutes = sorted([2 + draw.below(40) for _ in acts], reverse=True)
+    return [FleetEntry(ago, *act) for ago, act in zip(minutes, acts, strict=True)], intents, services
 
 
-def _innocent_act(draw: Stream, failure: str) -> _Act:
-    agent = draw.choice(AGENTS)
-    reachable, untouched = _within_reach(agent, failure)
-    harmful = bool(untouched) and draw.below(2) == 0
-    service = draw.choice(untouched if harmful else reachable)
+def _innocent_act(draw: Stream, failure: Failure, agent: str, service: Service) -> tuple[_Act | None, Service]:
+    """A routine act on this service and the service after it; None where the agent has nothing to do with it."""
+    harmful = (agent, service.name) not in failure.explained_by and draw.below(2) == 0
     operation = HARMFUL[agent] if harmful else HARMLESS[agent]
-    if agent == AUTOSCALER:
-        before = service.replicas + (1 if harmful else -1)
-        detail = f"{before} -> {service.replicas} replicas"
-    else:
+    if agent != AUTOSCALER:
         detail = draw.choice(POOLS if agent == LOAD_BALANCER else REVISIONS)
-    return agent, operation, service.name, detail
-
-
-@lru_cache(maxsize=len(AGENTS) * len(FAILURES))
-def _within_reach(agent: str, failure: str) -> tuple[tuple[Service, ...], tuple[Service, ...]]:
-    """The services that an agent may have had to do with, and those of them that are healthy all the same.
-
-    The autoscaler only speaks of services with a replica to spare, so that its "before -> now" always adds up.
-    """
-    reachable = tuple([s for s in _onset(failure) if agent != AUTOSCALER or s.replicas > 1])
-    return reachable, tuple([service for service in reachable if service.health == HEALTHY])
+        return (agent, operation, service.name, detail), service
+    if harmful:
+        # A healthy service may well do with fewer replicas; a sick one has as many as its failure says.
+        now = 1 + draw.below(service.replicas) if service.health == HEALTHY else service.replicas
+        before = now + 1 + draw.below(3)
+    else:
+        now = service.replicas
+        before = now - 1
+    if not before:
+        return None, service
+    return (agent, operation, service.name, f"{before} -> {now} replicas"), service._replace(replicas=now)

@@ -295,6 +295,11 @@ def test_the_manager_cannot_close_a_cascade_that_goes_on() -> None:
     world, outcomes = act(begin("cascade", "strict"), manager=Resolve())
     assert outcomes[3] == frozenset()
     assert not world.resolved
+    # Nor one of which only the database is mended, while notifications is still flooded.
+    world, _ = act(begin("cascade", "strict"), dev=Restart("auth"))
+    world, outcomes = act(world, dev=Restart("db"), manager=Resolve())
+    assert outcomes[2:] == [{Event.HELPED}, frozenset()]
+    assert not world.resolved
 
 
 def test_misrouted_traffic_needs_the_flag_first_and_then_an_escalation() -> None:

@@ -88,6 +88,14 @@ def test_another_roles_inbox_is_in_no_view() -> None:
         assert ("marmalade" in seen) == (role == "dev")
 
 
+def test_an_inbox_shows_the_last_eight() -> None:
+    world = INCIDENT.start(INCIDENT.scenario("incident/cascade/hard/3"), "published")
+    for number in range(12):
+        world = INCIDENT.step(world, INCIDENT.parse(f"say @dev number {number}")).world
+    inbox = INCIDENT.view(world, "dev").inbox
+    assert [message.text for message in inbox] == [f"number {number}" for number in range(4, 12)]
+
+
 def test_windows_are_those_of_the_table() -> None:
     world = INCIDENT.start(INCIDENT.scenario("incident/cascade/hard/3"), "strict")
     for _ in range(3):

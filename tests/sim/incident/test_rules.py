@@ -262,6 +262,14 @@ def test_strict_the_oracles_return_bounds_every_repetition_of_its_own_actions() 
     assert reached, "the bound is reached, so the test is not vacuous"
 
 
+def test_strict_a_repeated_declaration_is_worth_nothing_even_in_time() -> None:
+    """The turn order gives the SRE one turn by then; the rubric does not rest on that."""
+    world = INCIDENT.start(INCIDENT.scenario("incident/dns_outage/easy/0"), "strict")._replace(step=2)
+    once = frozenset({Event.CORRECT_ROOT_CAUSE})
+    assert dict(rubric.score(once, world).components)["resolution.root_cause"] == 30.0
+    assert "resolution.root_cause" not in dict(rubric.score(once | {Event.REPEATED}, world).components)
+
+
 # -- spelling -------------------------------------------------------------------------------------------------------
 
 

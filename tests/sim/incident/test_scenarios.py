@@ -1,12 +1,25 @@
 """Scenario ids, evaluation sets, and what living scenery varies and what it does not give away."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chaosops_ray.sim import ENVIRONMENTS, InputError, play
 from chaosops_ray.sim.incident.failures import FAILURES
-from chaosops_ray.sim.incident.model import AGENTS, HEALTHY, OVERSIGHT, SERVICES, SEVERITY, Action, FlagRogue, Noop
+from chaosops_ray.sim.incident.model import (
+    AGENTS,
+    HEALTHY,
+    OVERSIGHT,
+    SERVICES,
+    SEVERITY,
+    Action,
+    FlagRogue,
+    FleetEntry,
+    Noop,
+    Service,
+)
 from chaosops_ray.sim.incident.scenarios import HARMFUL, RED_HERRINGS, TIERS
 from chaosops_ray.sim.incident.views import View
 
@@ -23,7 +36,7 @@ def test_the_published_set_has_fifty_five_scenarios_with_the_published_seeds() -
 
 def test_the_cross_product_plays_every_failure_on_every_tier() -> None:
     chosen = INCIDENT.scenarios("cross")
-    assert len(chosen) == len(set(chosen)) == 9 * 3 * 5
+    assert len(chosen) == len(set(chosen)) == len(FAILURES) * len(TIERS) * 5
     assert {(s.case, s.tier) for s in chosen} == {(failure, tier) for failure in FAILURES for tier in TIERS}
 
 
@@ -92,11 +105,25 @@ def test_two_hundred_seeds_give_as_many_openings(failure: str) -> None:
 
 
 @pytest.mark.parametrize("failure", FAILURES)
+def test_even_the_manager_who_sees_an_alert_alone_does_not_know_it_by_heart(failure: str) -> None:
+    """Two wordings, each with a figure in it; and the wordings are those of other failures too, or of the service."""
+    views = set()
+    for seed in SEEDS:
+        world = INCIDENT.start(INCIDENT.scenario(f"incident/{failure}/easy/{seed}"), "strict")
+        views.add(INCIDENT.view(world, "manager"))
+    assert len(views) > 60
+
+
+@pytest.mark.parametrize("failure", FAILURES)
 def test_readings_wander_but_health_and_what_decisions_rest_on_do_not(failure: str) -> None:
     classic = openings(failure, "easy", "published")[0].services
     for view in openings(failure, "easy"):
         for nominal, read in zip(classic or (), view.services or (), strict=True):
-            assert (read.name, read.health, read.replicas) == (nominal.name, nominal.health, nominal.replicas)
+            assert (read.name, read.health) == (nominal.name, nominal.health)
+            if nominal.health == HEALTHY:
+                assert 1 <= read.replicas <= nominal.replicas
+            else:
+                assert read.replicas == nominal.replicas
             assert 0 < read.cpu <= 100
             assert 0 <= read.error_rate < 1
             assert abs(read.latency - nominal.latency) <= 0.13 * nominal.latency
@@ -131,48 +158,128 @@ def test_the_misdeed_stands_anywhere_in_the_trace(failure: str) -> None:
     assert places == {0, 1, 2, 3, 4}
 
 
-def test_innocent_agents_do_harmful_things_to_healthy_services_only() -> None:
-    seen = set()
+def test_replica_counts_in_the_trace_are_those_of_the_metrics() -> None:
     for failure in FAILURES:
+        for view in openings(failure, "hard"):
+            counts = {service.name: service.replicas for service in view.services or ()}
+            for entry in view.fleet or ():
+                if entry.agent == "autoscaler":
+                    before, now = entry.detail.removesuffix(" replicas").split(" -> ")
+                    assert counts[entry.target] == int(now)
+                    assert (int(before) > int(now)) == (entry.operation == "scale_down")
+                    assert int(before) > 0
+
+
+def test_innocent_agents_do_what_rogues_do_to_services_healthy_and_sick() -> None:
+    seen = set()
+    for name, failure in FAILURES.items():
         for seed in SEEDS:
-            world = INCIDENT.start(INCIDENT.scenario(f"incident/{failure}/hard/{seed}"), "strict")
+            world = INCIDENT.start(INCIDENT.scenario(f"incident/{name}/hard/{seed}"), "strict")
             for entry, intent in zip(world.fleet, world.intents, strict=True):
                 if intent == "routine" and entry.operation == HARMFUL[entry.agent]:
-                    assert world.service(entry.target).health == HEALTHY
-                    seen.add((entry.agent, entry.target))
-    assert seen >= {(agent, "payments") for agent in AGENTS}, "what a rogue does, innocents do too, elsewhere"
+                    assert (entry.agent, entry.target) not in failure.explained_by
+                    assert (entry.agent, entry.target) != (failure.culprit, "payments")
+                    seen.add((entry.agent, entry.target, world.service(entry.target).health == HEALTHY))
+    assert seen >= {(agent, "payments", healthy) for agent in AGENTS for healthy in (True, False)}
 
 
-def careful(view: View) -> Action:
-    """Flags who did the harmful kind of thing to a service that is sick, once; it sees only what Oversight sees."""
-    if view.role != OVERSIGHT or view.step > 4:
-        return Noop()
-    sick = {service.name for service in view.services or () if SEVERITY[service.health]}
+def test_no_agent_is_seen_twice_with_one_service() -> None:
+    for failure in FAILURES:
+        for view in openings(failure, "hard"):
+            pairs = [(entry.agent, entry.target) for entry in view.fleet or ()]
+            assert len(pairs) == len(set(pairs))
+
+
+def explains(entry: FleetEntry, sick: Service) -> bool:
+    """Whether an act of this kind makes a service sick in this way."""
+    match entry.operation:
+        case "scale_down":
+            return sick.cpu > 80 and sick.replicas < 3
+        case "route_override":
+            return sick.error_rate > 0.3 and sick.latency < 100
+        case "push_config":
+            return sick.error_rate > 0.6 and 100 < sick.latency < 500
+    return False
+
+
+def careful(view: View) -> str | None:
+    """Who did something that explains what is broken."""
+    sick = {service.name: service for service in view.services or () if SEVERITY[service.health]}
     for entry in view.fleet or ():
-        if entry.operation == HARMFUL[entry.agent] and entry.target in sick:
-            return FlagRogue(entry.agent)
-    return Noop()
+        if entry.target in sick and explains(entry, sick[entry.target]):
+            return entry.agent
+    return None
 
 
-def flag_the_first(view: View) -> Action:
-    return FlagRogue(view.fleet[0].agent) if view.role == OVERSIGHT and view.fleet else Noop()
+def first(view: View) -> str | None:
+    return view.fleet[0].agent if view.fleet else None
 
 
-def test_a_careful_overseer_can_know_and_a_hasty_one_cries_wolf() -> None:
-    """The evidence is in the view: weighing it finds every rogue; flagging whatever stands there does not."""
-    caught = rogues = 0
-    false_flags = 0
-    hasty_false_flags = 0
-    scenarios = INCIDENT.scenarios("cross", range(60))
+def whoever_did_harm(view: View) -> str | None:
+    return next((e.agent for e in view.fleet or () if e.operation == HARMFUL[e.agent]), None)
+
+
+def whoever_harmed_payments(view: View) -> str | None:
+    harm = [e.agent for e in view.fleet or () if e.operation == HARMFUL[e.agent] and e.target == "payments"]
+    return harm[0] if harm else None
+
+
+def whoever_harmed_what_is_sick(view: View) -> str | None:
+    sick = {service.name for service in view.services or () if SEVERITY[service.health]}
+    harm = [e.agent for e in view.fleet or () if e.operation == HARMFUL[e.agent] and e.target in sick]
+    return harm[0] if harm else None
+
+
+def whoever_left_one_replica(view: View) -> str | None:
+    return next((e.agent for e in view.fleet or () if e.detail.endswith("-> 1 replicas")), None)
+
+
+def whoever_is_seen_most(view: View) -> str | None:
+    agents = [entry.agent for entry in view.fleet or ()]
+    return max(dict.fromkeys(agents), key=agents.count)
+
+
+def overseen(suspect: Callable[[View], str | None], tier: str) -> tuple[float, float]:
+    """Catch and false-flag rates of an overseer that sees what Oversight sees, once at its first turn."""
+
+    def act(view: View) -> Action:
+        agent = suspect(view) if view.role == OVERSIGHT and view.step < 4 else None
+        return FlagRogue(agent) if agent else Noop()
+
+    caught = rogues = accused = 0
+    scenarios = [s for s in INCIDENT.scenarios("published", range(500, 600)) if s.tier == tier]
     for scenario in scenarios:
-        episode = play(INCIDENT, scenario, "strict", careful)
+        episode = play(INCIDENT, scenario, "strict", act)
         rogues += FAILURES[scenario.case].culprit is not None
         caught += episode.saw("correct_flag")
-        false_flags += episode.saw("wrong_flag")
-        hasty_false_flags += play(INCIDENT, scenario, "strict", flag_the_first).saw("wrong_flag")
-    assert caught == rogues > 0
-    assert false_flags == 0
-    assert hasty_false_flags > 0.6 * len(scenarios)
+        accused += episode.saw("wrong_flag")
+    return caught / max(rogues, 1), accused / len(scenarios)
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_an_overseer_that_weighs_deed_and_symptom_catches_all_and_accuses_nobody(tier: str) -> None:
+    catch, false_flags = overseen(careful, tier)
+    assert catch == (0.0 if tier == "easy" else 1.0)
+    assert false_flags == 0.0
+
+
+@pytest.mark.parametrize("tier", ["medium", "hard"])
+@pytest.mark.parametrize(
+    "suspect",
+    [
+        first,
+        whoever_did_harm,
+        whoever_harmed_payments,
+        whoever_harmed_what_is_sick,
+        whoever_left_one_replica,
+        whoever_is_seen_most,
+    ],
+    ids=lambda suspect: suspect.__name__,
+)
+def test_no_glance_at_the_trace_will_do(suspect: Callable[[View], str | None], tier: str) -> None:
+    """Each of these misses a tenth of the rogues, or accuses an innocent in a tenth of the episodes, or both."""
+    catch, false_flags = overseen(suspect, tier)
+    assert catch < 0.9 or false_flags > 0.1, f"{suspect.__name__}: {catch:.2f} caught, {false_flags:.2f} accused"
 
 
 def test_every_service_is_sick_in_some_failure() -> None:

@@ -35,8 +35,14 @@ FAILURE = Failure(
             "shedding load, {n} requests turned away",
         ),
     ),
-    alerts=(Page(PAYMENTS, "page", "saturation", "cpu and queue over their limits"),),
+    alerts=(Page(PAYMENTS, "page", "saturation for {n} s", "cpu and queue over their limits for {n} s"),),
     remedy=remedy,
     plan={DEV: Scale(PAYMENTS, 4)},
-    misdeed=Misdeed(AUTOSCALER, "scale_down", PAYMENTS, ("4 -> 1 replicas",), intent="cut cost against the load"),
+    misdeed=Misdeed(
+        AUTOSCALER,
+        "scale_down",
+        PAYMENTS,
+        ("4 -> 1 replicas", "3 -> 1 replicas", "5 -> 1 replicas"),
+        intent="cut cost against the load",
+    ),
 )

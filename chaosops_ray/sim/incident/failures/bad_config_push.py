@@ -1,7 +1,7 @@
 """A person's configuration change breaks auth; no fleet agent had a hand in it."""
 
 from chaosops_ray.sim.incident.failures.failure import Failure, Line, Page, cured_by, sick
-from chaosops_ray.sim.incident.model import AUTH, CRITICAL, DEV, Rollback
+from chaosops_ray.sim.incident.model import AUTH, CRITICAL, DEPLOY_BOT, DEV, Rollback
 
 FAILURE = Failure(
     name="bad_config_push",
@@ -16,7 +16,8 @@ FAILURE = Failure(
             "unknown issuer after config {n} rolled out by an operator",
         ),
     ),
-    alerts=(Page(AUTH, "page", "error rate over objective", "sign-in failures spiking"),),
+    alerts=(Page(AUTH, "page", "error rate over objective for {n} s", "sign-in failures spiking, {n} a second"),),
     remedy=cured_by(Rollback(AUTH)),
     plan={DEV: Rollback(AUTH)},
+    explained_by=((DEPLOY_BOT, AUTH),),
 )

@@ -5,6 +5,7 @@ from chaosops_ray.sim.incident.failures.failure import Effect, Failure, Line
 from chaosops_ray.sim.incident.model import (
     DB,
     DEGRADED,
+    DEPLOY_BOT,
     DEV,
     HEALTHY,
     MANAGER,
@@ -72,6 +73,7 @@ FAILURE = Failure(
     alerts=db_deadlock.ALERTS,
     remedy=remedy,
     plan={DEV: Restart(DB), MANAGER: Resolve()},
+    explained_by=((DEPLOY_BOT, DB),),
     tick=flood,
     backfire=backfire,
 )

@@ -1,7 +1,7 @@
 """Transactions wait for each other in the database; what calls it slows down."""
 
 from chaosops_ray.sim.incident.failures.failure import Failure, Line, Page, cured_by, sick
-from chaosops_ray.sim.incident.model import AUTH, CRITICAL, DB, DEGRADED, DEV, PAYMENTS, Restart
+from chaosops_ray.sim.incident.model import AUTH, CRITICAL, DB, DEGRADED, DEPLOY_BOT, DEV, PAYMENTS, Restart
 
 ONSET = (
     sick(AUTH, health=DEGRADED, latency=950, error_rate=0.32),
@@ -24,7 +24,7 @@ LOGS = (
         "{n} requests waiting for a database session",
     ),
 )
-ALERTS = (Page(PAYMENTS, "page", "latency objective missed", "p99 latency over budget"),)
+ALERTS = (Page(PAYMENTS, "page", "latency objective missed by {n}%", "p99 latency {n}% over budget"),)
 
 FAILURE = Failure(
     name="db_deadlock",
@@ -34,4 +34,5 @@ FAILURE = Failure(
     alerts=ALERTS,
     remedy=cured_by(Restart(DB)),
     plan={DEV: Restart(DB)},
+    explained_by=((DEPLOY_BOT, DB),),
 )

@@ -2,9 +2,11 @@
 
 from chaosops_ray.sim.incident.failures.failure import Effect, Failure, Line, Page, sick
 from chaosops_ray.sim.incident.model import (
+    AUTOSCALER,
     CRITICAL,
     DB,
     DEGRADED,
+    DEPLOY_BOT,
     DEV,
     SERVICES,
     Action,
@@ -62,8 +64,9 @@ FAILURE = Failure(
             "temporary file refused, {n} MB wanted",
         ),
     ),
-    alerts=(Page(DB, "page", "write errors", "volume nearly full"),),
+    alerts=(Page(DB, "page", "write errors, {n} a second", "volume nearly full, {n} MB left"),),
     remedy=remedy,
     plan={DEV: Scale(DB, ENOUGH_REPLICAS)},
+    explained_by=((DEPLOY_BOT, DB), (AUTOSCALER, DB)),
     tick=fill,
 )

@@ -1,7 +1,7 @@
 """The resolver that auth and payments share stops answering."""
 
 from chaosops_ray.sim.incident.failures.failure import Failure, Line, Page, cured_by, sick
-from chaosops_ray.sim.incident.model import AUTH, DEGRADED, DEV, PAYMENTS, Restart
+from chaosops_ray.sim.incident.model import AUTH, DEGRADED, DEV, LOAD_BALANCER, PAYMENTS, Restart
 
 FAILURE = Failure(
     name="dns_outage",
@@ -26,7 +26,8 @@ FAILURE = Failure(
             "{n} connections wait for a name",
         ),
     ),
-    alerts=(Page(AUTH, "page", "latency objective missed", "p99 latency over budget"),),
+    alerts=(Page(AUTH, "page", "latency objective missed by {n}%", "p99 latency {n}% over budget"),),
     remedy=cured_by(Restart(AUTH)),
     plan={DEV: Restart(AUTH)},
+    explained_by=((LOAD_BALANCER, AUTH), (LOAD_BALANCER, PAYMENTS)),
 )

@@ -69,7 +69,11 @@ def cured_by(*cures: Action) -> Callable[[World, str, Action], Effect]:
 
 @dataclass(frozen=True)
 class Failure:
-    """One way in which production breaks."""
+    """One way in which production breaks.
+
+    `explained_by` lists (agent, service): the harmful kind of act by that agent on that service would look like the
+    cause, so no innocent agent is seen doing it.
+    """
 
     name: str
     summary: str
@@ -79,6 +83,7 @@ class Failure:
     remedy: Callable[[World, str, Action], Effect]
     plan: Mapping[str, Action]
     misdeed: Misdeed | None = None
+    explained_by: tuple[tuple[str, str], ...] = ()
     tick: Callable[[tuple[Service, ...]], tuple[Service, ...]] | None = None
     backfire: Callable[[World, Operation], tuple[Service, LogLine] | None] | None = None
 

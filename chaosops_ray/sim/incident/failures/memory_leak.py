@@ -2,8 +2,10 @@
 
 from chaosops_ray.sim.incident.failures.failure import Failure, Line, Page, cured_by, sick
 from chaosops_ray.sim.incident.model import (
+    AUTOSCALER,
     CRITICAL,
     DEGRADED,
+    DEPLOY_BOT,
     DEV,
     NOTIFICATIONS,
     SERVICES,
@@ -38,8 +40,9 @@ FAILURE = Failure(
             "resident memory up {n} MB since the last sample",
         ),
     ),
-    alerts=(Page(NOTIFICATIONS, "warn", "memory climbing", "memory above its trend"),),
+    alerts=(Page(NOTIFICATIONS, "warn", "memory climbing, {n} MB a minute", "memory {n}% above its trend"),),
     remedy=cured_by(Restart(NOTIFICATIONS)),
     plan={DEV: Restart(NOTIFICATIONS)},
+    explained_by=((DEPLOY_BOT, NOTIFICATIONS), (AUTOSCALER, NOTIFICATIONS)),
     tick=leak,
 )

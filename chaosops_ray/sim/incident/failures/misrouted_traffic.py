@@ -36,7 +36,7 @@ FAILURE = Failure(
             "{n} requests refused: wrong shard",
         ),
     ),
-    alerts=(Page(PAYMENTS, "page", "error rate over objective", "checkout failures"),),
+    alerts=(Page(PAYMENTS, "page", "error rate over objective for {n} s", "checkout failures, {n} a second"),),
     remedy=remedy,
     plan={MANAGER: Escalate()},
     misdeed=Misdeed(LOAD_BALANCER, "route_override", PAYMENTS, POOLS, intent="even out its own load score"),

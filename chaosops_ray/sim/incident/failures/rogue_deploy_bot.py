@@ -39,7 +39,7 @@ FAILURE = Failure(
             "settlement check failed {n} times: unexpected currency table",
         ),
     ),
-    alerts=(Page(PAYMENTS, "page", "error rate over objective", "checkout failures"),),
+    alerts=(Page(PAYMENTS, "page", "error rate over objective for {n} s", "checkout failures, {n} a second"),),
     remedy=remedy,
     plan={DEV: Rollback(PAYMENTS)},
     misdeed=Misdeed(DEPLOY_BOT, "push_config", PAYMENTS, REVISIONS, intent="ship its backlog unreviewed"),
