@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from chaosops_ray.cli import main
+from chaosops_ray.sim.incident.failures import FAILURES
 
 REPLAYED = "every view, action, outcome, reward and state hash came out the same"
 
@@ -49,7 +50,10 @@ def test_strict_rules_are_the_default_and_everything_can_be_narrowed(
     capsys.readouterr()
     found = json.loads(out.read_text())
     assert (found["rules"], found["set"], found["seeds"]) == ("strict", "cross", "5-6")
-    assert [(cell["tier"], cell["episodes"]) for cell in found["cells"]] == [("easy", 18), ("hard", 18)]
+    assert [(cell["tier"], cell["episodes"]) for cell in found["cells"]] == [
+        ("easy", 2 * len(FAILURES)),
+        ("hard", 2 * len(FAILURES)),
+    ]
 
 
 def test_evaluating_twice_gives_the_same_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
