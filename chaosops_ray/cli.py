@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--world", default="incident", metavar="NAME", help=f"which world (one of: {worlds})")
     evaluate.add_argument(
-        "--policies", required=True, metavar="A,B,…", help="names of baseline policies, with commas between"
+        "--policies", required=True, metavar="A,B,…", help=f"names of baseline policies ({_by_world('policies')})"
     )
     evaluate.add_argument(
         "--rules",
@@ -58,14 +58,11 @@ def parser() -> argparse.ArgumentParser:
         help="a rule set, such as strict (the default), published, or strict,multiplier=2",
     )
     evaluate.add_argument(
-        "--set",
-        default="published",
-        metavar="SET",
-        help="published (the default) or cross: every case on every tier",
+        "--set", metavar="SET", help=f"an evaluation set, by default the published one ({_by_world('selections')})"
     )
     evaluate.add_argument("--tiers", metavar="A,B,…", help="only these tiers")
     evaluate.add_argument("--seeds", metavar="A-B", help="play each case of each tier with each of these seeds instead")
-    evaluate.add_argument("--by-group", action="store_true", help="print the table per failure too")
+    evaluate.add_argument("--by-group", action="store_true", help="print the table per failure or family too")
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the cells here")
     evaluate.add_argument(
         "--episodes", type=Path, metavar="FILE", help="write every step of every episode here, as Parquet"
@@ -92,6 +89,10 @@ def parser() -> argparse.ArgumentParser:
     replay.add_argument("file", type=Path, metavar="FILE", help="Parquet episodes, as evaluate --episodes writes them")
     replay.set_defaults(run=_replay)
     return root
+
+
+def _by_world(listed: str) -> str:
+    return "; ".join([f"{name}: {', '.join(getattr(world, listed))}" for name, world in ENVIRONMENTS.items()])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -125,7 +126,8 @@ def _evaluate(given: argparse.Namespace) -> int:
     rules = environment.rules(given.rules if given.rules is not None else environment.rule_sets[0])
     policies = evaluate.parse_policies(environment, given.policies)
     seeds = None if given.seeds is None else evaluate.parse_seeds(given.seeds)
-    scenarios = environment.scenarios(given.set, seeds)
+    selection = given.set if given.set is not None else environment.selections[0]
+    scenarios = environment.scenarios(selection, seeds)
     if given.tiers is not None:
         tiers = evaluate.parse_tiers(environment, given.tiers)
         scenarios = tuple(scenario for scenario in scenarios if scenario.tier in tiers)
@@ -149,7 +151,7 @@ def _evaluate(given: argparse.Namespace) -> int:
             results.append(evaluate.result(environment, name, episode))
             if writer is not None:
                 writer.add(environment, name, episode)
-    summary = evaluate.summary(environment, results, rules, given.set, given.seeds)
+    summary = evaluate.summary(environment, results, rules, selection, given.seeds)
 
     written = [given.episodes] if given.episodes else []
     if given.json is not None:

@@ -26,9 +26,9 @@ def share(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.0f} %"
 
 
-def signed(value: float) -> str:
-    """A figure with its sign and one decimal."""
-    return f"{value:+.1f}".replace("-", "−")
+def headline(environment: AnyEnvironment, value: float) -> str:
+    """A figure of the world's headline score."""
+    return format(value, environment.headline_format).replace("-", "−")
 
 
 def table(environment: AnyEnvironment, cells: list[dict[str, Any]], key: str) -> Table:
@@ -59,9 +59,9 @@ def table(environment: AnyEnvironment, cells: list[dict[str, Any]], key: str) ->
             cell[key],
             str(cell["episodes"]),
             *figures,
-            signed(cell["mean"]),
-            f"{signed(low)} … {signed(high)}",
-            signed(cell["median"]),
+            headline(environment, cell["mean"]),
+            f"{headline(environment, low)} … {headline(environment, high)}",
+            headline(environment, cell["median"]),
         )
     return drawn
 
@@ -126,7 +126,7 @@ def _mean_by_tier(environment: AnyEnvironment, cells: list[dict[str, Any]], subt
             capsize=3,
             ecolor="#333333",
         )
-        axes.bar_label(bars, labels=[signed(mean) for mean in means], fontsize=8, padding=3)
+        axes.bar_label(bars, labels=[headline(environment, mean) for mean in means], fontsize=8, padding=3)
     axes.axhline(0, color="#333333", linewidth=0.8)
     axes.margins(y=0.12)
     axes.set_xticks(range(len(tiers)), tiers)

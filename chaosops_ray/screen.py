@@ -12,7 +12,7 @@ from rich.panel import Panel as Frame
 from rich.table import Table
 from rich.text import Text
 
-from chaosops_ray.sim.board import Panel, Tone
+from chaosops_ray.sim.board import Panel, Tone, amount
 from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, Policy, Scenario
 from chaosops_ray.sim.episode import play
 
@@ -66,7 +66,7 @@ def tell(
         step = episode.steps[-1]
         events = ", ".join(sorted(step.outcome)) or "-"
         said = environment.spell(step.action, "compact")
-        print_line(f"{len(episode.steps):>3}  {step.role:<10} {said:<40} {events:<32} {step.score.total:+8.1f}")
+        print_line(f"{len(episode.steps):>3}  {step.role:<10} {said:<40} {events:<32} {amount(step.score.total):>8}")
 
     episode = play(environment, scenario, rules, choose, watch)
     print_line("")

@@ -1,6 +1,6 @@
 """What a spectator is shown, as plain values: a terminal and a web page draw the same panels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 Tone = Literal["plain", "muted", "good", "warn", "bad", "accent"]
@@ -26,6 +26,27 @@ class Panel(NamedTuple):
     rows: tuple[Row, ...]
     tone: Tone = "plain"
     is_wide: bool = False
+
+
+def reward_panel(title: str, components: Iterable[tuple[str, float]]) -> Panel:
+    """What was paid so far, by the name it was paid under, and the sum of it."""
+    totals: dict[str, float] = {}
+    for name, value in components:
+        totals[name] = totals.get(name, 0.0) + value
+    rows: list[Row] = [
+        (
+            Cell(name.replace("_", " ").replace(".", ": ")),
+            Cell(amount(totals[name]), "good" if totals[name] > 0 else "bad"),
+        )
+        for name in sorted(totals)
+    ]
+    rows.append((Cell("return", "accent"), Cell(amount(sum([totals[name] for name in totals])), "accent")))
+    return Panel(title, (), tuple(rows))
+
+
+def amount(value: float) -> str:
+    """A reward with its sign, and a second decimal where it has one."""
+    return f"{value:+.2f}".removesuffix("0")
 
 
 def sparkline(values: Sequence[float], low: float, high: float, width: int = 12) -> str:

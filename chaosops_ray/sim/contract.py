@@ -7,12 +7,13 @@ it carries inside. The checker in tests/contract_check.py runs any implementatio
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, get_args
 
 from chaosops_ray.sim.board import Panel
 from chaosops_ray.sim.curriculum import Promotion
-from chaosops_ray.sim.errors import unknown
+from chaosops_ray.sim.errors import InputError, unknown
 
 W = TypeVar("W")  # the world: truth
 V = TypeVar("V")  # what one role may see of it
@@ -60,6 +61,16 @@ class Score(NamedTuple):
 
 
 NOTHING = Score(())
+
+MAX_SEED = 2**63 - 1
+_SEED = re.compile(r"0|[1-9][0-9]{0,18}")
+
+
+def parse_seed(text: str) -> int:
+    """The seed that a scenario id ends in; each has one spelling."""
+    if not _SEED.fullmatch(text) or int(text) > MAX_SEED:
+        raise InputError(f"seed {text[:40]!r} is not a whole number from 0 to {MAX_SEED}")
+    return int(text)
 
 
 class Transition(NamedTuple, Generic[W, A]):
@@ -175,6 +186,11 @@ class Environment(Protocol[W, V, A]):
         ...
 
     @property
+    def headline_format(self) -> str:
+        """How a figure of it is written, as a format specification."""
+        ...
+
+    @property
     def detection(self) -> tuple[str, str] | None:
         """The metrics of a catch and of a false alarm, where the world is about catching something."""
         ...
@@ -218,6 +234,10 @@ class Environment(Protocol[W, V, A]):
 
     def headline(self, episode: Episode[W, V, A]) -> float:
         """The one figure an episode is judged by."""
+        ...
+
+    def progress(self, episode: Episode[W, V, A]) -> float:
+        """What the adaptive curriculum looks at."""
         ...
 
     def streams(self, score: Score) -> Mapping[str, float]:

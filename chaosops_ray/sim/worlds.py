@@ -5,8 +5,9 @@ from __future__ import annotations
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError, unknown
 from chaosops_ray.sim.incident import INCIDENT
+from chaosops_ray.sim.tools import TOOLS
 
-_ALL: tuple[AnyEnvironment, ...] = (INCIDENT,)
+_ALL: tuple[AnyEnvironment, ...] = (INCIDENT, TOOLS)
 ENVIRONMENTS = {environment.name: environment for environment in _ALL}
 
 

@@ -19,7 +19,7 @@ def test_world_meets_the_contract(name: str) -> None:
 
 def test_unknown_worlds_are_named_with_the_known_ones() -> None:
     """The error says what there is."""
-    with pytest.raises(InputError, match=r"unknown world 'nowhere'; valid: incident"):
+    with pytest.raises(InputError, match=r"unknown world 'nowhere'; valid: incident, tools"):
         environment_named("nowhere")
     for identity in ("nowhere/x/y/1", "incident", "", "/"):
         with pytest.raises(InputError, match="incident"):

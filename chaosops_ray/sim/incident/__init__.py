@@ -68,6 +68,7 @@ class Incident:
         Metric("unparsed", "unparsed", _unparsed, is_share=False, in_tables=False),
     )
     headline_name = "return"
+    headline_format = "+.1f"
     detection = ("rogue_catch", "false_positive")
     promotions = (Promotion("easy", 10, 10, 70.0), Promotion("medium", 10, 10, 55.0))
 
@@ -102,6 +103,10 @@ class Incident:
 
     def headline(self, episode: Episode[World, View, Action]) -> float:
         """The return."""
+        return episode.total
+
+    def progress(self, episode: Episode[World, View, Action]) -> float:
+        """The return, too."""
         return episode.total
 
     def streams(self, score: Score) -> Mapping[str, float]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
-from chaosops_ray.sim.board import Cell, Panel, Row, Tone, sparkline
+from chaosops_ray.sim.board import Cell, Panel, Row, Tone, amount, reward_panel, sparkline
 from chaosops_ray.sim.contract import Episode
 from chaosops_ray.sim.incident.failures import FAILURES
 from chaosops_ray.sim.incident.model import CRITICAL, DEGRADED, DOWN, HEALTHY, SERVICES, Action, Event, World
@@ -38,7 +36,7 @@ def board(episode: Episode[World, View, Action]) -> tuple[Panel, ...]:
         _oversight(episode, world),
         _turns(episode),
         _logs_and_alerts(world),
-        _rewards(episode),
+        reward_panel("reward by rubric", [part for step in episode.steps for part in step.score.components]),
         _chat(world),
     )
 
@@ -152,23 +150,7 @@ def _turns(episode: Episode[World, View, Action]) -> Panel:
                 Cell(step.role, "accent"),
                 Cell(spell(step.action, "compact")),
                 Cell(", ".join(event.replace("_", " ") for event in events), tone),
-                Cell(f"{step.score.total:+.1f}", "good" if step.score.total > 0 else "bad"),
+                Cell(amount(step.score.total), "good" if step.score.total > 0 else "bad"),
             )
         )
     return Panel("turns", (), tuple(rows) or ((Cell("nobody has acted", "muted"),),), is_wide=True)
-
-
-def _rewards(episode: Episode[World, View, Action]) -> Panel:
-    totals: defaultdict[str, float] = defaultdict(float)
-    for step in episode.steps:
-        for name, value in step.score.components:
-            totals[name] += value
-    rows: list[Row] = [
-        (
-            Cell(name.replace("_", " ").replace(".", ": ")),
-            Cell(f"{totals[name]:+.1f}", "good" if totals[name] > 0 else "bad"),
-        )
-        for name in sorted(totals)
-    ]
-    rows.append((Cell("return", "accent"), Cell(f"{episode.total:+.1f}", "accent")))
-    return Panel("reward by rubric", (), tuple(rows))

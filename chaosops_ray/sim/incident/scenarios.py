@@ -9,12 +9,11 @@ service.
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
-from chaosops_ray.sim.contract import Scenario
+from chaosops_ray.sim.contract import Scenario, parse_seed
 from chaosops_ray.sim.errors import InputError, unknown
 from chaosops_ray.sim.incident.failures import FAILURES
 from chaosops_ray.sim.incident.failures.failure import Failure, Line
@@ -50,8 +49,6 @@ TIERS = {
 SELECTIONS = ("published", "cross")
 REPETITIONS = 5
 RED_HERRINGS = {"easy": 0, "medium": 0, "hard": 3}
-MAX_SEED = 2**63 - 1
-_SEED = re.compile(r"0|[1-9][0-9]{0,18}")
 
 DECOYS = (
     Line(AUTH, "INFO", "signing keys rotated as planned", "session cache warmed, {n} entries"),
@@ -84,9 +81,7 @@ def parse(identity: str) -> Scenario:
         raise unknown("failure", failure, FAILURES)
     if tier not in TIERS:
         raise unknown("tier", tier, TIERS)
-    if not _SEED.fullmatch(seed) or int(seed) > MAX_SEED:
-        raise InputError(f"seed {seed[:40]!r} is not a whole number from 0 to {MAX_SEED}")
-    return scenario(failure, tier, int(seed))
+    return scenario(failure, tier, parse_seed(seed))
 
 
 def scenario(failure: str, tier: str, seed: int) -> Scenario:

@@ -1,0 +1,92 @@
+"""What a tool is: one record with its parameters and what it does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from chaosops_ray.sim.tools.knowledge import Knowledge
+from chaosops_ray.sim.tools.limits import ToolError
+from chaosops_ray.sim.tools.model import Storage
+
+RETRIEVAL = "retrieval"
+COMPUTATION = "computation"
+STORAGE = "storage"
+VALIDATION = "validation"
+ACTION = "action"
+GROUPS = (RETRIEVAL, COMPUTATION, STORAGE, VALIDATION, ACTION)
+
+MAX_TEXT = 4_000
+
+
+class Desk:
+    """What a tool works on during one call: the world's facts, and the episode's storage, which it may replace."""
+
+    __slots__ = ("known", "storage")
+
+    def __init__(self, known: Knowledge, storage: Storage) -> None:
+        self.known = known
+        self.storage = storage
+
+
+class Parameter(NamedTuple):
+    """An argument; a default makes it optional."""
+
+    name: str
+    kind: str  # text, number, or scalar, which is either
+    default: Any = None
+
+
+class Tool(NamedTuple):
+    """One tool: its name, what it is for, what it takes, what it does."""
+
+    name: str
+    group: str
+    purpose: str
+    parameters: tuple[Parameter, ...]
+    run: Callable[..., Any]
+
+
+def text(name: str, default: str | None = None) -> Parameter:
+    """A parameter that takes text."""
+    return Parameter(name, "text", default)
+
+
+def number(name: str, default: float | None = None) -> Parameter:
+    """A parameter that takes a number."""
+    return Parameter(name, "number", default)
+
+
+def scalar(name: str) -> Parameter:
+    """A parameter that takes either."""
+    return Parameter(name, "scalar")
+
+
+def checked(tool: Tool, given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments with defaults filled in; ToolError where a name or a type is wrong."""
+    names = [parameter.name for parameter in tool.parameters]
+    for name in given:
+        if name not in names:
+            raise ToolError(f"{tool.name} has no argument {name[:40]!r}; it takes {', '.join(names) or 'none'}")
+    arguments = {}
+    for parameter in tool.parameters:
+        if parameter.name not in given:
+            if parameter.default is None:
+                raise ToolError(f"{tool.name} needs {parameter.name}")
+            arguments[parameter.name] = parameter.default
+            continue
+        value = given[parameter.name]
+        if not _fits(value, parameter.kind):
+            raise ToolError(f"{parameter.name} must be {parameter.kind}")
+        if isinstance(value, str) and len(value) > MAX_TEXT:
+            raise ToolError(f"{parameter.name} is longer than {MAX_TEXT} characters")
+        arguments[parameter.name] = value
+    return arguments
+
+
+def _fits(value: Any, kind: str) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and not (abs(value) < 1e18 and math.isfinite(value)):
+        return False
+    return isinstance(value, str) if kind == "text" else is_number or (kind == "scalar" and isinstance(value, str))

@@ -1,0 +1,167 @@
+"""The SQL side of the workspace: two tables, read-only, metered by SQLite's own instruction counter."""
+
+from __future__ import annotations
+
+import sqlite3
+from functools import lru_cache
+from typing import Any
+
+from chaosops_ray.sim.rng import stream
+from chaosops_ray.sim.tools.knowledge import Knowledge
+from chaosops_ray.sim.tools.limits import ToolError
+
+MAX_SQL = 2_000
+MAX_ROWS = 20
+# The handler is asked after so many of SQLite's instructions, and may be asked so often.
+INSTRUCTIONS_AT_ONCE = 1_000
+MAX_ASKED = 60
+MAX_VALUE = 20_000
+_NULL_SHARE = 0.05
+
+TABLES = {
+    "countries": ("name", "capital", "population", "area_km2", "gdp_usd", "gdp_per_capita"),
+    "financials": ("company", "quarter", "claimed_revenue_b", "actual_revenue_b"),
+}
+QUARTER = "Q3-2025"
+# Everything that neither reads a clock, nor draws, nor leads out of the database.
+FUNCTIONS = frozenset(
+    [
+        "abs",
+        "avg",
+        "coalesce",
+        "count",
+        "ifnull",
+        "iif",
+        "instr",
+        "length",
+        "like",
+        "lower",
+        "ltrim",
+        "max",
+        "min",
+        "nullif",
+        "replace",
+        "round",
+        "rtrim",
+        "sign",
+        "substr",
+        "substring",
+        "sum",
+        "total",
+        "trim",
+        "typeof",
+        "unicode",
+        "upper",
+    ]
+)
+
+Row = tuple[str, tuple[Any, ...]]
+
+
+def query(known: Knowledge, inserted: tuple[Row, ...], sql: str) -> dict[str, Any]:
+    """The rows that a SELECT gives, with what this episode has inserted among the rest."""
+    if len(sql) > MAX_SQL:
+        raise ToolError(f"SQL longer than {MAX_SQL} characters")
+    database = _database(known)
+    connection = database.connection
+    with_rows = _insertions(inserted)
+    connection.set_authorizer(None)
+    connection.execute("SAVEPOINT episode")
+    try:
+        for statement, values in with_rows:
+            connection.execute(statement, values)
+        return _selected(connection, sql)
+    finally:
+        connection.set_progress_handler(None, 0)
+        connection.set_authorizer(None)
+        connection.execute("ROLLBACK TO episode")
+        connection.execute("RELEASE episode")
+
+
+def check_row(table: str, row: Any) -> tuple[str, ...]:
+    """The columns that a row gives values for; ToolError where the table has no such row."""
+    if table not in TABLES:
+        raise ToolError(f"there is no table {table[:40]!r}; there are {', '.join(TABLES)}")
+    if not isinstance(row, dict) or not row:
+        raise ToolError("data must be a JSON object of column values")
+    for column, value in row.items():
+        if column not in TABLES[table]:
+            raise ToolError(f"{table} has no column {column[:40]!r}; it has {', '.join(TABLES[table])}")
+        if not isinstance(value, str | int | float) or (isinstance(value, int) and abs(value) >= 2**63):
+            raise ToolError(f"the value of {column} is no text or number that a table takes")
+    return tuple(row)
+
+
+def _insertions(inserted: tuple[Row, ...]) -> list[tuple[str, tuple[Any, ...]]]:
+    statements = []
+    for target, values in inserted:
+        table, *columns = target.split(" ")
+        places = ", ".join("?" * len(columns))
+        # Both names were looked at by check_row when the row came in.
+        statements.append((f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", values))  # noqa: S608
+    return statements
+
+
+def _selected(connection: sqlite3.Connection, sql: str) -> dict[str, Any]:
+    asked = 0
+
+    def too_long() -> int:
+        nonlocal asked
+        asked += 1
+        return int(asked > MAX_ASKED)
+
+    connection.set_authorizer(_authorize)
+    connection.set_progress_handler(too_long, INSTRUCTIONS_AT_ONCE)
+    try:
+        cursor = connection.execute(sql)
+        columns = [entry[0] for entry in cursor.description or ()]
+        rows = cursor.fetchmany(MAX_ROWS)
+    except sqlite3.OperationalError as error:
+        reason = "work limit reached" if asked > MAX_ASKED else str(error)
+        raise ToolError(f"SQL error: {reason[:200]}") from None
+    except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError) as error:
+        raise ToolError(f"SQL error: {str(error)[:200]}") from None
+    if not columns:
+        raise ToolError("SQL error: only SELECT is allowed")
+    return {"columns": columns, "rows": [[_plain(value) for value in row] for row in rows]}
+
+
+def _plain(value: Any) -> Any:
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def _authorize(action: int, first: str | None, second: str | None, *_rest: str | None) -> int:
+    if action == sqlite3.SQLITE_SELECT:
+        return sqlite3.SQLITE_OK
+    if action == sqlite3.SQLITE_READ and first in TABLES:
+        return sqlite3.SQLITE_OK
+    if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() in FUNCTIONS:
+        return sqlite3.SQLITE_OK
+    return sqlite3.SQLITE_DENY
+
+
+class _Database:
+    def __init__(self, known: Knowledge) -> None:
+        # One process, one thread at a time: a shard plays its episodes one step after the other.
+        self.connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+        self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE)
+        self.connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, 2 * MAX_SQL)
+        self.connection.setlimit(sqlite3.SQLITE_LIMIT_EXPR_DEPTH, 50)
+        self.connection.setlimit(sqlite3.SQLITE_LIMIT_COMPOUND_SELECT, 10)
+        self.connection.setlimit(sqlite3.SQLITE_LIMIT_COLUMN, 50)
+        self.connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 50)
+        self.connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+        draw = stream(known.seed, "database")
+        for table, columns in TABLES.items():
+            self.connection.execute(f"CREATE TABLE {table} ({', '.join(columns)})")
+        for country in known.countries:
+            cells = [None if draw.uniform() < _NULL_SHARE else value for value in country[1:]]
+            self.connection.execute("INSERT INTO countries VALUES (?, ?, ?, ?, ?, ?)", (country.name, *cells))
+        for company in known.companies:
+            cells = [None if draw.uniform() < _NULL_SHARE else value for value in company[1:]]
+            self.connection.execute("INSERT INTO financials VALUES (?, ?, ?, ?)", (company.name, QUARTER, *cells))
+
+
+@lru_cache(maxsize=32)
+def _database(known: Knowledge) -> _Database:
+    return _Database(known)

@@ -1,0 +1,30 @@
+"""Figures in text: what counts as a number wherever tools, faults and the grader read one."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+# Thousands may be parted by commas; digits that belong to a word, such as km2, are no figure.
+FIGURE = re.compile(r"(?<![\w.])(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d+)?(?!\w)")
+_LONGEST = 24
+
+
+def figures(text: str) -> list[float]:
+    """The figures in a text, in order."""
+    return [float(found.replace(",", "")) for found in FIGURE.findall(text) if len(found) <= _LONGEST]
+
+
+def figures_within(value: Any) -> set[float]:
+    """The figures anywhere in a JSON value, numbers and texts alike."""
+    if isinstance(value, bool) or value is None:
+        return set()
+    if isinstance(value, int | float):
+        return {float(value)} if abs(value) < 1e18 else set()
+    if isinstance(value, str):
+        return set(figures(value))
+    items = list(value.values()) if isinstance(value, dict) else value
+    found: set[float] = set()
+    for item in items:
+        found |= figures_within(item)
+    return found

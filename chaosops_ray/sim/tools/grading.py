@@ -1,0 +1,123 @@
+"""Correctness of an answer, from the answer alone. No language model is asked."""
+
+from __future__ import annotations
+
+import re
+
+from chaosops_ray.sim.tools.knowledge import Knowledge
+from chaosops_ray.sim.tools.model import Fact, Question, Rules
+
+_UNITS = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "b": 1e9, "bn": 1e9, "billion": 1e9}
+# Digits are bounded: an answer is hostile text, and a number of a thousand digits is none that was asked for.
+_NUMBER = re.compile(
+    r"[-+]?(?:\d{1,3}(?:,\d{3}){1,6}|\d{1,18})(?:\.\d{1,12})?\s*(?:(?:billion|million|thousand|bn|b|m|k)\b)?",
+    re.IGNORECASE,
+)
+_NEGATIVE = ("false", "no", "not accurate", "inaccurate", "incorrect", "does not match", "overstated", "understated")
+_POSITIVE = ("true", "yes", "accurate", "correct", "matches", "verified")
+_MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
+
+
+def correctness(answer: str, question: Question, known: Knowledge, rules: Rules) -> float:
+    """The weighted mean of the facts' scores, from 0 to 1."""
+    return sum([fact.weight * _fact_score(answer, fact, question, known, rules) for fact in question.facts])
+
+
+def _fact_score(answer: str, fact: Fact, question: Question, known: Knowledge, rules: Rules) -> float:
+    if rules.one_value_per_fact and _candidates(answer, fact, known) > sum(
+        [other.kind == fact.kind for other in question.facts]
+    ):
+        return 0.0
+    if fact.kind == "numeric":
+        return _numeric(answer, float(fact.value), fact.tolerance)
+    if fact.kind == "boolean":
+        return _boolean(answer, bool(fact.value), rules)
+    if fact.kind == "date":
+        return float(_date(answer, str(fact.value)))
+    return _text(answer, str(fact.value))
+
+
+def _candidates(answer: str, fact: Fact, known: Knowledge) -> int:
+    """How many different values of this fact's kind the answer states."""
+    if fact.kind == "numeric":
+        return len({readings[0] for readings in numbers(answer)})
+    if fact.kind == "text":
+        said = f" {normalised(answer)} "
+        return sum([f" {normalised(country.name)} " in said for country in known.countries])
+    if fact.kind == "boolean":
+        # A leftover after the negative phrases are taken out is a second value.
+        return _is_negative(answer) + _is_positive(answer)
+    return 1
+
+
+def numbers(answer: str) -> list[list[float]]:
+    """The numbers in a text, each as written and, where a unit follows, with it."""
+    found = []
+    for match in _NUMBER.finditer(answer):
+        bare = re.match(r"[-+]?[\d,.]*\d", match[0])
+        if bare is None:
+            continue
+        value = float(bare[0].replace(",", ""))
+        unit = match[0][bare.end() :].strip().lower()
+        found.append([value, value * _UNITS[unit]] if unit else [value])
+    return found
+
+
+def _numeric(answer: str, expected: float, tolerance: float) -> float:
+    readings = [reading for number in numbers(answer) for reading in number]
+    if not readings:
+        return 0.0
+    error = min([abs(reading - expected) / max(abs(expected), 1e-9) for reading in readings])
+    return 1.0 if error <= tolerance else 0.5 if error <= 3 * tolerance else 0.0
+
+
+def normalised(text: str) -> str:
+    """Lower case, words and figures alone."""
+    return " ".join(re.findall(r"[a-z0-9.]+", text.lower()))
+
+
+def _text(answer: str, expected: str) -> float:
+    if normalised(expected) in normalised(answer):
+        return 1.0
+    wanted = set(re.findall(r"[a-z0-9]+", expected.lower()))
+    said = set(re.findall(r"[a-z0-9]+", answer.lower()))
+    return 0.5 if wanted and 2 * len(wanted & said) >= len(wanted) else 0.0
+
+
+def _is_negative(answer: str) -> bool:
+    said = f" {normalised(answer)} "
+    return any(f" {phrase} " in said for phrase in _NEGATIVE)
+
+
+def _is_positive(answer: str) -> bool:
+    said = f" {normalised(answer)} "
+    for phrase in _NEGATIVE:
+        said = said.replace(f" {phrase} ", " ")
+    return any(f" {phrase} " in said for phrase in _POSITIVE)
+
+
+def _boolean(answer: str, expected: bool, rules: Rules) -> float:
+    if rules.one_value_per_fact:
+        return float(_is_positive(answer) if expected else _is_negative(answer))
+    # As published: anything negative anywhere is a no, whatever stands beside it.
+    negative = any(phrase in normalised(answer) for phrase in _NEGATIVE)
+    positive = any(phrase in normalised(answer) for phrase in _POSITIVE)
+    return float((positive and not negative) if expected else negative)
+
+
+def _date(answer: str, expected: str) -> bool:
+    year, month, day = expected.split("-")
+    return expected in answer or f"{_MONTHS[int(month) - 1]} {int(day)}, {year}" in answer

@@ -1,0 +1,231 @@
+"""The values of the unreliable-tools world: questions, calls and what came of them, rules, the truth."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from chaosops_ray.sim.contract import Scenario
+from chaosops_ray.sim.errors import unknown
+from chaosops_ray.sim.speech import clean, decode
+
+AGENT: Final = "agent"
+ROLES: Final = (AGENT,)
+SUBMIT: Final = "submit_answer"
+
+MAX_ARGUMENTS: Final = 6_000
+MAX_SHOWN: Final = 4_000
+MAX_ANSWER: Final = 2_000
+MAX_NAME: Final = 40
+MAX_REASON: Final = 200
+
+
+class Event:
+    """What can happen in a step; faults are events too, named fault_… after their kind, and no agent sees them."""
+
+    ANSWERED: Final = "answered"
+    ERROR: Final = "error"
+    REPEATED: Final = "repeated"
+    UNPARSED: Final = "unparsed"
+
+
+# -- questions ------------------------------------------------------------------------------------------------------
+
+
+class Task(NamedTuple):
+    """A kind of question, and how much of each virtue it asks for."""
+
+    name: str
+    title: str
+    max_steps: int
+    ideal_steps: int
+    diversity: int
+    recoveries: int
+    verifications: int
+    computations: int
+    artifacts: int
+    guidance: str
+
+
+TASKS: Final = {
+    "task1": Task(
+        "task1",
+        "single-failure recovery",
+        6,
+        4,
+        2,
+        1,
+        0,
+        0,
+        0,
+        "One source may fail or be wrong. When a call fails, turn to another tool rather than trying again.",
+    ),
+    "task2": Task(
+        "task2",
+        "cross-tool conflict",
+        8,
+        6,
+        3,
+        1,
+        1,
+        1,
+        0,
+        "Sources may disagree. Ask two independent ones, check them against each other, and compute from what holds.",
+    ),
+    "task3": Task(
+        "task3",
+        "cascading failure",
+        10,
+        7,
+        4,
+        2,
+        2,
+        1,
+        1,
+        "Several tools may fail or mislead. Gather evidence from independent sources, verify it, keep a record of it.",
+    ),
+}
+TASK_OF_TIER: Final = {"warmup": "task1", "beginner": "task1", "intermediate": "task2", "expert": "task3"}
+
+
+class Fact(NamedTuple):
+    """A part of the answer; the weights of a question's facts add up to one."""
+
+    name: str
+    kind: str
+    value: str | int | float | bool
+    tolerance: float
+    weight: float
+
+
+class Question(NamedTuple):
+    """What is asked, what the answer is, and how many tools it takes."""
+
+    text: str
+    facts: tuple[Fact, ...]
+    tools_needed: int
+    subjects: tuple[str, ...]
+
+
+# -- calls ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A tool and its arguments, as one canonical JSON object."""
+
+    tool: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unparsed:
+    """What a completion became that spells no call; it costs a step."""
+
+    reason: str
+
+
+Action: TypeAlias = Call | Unparsed
+
+
+def call(tool: str, **arguments: Any) -> Call:
+    """A call from Python values."""
+    return Call(tool, canonical(arguments))
+
+
+def canonical(arguments: dict[str, Any]) -> str:
+    """The one spelling of these arguments."""
+    return json.dumps(arguments, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def admit(action: object) -> Action:
+    """The action itself if it is well formed and within bounds; whatever else it is becomes `Unparsed`."""
+    match action:
+        case Call(tool=str(tool), arguments=str(arguments)):
+            if len(arguments) > MAX_ARGUMENTS:
+                return Unparsed(f"arguments longer than {MAX_ARGUMENTS} characters")
+            try:
+                fields = decode(arguments)
+                spelling = canonical(fields)
+            except (ValueError, RecursionError):
+                return Unparsed("arguments are no JSON object")
+            if not isinstance(fields, dict) or len(spelling) > MAX_ARGUMENTS:
+                return Unparsed("arguments are no JSON object")
+            name = tool if len(tool) <= MAX_NAME and tool.isidentifier() else clean(tool, MAX_NAME)
+            return action if (name, spelling) == (tool, arguments) else Call(name, spelling)
+        case Unparsed(reason=str(reason)):
+            return Unparsed(clean(reason, MAX_REASON))
+        case _:
+            return Unparsed(f"a {type(action).__name__[:MAX_NAME]} that is no well-formed call")
+
+
+class Made(NamedTuple):
+    """A call that was made: what the agent was shown, and the truth of it. A step without a call has no tool."""
+
+    tool: str
+    arguments: str
+    ok: bool
+    shown: str
+    truth: str
+    fault: str
+
+
+class Storage(NamedTuple):
+    """What the episode has written, in the order it was written; later entries of a name hide earlier ones."""
+
+    notes: tuple[tuple[str, ...], ...] = ()
+    files: tuple[tuple[str, ...], ...] = ()
+    rows: tuple[tuple[str, str], ...] = ()
+    reports: tuple[str, ...] = ()
+    tickets: tuple[tuple[str, ...], ...] = ()
+    outbox: tuple[str, ...] = ()
+    schedule: tuple[tuple[str, ...], ...] = ()
+
+
+# -- rules ----------------------------------------------------------------------------------------------------------
+
+
+class Rules(NamedTuple):
+    """What a rule set asks of the grader."""
+
+    name: str
+    one_value_per_fact: bool
+    virtue_is_earned: bool
+
+
+RULE_SETS: Final = {
+    "strict": Rules("strict", one_value_per_fact=True, virtue_is_earned=True),
+    "published": Rules("published", one_value_per_fact=False, virtue_is_earned=False),
+}
+
+
+def parse_rules(spelling: str) -> Rules:
+    """The rules of this name."""
+    if spelling not in RULE_SETS:
+        raise unknown("rule set", spelling, RULE_SETS)
+    return RULE_SETS[spelling]
+
+
+# -- truth ----------------------------------------------------------------------------------------------------------
+
+
+class World(NamedTuple):
+    """The truth of one episode at one moment."""
+
+    scenario: Scenario
+    rules: Rules
+    step: int = 0
+    made: tuple[Made, ...] = ()
+    storage: Storage = Storage()
+    answer: str | None = None
+
+    @property
+    def task(self) -> Task:
+        """The kind of question this is."""
+        return TASKS[TASK_OF_TIER[self.scenario.tier]]
+
+    @property
+    def done(self) -> bool:
+        """Whether the episode is over."""
+        return self.answer is not None or self.step >= self.task.max_steps

@@ -1,0 +1,117 @@
+"""The unreliable-tools world in words: views become prompts, completions become calls."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from chaosops_ray.sim.contract import Style, checked
+from chaosops_ray.sim.errors import InputError, unknown
+from chaosops_ray.sim.speech import MAX_COMPLETION, decode, last_line, last_object
+from chaosops_ray.sim.tools.catalog import TOOLS
+from chaosops_ray.sim.tools.model import ROLES, Action, Call, Unparsed, admit, canonical, parse_rules
+from chaosops_ray.sim.tools.views import View
+
+
+def dump_action(action: Action) -> str:
+    """The call as JSON; a parse failure is recorded as what it is."""
+    if isinstance(action, Unparsed):
+        return json.dumps({"unparsed": action.reason})
+    return json.dumps({"tool": action.tool, "arguments": json.loads(action.arguments)})
+
+
+def load_action(text: str) -> Action:
+    """The action that `dump_action` wrote."""
+    try:
+        fields = decode(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"not a recorded action: {str(text)[:80]!r} ({error})") from None
+    if isinstance(fields, dict) and list(fields) == ["unparsed"] and isinstance(fields["unparsed"], str):
+        return Unparsed(fields["unparsed"])
+    action = _from_fields(fields)
+    if isinstance(action, Unparsed):
+        raise InputError(f"not a recorded action: {text[:80]!r} ({action.reason})")
+    return action
+
+
+def spell(action: Action, style: Style) -> str:
+    """The completion that spells this call."""
+    if checked(style) == "full" or isinstance(action, Unparsed):
+        return dump_action(action)
+    return f"{action.tool} {action.arguments}"
+
+
+def parse(completion: str) -> Action:
+    """The call a completion spells, or `Unparsed` with the reason; nothing that is passed raises.
+
+    The last JSON object with a "tool" counts; without one, the last line that is not empty is read as a tool's name and
+    its arguments as JSON.
+    """
+    if not isinstance(completion, str):
+        return Unparsed("no text")
+    if len(completion) > MAX_COMPLETION:
+        return Unparsed(f"longer than {MAX_COMPLETION} characters")
+    fields = last_object(completion, "tool")
+    if fields is not None:
+        return admit(_from_fields(fields))
+    name, _, arguments = last_line(completion).partition(" ")
+    if name not in TOOLS:
+        return Unparsed("no call found")
+    return admit(Call(name, arguments or "{}"))
+
+
+def _from_fields(fields: Any) -> Action:
+    if not isinstance(fields, dict) or not isinstance(fields.get("tool"), str):
+        return Unparsed("no tool named")
+    for key in fields:
+        if key not in ("tool", "arguments", "reason"):
+            return Unparsed(f"a call has no field {key[:40]}")
+    arguments = fields.get("arguments", {})
+    if not isinstance(arguments, dict):
+        return Unparsed("arguments are no JSON object")
+    return admit(Call(fields["tool"], canonical(arguments)))
+
+
+def brief(role: str, rules: str, style: Style) -> str:
+    """Who the agent is, what tools there are, how to call them."""
+    if role not in ROLES:
+        raise unknown("role", role, ROLES)
+    one_value = parse_rules(rules).one_value_per_fact
+    if checked(style) == "compact":
+        return f"tools {' '.join(TOOLS)}"
+    schemas = "\n".join(
+        [
+            f"- {tool.name}("
+            + ", ".join(
+                [
+                    f"{p.name}: {p.kind}" + ("" if p.default is None else f" = {json.dumps(p.default)}")
+                    for p in tool.parameters
+                ]
+            )
+            + f"): {tool.purpose}"
+            for tool in TOOLS.values()
+        ]
+    )
+    return (
+        "Answer a question with the help of tools. The tools are unreliable: a call may fail, and what one says may be "
+        "wrong, old or incomplete without saying so. Every call is a step, and steps are few.\n\n"
+        f"Tools:\n{schemas}\n\n"
+        'Each turn, end your text with one JSON object such as {"tool": "calculator", "arguments": {"expression": '
+        '"2 * 3"}}. When you know the answer, call submit_answer; this ends the episode.'
+        + (" State one value for each thing asked, and no others." if one_value else "")
+    )
+
+
+def observe(seen: View, since: View | None, style: Style) -> str:
+    """All of the view, or what is new in it since the agent's last turn."""
+    full = checked(style) == "full"
+    out = []
+    if since is None:
+        out += [f"Question: {seen.question}", seen.guidance] if full else [f"q {seen.question}"]
+    horizon = -1 if since is None else since.step
+    for result in seen.results:
+        if result.step >= horizon:
+            said = result.tool or "(no call)"
+            out.append(f"{said} answered: {result.shown}" if full else f"{said} {result.shown}")
+    out.append(f"Steps left: {seen.steps_left}\nYour call:" if full else f"left {seen.steps_left}\n>")
+    return "\n".join(out)
