@@ -52,5 +52,5 @@ class Stream:
 
 def stream(seed: int, name: str, index: int = 0) -> Stream:
     """The stream of this name; the same arguments give the same draws in every process."""
-    digest = blake2b(f"{seed}/{name}/{index}".encode(), digest_size=8).digest()
+    digest = blake2b(f"{seed}/{name}/{index}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return Stream(int.from_bytes(digest, "big"))

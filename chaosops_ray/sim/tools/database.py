@@ -62,6 +62,8 @@ def query(known: Knowledge, inserted: tuple[Row, ...], sql: str) -> dict[str, An
     """The rows that a SELECT gives, with what this episode has inserted among the rest."""
     if len(sql) > MAX_SQL:
         raise ToolError(f"SQL longer than {MAX_SQL} characters")
+    if not sql.lstrip().lower().startswith(("select", "with")):
+        raise ToolError("SQL error: only SELECT is allowed")
     database = _database(known)
     connection = database.connection
     with_rows = _insertions(inserted)

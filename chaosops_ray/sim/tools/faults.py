@@ -37,6 +37,7 @@ NEVER_FAULTED = frozenset(("submit_answer", "calculator", "python_execute", "scr
 _NAMES = frozenset(("url", "id", "path", "status", "entity", "columns", "key", "ticket_id", "timezone", "now"))
 _SENTENCE = re.compile(r"(?<=\.) ")
 CORRUPTION_FACTOR = 1.37
+_LARGEST = 1e18  # beyond it are no figures of this world, and floats end somewhere
 
 
 def drawn(seed: int, call: int, tool: str, tier: str) -> str | None:
@@ -65,7 +66,7 @@ def distorted(kind: str, result: Any, known: Knowledge, seed: int, call: int) ->
 
 def _older(seed: int, number: float) -> float:
     """What the figure was before: always the same for the same figure, and always less."""
-    return number * stream(seed, f"older {number!r}").uniform(0.80, 0.93)
+    return number * stream(seed, f"older {float(number)!r}").uniform(0.80, 0.93)
 
 
 # -- other values ---------------------------------------------------------------------------------------------------
@@ -93,7 +94,7 @@ def _mapped(value: Any, change: Callable[[float], float], swap: _Swap | None) ->
     if isinstance(value, bool):
         return value if swap is None else not value
     if isinstance(value, int | float):
-        return _reprecised(value, change(value))
+        return _reprecised(value, change(value)) if abs(value) < _LARGEST else value
     if isinstance(value, str):
         changed = FIGURE.sub(lambda found: _renumbered(found[0], change), value)
         return changed if swap is None or changed != value else swap.text(value)

@@ -86,7 +86,10 @@ def _make(world: World, call: Call) -> tuple[Made, Storage]:
 
 
 def _spelt(result: Any) -> str:
-    spelling = json.dumps(result, separators=(",", ":"), allow_nan=False)
+    try:
+        spelling = json.dumps(result, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        raise ToolError("the result holds a number that is not finite or too long to write") from None
     if len(spelling) > MAX_SHOWN:
         raise ToolError(f"the result is longer than {MAX_SHOWN} characters")
     return spelling

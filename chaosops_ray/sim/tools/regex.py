@@ -1,8 +1,9 @@
 """Regular expressions with a work limit.
 
-The standard library parses the pattern; matching is done here, by backtracking that is metered, because `re` itself
-can be made to run for years. Groups, classes, alternation, anchors and both kinds of repetition are understood;
-lookaround, back references and conditionals are refused.
+The standard library parses the pattern; it is compiled here to a few kinds of instruction, and run by a backtracking
+machine with a stack of its own and a meter, because `re` itself can be made to run for years. Groups, classes,
+alternation, anchors and both kinds of repetition are understood; lookaround, back references and conditionals are
+refused.
 """
 
 from __future__ import annotations
@@ -11,167 +12,161 @@ import re
 from collections.abc import Callable, Iterable
 from re import _constants as sre  # type: ignore[attr-defined]
 from re import _parser as sre_parser  # type: ignore[attr-defined]
-from typing import Any, TypeAlias
+from typing import Any
 
 from chaosops_ray.sim.tools.limits import Meter, ToolError
 
 MAX_PATTERN = 200
+MAX_PROGRAM = 2_000
+MAX_NESTING = 20
 MAX_STEPS = 20_000
-# Deeper backtracking than this would meet the interpreter's own recursion limit.
-MAX_DEPTH = 250
 
-# From a place in the text, hand every place where the piece may end to the rest; True when the rest is satisfied.
-Rest: TypeAlias = Callable[[int], bool]
-Piece: TypeAlias = Callable[[int, Rest], bool]
+_CHARACTER, _SPLIT, _JUMP, _SAVE, _TEST, _MARK, _MOVED = range(7)
+_ONE_CHARACTER = (sre.LITERAL, sre.NOT_LITERAL, sre.ANY, sre.IN)
 
 
 def find_all(pattern: str, text: str, most: int) -> list[str]:
-    """The matches from left to right: each one's first group, or the whole of it where the pattern has no group."""
+    """The matches from left to right: each one's first group, or the whole of it where that took no part."""
     if len(pattern) > MAX_PATTERN:
         raise ToolError(f"pattern longer than {MAX_PATTERN} characters")
     try:
         parsed = sre_parser.parse(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         raise ToolError(f"bad pattern: {error}") from None
-    machine = _Machine(text)
-    whole = machine.sequence(parsed, 0)
+    program = _Program(parsed)
+    meter = Meter(MAX_STEPS, 0)
     found: list[str] = []
     place = 0
     while place <= len(text) and len(found) < most:
-        machine.groups.clear()
-        machine.end = -1
-        if whole(place, machine.accept):
-            start, end = machine.groups.get(1, (place, machine.end))
-            found.append(text[start:end])
-            place = max(machine.end, place + 1)
-        else:
+        match = program.match(text, place, meter)
+        if match is None:
             place += 1
+            continue
+        end, (group_start, group_end) = match
+        found.append(text[place:end] if group_end < 0 else text[group_start:group_end])
+        place = max(end, place + 1)
     return found
 
 
-class _Machine:
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.groups: dict[int, tuple[int, int]] = {}
-        self.end = -1
-        self.meter = Meter(MAX_STEPS, 0)
-        self.depth = 0
+class _Program:
+    """The compiled pattern: instructions, and how many registers they use; the first two hold the first group."""
 
-    def accept(self, place: int) -> bool:
-        self.end = place
-        return True
+    def __init__(self, parsed: Iterable[Any]) -> None:
+        self.code: list[tuple[int, Any, Any]] = []
+        self.registers = 2
+        self.sequence(parsed, 0)
 
-    def sequence(self, parsed: Iterable[Any], nesting: int) -> Piece:
-        if nesting > 20:
+    def emit(self, kind: int, first: Any = None, second: Any = None) -> int:
+        if len(self.code) >= MAX_PROGRAM:
+            raise ToolError("pattern too large")
+        self.code.append((kind, first, second))
+        return len(self.code) - 1
+
+    def sequence(self, parsed: Iterable[Any], nesting: int) -> None:
+        if nesting > MAX_NESTING:
             raise ToolError("pattern nested too deeply")
-        pieces = [self.piece(operation, argument, nesting) for operation, argument in parsed]
+        for operation, argument in parsed:
+            self.piece(operation, argument, nesting)
 
-        def run(place: int, rest: Rest, index: int = 0) -> bool:
-            if index == len(pieces):
-                return rest(place)
-            return self.step(pieces[index], place, lambda after: run(after, rest, index + 1))
-
-        return run
-
-    def step(self, piece: Piece, place: int, rest: Rest) -> bool:
-        self.meter.work()
-        if self.depth >= MAX_DEPTH:
-            raise ToolError("work limit reached")
-        self.depth += 1
-        try:
-            return piece(place, rest)
-        finally:
-            self.depth -= 1
-
-    def piece(self, operation: Any, argument: Any, nesting: int) -> Piece:
-        if operation in (sre.LITERAL, sre.NOT_LITERAL, sre.ANY, sre.IN):
-            return self.one(_accepts(operation, argument))
-        if operation is sre.AT:
-            return self.anchor(argument)
-        if operation is sre.BRANCH:
-            branches = [self.sequence(branch, nesting + 1) for branch in argument[1]]
-            return lambda place, rest: any(self.step(branch, place, rest) for branch in branches)
-        if operation is sre.SUBPATTERN:
-            return self.group(argument[0], self.sequence(argument[3], nesting + 1))
-        if operation in (sre.MAX_REPEAT, sre.MIN_REPEAT):
+    def piece(self, operation: Any, argument: Any, nesting: int) -> None:
+        if operation in _ONE_CHARACTER:
+            self.emit(_CHARACTER, _accepts(operation, argument))
+        elif operation is sre.AT:
+            self.emit(_TEST, _ANCHORS[argument])
+        elif operation is sre.BRANCH:
+            self.branch(argument[1], nesting)
+        elif operation is sre.SUBPATTERN:
+            number, _, _, inner = argument
+            if number == 1:
+                self.emit(_SAVE, 0)
+            self.sequence(inner, nesting + 1)
+            if number == 1:
+                self.emit(_SAVE, 1)
+        elif operation in (sre.MAX_REPEAT, sre.MIN_REPEAT):
             least, most, inner = argument
-            # One character repeated is run through in a loop: no recursion, however long the run.
-            if len(inner) == 1 and inner[0][0] in (sre.LITERAL, sre.NOT_LITERAL, sre.ANY, sre.IN):
-                return self.run_of(_accepts(*inner[0]), least, most, operation is sre.MAX_REPEAT)
-            return self.repeat(self.sequence(inner, nesting + 1), least, most, operation is sre.MAX_REPEAT)
-        raise ToolError(f"pattern uses {str(operation).lower()}, which is not supported")
+            self.repeat(inner, least, most, operation is sre.MAX_REPEAT, nesting)
+        else:
+            raise ToolError(f"pattern uses {str(operation).lower()}, which is not supported")
 
-    def one(self, accepts: Callable[[str], bool]) -> Piece:
-        text = self.text
-        return lambda place, rest: place < len(text) and accepts(text[place]) and rest(place + 1)
+    def branch(self, branches: list[Any], nesting: int) -> None:
+        jumps = []
+        for index, inner in enumerate(branches):
+            last = index == len(branches) - 1
+            split = -1 if last else self.emit(_SPLIT)
+            self.sequence(inner, nesting + 1)
+            if not last:
+                jumps.append(self.emit(_JUMP))
+                self.code[split] = (_SPLIT, split + 1, len(self.code))
+        for jump in jumps:
+            self.code[jump] = (_JUMP, len(self.code), None)
 
-    def anchor(self, kind: Any) -> Piece:
-        text = self.text
+    def repeat(self, inner: Any, least: int, most: Any, greedy: bool, nesting: int) -> None:
+        for _ in range(least):
+            self.sequence(inner, nesting + 1)
+        if most is sre.MAXREPEAT:
+            register = self.registers
+            self.registers += 1
+            split = self.emit(_SPLIT)
+            self.emit(_MARK, register)
+            self.sequence(inner, nesting + 1)
+            # A repetition that took nothing would go on for ever; it goes on behind the loop instead.
+            self.emit(_MOVED, register, split)
+            self.choose(split, greedy)
+            return
+        splits = []
+        for _ in range(int(most) - least):
+            splits.append(self.emit(_SPLIT))
+            self.sequence(inner, nesting + 1)
+        for split in splits:
+            self.choose(split, greedy)
 
-        def word(place: int) -> bool:
-            return 0 <= place < len(text) and (text[place].isalnum() or text[place] == "_")
+    def choose(self, split: int, greedy: bool) -> None:
+        inside, behind = split + 1, len(self.code)
+        self.code[split] = (_SPLIT, inside, behind) if greedy else (_SPLIT, behind, inside)
 
-        tests: dict[Any, Callable[[int], bool]] = {
-            sre.AT_BEGINNING: lambda place: place == 0,
-            sre.AT_BEGINNING_STRING: lambda place: place == 0,
-            sre.AT_END: lambda place: place == len(text) or text[place:] == "\n",
-            sre.AT_END_STRING: lambda place: place == len(text),
-            sre.AT_BOUNDARY: lambda place: word(place - 1) != word(place),
-            sre.AT_NON_BOUNDARY: lambda place: word(place - 1) == word(place),
-        }
-        test = tests[kind]
-        return lambda place, rest: test(place) and rest(place)
-
-    def group(self, number: int | None, inner: Piece) -> Piece:
-        if number is None:
-            return inner
-
-        def run(place: int, rest: Rest) -> bool:
-            before = self.groups.get(number)
-
-            def closed(end: int) -> bool:
-                self.groups[number] = (place, end)
-                return rest(end)
-
-            if inner(place, closed):
-                return True
-            if before is None:
-                self.groups.pop(number, None)
+    def match(self, text: str, start: int, meter: Meter) -> tuple[int, tuple[int, int]] | None:
+        """Where a match that begins here ends, and its first group; None where there is none."""
+        code, length = self.code, len(text)
+        waiting = [(0, start, (-1,) * self.registers)]
+        while waiting:
+            at, place, registers = waiting.pop()
+            while at < len(code):
+                meter.work()
+                kind, first, second = code[at]
+                at += 1
+                if kind == _CHARACTER:
+                    if place >= length or not first(text[place]):
+                        break
+                    place += 1
+                elif kind == _SPLIT:
+                    waiting.append((second, place, registers))
+                    at = first
+                elif kind == _JUMP:
+                    at = first
+                elif kind == _TEST:
+                    if not first(text, place):
+                        break
+                elif kind == _MOVED:
+                    at = second if registers[first] != place else at
+                else:  # both kinds that are left keep the place
+                    registers = (*registers[:first], place, *registers[first + 1 :])
             else:
-                self.groups[number] = before
-            return False
+                return place, (registers[0], registers[1])
+        return None
 
-        return run
 
-    def run_of(self, accepts: Callable[[str], bool], least: int, most: Any, greedy: bool) -> Piece:
-        text = self.text
+def _word(text: str, place: int) -> bool:
+    return 0 <= place < len(text) and (text[place].isalnum() or text[place] == "_")
 
-        def run(place: int, rest: Rest) -> bool:
-            end = place
-            limit = len(text) if most is sre.MAXREPEAT else min(len(text), place + int(most))
-            while end < limit and accepts(text[end]):
-                end += 1
-            self.meter.work(end - place)
-            first = place + least
-            ends = range(end, first - 1, -1) if greedy else range(first, end + 1)
-            return any(self.step(lambda at, go: go(at), candidate, rest) for candidate in ends)
 
-        return run
-
-    def repeat(self, inner: Piece, least: int, most: Any, greedy: bool) -> Piece:
-        def run(place: int, rest: Rest, count: int = 0) -> bool:
-            def again(after: int) -> bool:
-                # A repetition that took nothing would go on for ever.
-                return after != place and run(after, rest, count + 1)
-
-            may_go_on = most is sre.MAXREPEAT or count < most
-            if count < least:
-                return self.step(inner, place, lambda after: run(after, rest, count + 1))
-            if greedy:
-                return (may_go_on and self.step(inner, place, again)) or rest(place)
-            return rest(place) or (may_go_on and self.step(inner, place, again))
-
-        return run
+_ANCHORS: dict[Any, Callable[[str, int], bool]] = {
+    sre.AT_BEGINNING: lambda _text, place: place == 0,
+    sre.AT_BEGINNING_STRING: lambda _text, place: place == 0,
+    sre.AT_END: lambda text, place: place == len(text) or (place == len(text) - 1 and text[place] == "\n"),
+    sre.AT_END_STRING: lambda text, place: place == len(text),
+    sre.AT_BOUNDARY: lambda text, place: _word(text, place - 1) != _word(text, place),
+    sre.AT_NON_BOUNDARY: lambda text, place: _word(text, place - 1) == _word(text, place),
+}
 
 
 def _accepts(operation: Any, argument: Any) -> Callable[[str], bool]:

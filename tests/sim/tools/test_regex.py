@@ -1,0 +1,101 @@
+"""The bounded matcher finds what `re` finds, and stops where `re` would not."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chaosops_ray.sim.tools.limits import ToolError
+from chaosops_ray.sim.tools.regex import MAX_PATTERN, find_all
+
+
+def reference(pattern: str, text: str) -> list[str]:
+    """What `re` finds: the first group, or the whole match; a group that took no part stands for the whole."""
+    found = []
+    for match in re.finditer(pattern, text):
+        group = match.re.groups and match[1] is not None
+        found.append(match[1] if group else match[0])
+    return found
+
+
+pieces = st.sampled_from(
+    [
+        "a",
+        "b",
+        "ab",
+        ".",
+        r"\d",
+        r"\w",
+        r"\s",
+        "[ab]",
+        "[^a]",
+        "[a-c1-3]",
+        "(a)",
+        "(?:ab)",
+        "(a|b)",
+        "(?:a|ab)",
+        "^",
+        "$",
+        r"\b",
+    ]
+)
+counts = st.sampled_from(["", "", "", "*", "+", "?", "{2}", "{1,2}", "*?", "+?", "??"])
+repeatable = st.tuples(pieces, counts).map(lambda pair: pair[0] + ("" if pair[0] in ("^", "$", r"\b") else pair[1]))
+
+
+@given(st.lists(repeatable, min_size=1, max_size=4).map("".join), st.text("ab1 \nc", max_size=12))
+def test_small_patterns_find_what_re_finds(pattern: str, text: str) -> None:
+    """All matches where none is empty, and the first where some are: where the next may begin then is `re`'s affair."""
+    ours, theirs = find_all(pattern, text, 100), reference(pattern, text)
+    if all(match[0] for match in re.finditer(pattern, text)):
+        assert ours == theirs
+    else:
+        assert ours[:1] == theirs[:1]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "found"),
+    [
+        (r"population of ([\d,]+)", "a population of 83,200,000 in all", ["83,200,000"]),
+        (r"\d+\.\d+", "1.87 and 2.3", ["1.87", "2.3"]),
+        (r"^(\w+) \|", "name | x", ["name"]),
+        ("[A-Z][a-z]+", "Hello there World", ["Hello", "World"]),
+        ("colou?r", "color colour", ["color", "colour"]),
+    ],
+)
+def test_patterns_that_agents_write(pattern: str, text: str, found: list[str]) -> None:
+    assert find_all(pattern, text, 20) == found
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        ("(a+)+$", "a" * 50 + "b"),
+        ("(a|aa)+$", "a" * 50 + "b"),
+        ("(a*)*b", "a" * 50),
+        ("(.*)(.*)(.*)(.*)(.*)x", "a" * 200),
+        ("a*a*a*a*a*a*b", "a" * 200),
+        ("(x+x+)+y", "x" * 60),
+    ],
+)
+def test_catastrophes_are_called_off(pattern: str, text: str) -> None:
+    with pytest.raises(ToolError, match="work limit"):
+        find_all(pattern, text, 20)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["(", "[", "*", "a{2,1}", "(?=a)", "(?<!a)b", r"(a)\1", "(?(1)a|b)", "x" * (MAX_PATTERN + 1), "(" * 90 + ")" * 90],
+)
+def test_what_is_not_understood_is_refused(pattern: str) -> None:
+    with pytest.raises(ToolError):
+        find_all(pattern, "aab", 20)
+
+
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_no_pattern_does_worse_than_an_error(pattern: str, text: str) -> None:
+    try:
+        find_all(pattern, text, 20)
+    except ToolError as error:
+        assert str(error)
