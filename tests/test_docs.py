@@ -13,11 +13,16 @@ import pytest
 from chaosops_ray.cli import parser
 from chaosops_ray.evaluate import RESAMPLES
 from chaosops_ray.runlog import COLUMNS
-from chaosops_ray.sim import ENVIRONMENTS
+from chaosops_ray.sim import ENVIRONMENTS, environment_of
 from chaosops_ray.sim.incident import rubric
 from chaosops_ray.sim.incident.failures import FAILURES
 from chaosops_ray.sim.incident.model import CAPS, MAX_MESSAGE
 from chaosops_ray.sim.incident.physics import PERMITTED
+from chaosops_ray.sim.tools.catalog import TOOLS
+from chaosops_ray.sim.tools.catalog.tool import GROUPS
+from chaosops_ray.sim.tools.faults import RATES
+from chaosops_ray.sim.tools.model import TASK_OF_TIER, TASKS
+from chaosops_ray.sim.tools.scenarios import FAMILIES
 from scripts.cli_reference import reference
 
 ROOT = Path(__file__).parents[1]
@@ -38,11 +43,13 @@ def commands() -> list[str]:
 def test_commands_in_the_docs_parse_and_name_what_exists(command: str) -> None:
     given = parser().parse_args(shlex.split(command))
     if given.command == "evaluate":
-        INCIDENT.rules(given.rules or "strict")
-        assert set(given.policies.split(",")) <= set(INCIDENT.policies)
+        world = ENVIRONMENTS[given.world]
+        world.rules(given.rules or "strict")
+        assert set(given.policies.split(",")) <= set(world.policies)
     if given.command == "play":
-        INCIDENT.scenario(given.scenario)
-        assert given.policy in INCIDENT.policies
+        world = environment_of(given.scenario)
+        world.scenario(given.scenario)
+        assert given.policy in world.policies
 
 
 def test_there_are_commands_to_check() -> None:
@@ -108,6 +115,20 @@ def test_the_rewards_of_the_page_are_those_of_the_rubric() -> None:
         "false_flag": f"{rubric.FALSE_FLAG:+g}·f",
         "triggered": f"{rubric.CASCADE:+g}",
     }
+
+
+TOOLS_PAGE = (ROOT / "docs" / "tools.md").read_text()
+
+
+def test_the_page_of_the_tools_agrees_with_the_world() -> None:
+    listed = {row[0]: row[1].split(", ") for row in rows(TOOLS_PAGE, "## Tools")}
+    assert listed == {group: [tool.name for tool in TOOLS.values() if tool.group == group] for group in GROUPS}
+    for name, *figures in rows(TOOLS_PAGE, "| task | name"):
+        assert [str(value) for value in TASKS[name][1:9]] == figures
+    rates = {row[0]: tuple(float(cell or 0) for cell in row[1:]) for row in rows(TOOLS_PAGE, "## Faults")}
+    assert rates == RATES
+    families = {row[0][0]: row[2:] for row in rows(TOOLS_PAGE, "## Questions")}
+    assert families == {family: [tier, TASK_OF_TIER[tier]] for family, (tier, _) in FAMILIES.items()}
 
 
 def test_the_page_of_the_records_lists_every_column() -> None:

@@ -53,6 +53,19 @@ def test_one_update_may_carry_two_promotions() -> None:
     assert read("adaptive").after([100.0] * 20).tier == "hard"
 
 
+def test_the_tools_world_promotes_on_shares_of_success_over_fifteen_after_a_minimum() -> None:
+    tools = ENVIRONMENTS["tools"]
+    curriculum = parse("adaptive", tools.tiers, tools.promotions)
+    assert curriculum.after([1.0] * 4).tier == "warmup"
+    curriculum = curriculum.after([1.0, 1.0, 1.0, 0.0, 0.0])
+    assert curriculum.tier == "beginner", "three of five are .60"
+    curriculum = curriculum.after([1.0, 0.0] * 4)
+    assert curriculum.tier == "intermediate", "four of eight are .50"
+    assert curriculum.after([1.0] * 9).tier == "intermediate"
+    assert curriculum.after([0.0] * 20 + [1.0] * 5).tier == "intermediate", "five of the last fifteen"
+    assert curriculum.after([0.0] * 20 + [1.0] * 6).tier == "expert", "six of the last fifteen are .40"
+
+
 @given(st.lists(st.floats(-500, 200), max_size=60), st.integers(0, 60))
 def test_how_results_are_bundled_into_updates_does_not_matter(results: list[float], cut: int) -> None:
     whole = read("adaptive").after(results)

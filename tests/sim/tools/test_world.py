@@ -342,8 +342,8 @@ def hostile(draw: random.Random) -> Any:
         return draw.choice(
             (None, 3, "calculator {}", Call("x", "{"), Call("a" * 999, "[]"), Call("calculator", "9" * 5000))
         )
-    # The slow tools by themselves use most of the time; one call in twenty is enough of them.
-    names = SLOW if kind < 0.08 else tuple(TOOLS)
+    # The slow tools by themselves use most of the time; one call in fifty is enough of them.
+    names = SLOW if kind < 0.05 else tuple(TOOLS)
     tool = TOOLS[draw.choice(names)]
     arguments: dict[str, Any] = {}
     for parameter in tool.parameters:
