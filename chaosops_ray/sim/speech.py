@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from chaosops_ray.sim.errors import InputError
+
+A = TypeVar("A")
 
 # A completion beyond this is not read: no model needs it to say one action.
 MAX_COMPLETION = 16_384
@@ -13,6 +19,27 @@ MAX_OBJECTS = 64
 # What stands before a brace that opens a value inside JSON: a key's colon, a comma, another opening.
 _INSIDE = re.compile(r'(?:"\s*:|[,\[{])\s*\Z')
 _LOOK_BACK = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Unparsed:
+    """What a completion became that spells no action; every world takes it as an action and lets it cost something."""
+
+    reason: str
+
+
+def load_record(text: str, build: Callable[[Any], A | Unparsed]) -> A | Unparsed:
+    """The action of a record: a parse failure is recorded as what it was, anything else is built from its fields."""
+    try:
+        fields = decode(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"not a recorded action: {str(text)[:80]!r} ({error})") from None
+    if isinstance(fields, dict) and list(fields) == ["unparsed"] and isinstance(fields["unparsed"], str):
+        return Unparsed(fields["unparsed"])
+    action = build(fields)
+    if isinstance(action, Unparsed):
+        raise InputError(f"not a recorded action: {text[:80]!r} ({action.reason})")
+    return action
 
 
 def clean(text: str, limit: int) -> str:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from chaosops_ray.sim.board import Panel
 from chaosops_ray.sim.contract import (
     AnyEpisode,
     Episode,
     Metric,
     PolicyFactory,
     Scenario,
-    Score,
-    Style,
     Transition,
 )
 from chaosops_ray.sim.curriculum import Promotion
@@ -49,7 +46,7 @@ def _unparsed(episode: AnyEpisode) -> float:
 
 
 class Incident:
-    """The incident room as an environment: the contract's methods, each a line into the module that does it."""
+    """The incident room as an environment: the contract's methods are functions of the modules beside this one."""
 
     name = scenarios.NAME
     title = "ChaosOps, the incident room"
@@ -72,29 +69,30 @@ class Incident:
     detection = ("rogue_catch", "false_positive")
     promotions = (Promotion("easy", 10, 10, 70.0), Promotion("medium", 10, 10, 55.0))
 
+    acting = staticmethod(physics.acting)
+    view = staticmethod(views.view)
+    brief = staticmethod(text.brief)
+    observe = staticmethod(text.observe)
+    parse = staticmethod(text.parse)
+    spell = staticmethod(text.spell)
+    dump = staticmethod(snapshot.dump)
+    load = staticmethod(snapshot.load)
+    dump_action = staticmethod(text.dump_action)
+    load_action = staticmethod(text.load_action)
+    dump_view = staticmethod(views.dump_view)
+    board = staticmethod(board)
+    scenario = staticmethod(scenarios.parse)
+    streams = staticmethod(rubric.streams)
+    # Within this class body the name is the method's from here on; the functions below still mean the module.
+    scenarios = staticmethod(scenarios.select)
+
     def rules(self, spelling: str) -> str:
         """The canonical spelling of a rule set and its options."""
         return parse_rules(spelling).spelling
 
-    def scenario(self, identity: str) -> Scenario:
-        """The scenario of this id."""
-        return scenarios.parse(identity)
-
-    def scenarios(self, selection: str, seeds: Sequence[int] | None = None) -> tuple[Scenario, ...]:
-        """An evaluation set, or its cases played with each of the seeds."""
-        return scenarios.select(selection, seeds)
-
     def start(self, scenario: Scenario, rules: str) -> World:
         """The incident as the page goes out."""
         return scenarios.start(scenario, parse_rules(rules))
-
-    def acting(self, world: World) -> str | None:
-        """Whose turn it is."""
-        return physics.acting(world)
-
-    def view(self, world: World, role: str) -> View:
-        """What this role sees now."""
-        return views.view(world, role)
 
     def step(self, world: World, action: object) -> Transition[World, Action]:
         """The acting role's action, and what it was worth."""
@@ -108,50 +106,6 @@ class Incident:
     def progress(self, episode: Episode[World, View, Action]) -> float:
         """The return, too."""
         return episode.total
-
-    def streams(self, score: Score) -> Mapping[str, float]:
-        """The reward as the team is paid it, and as Oversight is."""
-        return rubric.streams(score)
-
-    def brief(self, role: str, rules: str, style: Style) -> str:
-        """The opening of a seat's transcript."""
-        return text.brief(role, rules, style)
-
-    def observe(self, view: View, since: View | None, style: Style) -> str:
-        """What is new to the seat, in words."""
-        return text.observe(view, since, style)
-
-    def parse(self, completion: str) -> Action:
-        """The action a completion spells."""
-        return text.parse(completion)
-
-    def spell(self, action: Action, style: Style) -> str:
-        """The completion that spells an action."""
-        return text.spell(action, style)
-
-    def dump(self, world: World) -> bytes:
-        """The truth as bytes."""
-        return snapshot.dump(world)
-
-    def load(self, data: bytes) -> World:
-        """The truth from bytes."""
-        return snapshot.load(data)
-
-    def dump_action(self, action: Action) -> str:
-        """The action as JSON."""
-        return text.dump_action(action)
-
-    def load_action(self, recorded: str) -> Action:
-        """The action from JSON."""
-        return text.load_action(recorded)
-
-    def dump_view(self, view: View) -> str:
-        """The view as JSON."""
-        return views.dump_view(view)
-
-    def board(self, episode: Episode[World, View, Action]) -> tuple[Panel, ...]:
-        """What a spectator sees."""
-        return board(episode)
 
 
 INCIDENT = Incident()

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from chaosops_ray.sim.contract import Scenario
 from chaosops_ray.sim.errors import InputError, unknown
-from chaosops_ray.sim.speech import clean
+from chaosops_ray.sim.speech import Unparsed, clean
 
 # -- names ----------------------------------------------------------------------------------------------------------
 
@@ -253,13 +253,6 @@ class Escalate:
 @dataclass(frozen=True, slots=True)
 class Resolve:
     """Declare the incident over."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unparsed:
-    """What a completion became that spells no action; it costs what a miscommunication costs."""
-
-    reason: str
 
 
 Action: TypeAlias = (

@@ -30,11 +30,11 @@ from chaosops_ray.sim.incident.model import (
     Rollback,
     Scale,
     Service,
-    Unparsed,
     World,
     admit,
     with_service,
 )
+from chaosops_ray.sim.speech import Unparsed
 
 # What each seat is for. Under strict rules it may do nothing else; a parse failure is no action of anybody's.
 PERMITTED: dict[str, tuple[type[Action], ...]] = {

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from chaosops_ray.sim.contract import Style, checked
-from chaosops_ray.sim.errors import InputError, unknown
+from chaosops_ray.sim.errors import unknown
 from chaosops_ray.sim.incident.failures import FAILURES
 from chaosops_ray.sim.incident.model import (
     AGENTS,
@@ -42,13 +42,12 @@ from chaosops_ray.sim.incident.model import (
     Rollback,
     Scale,
     Service,
-    Unparsed,
     admit,
     parse_rules,
 )
 from chaosops_ray.sim.incident.physics import PERMITTED
 from chaosops_ray.sim.incident.views import View
-from chaosops_ray.sim.speech import MAX_COMPLETION, decode, last_line, last_object
+from chaosops_ray.sim.speech import MAX_COMPLETION, Unparsed, last_line, last_object, load_record
 
 # "reason" may stand beside the fields of any action; models are asked to think first and answer last.
 REMARK = "reason"
@@ -89,16 +88,7 @@ def dump_action(action: Action) -> str:
 
 def load_action(text: str) -> Action:
     """The action that `dump_action` wrote."""
-    try:
-        fields = decode(text)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"not a recorded action: {str(text)[:80]!r} ({error})") from None
-    if isinstance(fields, dict) and list(fields) == ["unparsed"] and isinstance(fields["unparsed"], str):
-        return Unparsed(fields["unparsed"])
-    action = _from_fields(fields)
-    if isinstance(action, Unparsed):
-        raise InputError(f"not a recorded action: {text[:80]!r} ({action.reason})")
-    return action
+    return load_record(text, _from_fields)
 
 
 def spell(action: Action, style: Style) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from chaosops_ray.sim.board import Panel
 from chaosops_ray.sim.contract import (
     NOTHING,
     AnyEpisode,
@@ -13,7 +12,6 @@ from chaosops_ray.sim.contract import (
     PolicyFactory,
     Scenario,
     Score,
-    Style,
     Transition,
 )
 from chaosops_ray.sim.curriculum import Promotion
@@ -60,7 +58,7 @@ def _unparsed(episode: AnyEpisode) -> float:
 
 
 class Tools:
-    """The unreliable-tools world as an environment: the contract's methods, each a line into what does it."""
+    """The unreliable tools as an environment; the contract's methods are functions of the modules beside this one."""
 
     name = scenarios.NAME
     title = "ChaosAgent, the unreliable tools"
@@ -88,29 +86,29 @@ class Tools:
         Promotion("intermediate", 10, 15, 0.40),
     )
 
+    acting = staticmethod(physics.acting)
+    view = staticmethod(views.view)
+    brief = staticmethod(text.brief)
+    observe = staticmethod(text.observe)
+    parse = staticmethod(text.parse)
+    spell = staticmethod(text.spell)
+    dump = staticmethod(snapshot.dump)
+    load = staticmethod(snapshot.load)
+    dump_action = staticmethod(text.dump_action)
+    load_action = staticmethod(text.load_action)
+    dump_view = staticmethod(views.dump_view)
+    board = staticmethod(board)
+    scenario = staticmethod(scenarios.parse)
+    # Within this class body the name is the method's from here on; the functions below still mean the module.
+    scenarios = staticmethod(scenarios.select)
+
     def rules(self, spelling: str) -> str:
         """The canonical spelling of a rule set."""
         return parse_rules(spelling).name
 
-    def scenario(self, identity: str) -> Scenario:
-        """The scenario of this id."""
-        return scenarios.parse(identity)
-
-    def scenarios(self, selection: str, seeds: Sequence[int] | None = None) -> tuple[Scenario, ...]:
-        """An evaluation set, or its cases played with each of the seeds."""
-        return scenarios.select(selection, seeds)
-
     def start(self, scenario: Scenario, rules: str) -> World:
         """The question, and nothing done yet."""
         return World(scenario, parse_rules(rules))
-
-    def acting(self, world: World) -> str | None:
-        """The agent, until it has answered or run out of steps."""
-        return physics.acting(world)
-
-    def view(self, world: World, role: str) -> View:
-        """What the agent sees now."""
-        return views.view(world, role)
 
     def step(self, world: World, action: object) -> Transition[World, Action]:
         """The agent's call, and what it was worth."""
@@ -130,46 +128,6 @@ class Tools:
     def streams(self, score: Score) -> Mapping[str, float]:
         """There is one seat, and it is paid everything."""
         return {"agent": score.total}
-
-    def brief(self, role: str, rules: str, style: Style) -> str:
-        """The opening of the agent's transcript."""
-        return text.brief(role, rules, style)
-
-    def observe(self, view: View, since: View | None, style: Style) -> str:
-        """What is new to the agent, in words."""
-        return text.observe(view, since, style)
-
-    def parse(self, completion: str) -> Action:
-        """The call a completion spells."""
-        return text.parse(completion)
-
-    def spell(self, action: Action, style: Style) -> str:
-        """The completion that spells a call."""
-        return text.spell(action, style)
-
-    def dump(self, world: World) -> bytes:
-        """The truth as bytes."""
-        return snapshot.dump(world)
-
-    def load(self, data: bytes) -> World:
-        """The truth from bytes."""
-        return snapshot.load(data)
-
-    def dump_action(self, action: Action) -> str:
-        """The call as JSON."""
-        return text.dump_action(action)
-
-    def load_action(self, recorded: str) -> Action:
-        """The call from JSON."""
-        return text.load_action(recorded)
-
-    def dump_view(self, view: View) -> str:
-        """The view as JSON."""
-        return views.dump_view(view)
-
-    def board(self, episode: Episode[World, View, Action]) -> tuple[Panel, ...]:
-        """What a spectator sees."""
-        return board(episode)
 
 
 TOOLS = Tools()

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from chaosops_ray.sim.contract import Scenario
 from chaosops_ray.sim.errors import unknown
-from chaosops_ray.sim.speech import clean, decode
+from chaosops_ray.sim.speech import Unparsed, clean, decode
 
 AGENT: Final = "agent"
 ROLES: Final = (AGENT,)
@@ -117,13 +117,6 @@ class Call:
 
     tool: str
     arguments: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unparsed:
-    """What a completion became that spells no call; it costs a step."""
-
-    reason: str
 
 
 Action: TypeAlias = Call | Unparsed

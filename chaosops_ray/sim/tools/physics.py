@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from chaosops_ray.sim.contract import AFTER_END, Outcome
-from chaosops_ray.sim.speech import clean
+from chaosops_ray.sim.speech import Unparsed, clean
 from chaosops_ray.sim.tools import faults
 from chaosops_ray.sim.tools.catalog import TOOLS
 from chaosops_ray.sim.tools.catalog.tool import Desk, checked
@@ -22,7 +22,6 @@ from chaosops_ray.sim.tools.model import (
     Event,
     Made,
     Storage,
-    Unparsed,
     World,
     admit,
 )

@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 from chaosops_ray.sim.contract import Style, checked
-from chaosops_ray.sim.errors import InputError, unknown
-from chaosops_ray.sim.speech import MAX_COMPLETION, decode, last_line, last_object
+from chaosops_ray.sim.errors import unknown
+from chaosops_ray.sim.speech import MAX_COMPLETION, Unparsed, last_line, last_object, load_record
 from chaosops_ray.sim.tools.catalog import TOOLS
-from chaosops_ray.sim.tools.model import ROLES, Action, Call, Unparsed, admit, canonical, parse_rules
+from chaosops_ray.sim.tools.model import ROLES, Action, Call, admit, canonical, parse_rules
 from chaosops_ray.sim.tools.views import View
 
 
@@ -22,16 +22,7 @@ def dump_action(action: Action) -> str:
 
 def load_action(text: str) -> Action:
     """The action that `dump_action` wrote."""
-    try:
-        fields = decode(text)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"not a recorded action: {str(text)[:80]!r} ({error})") from None
-    if isinstance(fields, dict) and list(fields) == ["unparsed"] and isinstance(fields["unparsed"], str):
-        return Unparsed(fields["unparsed"])
-    action = _from_fields(fields)
-    if isinstance(action, Unparsed):
-        raise InputError(f"not a recorded action: {text[:80]!r} ({action.reason})")
-    return action
+    return load_record(text, _from_fields)
 
 
 def spell(action: Action, style: Style) -> str:

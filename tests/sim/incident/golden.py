@@ -22,10 +22,10 @@ from chaosops_ray.sim.incident.model import (
     IdentifyRootCause,
     Resolve,
     Restart,
-    Unparsed,
 )
 from chaosops_ray.sim.incident.text import vocabulary
 from chaosops_ray.sim.rng import stream
+from chaosops_ray.sim.speech import Unparsed
 
 INCIDENT = ENVIRONMENTS["incident"]
 SEED = 17

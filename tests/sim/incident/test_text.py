@@ -29,12 +29,11 @@ from chaosops_ray.sim.incident.model import (
     Restart,
     Rollback,
     Scale,
-    Unparsed,
     World,
     admit,
 )
 from chaosops_ray.sim.incident.text import vocabulary
-from chaosops_ray.sim.speech import MAX_COMPLETION
+from chaosops_ray.sim.speech import MAX_COMPLETION, Unparsed
 
 INCIDENT = ENVIRONMENTS["incident"]
 EVERY_ACTION = sorted({action for role in ROLES for kind in vocabulary(role) for action in kind}, key=repr)

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaosops_ray.sim import InputError, play, replay
+from chaosops_ray.sim.speech import Unparsed
 from chaosops_ray.sim.tools import TOOLS as ENVIRONMENT
 from chaosops_ray.sim.tools import physics
 from chaosops_ray.sim.tools.catalog import TOOLS
@@ -23,7 +24,6 @@ from chaosops_ray.sim.tools.model import (
     TASK_OF_TIER,
     TASKS,
     Call,
-    Unparsed,
     World,
     admit,
     call,
