@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from chaosops_ray.sim.board import Cell, Panel, Row, Tone, reward_panel
 from chaosops_ray.sim.contract import Episode
 from chaosops_ray.sim.tools.faults import ANNOUNCED
@@ -9,7 +11,8 @@ from chaosops_ray.sim.tools.model import Action, World
 from chaosops_ray.sim.tools.rubric import asked, tally, task_score
 from chaosops_ray.sim.tools.views import View
 
-_CALLS_SHOWN = 10
+_CALLS_SHOWN = 8
+_SENTENCE = re.compile(r"(?<=[.?]) ")
 
 
 def board(episode: Episode[World, View, Action]) -> tuple[Panel, ...]:
@@ -31,30 +34,20 @@ def _status(episode: Episode[World, View, Action], world: World) -> Panel:
         state = Cell(f"no answer after {world.step} steps", "bad")
     else:
         state = Cell(f"step {world.step + 1} of {world.task.max_steps}", "accent")
-    return Panel(
-        episode.scenario.identity,
-        (),
-        ((Cell(asked(world).text),), (Cell(f"the answer is {key} · rules {episode.rules}", "muted"),), (state,)),
-        "accent",
-        is_wide=True,
-    )
+    sentences = [(Cell(sentence),) for sentence in _SENTENCE.split(asked(world).text)]
+    rules = (Cell(f"the answer is {key} · rules {episode.rules}", "muted"),)
+    return Panel(episode.scenario.identity, (), (*sentences, rules, (state,)), "accent", is_wide=True)
 
 
 def _calls(world: World) -> Panel:
     rows: list[Row] = []
     for number, made in list(enumerate(world.made, start=1))[-_CALLS_SHOWN:]:
         tone: Tone = "bad" if made.fault else "plain" if made.ok else "warn"
-        rows.append(
-            (
-                Cell(f"{number:>2}", "muted"),
-                Cell(made.tool or "(no call)", "accent"),
-                Cell(made.arguments),
-                Cell(made.shown, tone),
-                Cell(made.fault.replace("_", " ") or ("ok" if made.ok else "error"), tone),
-            )
-        )
+        fate = made.fault.replace("_", " ") or ("ok" if made.ok else "error")
+        rows.append((Cell(f"{number:>2}", "muted"), Cell(made.tool or "(no call)", "accent"), Cell(made.arguments)))
+        rows.append((Cell(""), Cell(fate, tone), Cell(made.shown, tone)))
         if made.fault and made.fault not in ANNOUNCED:
-            rows.append((Cell(""), Cell("truth", "muted"), Cell(""), Cell(made.truth, "muted"), Cell("")))
+            rows.append((Cell(""), Cell("truth", "muted"), Cell(made.truth, "muted")))
     return Panel("calls", (), tuple(rows) or ((Cell("nothing was called", "muted"),),), is_wide=True)
 
 
