@@ -81,6 +81,21 @@ def last_object(completion: str, marker: str) -> dict[str, Any] | None:
     return None  # so many braces that the last object may not have been reached: no guess is made
 
 
+def is_shallow(value: Any, depth: int) -> bool:
+    """Whether a JSON value is nested no deeper than this; what is deeper meets Python's own limits somewhere."""
+    level = [value]
+    for _ in range(depth):
+        level = [
+            inner
+            for item in level
+            if isinstance(item, dict | list)
+            for inner in (item.values() if isinstance(item, dict) else item)
+        ]
+        if not level:
+            return True
+    return False
+
+
 def last_line(completion: str) -> str:
     """The last line that is not empty, without the space around it."""
     return next((line for raw in reversed(completion.split("\n")) if (line := raw.strip())), "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 
 def fields_of(kind: Any, values: list[Any], skipped: int = 0) -> list[Any]:
@@ -27,6 +27,8 @@ def _typed(value: Any, hint: Any) -> Any:
             return hint(*fields_of(hint, value))
         if arguments and arguments[-1] is Ellipsis:
             return tuple([_typed(item, arguments[0]) for item in value])
+        if arguments and get_origin(hint) is tuple:
+            return tuple([_typed(item, kind) for item, kind in zip(value, arguments, strict=True)])
     accepted = (int, float) if hint is float else arguments or (hint,)
     if type(value) not in accepted or (isinstance(value, str) and not value.isprintable()):
         raise TypeError(f"{str(value)[:40]!r} is no {hint}")

@@ -10,12 +10,12 @@ from chaosops_ray.sim.rng import stream
 from chaosops_ray.sim.tools.knowledge import Knowledge
 from chaosops_ray.sim.tools.limits import ToolError
 
-MAX_SQL = 2_000
+MAX_SQL = 1_000
 MAX_ROWS = 20
 # The handler is asked after so many of SQLite's instructions, and may be asked so often.
 INSTRUCTIONS_AT_ONCE = 1_000
-MAX_ASKED = 60
-MAX_VALUE = 20_000
+MAX_ASKED = 20
+MAX_VALUE = 1_000
 _NULL_SHARE = 0.05
 
 TABLES = {
@@ -91,6 +91,8 @@ def check_row(table: str, row: Any) -> tuple[str, ...]:
             raise ToolError(f"{table} has no column {column[:40]!r}; it has {', '.join(TABLES[table])}")
         if not isinstance(value, str | int | float) or (isinstance(value, int) and abs(value) >= 2**63):
             raise ToolError(f"the value of {column} is no text or number that a table takes")
+        if isinstance(value, str) and not value.isprintable():
+            raise ToolError(f"the value of {column} is no printable text")
     return tuple(row)
 
 

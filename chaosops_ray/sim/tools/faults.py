@@ -1,4 +1,4 @@
-"""Six ways in which a tool lets its caller down, as pure functions of the result and of (seed, call, tool).
+"""Six ways in which a tool lets its caller down, as pure functions of (seed, call, tool) and what it works on.
 
 Timeouts and rate limits announce themselves. The other four do not: what they leave has the shape, the length and the
 precision of a clean result, and differs from it only in what it says.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from chaosops_ray.sim.rng import Stream, stream
-from chaosops_ray.sim.tools.figures import FIGURE
+from chaosops_ray.sim.tools.data import Country
 from chaosops_ray.sim.tools.knowledge import Knowledge
 
 TIMEOUT = "timeout"
@@ -34,10 +35,9 @@ RATES = {
 NEVER_FAULTED = frozenset(("submit_answer", "calculator", "python_execute", "scratchpad_read", "scratchpad_write"))
 
 # What names a thing rather than saying something of it is left as it is, or the fault would show.
-_NAMES = frozenset(("url", "id", "path", "status", "entity", "columns", "key", "ticket_id", "timezone", "now"))
+_NAMES = frozenset(("url", "id", "path", "status", "entity", "columns", "key", "own", "ticket_id", "timezone", "now"))
 _SENTENCE = re.compile(r"(?<=\.) ")
 CORRUPTION_FACTOR = 1.37
-_LARGEST = 1e18  # beyond it are no figures of this world, and floats end somewhere
 
 
 def drawn(seed: int, call: int, tool: str, tier: str) -> str | None:
@@ -52,81 +52,78 @@ def drawn(seed: int, call: int, tool: str, tier: str) -> str | None:
     return None
 
 
-def distorted(kind: str, result: Any, known: Knowledge, seed: int, call: int) -> Any:
-    """The result as a silent fault leaves it; the same object where there is nothing in it to distort."""
-    draw = stream(seed, f"distortion {kind}", call)
-    if kind == STALE:
-        return _mapped(result, lambda number: _older(seed, number), None)
-    if kind == CORRUPTION:
-        return _mapped(result, lambda number: number * CORRUPTION_FACTOR, _Swap(known, draw))
-    if kind == SILENT_DROP:
-        return _shortened(result, lambda items: _without_one(items, draw), draw)
-    return _shortened(result, lambda items: items[: max(1, (2 * len(items)) // 3)], draw)
-
-
-def _older(seed: int, number: float) -> float:
-    """What the figure was before: always the same for the same figure, and always less."""
-    return number * stream(seed, f"older {float(number)!r}").uniform(0.80, 0.93)
-
-
 # -- other values ---------------------------------------------------------------------------------------------------
 
 
-class _Swap:
-    """Names and truth values as corruption leaves them."""
+@lru_cache(maxsize=512)
+def misinformed(kind: str, known: Knowledge, seed: int, call: int) -> Knowledge:
+    """What a source that is stale or corrupt holds for true.
 
-    def __init__(self, known: Knowledge, draw: Stream) -> None:
-        self.groups = (
-            [country.name for country in known.countries],
-            [country.capital for country in known.countries],
-            [company.name for company in known.companies],
+    The fault is in the source, not in what is said of it, so whatever is asked hangs together: a table with its sums, a
+    verdict with its evidence, and what the agent itself wrote or asked with stays as it was.
+    """
+    if kind == STALE:
+        return _refigured(known, lambda number: number * stream(seed, f"older {number!r}").uniform(0.80, 0.93))
+    corrupt = _refigured(known, lambda number: number * CORRUPTION_FACTOR)
+    turn = 1 + stream(seed, "corruption", call).below(len(known.countries) - 1)
+    capitals = [country.capital for country in known.countries]
+    return corrupt._replace(
+        countries=tuple(
+            [
+                country._replace(capital=capital)
+                for country, capital in zip(corrupt.countries, capitals[turn:] + capitals[:turn], strict=True)
+            ]
         )
-        self.draw = draw
-
-    def text(self, text: str) -> str:
-        for group in self.groups:
-            if text in group:
-                return self.draw.choice([name for name in group if name != text])
-        return text
+    )
 
 
-def _mapped(value: Any, change: Callable[[float], float], swap: _Swap | None) -> Any:
-    if isinstance(value, bool):
-        return value if swap is None else not value
-    if isinstance(value, int | float):
-        return _reprecised(value, change(value)) if abs(value) < _LARGEST else value
-    if isinstance(value, str):
-        changed = FIGURE.sub(lambda found: _renumbered(found[0], change), value)
-        return changed if swap is None or changed != value else swap.text(value)
-    if isinstance(value, list):
-        return [_mapped(item, change, swap) for item in value]
-    if isinstance(value, dict):
-        return {key: item if key in _NAMES else _mapped(item, change, swap) for key, item in value.items()}
-    return value
+def _refigured(known: Knowledge, change: Callable[[float], float]) -> Knowledge:
+    def new(number: float) -> float:
+        return _as_round(number, change(float(number)))
+
+    countries = []
+    for country in known.countries:
+        population, per_capita = int(new(country.population)), new(country.gdp_per_capita)
+        # Where the total is the product of the two, it goes on to be.
+        is_product = country.gdp_usd == country.population * country.gdp_per_capita
+        ratio = population / country.population * per_capita / country.gdp_per_capita
+        gdp = population * per_capita if is_product else _as_round(country.gdp_usd, country.gdp_usd * ratio)
+        area = int(new(country.area_km2))
+        countries.append(Country(country.name, country.capital, population, area, gdp, per_capita))
+    companies = [c._replace(claimed=new(c.claimed), actual=new(c.actual)) for c in known.companies]
+    return known._replace(countries=tuple(countries), companies=tuple(companies))
 
 
-def _reprecised(before: float, after: float) -> float | int:
+def _as_round(before: float, after: float) -> float:
     """The new figure, as round as the old one was: its decimals, at most four, or its noughts at the end."""
-    if isinstance(before, int):
-        noughts = len(str(before)) - len(str(before).rstrip("0")) if before else 0
-        while noughts and round(after / 10**noughts) * 10**noughts == before:
-            noughts -= 1
-        return int(round(after / 10**noughts) * 10**noughts)
-    _, _, decimals = repr(before).partition(".")
-    return round(after, min(4, len(decimals) if "e" not in decimals else 4))
+    if before != int(before):
+        return round(after, min(4, len(repr(before).partition(".")[2])))
+    digits = str(int(before))
+    noughts = len(digits) - len(digits.rstrip("0"))
+    while noughts and round(after / 10**noughts) * 10**noughts == before:
+        noughts -= 1
+    return float(round(after / 10**noughts) * 10**noughts)
 
 
-def _renumbered(text: str, change: Callable[[float], float]) -> str:
-    bare = text.replace(",", "")
-    whole, point, decimals = bare.partition(".")
-    if len(whole) > 15:
-        return text
-    number = _reprecised(float(bare) if point else int(bare), change(float(bare)))
-    shown = f"{number:.{min(4, len(decimals))}f}" if point else str(number)
-    return f"{float(shown):,.{len(shown.partition('.')[2])}f}" if "," in text else shown
+def contradicted(result: Any) -> Any:
+    """A corrupt verdict: the other one, where nothing stands beside it that would show it."""
+    if isinstance(result, dict) and list(result) in _BARE_VERDICTS:
+        return {key: not verdict for key, verdict in result.items()}
+    return result
+
+
+_BARE_VERDICTS = (["equal"], ["match"])
 
 
 # -- fewer values ---------------------------------------------------------------------------------------------------
+
+
+def distorted(kind: str, result: Any, seed: int, call: int) -> Any:
+    """The result with something silently gone; the same object where there is nothing that can go."""
+    draw = stream(seed, f"distortion {kind}", call)
+    if kind == SILENT_DROP:
+        return _shortened(result, lambda items: _without_one(items, draw), draw)
+    return _shortened(result, lambda items: items[: max(1, (2 * len(items)) // 3)], draw)
 
 
 def _without_one(items: list[Any], draw: Stream) -> list[Any]:
@@ -144,8 +141,9 @@ def _shortened(value: Any, cut: Callable[[list[Any]], list[Any]], draw: Stream) 
         return [_shortened(item, cut, draw) for item in value]
     if not isinstance(value, dict):
         return value
-    if "rows" in value and len(value["rows"]) == 1:
-        return {**value, "rows": [_blanked(value["rows"][0], draw)]}
+    rows = value.get("rows")
+    if isinstance(rows, list) and len(rows) == 1 and isinstance(rows[0], list):
+        return {**value, "rows": [_blanked(rows[0], draw)]}
     for key, item in value.items():
         if key in _NAMES:
             continue

@@ -32,8 +32,19 @@ _MONTHS = (
 
 
 def correctness(answer: str, question: Question, known: Knowledge, rules: Rules) -> float:
-    """The weighted mean of the facts' scores, from 0 to 1."""
-    return sum([fact.weight * _fact_score(answer, fact, question, known, rules) for fact in question.facts])
+    """The weighted mean of the facts' scores, from 0 to 1.
+
+    Under strict rules a verdict stands on the figure it is about: a yes or no whose figure is wrong was a guess.
+    """
+    scores = [_fact_score(answer, fact, question, known, rules) for fact in question.facts]
+    if rules.one_value_per_fact:
+        figures = [score for fact, score in zip(question.facts, scores, strict=True) if fact.kind == "numeric"]
+        backed = not figures or min(figures) > 0
+        scores = [
+            score if backed or fact.kind != "boolean" else 0.0
+            for fact, score in zip(question.facts, scores, strict=True)
+        ]
+    return sum([fact.weight * score for fact, score in zip(question.facts, scores, strict=True)])
 
 
 def _fact_score(answer: str, fact: Fact, question: Question, known: Knowledge, rules: Rules) -> float:
@@ -47,7 +58,7 @@ def _fact_score(answer: str, fact: Fact, question: Question, known: Knowledge, r
         return _boolean(answer, bool(fact.value), rules)
     if fact.kind == "date":
         return float(_date(answer, str(fact.value)))
-    return _text(answer, str(fact.value))
+    return _text(answer, str(fact.value), rules)
 
 
 def _candidates(answer: str, fact: Fact, known: Knowledge) -> int:
@@ -55,11 +66,9 @@ def _candidates(answer: str, fact: Fact, known: Knowledge) -> int:
     if fact.kind == "numeric":
         return len({readings[0] for readings in numbers(answer)})
     if fact.kind == "text":
-        said = f" {normalised(answer)} "
-        return sum([f" {normalised(country.name)} " in said for country in known.countries])
+        return sum([_says(answer, country.name) for country in known.countries])
     if fact.kind == "boolean":
-        # A leftover after the negative phrases are taken out is a second value.
-        return _is_negative(answer) + _is_positive(answer)
+        return sum(_verdicts(answer))
     return 1
 
 
@@ -89,29 +98,44 @@ def normalised(text: str) -> str:
     return " ".join(re.findall(r"[a-z0-9.]+", text.lower()))
 
 
-def _text(answer: str, expected: str) -> float:
-    if normalised(expected) in normalised(answer):
+def _words(text: str) -> list[str]:
+    """Words and figures, whatever stands between them."""
+    return re.findall(r"[a-z]+|[0-9]+(?:\.[0-9]+)?", text.lower())
+
+
+def _says(answer: str, expected: str) -> bool:
+    return f" {' '.join(_words(expected))} " in f" {' '.join(_words(answer))} "
+
+
+def _text(answer: str, expected: str, rules: Rules) -> float:
+    said_whole = _says(answer, expected) if rules.one_value_per_fact else normalised(expected) in normalised(answer)
+    if said_whole:
         return 1.0
-    wanted = set(re.findall(r"[a-z0-9]+", expected.lower()))
-    said = set(re.findall(r"[a-z0-9]+", answer.lower()))
+    wanted, said = set(_words(expected)), set(_words(answer))
     return 0.5 if wanted and 2 * len(wanted & said) >= len(wanted) else 0.0
 
 
-def _is_negative(answer: str) -> bool:
-    said = f" {normalised(answer)} "
-    return any(f" {phrase} " in said for phrase in _NEGATIVE)
+_NO = frozenset(("false", "no", "inaccurate", "incorrect", "overstated", "understated", "wrong"))
+_YES = frozenset(("true", "yes", "accurate", "correct", "match", "matches", "verified"))
+_NOT = frozenset(("not", "never", "isn", "isnt", "doesn", "doesnt", "cannot", "wasn", "wasnt"))
+_NOT_REACHES = 3
 
 
-def _is_positive(answer: str) -> bool:
-    said = f" {normalised(answer)} "
-    for phrase in _NEGATIVE:
-        said = said.replace(f" {phrase} ", " ")
-    return any(f" {phrase} " in said for phrase in _POSITIVE)
+def _verdicts(answer: str) -> tuple[bool, bool]:
+    """Whether the answer says yes, and whether it says no; a yes that is denied is a no."""
+    words = _words(answer)
+    yes = no = False
+    for index, word in enumerate(words):
+        denied = not _NOT.isdisjoint(words[max(0, index - _NOT_REACHES) : index])
+        yes = yes or (word in _YES and not denied)
+        no = no or word in _NO or (word in _YES and denied)
+    return yes, no
 
 
 def _boolean(answer: str, expected: bool, rules: Rules) -> float:
     if rules.one_value_per_fact:
-        return float(_is_positive(answer) if expected else _is_negative(answer))
+        yes, no = _verdicts(answer)
+        return float(yes if expected else no)
     # As published: anything negative anywhere is a no, whatever stands beside it.
     negative = any(phrase in normalised(answer) for phrase in _NEGATIVE)
     positive = any(phrase in normalised(answer) for phrase in _POSITIVE)

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from chaosops_ray.sim.contract import Scenario
 from chaosops_ray.sim.errors import unknown
-from chaosops_ray.sim.speech import Unparsed, clean, decode
+from chaosops_ray.sim.speech import Unparsed, clean, decode, is_shallow
 
 AGENT: Final = "agent"
 ROLES: Final = (AGENT,)
@@ -18,6 +18,7 @@ MAX_ARGUMENTS: Final = 6_000
 MAX_SHOWN: Final = 4_000
 MAX_ANSWER: Final = 2_000
 MAX_NAME: Final = 40
+MAX_DEPTH: Final = 16
 MAX_REASON: Final = 200
 
 
@@ -143,7 +144,7 @@ def admit(action: object) -> Action:
                 spelling = canonical(fields)
             except (ValueError, RecursionError):
                 return Unparsed("arguments are no JSON object")
-            if not isinstance(fields, dict) or len(spelling) > MAX_ARGUMENTS:
+            if not isinstance(fields, dict) or len(spelling) > MAX_ARGUMENTS or not is_shallow(fields, MAX_DEPTH):
                 return Unparsed("arguments are no JSON object")
             name = tool if len(tool) <= MAX_NAME and tool.isidentifier() else clean(tool, MAX_NAME)
             return action if (name, spelling) == (tool, arguments) else Call(name, spelling)
@@ -167,13 +168,13 @@ class Made(NamedTuple):
 class Storage(NamedTuple):
     """What the episode has written, in the order it was written; later entries of a name hide earlier ones."""
 
-    notes: tuple[tuple[str, ...], ...] = ()
-    files: tuple[tuple[str, ...], ...] = ()
+    notes: tuple[tuple[str, str], ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
     rows: tuple[tuple[str, str], ...] = ()
     reports: tuple[str, ...] = ()
-    tickets: tuple[tuple[str, ...], ...] = ()
+    tickets: tuple[tuple[str, str], ...] = ()
     outbox: tuple[str, ...] = ()
-    schedule: tuple[tuple[str, ...], ...] = ()
+    schedule: tuple[tuple[str, str], ...] = ()
 
 
 # -- rules ----------------------------------------------------------------------------------------------------------

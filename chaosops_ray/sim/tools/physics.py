@@ -72,13 +72,18 @@ def _make(world: World, call: Call) -> tuple[Made, Storage]:
     known = knowledge(scenario.setting, scenario.seed)
     desk = Desk(known, world.storage)
     try:
-        result = tool.run(desk, **checked(tool, json.loads(call.arguments)))
+        arguments = checked(tool, json.loads(call.arguments))
+        result = tool.run(desk, **arguments)
         truth = _spelt(result)
     except ToolError as error:
         return _failed(tool.name, call.arguments, "error", str(error)), world.storage
     shown = truth
-    if fault is not None:
-        shown = _spelt(faults.distorted(fault, result, known, scenario.seed, world.step))
+    if fault in (faults.SILENT_DROP, faults.TRUNCATION):
+        shown = _spelt(faults.distorted(fault, result, scenario.seed, world.step))
+    elif fault is not None:
+        source = faults.misinformed(fault, known, scenario.seed, world.step)
+        said = tool.run(Desk(source, world.storage), **arguments)
+        shown = _spelt(faults.contradicted(said) if fault == faults.CORRUPTION else said)
     # A fault that changed nothing did not happen: there was nothing in the result that it could distort.
     met = fault if fault and shown != truth else ""
     return Made(tool.name, call.arguments, ok=True, shown=shown, truth=truth, fault=met), desk.storage

@@ -19,6 +19,7 @@ from chaosops_ray.sim.tools.limits import Meter, ToolError
 MAX_PATTERN = 200
 MAX_PROGRAM = 2_000
 MAX_NESTING = 20
+MAX_CLASS = 20
 MAX_STEPS = 20_000
 
 _CHARACTER, _SPLIT, _JUMP, _SAVE, _TEST, _MARK, _MOVED = range(7)
@@ -33,6 +34,8 @@ def find_all(pattern: str, text: str, most: int) -> list[str]:
         parsed = sre_parser.parse(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         raise ToolError(f"bad pattern: {error}") from None
+    if parsed.state.flags & ~re.UNICODE:
+        raise ToolError("pattern uses flags, which are not supported")
     program = _Program(parsed)
     meter = Meter(MAX_STEPS, 0)
     found: list[str] = []
@@ -54,6 +57,7 @@ class _Program:
     def __init__(self, parsed: Iterable[Any]) -> None:
         self.code: list[tuple[int, Any, Any]] = []
         self.registers = 2
+        self.compiled = 0
         self.sequence(parsed, 0)
 
     def emit(self, kind: int, first: Any = None, second: Any = None) -> int:
@@ -65,6 +69,9 @@ class _Program:
     def sequence(self, parsed: Iterable[Any], nesting: int) -> None:
         if nesting > MAX_NESTING:
             raise ToolError("pattern nested too deeply")
+        self.compiled += 1  # what repeats nothing makes no instruction, a million times over
+        if self.compiled > MAX_PROGRAM:
+            raise ToolError("pattern too large")
         for operation, argument in parsed:
             self.piece(operation, argument, nesting)
 
@@ -76,7 +83,9 @@ class _Program:
         elif operation is sre.BRANCH:
             self.branch(argument[1], nesting)
         elif operation is sre.SUBPATTERN:
-            number, _, _, inner = argument
+            number, added, removed, inner = argument
+            if added or removed:
+                raise ToolError("pattern uses flags, which are not supported")
             if number == 1:
                 self.emit(_SAVE, 0)
             self.sequence(inner, nesting + 1)
@@ -177,8 +186,12 @@ def _accepts(operation: Any, argument: Any) -> Callable[[str], bool]:
     if operation is sre.ANY:
         return lambda c: c != "\n"
     negated = argument[0][0] is sre.NEGATE
-    tests = [_member(kind, value) for kind, value in (argument[1:] if negated else argument)]
-    return lambda c: any(test(c) for test in tests) != negated
+    members = argument[1:] if negated else argument
+    listed = frozenset([chr(value) for kind, value in members if kind is sre.LITERAL])
+    tests = [_member(kind, value) for kind, value in members if kind is not sre.LITERAL]
+    if len(tests) > MAX_CLASS:
+        raise ToolError("pattern too large")
+    return lambda c: (c in listed or any(test(c) for test in tests)) != negated
 
 
 _CATEGORIES: dict[Any, Callable[[str], bool]] = {
@@ -192,8 +205,6 @@ _CATEGORIES: dict[Any, Callable[[str], bool]] = {
 
 
 def _member(kind: Any, value: Any) -> Callable[[str], bool]:
-    if kind is sre.LITERAL:
-        return lambda c: ord(c) == value
     if kind is sre.RANGE:
         low, high = value
         return lambda c: low <= ord(c) <= high

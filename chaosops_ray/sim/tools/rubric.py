@@ -15,7 +15,7 @@ from chaosops_ray.sim.tools.catalog import TOOLS
 from chaosops_ray.sim.tools.catalog.tool import COMPUTATION, RETRIEVAL, STORAGE, VALIDATION
 from chaosops_ray.sim.tools.figures import figures_within
 from chaosops_ray.sim.tools.grading import correctness
-from chaosops_ray.sim.tools.knowledge import knowledge
+from chaosops_ray.sim.tools.knowledge import Knowledge, knowledge, slug
 from chaosops_ray.sim.tools.model import SUBMIT, Made, Question, World
 from chaosops_ray.sim.tools.scenarios import question
 
@@ -59,7 +59,8 @@ def tally(world: World) -> Tally:
     known = knowledge(world.scenario.setting, world.scenario.seed)
     earned = world.rules.virtue_is_earned
     seen: set[tuple[str, str]] = set()
-    evidence = _Evidence()
+    evidence = _Evidence(wanted.subjects)
+    figures = _subject_figures(known, wanted.subjects)
     repeats = errors = faults = recoveries = retrievals = verifications = computations = artifacts = 0
     tools: set[str] = set()
     sources: set[str] = set()
@@ -83,40 +84,57 @@ def tally(world: World) -> Tally:
         tools.add(made.tool)
         group = TOOLS[made.tool].group
         grounded = not earned or evidence.grounds(made.arguments)
+        about = False
         if group == RETRIEVAL:
-            about = not earned or any(subject in made.shown for subject in wanted.subjects)
+            about = not earned or _speaks_of(made, figures)
             retrievals += about
             if about and made.tool in INDEPENDENT:
                 sources.add(made.tool)
         verifications += group == VALIDATION and grounded
         computations += group == COMPUTATION and grounded
         artifacts += group == STORAGE and made.tool != "scratchpad_read" and grounded
-        evidence.add(made)
+        # A figure is evidence if a source gave it, or if it was worked out from evidence.
+        if about or (group == COMPUTATION and grounded):
+            evidence.add(made)
     correct = 0.0 if world.answer is None else correctness(world.answer, wanted, known, world.rules)
     counts = (recoveries, len(tools), retrievals, len(sources), verifications, computations, artifacts)
     return Tally(correct, world.answer is not None, world.step, repeats, errors, faults, *counts)
 
 
+def _subject_figures(known: Knowledge, subjects: tuple[str, ...]) -> set[float]:
+    """The true figures of what is asked about."""
+    entries = [entry for entry in (*known.countries, *known.companies) if entry[0] in subjects]
+    return {float(value) for entry in entries for value in entry if isinstance(value, int | float)}
+
+
+def _speaks_of(made: Made, figures: set[float]) -> bool:
+    """Whether a source's result is about the subject: in truth, at least, it holds a figure that it was not handed."""
+    told = figures_within(json.loads(made.truth)) - figures_within(json.loads(made.arguments))
+    return not figures.isdisjoint(told)
+
+
 class _Evidence:
     """The figures and words that this episode's tools have said."""
 
-    def __init__(self) -> None:
+    def __init__(self, subjects: tuple[str, ...]) -> None:
         self.figures: set[float] = set()
         self.texts: list[str] = []
+        self.names = [name for subject in subjects for name in (subject.casefold(), slug(subject))]
 
     def add(self, made: Made) -> None:
         self.texts.append(made.shown)
         self.figures |= figures_within(json.loads(made.shown))
 
     def grounds(self, arguments: str) -> bool:
-        """Whether the arguments' figures come from there; without any, whether a piece of their text does."""
+        """Whether the arguments' figures come from there; without any, a piece of text about a subject must."""
         given = json.loads(arguments)
         figures = figures_within(given)
         if figures:
             # A tolerance, a digit count or an exponent may be the caller's own; one figure in three at the most.
             return 3 * len(figures & self.figures) >= 2 * len(figures)
         pieces = [value for value in given.values() if isinstance(value, str) and len(value) > 3]
-        return any(piece in text for piece in pieces for text in self.texts)
+        about = [piece for piece in pieces if any(name in piece.casefold() for name in self.names)]
+        return any(piece in text for piece in about for text in self.texts)
 
 
 # -- the reward of a step -------------------------------------------------------------------------------------------
@@ -164,8 +182,6 @@ def task_score(world: World) -> float:
     discipline = 1 - counted.repeats / earlier if earlier else float(not earned)
     diversity = min(1.0, counted.tools / task.diversity)
     efficiency = _efficiency(counted.steps, task.ideal_steps, task.max_steps)
-    if earned and not counted.correct:
-        efficiency = 0.0
     # Where nothing failed there was nothing to recover from; as published, an agent would have to look for failures.
     recovery_target = min(task.recoveries, counted.errors) if earned else task.recoveries
     recovery = _reached(counted.recoveries, recovery_target)
@@ -175,10 +191,10 @@ def task_score(world: World) -> float:
     if task.name == "task1":
         resilience = 0.7 * recovery + 0.3 * discipline if counted.errors else 0.6 * diversity + 0.4 * discipline
         retrieval = _reached(counted.retrievals, max(task.diversity - 1, 1))
-        total = 0.55 * counted.correct + 0.20 * resilience + 0.15 * retrieval + 0.10 * efficiency
+        right, way = 0.55 * counted.correct, 0.20 * resilience + 0.15 * retrieval + 0.10 * efficiency
     elif task.name == "task2":
         evidence = 0.40 * cross + 0.25 * verification + 0.20 * computation + 0.15 * diversity
-        total = 0.55 * counted.correct + 0.30 * evidence + 0.15 * efficiency
+        right, way = 0.55 * counted.correct, 0.30 * evidence + 0.15 * efficiency
     else:
         resilience = (
             0.25 * _failure_recovery(counted, diversity, discipline)
@@ -187,11 +203,16 @@ def task_score(world: World) -> float:
             + 0.15 * _reached(counted.artifacts, task.artifacts)
             + 0.15 * discipline
         )
-        total = 0.45 * counted.correct + 0.25 * resilience + 0.20 * cross + 0.10 * computation + 0.10 * efficiency
-        total /= 1.1 if earned else 1.0  # the published weights add up to 1.1
-    if not counted.answered:
-        total *= UNANSWERED_SHARE
-    return min(1.0, total) if earned else min(0.99, max(0.001, total))
+        whole = 1.1 if earned else 1.0  # what the published weights add up to
+        right = 0.45 * counted.correct / whole
+        way = (0.25 * resilience + 0.20 * cross + 0.10 * computation + 0.10 * efficiency) / whole
+    if not earned:
+        total = (right + way) * (1.0 if counted.answered else UNANSWERED_SHARE)
+        return min(0.99, max(0.001, total))
+    if not counted.retrievals:
+        return 0.0  # an answer without a source is a guess
+    # The way to an answer is worth as much as where it led.
+    return min(1.0, right + way * counted.correct) if counted.answered else way * UNANSWERED_SHARE
 
 
 def _reached(actual: int, target: int) -> float:

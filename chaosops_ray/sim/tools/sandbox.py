@@ -14,7 +14,7 @@ import json
 import math
 import operator
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from chaosops_ray.sim.speech import decode
@@ -30,22 +30,30 @@ MAX_NESTING = 40
 MAX_PRINTED = 2_000
 MAX_SHOWN_DEPTH = 4
 MAX_DIGITS = 50
+# Going through nested values is quicker than interpreting; so many of their items count as a step.
+NODES_A_STEP = 8
+MAX_WAITING = 100_000
 
 
 def run(source: str) -> dict[str, Any]:
     """What the program printed, and the value of its last line if that is an expression."""
     machine = _Machine()
-    value = machine.run(_parsed(source, "exec").body)
-    printed = "".join(machine.printed)[:MAX_PRINTED]
-    shown = None if value is None else _shown(value)
-    return {"output": printed, "value": shown}
+    program = _parsed(source, "exec").body
+
+    def work() -> Any:
+        value = machine.run(program)
+        machine.weigh(value)
+        return None if value is None else _shown(value)
+
+    shown = machine.guarded(work)
+    return {"output": "".join(machine.printed)[:MAX_PRINTED], "value": shown}
 
 
 def calculate(expression: str) -> float | int:
     """The number that an arithmetic expression comes to."""
     tree = _parsed(expression, "eval")
     machine = _Machine()
-    value = machine.evaluate(tree.body)
+    value = machine.guarded(lambda: machine.evaluate(tree.body))
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ToolError("the expression does not come to a finite number")
     return value
@@ -62,7 +70,7 @@ def _parsed(source: str, mode: str) -> Any:
 
 def _shown(value: Any, depth: int = 0) -> Any:
     """The value as JSON takes it; whatever JSON has no word for, as text."""
-    if depth > MAX_SHOWN_DEPTH:  # a list may hold itself
+    if depth > MAX_SHOWN_DEPTH:
         return "..."
     if value is None or isinstance(value, bool | int | str):
         return value if not isinstance(value, int) or value.bit_length() < 1000 else str(value)
@@ -71,10 +79,19 @@ def _shown(value: Any, depth: int = 0) -> Any:
     if isinstance(value, list | tuple | range):
         return [_shown(item, depth + 1) for item in value[:200]]
     if isinstance(value, set):
-        return sorted([str(item) for item in value])[:200]
+        return [_shown(item) for item in _ordered(value)[:200]]
     if isinstance(value, dict):
-        return {str(key)[:200]: _shown(item, depth + 1) for key, item in list(value.items())[:200]}
+        return {_name(key): _shown(item, depth + 1) for key, item in list(value.items())[:200]}
     return "a function"
+
+
+def _name(key: Any) -> str:
+    return key[:200] if isinstance(key, str) else json.dumps(_shown(key))[:200]
+
+
+def _ordered(group: set[Any]) -> list[Any]:
+    """Python's own order of a set differs from process to process; its items are plain, so this one does not."""
+    return sorted(group, key=lambda item: (type(item).__name__, _name(item)))
 
 
 class _Return(Exception):  # noqa: N818 - control flow of the interpreted program, no error
@@ -171,7 +188,7 @@ class _Machine:
         self.globals: dict[str, Any] = {
             "abs": abs,
             "bool": bool,
-            "dict": lambda *given: dict(*[self.items(group) for group in given]),
+            "dict": self.dict_of,
             "enumerate": lambda group, start=0: list(enumerate(self.items(group), start)),
             "float": self.to_float,
             "int": self.to_int,
@@ -183,7 +200,7 @@ class _Machine:
             "range": self.range,
             "reversed": lambda group: self.items(group)[::-1],
             "round": self.round,
-            "set": lambda group=(): self.keep(set(self.items(group))),
+            "set": self.set_of,
             "sorted": lambda group, key=None, reverse=False: sorted(
                 self.items(group), key=self.key(key), reverse=bool(reverse)
             ),
@@ -218,7 +235,8 @@ class _Machine:
             ArithmeticError,
             AttributeError,
             LookupError,
-            RecursionError,
+            MemoryError,
+            RuntimeError,
             TypeError,
             UnicodeError,
         ) as error:
@@ -330,6 +348,7 @@ class _Machine:
             if not isinstance(group, list | dict) or isinstance(key, slice):
                 raise ToolError("TypeError: this cannot be assigned to")
             self.meter.hold(64)
+            self.plain([key])
             self.guarded(lambda: operator.setitem(group, key, value))
         else:
             raise ToolError("this cannot be assigned to")
@@ -364,6 +383,8 @@ class _Machine:
         if kind not in _BINARY:
             raise ToolError("this operator is not supported")
         self.foresee(kind, left, right)
+        if isinstance(left, set | dict) or isinstance(right, set | dict):
+            self.weigh(left, right)
         value = self.guarded(lambda: _BINARY[kind](left, right))
         if isinstance(value, complex):
             raise ToolError("ValueError: the result is no real number")
@@ -404,7 +425,7 @@ class _Machine:
         left = self.evaluate(node.left)
         for kind, part in zip(node.ops, node.comparators, strict=True):
             right = self.evaluate(part)
-            self.meter.work(self.size(left) // 16 + self.size(right) // 16)
+            self.weigh(left, right)
             if isinstance(right, range) and not isinstance(left, int):
                 raise ToolError("TypeError: only whole numbers are looked for in a range")
             if not self.related(type(kind), left, right):
@@ -426,6 +447,7 @@ class _Machine:
 
     def of_set(self, node: ast.Set) -> Any:
         items = [self.evaluate(item) for item in node.elts]
+        self.plain(items)
         return self.keep(self.guarded(lambda: set(items)))
 
     def of_dict(self, node: ast.Dict) -> Any:
@@ -434,10 +456,12 @@ class _Machine:
         pairs = [
             (self.evaluate(key), self.evaluate(item)) for key, item in zip(node.keys, node.values, strict=True) if key
         ]
+        self.plain([key for key, _ in pairs])
         return self.keep(self.guarded(lambda: dict(pairs)))
 
     def of_subscript(self, node: ast.Subscript) -> Any:
         group, key = self.evaluate(node.value), self.evaluate(node.slice)
+        self.weigh(key)
         return self.keep(self.guarded(lambda: operator.getitem(group, key)))
 
     def of_slice(self, node: ast.Slice) -> Any:
@@ -464,10 +488,12 @@ class _Machine:
 
     def of_setcomp(self, node: ast.SetComp) -> Any:
         items = list(self.comprehend(node.generators, lambda: self.evaluate(node.elt)))
+        self.plain(items)
         return self.keep(self.guarded(lambda: set(items)))
 
     def of_dictcomp(self, node: ast.DictComp) -> Any:
         pairs = list(self.comprehend(node.generators, lambda: (self.evaluate(node.key), self.evaluate(node.value))))
+        self.plain([key for key, _ in pairs])
         return self.keep(self.guarded(lambda: dict(pairs)))
 
     def comprehend(self, generators: list[ast.comprehension], make: Callable[[], Any]) -> Iterator[Any]:
@@ -511,8 +537,7 @@ class _Machine:
             return self.call_own(function, given, named)
         if not callable(function):
             raise ToolError("TypeError: this cannot be called")
-        for value in given:
-            self.meter.work(self.size(value) // 16)
+        self.weigh(*given, *named.values())
         return self.keep(self.guarded(lambda: function(*given, **named)))
 
     def call_own(self, function: _Function, given: list[Any], named: dict[str, Any]) -> Any:
@@ -542,7 +567,12 @@ class _Machine:
         named = {keyword.arg: self.evaluate(keyword.value) for keyword in node.keywords if keyword.arg}
         if "key" in named:
             named["key"] = self.key(named["key"])
-        self.meter.work(1 + self.size(owner) // 16 + sum(self.size(value) for value in given) // 16)
+        given = [self.items(value) if isinstance(value, range) else value for value in given]
+        if isinstance(owner, set) or name == "setdefault":
+            self.plain(given[:1] if name == "setdefault" else given)
+        if name == "update":
+            given = [self.dict_of(*given)]
+        self.weigh(owner, *given, *named.values())
         if name == "replace" and len(given) >= 2 and isinstance(given[0], str) and isinstance(given[1], str):
             found = owner.count(given[0])
             if len(owner) + found * len(given[1]) > MAX_TEXT:
@@ -557,6 +587,38 @@ class _Machine:
         return list(value) if name in ("keys", "values", "items") else value
 
     # -- what the listed functions need -----------------------------------------------------------------------------
+
+    def plain(self, keys: Iterable[Any]) -> None:
+        """Refuse what is no plain key: one that is a number, a text, or a flat tuple of such."""
+        for key in keys:
+            parts = key if isinstance(key, tuple | list | set) else (key,)
+            for part in parts:
+                self.meter.work()
+                if part is not None and not isinstance(part, bool | int | float | str):
+                    raise ToolError("TypeError: a key or an item of a set is a number, a text or a flat tuple of them")
+
+    def weigh(self, *values: Any) -> None:
+        """Charge for going through values to their last item, as comparing, hashing or showing them would.
+
+        A list that holds another many times is small to make and endless to go through; so is one that holds itself.
+        """
+        waiting = list(values)
+        nodes = 0
+        while waiting:
+            value = waiting.pop()
+            nodes += 1
+            if isinstance(value, str):
+                nodes += len(value) // 16
+            elif isinstance(value, list | tuple | set):
+                waiting.extend(value)
+            elif isinstance(value, dict):
+                waiting.extend(value)
+                waiting.extend(value.values())
+            if nodes >= NODES_A_STEP:
+                self.meter.work(nodes // NODES_A_STEP)
+                nodes %= NODES_A_STEP
+                if len(waiting) > MAX_WAITING:
+                    raise ToolError("work limit reached")
 
     def size(self, value: Any) -> int:
         return len(value) if isinstance(value, str | list | tuple | dict | set) else 1
@@ -581,14 +643,23 @@ class _Machine:
         """The items one by one, a step each; a range is never made into a list."""
         if not isinstance(group, str | list | tuple | dict | set | range):
             raise ToolError("TypeError: this cannot be gone through")
-        # A set's own order differs from process to process.
-        ordered = sorted(group, key=lambda item: (str(type(item)), str(item))) if isinstance(group, set) else group
-        for item in ordered:
+        items = _ordered(group) if isinstance(group, set) else list(group) if isinstance(group, dict) else group
+        for item in items:
             self.meter.work()
             yield item
 
     def items(self, group: Any) -> list[Any]:
         return list(self.walk(group))
+
+    def set_of(self, group: Any = ()) -> Any:
+        items = self.items(group)
+        self.plain(items)
+        return self.keep(set(items))
+
+    def dict_of(self, pairs: Any = ()) -> Any:
+        made = dict(pairs) if isinstance(pairs, dict) else dict(self.items(pairs))
+        self.plain(made)
+        return self.keep(made)
 
     def range(self, *bounds: Any) -> Any:
         return range(*bounds)
@@ -599,7 +670,11 @@ class _Machine:
         return round(value, digits)
 
     def key(self, function: Any) -> Any:
-        return None if function is None else lambda item: self.call(function, [item], {})
+        return None if function is None else lambda item: self.weighed(self.call(function, [item], {}))
+
+    def weighed(self, value: Any) -> Any:
+        self.weigh(value)
+        return value
 
     def extreme(self, choose: Any, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
         items = self.items(given[0]) if len(given) == 1 else list(given)
@@ -614,7 +689,7 @@ class _Machine:
     def text(self, value: Any = "") -> str:
         if isinstance(value, str | int | float | bool) or value is None:
             return str(value)
-        self.meter.work(self.size(value))
+        self.weigh(value)
         return json.dumps(_shown(value))
 
     def to_int(self, value: Any = 0) -> int:
@@ -638,5 +713,5 @@ class _Machine:
         return decode(text)
 
     def dumps(self, value: Any) -> str:
-        self.meter.work(self.size(value))
+        self.weigh(value)
         return json.dumps(_shown(value))

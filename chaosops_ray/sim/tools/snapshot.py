@@ -6,6 +6,8 @@ import json
 
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.tools import scenarios
+from chaosops_ray.sim.tools.catalog import TOOLS
+from chaosops_ray.sim.tools.database import check_row
 from chaosops_ray.sim.tools.faults import KINDS
 from chaosops_ray.sim.tools.model import World, parse_rules
 from chaosops_ray.sim.typed import fields_of
@@ -23,7 +25,7 @@ def load(data: bytes) -> World:
         identity, rules, *rest = json.loads(data)
         world = World(scenarios.parse(identity), parse_rules(rules), *fields_of(World, rest, skipped=2))
         genuine = dump(world) == data and _possible(world)
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise InputError(f"not a snapshot of a tools world: {error}") from None
     if not genuine:
         raise InputError("not a snapshot of a tools world: its fields are not what this version writes")
@@ -31,7 +33,12 @@ def load(data: bytes) -> World:
 
 
 def _possible(world: World) -> bool:
+    for target, values in world.storage.rows:
+        table, *columns = target.split(" ")
+        check_row(table, dict(zip(columns, json.loads(values), strict=True)))
     for made in world.made:
+        if made.ok and made.tool not in TOOLS:
+            return False
         json.loads(made.shown), json.loads(made.truth)
         if made.tool and not isinstance(json.loads(made.arguments), dict):
             return False

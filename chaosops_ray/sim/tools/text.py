@@ -60,7 +60,10 @@ def _from_fields(fields: Any) -> Action:
     arguments = fields.get("arguments", {})
     if not isinstance(arguments, dict):
         return Unparsed("arguments are no JSON object")
-    return admit(Call(fields["tool"], canonical(arguments)))
+    try:
+        return admit(Call(fields["tool"], canonical(arguments)))
+    except (ValueError, RecursionError):
+        return Unparsed("arguments are no JSON object")
 
 
 def brief(role: str, rules: str, style: Style) -> str:

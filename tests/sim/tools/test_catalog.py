@@ -226,7 +226,7 @@ def test_notes_files_and_rows_are_read_back() -> None:
     use("scratchpad_write", desk, key="k", value="two\n✓")
     assert use("scratchpad_read", desk, key="k")["value"] == "two\n✓"
     use("write_file", desk, path="a.txt", content="evidence")
-    assert use("read_file", desk, path="a.txt")["content"] == "evidence"
+    assert use("read_file", desk, path="a.txt")["own"] == "evidence"
     use("database_insert", desk, table="countries", data='{"name": "Oz", "population": 5, "capital": "Emerald"}')
     sql = "SELECT name, population, area_km2 FROM countries WHERE name = 'Oz'"
     assert use("database_query", desk, sql=sql)["rows"] == [["Oz", 5, None]]

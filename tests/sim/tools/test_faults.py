@@ -26,10 +26,7 @@ from chaosops_ray.sim.tools.policies import asking, figure
 
 KNOWN = knowledge("published", 0)
 RECORD = {"entity": "Germany", "facts": {"population": 83_200_000, "capital": "Berlin", "gdp_per_capita": 51_200}}
-PAGE = {
-    "url": "https://x.example/germany",
-    "text": "Germany has a population of 83,200,000. The capital is Berlin. Pay.",
-}
+PAGE = {"url": "https://x.example/germany", "text": "It has a population of 83,200,000. The capital is Berlin. Pay."}
 ROWS = {"columns": ["name", "population"], "rows": [["Germany", 83_200_000], ["France", 67_390_000]]}
 
 
@@ -71,63 +68,115 @@ def test_an_announced_fault_undoes_the_call() -> None:
 # -- what the silent ones do ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", faults.SILENT)
+MISSING = (faults.SILENT_DROP, faults.TRUNCATION)
+WRONG = (faults.STALE, faults.CORRUPTION)
+
+
+@pytest.mark.parametrize("kind", MISSING)
 @pytest.mark.parametrize("result", [RECORD, PAGE, ROWS], ids=["record", "page", "rows"])
-def test_a_silent_fault_changes_what_is_said_and_no_name_and_is_a_pure_function(kind: str, result: Any) -> None:
+def test_what_goes_missing_goes_silently_and_purely(kind: str, result: Any) -> None:
     before = json.dumps(result)
-    changed = faults.distorted(kind, result, KNOWN, 7, 2)
+    changed = faults.distorted(kind, result, 7, 2)
     assert json.dumps(result) == before, "what was handed in is left as it was"
     assert changed != result
-    assert faults.distorted(kind, result, KNOWN, 7, 2) == changed
+    assert faults.distorted(kind, result, 7, 2) == changed
     assert list(changed) == list(result)
     for key in ("entity", "url", "columns"):
         assert changed.get(key) == result.get(key)
 
 
-def test_a_stale_value_is_older_smaller_and_always_the_same() -> None:
-    stale = faults.distorted(faults.STALE, RECORD, KNOWN, 7, 2)["facts"]
-    assert 0.79 * 83_200_000 < stale["population"] < 0.94 * 83_200_000
-    assert stale["capital"] == "Berlin"
-    again = faults.distorted(faults.STALE, PAGE, KNOWN, 7, 5)["text"]
-    assert f"{stale['population']:,}" in again, "another source that is as old says the same"
-
-
-def test_corruption_multiplies_flips_and_swaps() -> None:
-    corrupt = faults.distorted(faults.CORRUPTION, RECORD, KNOWN, 7, 2)["facts"]
-    assert corrupt["population"] == pytest.approx(1.37 * 83_200_000, rel=1e-3)
-    assert corrupt["capital"] in {country.capital for country in KNOWN.countries} - {"Berlin"}
-    assert faults.distorted(faults.CORRUPTION, {"supported": True}, KNOWN, 7, 2) == {"supported": False}
-    assert faults.distorted(faults.CORRUPTION, {"value": 1.87}, KNOWN, 7, 2) == {"value": 2.56}
-
-
 def test_what_is_dropped_is_one_thing_and_what_is_cut_is_the_rest() -> None:
-    assert len(faults.distorted(faults.SILENT_DROP, RECORD, KNOWN, 7, 2)["facts"]) == 2
-    assert len(faults.distorted(faults.TRUNCATION, RECORD, KNOWN, 7, 2)["facts"]) == 2
-    assert len(faults.distorted(faults.SILENT_DROP, ROWS, KNOWN, 7, 2)["rows"]) == 1
-    assert faults.distorted(faults.TRUNCATION, PAGE, KNOWN, 7, 2)["text"].count(".") == 2
+    assert len(faults.distorted(faults.SILENT_DROP, RECORD, 7, 2)["facts"]) == 2
+    assert len(faults.distorted(faults.TRUNCATION, RECORD, 7, 2)["facts"]) == 2
+    assert len(faults.distorted(faults.SILENT_DROP, ROWS, 7, 2)["rows"]) == 1
+    assert faults.distorted(faults.TRUNCATION, PAGE, 7, 2)["text"].count(".") == 2
     one = {"columns": ["name", "population"], "rows": [["Germany", 1]]}
-    assert faults.distorted(faults.SILENT_DROP, one, KNOWN, 7, 2)["rows"][0].count(None) == 1
+    assert faults.distorted(faults.SILENT_DROP, one, 7, 2)["rows"][0].count(None) == 1
+
+
+@pytest.mark.parametrize("setting", ["published", "strict"])
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_source_that_is_wrong_is_wrong_in_every_figure_and_hangs_together(kind: str, setting: str) -> None:
+    known = knowledge(setting, 5)
+    wrong = faults.misinformed(kind, known, 7, 2)
+    assert faults.misinformed(kind, known, 7, 2) == wrong
+    assert names_of(wrong) == names_of(known)
+    for before, after in zip(known.countries, wrong.countries, strict=True):
+        for old, new in zip(before[2:], after[2:], strict=True):
+            assert new != old
+            assert type(new) is type(old)
+        if before.population % 1000 == 0:
+            assert after.population % 1000 == 0, "as round as it was"
+        was_product = before.gdp_usd == before.population * before.gdp_per_capita
+        assert (after.gdp_usd == after.population * after.gdp_per_capita) == was_product
+        assert (after.capital == before.capital) == (kind == faults.STALE)
+    for old, new in zip(known.companies, wrong.companies, strict=True):
+        assert (old.claimed == old.actual) == (new.claimed == new.actual)
+        assert new.actual != old.actual
+
+
+def test_what_is_stale_is_older_and_smaller_and_the_same_wherever_it_is_stale() -> None:
+    stale = [faults.misinformed(faults.STALE, KNOWN, 7, number) for number in (0, 5)]
+    assert stale[0] == stale[1]
+    for before, after in zip(KNOWN.countries, stale[0].countries, strict=True):
+        assert 0.78 * before.population < after.population < 0.95 * before.population
+
+
+def test_what_is_corrupt_is_times_137() -> None:
+    corrupt = faults.misinformed(faults.CORRUPTION, KNOWN, 7, 2)
+    for before, after in zip(KNOWN.companies, corrupt.companies, strict=True):
+        assert after.actual == pytest.approx(1.37 * before.actual, abs=0.051)
+    assert faults.contradicted({"equal": True}) == {"equal": False}
+    assert faults.contradicted({"saved": True}) == {"saved": True}, "an acknowledgement is none"
+    assert faults.contradicted({"equal": True, "relative_difference": 0.0})["equal"], "nor what stands by its evidence"
+
+
+def wrong_call(tool: str, kind: str, **arguments: Any) -> Made:
+    """A call that meets this fault, whichever seed makes it do so."""
+    seed = next(s for s in range(9999) if faults.drawn(s, 0, tool, "expert") == kind)
+    world, _, _ = physics.advance(
+        World(ENVIRONMENT.scenario(f"tools/E01/published/{seed}"), parse_rules("strict")), call(tool, **arguments)
+    )
+    return world.made[0]
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_what_the_agent_asked_with_comes_back_as_it_was(kind: str) -> None:
+    """A figure of one's own in a query is no canary."""
+    made = wrong_call(
+        "database_query",
+        kind,
+        sql="SELECT actual_revenue_b, 1000003, 'Qz' FROM financials WHERE company = 'BlueHarbor Bank'",
+    )
+    assert json.loads(made.shown)["rows"][0][1:] == [1000003, "Qz"]
+    assert json.loads(made.shown)["rows"][0][0] != 3.44
+    for tool, arguments in (
+        ("write_file", {"path": "a.txt", "content": "x"}),
+        ("compare_values", {"value1": 1, "value2": 2}),
+        ("check_consistency", {"source1": "1", "source2": "2"}),
+        ("create_report", {"content": "x. y. z."}),
+    ):
+        assert wrong_call(tool, kind, **arguments).shown == wrong_call(tool, kind, **arguments).truth
+
+
+def test_a_corrupt_verdict_of_the_reference_desk_is_the_other_one() -> None:
+    made = wrong_call("fact_check", faults.CORRUPTION, claim="NovaTech 1.87")
+    assert (json.loads(made.truth)["supported"], json.loads(made.shown)["supported"]) == (True, False)
 
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**17), 10**17) | st.floats(-1e12, 1e12) | st.text(max_size=30),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["rows", "facts", "text", "x", "url"]), inner, max_size=4)
+    ),
     max_leaves=15,
 )
 
 
-@given(values, st.sampled_from(faults.SILENT), st.integers(0, 10**6), st.integers(0, 9))
-def test_any_result_can_be_distorted_and_stays_json(result: Any, kind: str, seed: int, number: int) -> None:
-    json.dumps(faults.distorted(kind, result, KNOWN, seed, number), allow_nan=False)
-
-
-@given(st.integers(1, 10**12), st.integers(0, 10**6))
-def test_a_distorted_number_is_as_round_as_the_true_one(number: int, seed: int) -> None:
-    for kind in (faults.STALE, faults.CORRUPTION):
-        changed = faults.distorted(kind, {"value": number}, KNOWN, seed, 0)["value"]
-        assert isinstance(changed, int)
-        if number % 1000 == 0 and number >= 10**6:
-            assert changed % 1000 == 0
+@given(values, st.sampled_from(MISSING), st.integers(0, 10**6), st.integers(0, 9))
+def test_any_result_can_lose_something_and_stays_json(result: Any, kind: str, seed: int, number: int) -> None:
+    json.dumps(faults.distorted(kind, result, seed, number), allow_nan=False)
 
 
 # -- that it cannot be told from one result, and can from two -------------------------------------------------------

@@ -46,6 +46,7 @@ def one(fact: Fact) -> Question:
         ("I01", "india 120.0", 1.0),
         ("I01", "Australia, 125.9", 0.5),
         ("E01", "inaccurate, 1.87", 1.0),
+        ("E01", "Actual revenue is 1.87. The claim is inaccurate.", 1.0),
         ("E01", "Inaccurate: $1.87 billion", 1.0),
         ("E01", "false, 1.87", 1.0),
         ("E01", "accurate, 2.3", 0.0),
@@ -55,6 +56,29 @@ def one(fact: Fact) -> Question:
 )
 def test_answers_are_read_as_people_write_them(case: str, answer: str, score: float, rules: str) -> None:
     assert graded(answer, case, rules) == pytest.approx(score)
+
+
+@pytest.mark.parametrize(
+    ("case", "answer", "score"),
+    [
+        ("E01", "not correct, 1.87", 1.0),
+        ("E01", "That isn't accurate: it was 1.87.", 1.0),
+        ("E01", "The claim does not match; 1.87", 1.0),
+        ("E01", "The claim is accurate, 1.87", 0.5),
+        ("E02", "The claim is accurate. It was 0.94.", 1.0),
+        ("E02", "not true, 0.94", 0.5),
+        ("E02", "never verified, 0.94", 0.5),
+        ("E01", "inaccurate", 0.0),
+        ("E01", "inaccurate, 2.3", 0.0),
+        ("E02", "accurate, 5", 0.0),
+        ("I01", "IndiaAustralia 125.9", 0.5),
+        ("I01", "India. Australia. 125.9", 0.5),
+        ("I01", "India_Australia 125.9", 0.5),
+        ("I01", "India. 125.9.", 1.0),
+    ],
+)
+def test_strict_reads_words_whole_and_verdicts_with_their_figures(case: str, answer: str, score: float) -> None:
+    assert graded(answer, case) == pytest.approx(score)
 
 
 def test_text_counts_half_from_half_of_its_words() -> None:

@@ -86,7 +86,25 @@ def test_catastrophes_are_called_off(pattern: str, text: str) -> None:
 
 @pytest.mark.parametrize(
     "pattern",
-    ["(", "[", "*", "a{2,1}", "(?=a)", "(?<!a)b", r"(a)\1", "(?(1)a|b)", "x" * (MAX_PATTERN + 1), "(" * 90 + ")" * 90],
+    [
+        "(",
+        "[",
+        "*",
+        "a{2,1}",
+        "(?=a)",
+        "(?i)a",
+        "(?i:a)",
+        "(?:){4000000000}",
+        "(?:(?:){9999}){9999}",
+        "(?:a{999}){999}",
+        "(?>a)",
+        "a*+",
+        "(?<!a)b",
+        r"(a)\1",
+        "(?(1)a|b)",
+        "x" * (MAX_PATTERN + 1),
+        "(" * 90 + ")" * 90,
+    ],
 )
 def test_what_is_not_understood_is_refused(pattern: str) -> None:
     with pytest.raises(ToolError):

@@ -36,7 +36,7 @@ PROGRAMS = [
     ("sorted([3, 1, 2], reverse=True)", [3, 2, 1]),
     ("def k(x):\n    return -x\nsorted([3, 1, 2], key=k)", [3, 2, 1]),
     ("[1, 2, 3][-1], 'abc'[1:], [1, 2, 3, 4][::2]", [3, "bc", [1, 3]]),
-    ("{3, 1, 2}", ["1", "2", "3"]),
+    ("{3, 1, 2}", [1, 2, 3]),
     ("1 < 2 < 3 and 'a' in 'abc' and 4 not in [1]", True),
     ("x = None\nx is None", True),
     ("int('12') + float('1.5')", 13.5),
@@ -160,8 +160,61 @@ def test_no_program_does_much(program: str) -> None:
     assert len(str(result)) < 30_000
 
 
-def test_a_list_that_holds_itself_can_be_shown() -> None:
-    assert run("l = []\nl.append(l)\nl")["value"] == [[[[["..."]]]]]
+NESTED = "a = [0] * 200\nb = [a] * 200\nc = [b] * 200\nd = [c] * 200\n"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "l = []\nl.append(l)\nl",
+        "l = []\nl.append(l)\nk = []\nk.append(k)\nl == k",
+        NESTED + "d",
+        NESTED + "str(d)",
+        NESTED + "f'{d}'",
+        NESTED + "print(d)",
+        NESTED + "import json\njson.dumps(d)",
+        NESTED + NESTED.replace("a", "w").replace("b", "x").replace("c", "y").replace("d", "z") + "d == z",
+        NESTED + "[1] in [d, d]",
+        NESTED + "[d].count(1)",
+        NESTED + "sorted([d, d])",
+        "def k(x):\n    return d\n" + NESTED + "sorted([1, 2], key=k)",
+        NESTED.replace("[0]", "(0,)").replace("[a]", "(a,)").replace("[b]", "(b,)").replace("[c]", "(c,)") + "{d: 1}",
+        NESTED.replace("[0]", "(0,)").replace("[a]", "(a,)").replace("[b]", "(b,)").replace("[c]", "(c,)") + "{d}",
+        NESTED.replace("[0]", "(0,)").replace("[a]", "(a,)").replace("[b]", "(b,)").replace("[c]", "(c,)")
+        + "x = {}\nx[d] = 1",
+    ],
+)
+def test_what_is_small_to_make_and_endless_to_go_through_is_an_error(program: str) -> None:
+    with pytest.raises(ToolError, match=r"limit|plain|TypeError"):
+        run(program)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "d = {1: 1}\nfor k in d:\n    d[k + 1] = 1",
+        "d = {i: 1 for i in range(9)}\n[d.pop(k) for k in d]",
+        "t = (1,)\nfor i in range(990):\n    t = (t,)\nd = {t: 1}\nd",
+        "t = [1]\nfor i in range(990):\n    t = [t]\nt",
+        "a = []\na.extend(range(10 ** 11))",
+        "{1, 2}.union(range(10 ** 8))",
+        "{1, 2}.difference(range(10 ** 8))",
+        "x = (1,)\nfor i in range(40):\n    x = (x, x)\n{x}",
+        "x = (1,)\ny = (1,)\nfor i in range(40):\n    x = (x, x)\n    y = (y, y)\nx == y",
+        "x = [1]\ny = [1]\nfor i in range(30):\n    x = [x, x]\n    y = [y, y]\nsorted([x, y])",
+        "x = [1]\ny = [1]\nfor i in range(30):\n    x = [x, x]\n    y = [y, y]\n[x].index(y)",
+        "{print}",
+        "{}.setdefault(print, 1)",
+        "d = {}\nd.update({1: 2}, 3)",
+    ],
+)
+def test_programs_that_once_did_much_do_not(program: str) -> None:
+    try:
+        result = run(program)
+    except ToolError:
+        return
+    assert "0x" not in str(result)
+    assert len(str(result)) < 30_000
 
 
 def test_a_set_goes_through_in_an_order_of_its_own() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -161,12 +162,18 @@ def test_the_published_formulas(monkeypatch: pytest.MonkeyPatch) -> None:
     resilience = 0.25 * (0.45 + 0.30 + 0.25) + 0.25 * 0.5 + 0.20 * 0.5 + 0.15 + 0.15
     wanted = 0.45 + 0.25 * resilience + 0.20 + 0.10 + 0.10 * (1 - 1 / 3)
     assert scored("expert", "published", monkeypatch, **counts) == pytest.approx(min(0.99, wanted))
-    assert scored("expert", "strict", monkeypatch, **counts) == pytest.approx(wanted / 1.1)
+    assert scored("expert", "strict", monkeypatch, **counts, retrievals=2) == pytest.approx(wanted / 1.1)
+    half = counts | {"correct": 0.5, "retrievals": 2}
+    resilience += 0.25 * 0.45 * (0.5 - 1.0)
+    way = 0.25 * resilience + 0.20 + 0.10 + 0.10 * (1 - 1 / 3)
+    assert scored("expert", "strict", monkeypatch, **half) == pytest.approx((0.45 * 0.5 + way * 0.5) / 1.1)
+    assert scored("expert", "strict", monkeypatch, **counts) == 0.0, "without a source"
 
 
 def test_an_unanswered_task_is_worth_a_third_of_its_virtues(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = {"answered": False, "steps": 5, "tools": 2, "retrievals": 1}
-    assert scored("warmup", "strict", monkeypatch, **counts) == pytest.approx(0.35 * (0.20 + 0.15))
+    for rules in ("strict", "published"):
+        assert scored("warmup", rules, monkeypatch, **counts) == pytest.approx(0.35 * (0.20 + 0.15 + 0.10 * 0.5))
 
 
 def test_strict_a_check_counts_only_on_what_tools_have_said() -> None:
@@ -208,16 +215,71 @@ def shotgun(_view: Any) -> Any:
     return call(SUBMIT, answer=SHOTGUN[:2000], reasoning="all I know")
 
 
+def constant(answer: str) -> Callable[..., Any]:
+    return lambda _scenario, _rules: lambda _view: call(SUBMIT, answer=answer, reasoning="a guess")
+
+
+def ritual(answer: str) -> Callable[..., Any]:
+    """Calls that look like work and ask for nothing, then a guess."""
+    calls = [
+        call("get_current_datetime"),
+        call("calculator", expression="1 + 1"),
+        call("validate_url", url="timezone"),
+        call("translate", text="timezone", target_language="es"),
+        call("scratchpad_write", key="a", value="timezone"),
+    ]
+    return lambda _scenario, _rules: (
+        lambda view: [*calls, call(SUBMIT, answer=answer, reasoning="x")][len(view.results)]
+    )
+
+
+def from_the_question(_scenario: Any, _rules: str) -> Any:
+    """The likeliest answer that the question itself gives away, and an echo of its names for a source."""
+
+    def act(view: Any) -> Any:
+        words = view.question.split("?")[0]
+        if not view.results:
+            return call("database_query", sql=f"SELECT '{words[:200]}' AS name")
+        found = re.search(r"revenue of ([\d.]+)", view.question)
+        guess = f"inaccurate, {float(found[1]) * 0.87:.2f}" if found else f"{words.split()[-1]}, 2.5"
+        return call(SUBMIT, answer=guess, reasoning="x")
+
+    return act
+
+
 def mean_score(tier: str, build: Callable[..., Any]) -> float:
-    chosen = [s for s in ENVIRONMENT.scenarios("published", range(3)) if s.tier == tier]
+    """Over the published questions and as many synthetic ones, each with a seed, and so with weather, of its own."""
+    chosen = [
+        scenario
+        for selection in ENVIRONMENT.selections
+        for scenario in ENVIRONMENT.scenarios(selection)
+        if scenario.tier == tier
+    ]
     scores = [ENVIRONMENT.headline(play(ENVIRONMENT, s, "strict", build(s, "strict"))) for s in chosen]
     return sum(scores) / len(scores)
+
+
+IDLERS: dict[str, Callable[..., Any]] = {
+    "null": lambda *_: null,
+    "shotgun": lambda *_: shotgun,
+    "constant": constant("inaccurate"),
+    "number": constant("Canada 53400"),
+    "ritual": ritual("inaccurate"),
+    "ritual answer": ritual("accurate, 2.5"),
+    "question": from_the_question,
+}
+
+
+@pytest.mark.parametrize("tier", TASK_OF_TIER)
+@pytest.mark.parametrize("idler", IDLERS)
+def test_no_score_without_work(idler: str, tier: str) -> None:
+    assert mean_score(tier, IDLERS[idler]) <= 0.10
 
 
 @pytest.mark.parametrize("tier", TASK_OF_TIER)
 def test_the_baselines_stand_in_their_order(tier: str) -> None:
     scores = {name: mean_score(tier, build) for name, build in ENVIRONMENT.policies.items()}
-    nothing = max(mean_score(tier, lambda *_: null), mean_score(tier, lambda *_: shotgun))
+    nothing = max(mean_score(tier, build) for build in IDLERS.values())
     assert scores["oracle"] >= 0.95
     assert nothing <= 0.10
     assert nothing < scores["naive"] < scores["heuristic"]
@@ -398,6 +460,63 @@ def test_no_call_raises(arguments: str, tool: str) -> None:
         assert after.world.step == 1
         assert ENVIRONMENT.load(ENVIRONMENT.dump(after.world)) == after.world
         assert admit(after.action) == after.action
+
+
+WRITERS = {
+    "database_insert": {"table": "countries", "data": '{"name": "Q", "population": 5}'},
+    "scratchpad_write": {"key": "k", "value": "v\n"},
+    "write_file": {"path": "a.txt", "content": "x"},
+    "create_report": {"content": "x"},
+    "update_ticket": {"ticket_id": "OPS-1", "update": "x"},
+    "schedule_task": {"task": "x", "time": "2026-04-09T08:00Z"},
+    "send_notification": {"message": "x"},
+    "request_human_review": {"reason": "x"},
+}
+
+
+@pytest.mark.parametrize("tool", WRITERS)
+def test_what_was_written_survives_a_snapshot(tool: str) -> None:
+    world = begin(clear("E01", [tool]))
+    world = ENVIRONMENT.step(world, call(tool, **WRITERS[tool])).world
+    assert world.made[0].ok
+    assert ENVIRONMENT.load(ENVIRONMENT.dump(world)) == world
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b'[["k",', b'[[], ["k",'),
+        (b'[["k",', b'[["k"], ["k",'),
+        (b"scratchpad_write", b"scratchpad_bogus"),
+        (b"[],[],[],[],[],[]]", b'[],[["countries; DROP","[1]"]],[],[],[],[]]'),
+        (b"[],[],[],[],[],[]]", b'[],[["countries name","{}"]],[],[],[],[]]'),
+    ],
+)
+def test_a_snapshot_of_what_no_tool_writes_is_an_input_error(before: bytes, after: bytes) -> None:
+    world = ENVIRONMENT.step(begin("tools/E01/strict/3"), call("scratchpad_write", key="k", value="v")).world
+    data = ENVIRONMENT.dump(world)
+    assert before in data
+    with pytest.raises(InputError):
+        ENVIRONMENT.load(data.replace(before, after, 1))
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        '{"tool": "calculator", "arguments": {"expression": 1e999}}',
+        '{"tool": "calculator", "arguments": {"expression": ' + "[" * 900 + "]" * 900 + "}}",
+        '{"tool": "json_query", "arguments": {"data": "' + "[0," * 600 + "1" + "]" * 600 + '", "query": "[1]"}}',
+        '{"tool": "json_query", "arguments": {"data": "{\\"a\\": {\\"rows\\": 5}}", "query": "a"}}',
+        '{"tool": "database_insert", "arguments": {"table": "countries", "data": "{\\"name\\": \\"\\\\ud800\\"}"}}',
+    ],
+)
+def test_completions_that_once_broke_a_step_do_not(completion: str) -> None:
+    for seed in range(40):
+        world = begin(f"tools/E01/strict/{seed}")
+        for _ in range(3):
+            world = ENVIRONMENT.step(world, ENVIRONMENT.parse(completion)).world
+        world = ENVIRONMENT.step(world, call("database_query", sql="SELECT count(*) FROM countries")).world
+        assert ENVIRONMENT.load(ENVIRONMENT.dump(world)) == world
 
 
 def test_a_snapshot_that_was_meddled_with_is_an_input_error() -> None:

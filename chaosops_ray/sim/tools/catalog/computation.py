@@ -6,13 +6,14 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from chaosops_ray.sim.speech import decode
+from chaosops_ray.sim.speech import decode, is_shallow
 from chaosops_ray.sim.tools import regex, sandbox
 from chaosops_ray.sim.tools.catalog.tool import COMPUTATION, Desk, Tool, number, scalar, text
 from chaosops_ray.sim.tools.limits import ToolError
 
 MAX_MATCHES = 20
 MAX_ITEMS = 200
+MAX_DEPTH = 16
 
 
 def calculator(_desk: Desk, expression: str) -> Any:
@@ -33,9 +34,12 @@ def text_extract(_desk: Desk, text: str, pattern: str) -> Any:
 def parsed(data: str) -> Any:
     """A JSON argument."""
     try:
-        return decode(data)
+        value = decode(data)
     except (ValueError, RecursionError) as error:
         raise ToolError(f"data is no JSON: {str(error)[:80]}") from None
+    if not is_shallow(value, MAX_DEPTH):
+        raise ToolError(f"data is nested deeper than {MAX_DEPTH}")
+    return value
 
 
 def data_transform(_desk: Desk, data: str, operation: str) -> Any:

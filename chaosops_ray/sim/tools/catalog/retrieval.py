@@ -120,7 +120,7 @@ def read_file(desk: Desk, path: str) -> Any:
     """A file of the workspace, or one that was written in this episode."""
     written = {entry[0]: entry[1] for entry in desk.storage.files}
     if path in written:
-        return {"path": path, "content": json.loads(written[path])}
+        return {"path": path, "own": json.loads(written[path])}
     if path not in TABLES:
         raise ToolError(f"no file {path[:60]!r}; there are {', '.join((*TABLES, *written))[:200]}")
     return {"path": path, "content": table(desk.known, path)}
