@@ -14,8 +14,8 @@ MAX_SQL = 1_000
 MAX_ROWS = 20
 # The handler is asked after so many of SQLite's instructions, and may be asked so often.
 INSTRUCTIONS_AT_ONCE = 1_000
-MAX_ASKED = 20
-MAX_VALUE = 1_000
+MAX_ASKED = 10
+MAX_VALUE = 400  # one instruction may go through a whole value, so values are short
 _NULL_SHARE = 0.05
 
 TABLES = {
