@@ -16,7 +16,7 @@ MAX_ROWS = 20
 INSTRUCTIONS_AT_ONCE = 1_000
 MAX_ASKED = 10
 MAX_VALUE = 400  # one instruction may go through a whole value, so values are short
-_NULL_SHARE = 0.05
+_NULL_SHARE = 0.15
 
 TABLES = {
     "countries": ("name", "capital", "population", "area_km2", "gdp_usd", "gdp_per_capita"),
