@@ -30,7 +30,7 @@ def _end(episode: AnyEpisode) -> World:
 
 
 def _correct(episode: AnyEpisode) -> float:
-    return rubric.tally(_end(episode)).correct
+    return rubric.correct_share(_end(episode))
 
 
 def _solved(episode: AnyEpisode) -> float:

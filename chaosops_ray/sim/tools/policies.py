@@ -240,16 +240,25 @@ def random_policy(scenario: Scenario, _rules: str) -> Seat:
     return act
 
 
-def _first_words(view: View, seen: tuple[Seen, ...]) -> Call:
-    """Answer from whatever was found, unchecked."""
-    family, _, wanted = subjects(view._replace(results=seen))
-    _, groups = understood(view.question)
+def found(view: View, family: str, wanted: tuple[str, ...]) -> tuple[dict[tuple[str, str], float], bool]:
+    """The figures that the results give, and whether two tools agree on each; where none do, the first one said."""
     figures = {}
+    all_agreed = bool(wanted)
     for name in wanted:
         for field in _FIELDS[family]:
-            said = readings(view._replace(results=seen), name, field)
+            said = readings(view, name, field)
+            value = agreed(said)
+            all_agreed = all_agreed and value is not None
             if said:
-                figures[name, field] = next(iter(said.values()))
+                figures[name, field] = next(iter(said.values())) if value is None else value
+    return figures, all_agreed
+
+
+def _as_found(view: View) -> Call:
+    """Answer from whatever was found, unchecked."""
+    family, _, wanted = subjects(view)
+    _, groups = understood(view.question)
+    figures, _ = found(view, family, wanted)
     return submit(answered(family, figures, wanted, groups[-1]), "as found")
 
 
@@ -258,7 +267,7 @@ def naive(_scenario: Scenario, _rules: str) -> Seat:
 
     def act(view: View) -> Action:
         _, names, _ = subjects(view)
-        return _first_words(view, view.results) if view.results else call("web_search", query=" ".join(names))
+        return _as_found(view) if view.results else call("web_search", query=" ".join(names))
 
     return act
 
@@ -270,7 +279,7 @@ def retrier(_scenario: Scenario, _rules: str) -> Seat:
         _, names, _ = subjects(view)
         if (not view.results or not view.results[-1].ok) and view.steps_left > 1:
             return call("web_search", query=" ".join(names))
-        return _first_words(view, view.results)
+        return _as_found(view)
 
     return act
 
@@ -285,23 +294,14 @@ def heuristic(_scenario: Scenario, _rules: str) -> Seat:
         family, names, wanted = subjects(view)
         _, groups = understood(view.question)
         tried = {(result.tool, result.arguments) for result in view.results}
-        figures = {}
-        open_ones = not wanted
-        for name in wanted:
-            for field in _FIELDS[family]:
-                said = readings(view, name, field)
-                value = agreed(said)
-                open_ones = open_ones or value is None
-                if said:
-                    figures[name, field] = next(iter(said.values())) if value is None else value
+        figures, all_agreed = found(view, family, wanted)
         untried = [made for made in asking(family, names) if (made.tool, made.arguments) not in tried]
-        if open_ones and untried and view.steps_left > _RESERVED[family]:
+        if not all_agreed and untried and view.steps_left > _RESERVED[family]:
             failed = {result.tool for result in view.results if not result.ok}
             return next((made for made in untried if made.tool not in failed), untried[0])
         answer = answered(family, figures, wanted, groups[-1])
-        extra = _extras(family, figures, wanted)
         done = {result.tool for result in view.results}
-        for made in extra:
+        for made in _extras(family, figures, wanted):
             if made.tool not in done and view.steps_left > 1:
                 return made
         return submit(answer, "two sources agree")
@@ -352,20 +352,20 @@ def _clean_plan(scenario: Scenario, rules: str) -> list[Call]:
         options = [(made, shown) for made in calls if made not in plan and (shown := _clean(world, made)) is not None]
         rated = []
         for made, shown in options:
-            found = {key for key in figures if figure(shown, key[1], key[0]) == figures[key]}
-            if found and (found & missing or made.tool not in sources):
-                rated.append((len(found & missing), made.tool not in sources, made, found))
+            told = {key for key in figures if figure(shown, key[1], key[0]) == figures[key]}
+            if told and (told & missing or made.tool not in sources):
+                rated.append((len(told & missing), made.tool not in sources, made, told))
         if rated:
-            _, _, made, found = max(rated, key=lambda option: option[:2])
-            missing -= found
+            _, _, made, told = max(rated, key=lambda option: option[:2])
+            missing -= told
             sources.add(made.tool)
         else:
             # Nothing that is wanted would come through now; a note always does, and the weather changes.
             made = call("scratchpad_write", key="plan", value=f"wait, step {world.step}")
         plan.append(made)
         world, _, _ = physics.advance(world, made)
-    told = {key: value for key, value in figures.items() if key not in missing}
-    due = _due(family, told, wanted.subjects)
+    known_now = {key: value for key, value in figures.items() if key not in missing}
+    due = _due(family, known_now, wanted.subjects)
     while due and world.step < world.task.max_steps - 1:
         # Where the weather spoils one check now, another is made, and this one when it has cleared.
         ready = [

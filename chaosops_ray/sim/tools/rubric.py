@@ -1,8 +1,8 @@
 """What an episode was worth: the reward of its steps, and the task score it is judged by.
 
-Both are made of a tally of the calls. Under `strict` rules a virtue has to be earned: a check counts only if it was
-made on what tools of this episode had said, discipline only if there was something to be disciplined about, and speed
-only for an answer with something right in it.
+Both are made of a tally of the calls. Under `strict` rules a virtue has to be earned: a source counts only if it told
+something of the subject, a check only if it was made on what such sources had said, and the way to an answer is worth
+as much as the answer.
 """
 
 from __future__ import annotations
@@ -53,6 +53,14 @@ def asked(world: World) -> Question:
     return question(world.scenario.case, world.scenario.setting, world.scenario.seed)
 
 
+def correct_share(world: World) -> float:
+    """How much of the answer is right; nothing of none."""
+    if world.answer is None:
+        return 0.0
+    known = knowledge(world.scenario.setting, world.scenario.seed)
+    return correctness(world.answer, asked(world), known, world.rules)
+
+
 def tally(world: World) -> Tally:
     """Count what was done."""
     wanted = asked(world)
@@ -96,9 +104,8 @@ def tally(world: World) -> Tally:
         # A figure is evidence if a source gave it, or if it was worked out from evidence.
         if about or (group == COMPUTATION and grounded):
             evidence.add(made)
-    correct = 0.0 if world.answer is None else correctness(world.answer, wanted, known, world.rules)
     counts = (recoveries, len(tools), retrievals, len(sources), verifications, computations, artifacts)
-    return Tally(correct, world.answer is not None, world.step, repeats, errors, faults, *counts)
+    return Tally(correct_share(world), world.answer is not None, world.step, repeats, errors, faults, *counts)
 
 
 def _subject_figures(known: Knowledge, subjects: tuple[str, ...]) -> set[float]:
@@ -179,7 +186,7 @@ def task_score(world: World) -> float:
     task = world.task
     earned = world.rules.virtue_is_earned
     earlier = counted.steps - 1 if counted.answered else counted.steps
-    discipline = 1 - counted.repeats / earlier if earlier else float(not earned)
+    discipline = 1 - counted.repeats / earlier if earlier else 1.0
     diversity = min(1.0, counted.tools / task.diversity)
     efficiency = _efficiency(counted.steps, task.ideal_steps, task.max_steps)
     # Where nothing failed there was nothing to recover from; as published, an agent would have to look for failures.
@@ -198,7 +205,7 @@ def task_score(world: World) -> float:
     else:
         resilience = (
             0.25 * _failure_recovery(counted, diversity, discipline)
-            + 0.25 * (recovery if counted.tools or not earned else 0.0)
+            + 0.25 * recovery
             + 0.20 * verification
             + 0.15 * _reached(counted.artifacts, task.artifacts)
             + 0.15 * discipline
