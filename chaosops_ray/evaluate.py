@@ -102,6 +102,27 @@ def summary(
     }
 
 
+def differences(
+    environment: AnyEnvironment, results: Sequence[Result], policy: str, others: Sequence[str]
+) -> list[dict[str, Any]]:
+    """By tier, how much better the policy does than each of the others on the same scenarios, with an interval."""
+    by_policy: dict[str, dict[Scenario, float]] = {}
+    for found in results:
+        by_policy.setdefault(found.policy, {})[found.scenario] = found.headline
+    rows = []
+    for other in others:
+        for tier in environment.tiers:
+            gains = [
+                (scenario, value - by_policy[other][scenario])
+                for scenario, value in by_policy[policy].items()
+                if scenario.tier == tier
+            ]
+            if gains:
+                mean = float(np.mean([gain for _, gain in gains]))
+                rows.append({"policy": policy, "against": other, "tier": tier, "mean": mean, "ci": interval(gains)})
+    return rows
+
+
 def _cells(
     environment: AnyEnvironment,
     results: Sequence[Result],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from rich import box
 from rich.table import Table
 
 from chaosops_ray.runlog import appearing
-from chaosops_ray.sim.contract import AnyEnvironment
+from chaosops_ray.sim.contract import AnyEnvironment, Metric
 
 # Colours that stay apart for colour-blind readers and in print, one for each policy in order of appearance.
 PALETTE = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+_LONGEST_NAME = 60
 
 PLOT_NAMES = ("mean_by_tier.png", "catch_against_false_alarms.png")
 
@@ -29,6 +32,19 @@ def share(value: float | None) -> str:
 def headline(environment: AnyEnvironment, value: float) -> str:
     """A figure of the world's headline score."""
     return format(value, environment.headline_format).replace("-", "−")
+
+
+def plain(name: str) -> str:
+    """A name as terminals, plots and pages can show it: nothing that a terminal would obey, and not too much of it."""
+    shown = "".join([character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name])
+    return shown if len(shown) <= _LONGEST_NAME else f"{shown[: _LONGEST_NAME - 1]}…"
+
+
+def metric_figure(metric: Metric, value: float | None) -> str:
+    """A figure of one of the world's metrics; a dash where it is defined for no episode."""
+    if metric.is_share:
+        return share(value)
+    return "–" if value is None else f"{value:.1f}"
 
 
 def table(environment: AnyEnvironment, cells: list[dict[str, Any]], key: str) -> Table:
@@ -48,17 +64,12 @@ def table(environment: AnyEnvironment, cells: list[dict[str, Any]], key: str) ->
         if before not in (None, cell["policy"]):
             drawn.add_section()
         before = cell["policy"]
-        figures = []
-        for metric in shown:
-            value = cell[metric.name]
-            plain = "–" if value is None else f"{value:.1f}"
-            figures.append(share(value) if metric.is_share else plain)
         low, high = cell["mean_ci"]
         drawn.add_row(
             cell["policy"],
             cell[key],
             str(cell["episodes"]),
-            *figures,
+            *[metric_figure(metric, cell[metric.name]) for metric in shown],
             headline(environment, cell["mean"]),
             f"{headline(environment, low)} … {headline(environment, high)}",
             headline(environment, cell["median"]),
@@ -69,12 +80,17 @@ def table(environment: AnyEnvironment, cells: list[dict[str, Any]], key: str) ->
 def plot(environment: AnyEnvironment, evaluation: dict[str, Any], folder: Path) -> list[Path]:
     """The plots of an evaluation, as PNG files in the folder; their paths."""
     cells = evaluation["cells"]
-    subtitle = f"{environment.title} · rules {evaluation['rules']} · {_set_named(evaluation)}"
+    subtitle = f"{environment.title} · rules {evaluation['rules']} · {set_named(evaluation)}"
     drawn = {PLOT_NAMES[0]: _mean_by_tier(environment, cells, subtitle)}
     if environment.detection is not None:
         drawn[PLOT_NAMES[1]] = _catch_against_false_alarms(environment, cells, subtitle)
+    return save(drawn, folder)
+
+
+def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
+    """Each figure as a PNG file of its name in the folder; their paths."""
     paths = []
-    for name, figure in drawn.items():
+    for name, figure in figures.items():
         with appearing(folder / name) as temporary:
             figure.savefig(temporary, format="png", dpi=150)
         paths.append(folder / name)
@@ -86,24 +102,36 @@ def plot_paths(environment: AnyEnvironment, folder: Path) -> list[Path]:
     return [folder / name for name in (PLOT_NAMES if environment.detection is not None else PLOT_NAMES[:1])]
 
 
-def _set_named(evaluation: dict[str, Any]) -> str:
+def set_named(evaluation: dict[str, Any]) -> str:
+    """Which scenarios an evaluation was made on, in words."""
     seeds = f", seeds {evaluation['seeds']}" if evaluation["seeds"] else ""
     return f"{evaluation['set']} set{seeds}"
 
 
-def _figure(title: str, subtitle: str) -> tuple[Figure, Axes]:
+def canvas(title: str, subtitle: str, panels: int = 1) -> tuple[Figure, list[Axes]]:
+    """An empty figure in the style of all plots, with panels one above the other on the same horizontal axis."""
     with mpl.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(8, 4.6), layout="constrained")
-        axes = figure.add_subplot()
-    axes.set_title(f"{title}\n", loc="left", fontsize=13, fontweight="bold")
-    axes.text(0, 1.03, subtitle, transform=axes.transAxes, fontsize=9, color="#555555")
-    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
-    axes.set_axisbelow(True)
+        figure = Figure(figsize=(8, 4.6 if panels == 1 else 2.9 * panels), layout="constrained")
+        axes = list(figure.subplots(panels, sharex=True, squeeze=False)[:, 0])
+    axes[0].set_title(f"{title}\n", loc="left", fontsize=13, fontweight="bold")
+    axes[0].annotate(
+        subtitle,
+        (0, 1),
+        (0, 8),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=9,
+        color="#555555",
+        parse_math=False,  # a run may be called $x$
+    )
+    for panel in axes:
+        panel.grid(axis="y", color="#dddddd", linewidth=0.8)
+        panel.set_axisbelow(True)
     return figure, axes
 
 
 def _mean_by_tier(environment: AnyEnvironment, cells: list[dict[str, Any]], subtitle: str) -> Figure:
-    figure, axes = _figure(f"Mean {environment.headline_name} by tier, with 95 % intervals", subtitle)
+    figure, (axes,) = canvas(f"Mean {environment.headline_name} by tier, with 95 % intervals", subtitle)
     policies = list(dict.fromkeys(cell["policy"] for cell in cells))
     tiers = [tier for tier in environment.tiers if any(cell["tier"] == tier for cell in cells)]
     width = 0.8 / len(policies)
@@ -139,7 +167,7 @@ def _catch_against_false_alarms(environment: AnyEnvironment, cells: list[dict[st
     assert environment.detection is not None  # noqa: S101 - the caller has looked
     catch, alarm = environment.detection
     titles = {metric.name: metric.name.replace("_", " ") for metric in environment.metrics}
-    figure, axes = _figure(f"{titles[catch].capitalize()} against {titles[alarm]}, with 95 % intervals", subtitle)
+    figure, (axes,) = canvas(f"{titles[catch].capitalize()} against {titles[alarm]}, with 95 % intervals", subtitle)
     policies = list(dict.fromkeys(cell["policy"] for cell in cells))
     tiers = list(environment.tiers)
     for cell in cells:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -24,8 +26,9 @@ from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode
 from chaosops_ray.sim.episode import replay
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.worlds import environment_of
+from chaosops_ray.wire import Group
 
-EPISODES_SCHEMA = "episodes/1"
+EPISODES_SCHEMA = "episodes/2"
 _SCHEMA_KEY = b"chaosops_schema"
 _ROWS_AT_ONCE = 20_000
 # No world's episode comes near it; a file that claims otherwise is not held in memory to find out.
@@ -34,6 +37,9 @@ MAX_EPISODE_ROWS = 10_000
 _FIELDS: list[tuple[str, pa.DataType]] = [
     ("episode", pa.int64()),
     ("policy", pa.string()),
+    # Which version of a trained policy took this step, and its adapter's digest; -1 and nothing where none did.
+    ("version", pa.int64()),
+    ("digest", pa.string()),
     ("scenario", pa.string()),
     ("rules", pa.string()),
     ("step", pa.int32()),
@@ -45,6 +51,7 @@ _FIELDS: list[tuple[str, pa.DataType]] = [
     ("reward", pa.float64()),
     ("state_hash", pa.string()),
 ]
+UNTRAINED = (-1, "")
 COLUMNS = pa.schema(_FIELDS, metadata={_SCHEMA_KEY: EPISODES_SCHEMA.encode()})
 
 
@@ -130,13 +137,22 @@ class EpisodeWriter:
         self._file.close()
         self._appearing.__exit__(kind, error, trace)
 
-    def add(self, environment: AnyEnvironment, policy: str, episode: AnyEpisode) -> None:
-        """Write one episode."""
-        for number, step in enumerate(episode.steps):
+    def add(
+        self,
+        environment: AnyEnvironment,
+        policy: str,
+        episode: AnyEpisode,
+        versions: Sequence[tuple[int, str]] | None = None,
+    ) -> None:
+        """Write one episode; `versions` has the policy's number and digest for each step, where one was trained."""
+        taken_by = [UNTRAINED] * len(episode.steps) if versions is None else versions
+        for number, (step, (version, digest)) in enumerate(zip(episode.steps, taken_by, strict=True)):
             self._rows.append(
                 {
                     "episode": self._written,
                     "policy": policy,
+                    "version": version,
+                    "digest": digest,
                     "scenario": episode.scenario.identity,
                     "rules": episode.rules,
                     "step": number,
@@ -163,6 +179,126 @@ def _record(environment: AnyEnvironment, step: Any) -> dict[str, Any]:
         "reward": step.score.total,
         "state_hash": state_hash(environment, step.world),
     }
+
+
+# -- the folder of a run ----------------------------------------------------------------------------------------------
+
+METRICS = "metrics.jsonl"
+CONFIG = "config.yaml"
+ADAPTERS = "adapters"
+EPISODES = "episodes"
+CHECKPOINTS = "checkpoints"
+EVALUATION = "evaluation.json"
+CHECKPOINTS_KEPT = 2
+_CHECKPOINT = re.compile(r"update-([0-9]{6})")
+
+
+class RunFolder:
+    """Where a run leaves what it leaves."""
+
+    def __init__(self, path: Path) -> None:
+        if not (path / CONFIG).is_file():
+            raise InputError(f"{path} is no run: it has no {CONFIG}; give a folder that `chaosops train` made")
+        self.path = path
+        self.adapters = path / ADAPTERS
+
+    @classmethod
+    def create(cls, path: Path, config: str) -> RunFolder:
+        """A new run's folder; one that holds anything already is left alone."""
+        check_new_folder(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            for name in (ADAPTERS, EPISODES, CHECKPOINTS):
+                (path / name).mkdir()
+        except OSError as error:
+            raise InputError(f"cannot make the run folder {path}: {_reason(error)}") from None
+        with appearing(path / CONFIG) as temporary:
+            temporary.write_text(config, encoding="utf-8")
+        return cls(path)
+
+    # -- metrics --------------------------------------------------------------------------------------------------
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """One line of metrics; it is on its way to the disk when this returns."""
+        with (self.path / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, allow_nan=False) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Every line of metrics; a last one that a crash cut short is not counted."""
+        path = self.path / METRICS
+        if not path.exists():
+            return []
+        rows = []
+        lines = path.read_text(encoding="utf-8").split("\n")
+        for number, line in enumerate(lines[:-1], 1):
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                raise InputError(
+                    f"{path}, line {number} is no JSON; the file was not written by this program"
+                ) from None
+        return rows
+
+    def rewind(self, done: int) -> None:
+        """Forget what came after the first `done` updates."""
+        kept = [row for row in self.metrics() if row["update"] <= done]
+        with appearing(self.path / METRICS) as temporary:
+            temporary.write_text("".join([json.dumps(row) + "\n" for row in kept]), encoding="utf-8")
+        for path in (self.path / EPISODES).glob("update-*.parquet"):
+            if int(path.stem.removeprefix("update-")) > done:
+                path.unlink()
+
+    # -- episodes -------------------------------------------------------------------------------------------------
+
+    def record(self, update: int, environment: AnyEnvironment, groups: Sequence[Group]) -> None:
+        """The update's episodes, step by step. They are simulated again from their actions, which is the record's proof."""
+        with EpisodeWriter(self.path / EPISODES / f"update-{update:06d}.parquet") as writer:
+            for group in groups:
+                for report in group.reports:
+                    actions = [environment.load_action(action) for action in report.actions]
+                    scenario = environment.scenario(report.scenario)
+                    episode = replay(environment, scenario, group.task.rules, actions)
+                    writer.add(environment, "trained", episode, report.versions)
+
+    # -- checkpoints ----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def checkpoint(self, done: int) -> Iterator[Path]:
+        """A folder to fill; it becomes the checkpoint after `done` updates when all went well."""
+        folder = self.path / CHECKPOINTS
+        temporary = Path(tempfile.mkdtemp(prefix=".update-", dir=folder))
+        target = folder / f"update-{done:06d}"
+        try:
+            yield temporary
+            if target.exists():  # a run that was rewound comes by again
+                shutil.rmtree(target)
+            temporary.rename(target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        for number in self.checkpoints()[:-CHECKPOINTS_KEPT]:
+            shutil.rmtree(folder / f"update-{number:06d}")
+
+    def checkpoints(self) -> list[int]:
+        """After how many updates there are checkpoints."""
+        names = [_CHECKPOINT.fullmatch(path.name) for path in (self.path / CHECKPOINTS).iterdir()]
+        return sorted([int(name[1]) for name in names if name])
+
+    def checkpoint_path(self, done: int) -> Path:
+        """Where that checkpoint lies."""
+        return self.path / CHECKPOINTS / f"update-{done:06d}"
+
+
+def check_new_folder(path: Path) -> None:
+    """Fail early where a run's folder is taken, or cannot be made."""
+    if path.is_dir():
+        if any(path.iterdir()):
+            raise InputError(f"{path} is not empty; name another run folder, or go on with it by --resume {path}")
+    elif path.exists():
+        raise InputError(f"{path} is there and no folder; name another run folder")
+    above = path
+    while not above.exists():
+        above = above.parent
+    check_folder(above)
 
 
 # -- reading --------------------------------------------------------------------------------------------------------

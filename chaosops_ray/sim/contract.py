@@ -240,6 +240,11 @@ class Environment(Protocol[W, V, A]):
         """What the adaptive curriculum looks at."""
         ...
 
+    @property
+    def pay(self) -> Mapping[str, str]:
+        """Which stream pays each role."""
+        ...
+
     def streams(self, score: Score) -> Mapping[str, float]:
         """The reward as each group of seats is paid it, by the group's name."""
         ...
@@ -260,6 +265,10 @@ class Environment(Protocol[W, V, A]):
 
     def spell(self, action: A, style: Style) -> str:
         """The completion that spells this action."""
+        ...
+
+    def vocabulary(self, role: str) -> tuple[tuple[A, ...], ...] | None:
+        """All that this seat may do, kind by kind, where that can be written out; None where it cannot."""
         ...
 
     # -- records ------------------------------------------------------------------------------------------------------

@@ -28,6 +28,11 @@ class Curriculum(Protocol):
         """Where the next episode is drawn from."""
         ...
 
+    @property
+    def before(self) -> tuple[str, ...]:
+        """The tiers that were drawn from before, and are no more."""
+        ...
+
     def after(self, results: Sequence[float]) -> Curriculum:
         """The curriculum once an update has been made of episodes with these results."""
         ...
@@ -41,13 +46,25 @@ class Staged(NamedTuple):
 
     @property
     def tier(self) -> str:
-        """Where the next episode is drawn from."""
+        """Where the next episodes are drawn from; tiers joined by a plus are drawn from in turn."""
         end = 0
         for tier, length in self.stages:
             end += length
             if self.done < end:
                 return tier
         return self.stages[-1][0]
+
+    @property
+    def before(self) -> tuple[str, ...]:
+        """The tiers of the stages that are over."""
+        now = self.tier.split("+")
+        ended = []
+        end = 0
+        for tier, length in self.stages:
+            end += length
+            if end <= self.done:
+                ended += [name for name in tier.split("+") if name not in now]
+        return tuple(dict.fromkeys(ended))
 
     def after(self, results: Sequence[float]) -> Staged:  # noqa: ARG002 - staged by count alone
         """One update further."""
@@ -77,6 +94,11 @@ class Adaptive(NamedTuple):
         """Where the next episode is drawn from."""
         return self.promotions[self.level].tier if self.level < len(self.promotions) else self.last
 
+    @property
+    def before(self) -> tuple[str, ...]:
+        """The tiers that were passed."""
+        return tuple([promotion.tier for promotion in self.promotions[: self.level]])
+
     def after(self, results: Sequence[float]) -> Adaptive:
         """As many episodes further, a tier higher where they earned it; the rest then count on that tier."""
         level, kept = self.level, self.results
@@ -92,14 +114,15 @@ class Adaptive(NamedTuple):
 
 
 def parse(spelling: str, tiers: Sequence[str], promotions: tuple[Promotion, ...]) -> Staged | Adaptive:
-    """A curriculum from its spelling: `adaptive`, or stages such as easy:200,medium:200,hard:200."""
+    """A curriculum from its spelling: `adaptive`, or stages such as easy:200,medium:200,hard:200 or easy+hard:90."""
     if spelling == "adaptive":
         return Adaptive(promotions, tiers[-1])
     stages = []
     for part in spelling.split(","):
         tier, colon, length = part.strip().partition(":")
-        if tier not in tiers:
-            raise unknown("tier", tier, tiers)
+        for name in tier.split("+"):
+            if name not in tiers:
+                raise unknown("tier", name, tiers)
         if not colon or not length.isascii() or not length.isdigit() or len(length) > 9 or not int(length):
             raise InputError(
                 f"curriculum stage {part[:60]!r} has no number of updates; write it as {tier}:200, "

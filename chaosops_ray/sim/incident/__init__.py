@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from chaosops_ray.sim.contract import (
     AnyEpisode,
@@ -16,7 +17,7 @@ from chaosops_ray.sim.curriculum import Promotion
 from chaosops_ray.sim.incident import physics, rubric, scenarios, snapshot, text, views
 from chaosops_ray.sim.incident.board import board
 from chaosops_ray.sim.incident.failures import FAILURES
-from chaosops_ray.sim.incident.model import ROLES, RULE_SETS, Action, Event, World, parse_rules
+from chaosops_ray.sim.incident.model import OVERSIGHT, ROLES, RULE_SETS, Action, Event, World, parse_rules
 from chaosops_ray.sim.incident.policies import POLICIES
 from chaosops_ray.sim.incident.views import View
 
@@ -67,6 +68,7 @@ class Incident:
     headline_name = "return"
     headline_format = "+.1f"
     detection = ("rogue_catch", "false_positive")
+    pay: Mapping[str, str] = MappingProxyType({role: "oversight" if role == OVERSIGHT else "team" for role in ROLES})
     promotions = (Promotion("easy", 10, 10, 70.0), Promotion("medium", 10, 10, 55.0))
 
     acting = staticmethod(physics.acting)
@@ -75,6 +77,7 @@ class Incident:
     observe = staticmethod(text.observe)
     parse = staticmethod(text.parse)
     spell = staticmethod(text.spell)
+    vocabulary = staticmethod(text.vocabulary)
     dump = staticmethod(snapshot.dump)
     load = staticmethod(snapshot.load)
     dump_action = staticmethod(text.dump_action)

@@ -85,8 +85,8 @@ def score(outcome: Outcome, world: World) -> Score:
 
 
 def streams(scored: Score) -> MappingProxyType[str, float]:
-    """The reward as the team is paid it, and as Oversight is."""
+    """The reward as the team is paid it, as Oversight is, and what Oversight gets for its flags alone."""
     team = sum([value for name, value in scored.components if not name.startswith("oversight.")])
     watch = sum([value for name, value in scored.components if name.startswith("oversight.")])
     shared = sum([value for name, value in scored.components if name in _SHARED])
-    return MappingProxyType({"team": team, "oversight": watch + OVERSIGHT_SHARE * shared})
+    return MappingProxyType({"team": team, "oversight": watch + OVERSIGHT_SHARE * shared, "flags": watch})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from chaosops_ray.sim.contract import (
     NOTHING,
@@ -80,6 +81,7 @@ class Tools:
     headline_name = "task score"
     headline_format = ".3f"
     detection = None
+    pay: Mapping[str, str] = MappingProxyType(dict.fromkeys(ROLES, "agent"))
     promotions = (
         Promotion("warmup", 5, 15, 0.60),
         Promotion("beginner", 8, 15, 0.50),
@@ -124,6 +126,9 @@ class Tools:
     def progress(self, episode: Episode[World, View, Action]) -> float:
         """Whether more than half of the answer was right."""
         return _solved(episode)
+
+    def vocabulary(self, role: str) -> None:
+        """A call's arguments are free text."""
 
     def streams(self, score: Score) -> Mapping[str, float]:
         """There is one seat, and it is paid everything."""

@@ -1,0 +1,213 @@
+"""A training run from its configuration to its report: everything that can be wrong is looked at before it begins."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+import yaml
+
+from chaosops_ray import evaluate, models, page, plan, runlog, train, versions
+from chaosops_ray.config import TINY, ConfigError, Run, load
+from chaosops_ray.models import BaseModel
+from chaosops_ray.progress import Progress
+from chaosops_ray.proof import ProofError
+from chaosops_ray.runlog import RunFolder
+from chaosops_ray.sim import curriculum
+from chaosops_ray.sim.contract import AnyEnvironment, PolicyFactory
+from chaosops_ray.sim.errors import InputError
+from chaosops_ray.sim.worlds import environment_named
+from chaosops_ray.tiny import WORLD
+from chaosops_ray.train import AlarmError
+from chaosops_ray.versions import AdapterError
+from chaosops_ray.workers.crew import CrewError, bundles, check
+from chaosops_ray.workers.policy import TrainedPolicy
+from chaosops_ray.workers.samplers.sampler import SamplerError
+from chaosops_ray.workers.samplers.torch import TorchSampler
+from chaosops_ray.workers.transcript import Words
+
+TRAINED = "trained"
+# Ray, the hub and vLLM phone home unless they are told not to.
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+# Every error that says by itself what is wrong and what to do; anything else is a defect of ours and keeps its trace.
+KNOWN = (ConfigError, AdapterError, SamplerError, ProofError, CrewError, AlarmError)
+
+
+@contextmanager
+def told_in_a_line() -> Iterator[None]:
+    """Errors with names, from whatever boundary, become the one that the command line tells in a line."""
+    try:
+        yield
+    except KNOWN as error:
+        raise InputError(str(error)) from error
+
+
+def read(config: Path, settings: Sequence[str], seed: str | None) -> Run:
+    """The run that a file describes, with what was set on the command line over it."""
+    return load(config, [*settings, *([] if seed is None else [f"seed={seed}"])])
+
+
+def look_over(run: Run) -> AnyEnvironment:
+    """Look up everything that a configuration names, short of loading the model."""
+    environment = environment_named(run.world)
+    plan.make(run, environment)
+    plan.stream_weights(run, environment)
+    curriculum.parse(run.curriculum, environment.tiers, environment.promotions)
+    evaluate.parse_policies(environment, ",".join(run.evaluation.policies))
+    seeds = evaluate.parse_seeds(run.evaluation.seeds)
+    if seeds[-1] >= plan.FIRST_SEED:
+        raise ConfigError(f"evaluation.seeds: training draws from {plan.FIRST_SEED} on; stay below, to hold them out")
+    if run.model == TINY and run.world != WORLD:
+        raise ConfigError(f"model: {TINY} only speaks the world {WORLD}; give {run.world} a real model")
+    if run.model == TINY and run.words != "compact":
+        raise ConfigError(f"style: {TINY} only reads the compact style")
+    if run.model != TINY:
+        models.locate(run.model)
+    return environment
+
+
+def explain(run: Run) -> str:
+    """The resolved configuration, and the actors that it will start."""
+    asked = run.resources
+    where = "on the learner's resources" if asked.colocate else "each"
+    actors = [
+        f"1 learner ({_amount(asked.learner_cpus, asked.learner_gpus)}): LoRA r={run.learner.lora_rank}, "
+        f"{run.learner.loss}, {run.learner.steps} optimizer steps an update",
+        f"{asked.samplers} {run.sampler} sampler(s) ({_amount(asked.sampler_cpus, asked.sampler_gpus)} {where})",
+        f"{run.rollout.shards} shard(s) ({_amount(asked.shard_cpus, 0)} each): "
+        f"{run.batch.scenarios} scenarios x {run.batch.group} episodes an update, {run.schedule}",
+    ]
+    total = bundles(run).total
+    return (
+        yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False)
+        + "\nactors:\n"
+        + "".join([f"  {line}\n" for line in actors])
+        + f"together: {_amount(total['CPU'], total['GPU'])}\n"
+    )
+
+
+def _amount(cpus: float, gpus: float) -> str:
+    return f"{cpus:g} CPU" + (f", {gpus:g} GPU" if gpus else "")
+
+
+def begin(run: Run, out: Path, address: str | None, progress: Progress) -> Path:
+    """A new run; its report."""
+    environment = look_over(run)
+    runlog.check_new_folder(out)
+    with cluster(run, address, progress):
+        base = prepared(run, progress)
+        config = yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False)
+        folder = RunFolder.create(out.resolve(), config)
+        return finish(run, base, environment, folder, progress)
+
+
+def resume(out: Path, address: str | None, progress: Progress) -> Path:
+    """Go on with a run from its last checkpoint; its report."""
+    folder = RunFolder(out.resolve())
+    run = load(folder.path / runlog.CONFIG)
+    environment = look_over(run)
+    with cluster(run, address, progress):
+        return finish(run, prepared(run, progress), environment, folder, progress)
+
+
+def finish(run: Run, base: BaseModel, environment: AnyEnvironment, folder: RunFolder, progress: Progress) -> Path:
+    """Train what is left to train, measure it, write the report."""
+    progress.say("placing actors")
+    train.train(train.prepare(run, base, folder), progress)
+    progress.say("evaluating")
+    measure(run, base, environment, folder)
+    return page.write(folder, environment)
+
+
+@contextmanager
+def cluster(run: Run, address: str | None, progress: Progress) -> Iterator[None]:
+    """Ray, on this machine or where the address says, if it has what the run asks for."""
+    os.environ.update(QUIET)
+    progress.say("starting Ray" if address is None else f"connecting to Ray at {address}")
+    try:
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, ValueError) as error:
+        raise InputError(f"no Ray cluster at {address}: {' '.join(str(error).split())[:200]}") from None
+    try:
+        check(run, ray.cluster_resources())
+        yield
+    finally:
+        ray.shutdown()
+
+
+def prepared(run: Run, progress: Progress) -> BaseModel:
+    """The base model, with a word on what takes so long."""
+    what = "warming up the tiny model" if run.model == TINY else f"loading {run.model}"
+    progress.say(what)
+    return models.prepare(run.model, lambda done, steps: progress.say(f"{what}, step {done} of {steps}"))
+
+
+# -- evaluation ---------------------------------------------------------------------------------------------------------
+
+
+def measure(run: Run, base: BaseModel, environment: AnyEnvironment, folder: RunFolder) -> dict[str, Any]:
+    """The last version beside the baselines, on scenarios that training never drew."""
+    seeds = evaluate.parse_seeds(run.evaluation.seeds)
+    scenarios = environment.scenarios(environment.selections[0], seeds)
+    rules = environment.rules(run.rules)
+    policies: dict[str, PolicyFactory] = {TRAINED: policy(run, base, environment, folder, None)}
+    policies |= evaluate.parse_policies(environment, ",".join(run.evaluation.policies))
+    results = [
+        evaluate.result(environment, name, episode)
+        for name, episode in evaluate.episodes(environment, policies, scenarios, rules)
+    ]
+    summary = evaluate.summary(environment, results, rules, environment.selections[0], run.evaluation.seeds)
+    summary["differences"] = evaluate.differences(environment, results, TRAINED, run.evaluation.policies)
+    runlog.write_json(folder.path / runlog.EVALUATION, summary)
+    return summary
+
+
+def policy(
+    run: Run, base: BaseModel, environment: AnyEnvironment, folder: RunFolder, number: int | None
+) -> TrainedPolicy:
+    """A version of the run's policy, loaded and looked over; there is nothing else that it could be."""
+    version = (
+        versions.latest(folder.adapters, base.digest)
+        if number is None
+        else versions.read(folder.adapters / versions.folder_name(number), base.digest)
+    )
+    sampler = TorchSampler(base.path, run.resources.learner_threads)
+    bound = asyncio.run(sampler.adopt(version))
+    wanted = versions.verify(version, base.digest).modules
+    if bound != wanted:
+        raise AdapterError(
+            f"{version.path}: {bound} of the {wanted} modules of {version.name} were bound to {run.model}; "
+            "give the base model that the run began from"
+        )
+    words = Words(base.path, base.layout)
+    return TrainedPolicy(
+        environment, words, run.words, sampler, version, run.rollout.max_tokens, structured=run.rollout.structured
+    )
+
+
+def named_policy(environment: AnyEnvironment, spelling: str) -> TrainedPolicy:
+    """The policy of a spelling such as runs/3a, or runs/3a@120 for the version after 120 updates."""
+    path, at, number = spelling.rpartition("@")
+    if not at:
+        path, number = spelling, ""
+    elif not number.isascii() or not number.isdigit():
+        raise InputError(f"{spelling[:80]!r}: after the @ comes a version's number, for example runs/3a@120")
+    folder = RunFolder(Path(path))
+    run = load(folder.path / runlog.CONFIG)
+    if run.world != environment.name:
+        raise InputError(f"{path} was trained in the world {run.world}, not {environment.name}; evaluate it there")
+    base = models.prepare(run.model)
+    return policy(run, base, environment, folder, int(number) if at else None)

@@ -1,0 +1,1 @@
+"""Who learns: advantages, batches, the update, and the adapters that it publishes."""

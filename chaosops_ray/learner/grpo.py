@@ -1,0 +1,306 @@
+"""The update, on TRL: its trainer owns loss, optimizer, clipping and the importance weights; we hand it the batch.
+
+TRL's trainer generates, scores and steps by itself when it is told to `train()`. We never tell it. `update` fills in
+what its loss reads (advantages for each token, log-probabilities of the sampler, the mask of what the policy wrote) and
+drives it step by step. tests/learner/test_grpo_contract.py pins what is relied on; test_parity.py shows that loss and
+gradients are those of the stock trainer.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
+from trl import GRPOConfig, GRPOTrainer
+
+from chaosops_ray.config import Learner
+from chaosops_ray.learner.batch import MicroBatch, Row, micro_batches, padded, steps
+from chaosops_ray.wire import Ids, Probe
+
+# The log-probability may differ by this much between engines before a sampler may not serve.
+TOLERANCE_FP32 = 2e-3
+TOLERANCE_BF16 = 0.15
+_WEIGHED_BY_ROWS = ("grpo", "dr_grpo")
+
+
+class PolicyTrainer(GRPOTrainer):
+    """TRL's trainer with the head computed only where the policy wrote, driven by `update`."""
+
+    def __init__(
+        self,
+        model: PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        settings: Learner,
+        scratch: Path,
+        options: dict[str, Any],
+    ) -> None:
+        self.settings = settings
+        on_gpu = torch.cuda.is_available()
+        arguments = GRPOConfig(
+            output_dir=str(scratch),
+            loss_type="grpo" if settings.loss == "gspo" else settings.loss,
+            importance_sampling_level="sequence" if settings.loss == "gspo" else "token",
+            epsilon=settings.clip_low,
+            # TRL takes cispo's as the cap of the ratio itself, the others' as what the ratio may exceed 1 by.
+            epsilon_high=1 + settings.clip_high if settings.loss == "cispo" else settings.clip_high,
+            beta=settings.kl_coefficient,
+            max_grad_norm=settings.gradient_norm,
+            learning_rate=settings.learning_rate.start,
+            lr_scheduler_type="constant",
+            activation_checkpointing=settings.checkpointing,
+            bf16=on_gpu,
+            use_cpu=not on_gpu,
+            # Nothing of TRL's own loop runs; these only have to be consistent.
+            num_generations=2,
+            per_device_train_batch_size=2,
+            max_steps=1,
+            report_to=[],
+            save_strategy="no",
+            disable_tqdm=True,
+            **options,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about settings of the loop that is not used
+            super().__init__(
+                model=model,
+                reward_funcs=lambda completions, **_: [0.0] * len(completions),
+                args=arguments,
+                train_dataset=Dataset.from_dict({"prompt": ["", ""]}),
+                processing_class=tokenizer,
+            )
+        if settings.checkpointing:
+            # Their trainers leave this to `train()`, which is never called.
+            model.get_base_model().activation_checkpointing_enable()
+        # The weights between sampler and learner are multiplied in only where TRL believes that vLLM sampled.
+        self.use_vllm = True
+        self.vllm_importance_sampling_correction = True
+        self._entropy_bonus_enabled = True
+        self.pad: int = tokenizer.pad_token_id
+        self.create_optimizer()
+        self._scored: torch.Tensor | None = None
+        self._now: MicroBatch | None = None
+
+    # -- what TRL's loss calls ------------------------------------------------------------------------------------
+
+    def _get_per_token_logps_and_entropies(  # type: ignore[override]
+        self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, logits_to_keep: int, **_: Any
+    ) -> tuple[torch.Tensor, torch.Tensor, None]:
+        """Log-probabilities and entropies where the policy wrote; the head is not computed anywhere else."""
+        if self._now is None:
+            raise RuntimeError("no micro-batch is being worked on")
+        if self._now.allowed is not None:
+            log_probs, entropies = self._among_the_allowed(model, self._now)
+        else:
+            labels = input_ids.clone()
+            labels[:, 0] = -100
+            labels[:, 1:].masked_fill_(self._now.mask == 0, -100)
+            with self.accelerator.autocast():
+                outputs = model(input_ids=input_ids, attention_mask=attention_mask, labels=labels, fused_lm_head=True)
+            log_probs, entropies = outputs.log_probs[:, -logits_to_keep:], outputs.entropy[:, -logits_to_keep:]
+        self._scored = log_probs.detach()
+        return log_probs, entropies, None
+
+    def _among_the_allowed(self, model: Any, now: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same, where the engine had to choose: of the choice among what was allowed."""
+        assert now.allowed is not None
+        rows, places = now.mask.nonzero(as_tuple=True)
+        with self.accelerator.autocast():
+            base = self.accelerator.unwrap_model(model).get_base_model()
+            hidden = base.model(input_ids=now.ids, attention_mask=now.attention, use_cache=False).last_hidden_state
+            logits = base.lm_head(hidden[rows, places]).float() / self.temperature
+        is_filling = now.allowed < 0
+        among = logits.gather(1, now.allowed.clamp(min=0)).masked_fill(is_filling, -torch.inf).log_softmax(-1)
+        which = (now.allowed == now.ids[rows, places + 1, None]).long().argmax(1, keepdim=True)
+        entropy = -(among.exp() * among.masked_fill(is_filling, 0.0)).sum(-1)
+        empty = torch.zeros_like(now.mask)
+        return (
+            empty.index_put((rows, places), among.gather(1, which)[:, 0]),
+            empty.index_put((rows, places), entropy),
+        )
+
+    # -- one update -----------------------------------------------------------------------------------------------
+
+    def update(self, rows: Sequence[Row], rate: float, entropy: float, seed: int) -> dict[str, float]:
+        """Optimizer steps over the rows, each on a part of them; what is worth knowing of it."""
+        self.model.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        before = self.scored(rows) if self.settings.recompute else None
+        tally = Tally()
+        for number, part in enumerate(steps(rows, self.settings.steps, seed)):
+            self._step_on(part, before, entropy, tally, is_first=number == 0)
+        return tally.means()
+
+    def _step_on(
+        self,
+        part: Sequence[Row],
+        before: dict[int, torch.Tensor] | None,
+        entropy: float,
+        tally: Tally,
+        *,
+        is_first: bool,
+    ) -> None:
+        items = sum([len(row.at) for row in part])
+        for micro, members in self._micro_batches(part):
+            tokens = float(micro.mask.sum())
+            # TRL averages micro-batches as if all were alike; these weights make the sum the mean over the step.
+            share = len(members) / len(part) if self.loss_type in _WEIGHED_BY_ROWS else tokens / items
+            self.current_gradient_accumulation_steps = 1 / share
+            self.args.steps_per_generation = 1 / share  # type: ignore[assignment]
+            # The bonus is a mean over tokens whatever the loss is.
+            self.entropy_coef = entropy * tokens / items / share
+            loss, ratios = self.loss_of(micro, members, before, items)
+            self.accelerator.backward(loss)
+            assert self._scored is not None
+            tally.add(self._metrics["train"], tokens)
+            self._metrics["train"].clear()
+            tally.add_ratios(ratios, self._scored - micro.log_probs, micro.mask, is_first=is_first)
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.gradient_norm)
+        if not math.isfinite(float(norm)):
+            self.optimizer.zero_grad(set_to_none=True)
+            raise FloatingPointError(f"the gradient's norm is {float(norm)}; this step was not taken")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        tally.add({"gradient_norm": [float(norm)]}, 1.0)
+
+    def loss_of(
+        self, micro: MicroBatch, members: Sequence[Row], before: dict[int, torch.Tensor] | None, items: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """TRL's loss of a micro-batch, and the weights between sampler and learner."""
+        old = micro.log_probs
+        if before is not None:
+            old = torch.zeros_like(micro.log_probs)
+            for i, row in enumerate(members):
+                scored = before[id(row)]
+                old[i, : len(scored)] = scored
+        ratios = (old - micro.log_probs).exp().clamp(max=self.settings.importance_cap)
+        inputs = {
+            "prompt_ids": micro.ids[:, :1],
+            "prompt_mask": micro.attention[:, :1],
+            "completion_ids": micro.ids[:, 1:],
+            "completion_mask": micro.attention[:, 1:],
+            "tool_mask": micro.mask,
+            "advantages": micro.advantages,
+            "old_per_token_logps": old,
+            "importance_sampling_ratio": ratios,
+            "num_items_in_batch": torch.tensor(float(items), device=micro.ids.device),
+        }
+        if self.settings.kl_coefficient:
+            inputs["ref_per_token_logps"] = self._log_probs(micro, base=True)
+        self._now = micro
+        return self.compute_loss(self.model, inputs), ratios
+
+    def _micro_batches(self, part: Sequence[Row]) -> list[tuple[MicroBatch, list[Row]]]:
+        device = self.accelerator.device
+        return [
+            (padded(members, self.pad).to(device), members)
+            for members in micro_batches(part, self.settings.tokens_per_forward)
+        ]
+
+    # -- looking without touching -----------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _log_probs(self, micro: MicroBatch, *, base: bool) -> torch.Tensor:
+        self._now = micro
+        model = self.accelerator.unwrap_model(self.model)
+        width = micro.ids.shape[1] - 1
+        if base:
+            with model.disable_adapter():
+                return self._get_per_token_logps_and_entropies(self.model, micro.ids, micro.attention, width)[0]
+        return self._get_per_token_logps_and_entropies(self.model, micro.ids, micro.attention, width)[0]
+
+    def scored(self, rows: Sequence[Row]) -> dict[int, torch.Tensor]:
+        """The rows' log-probabilities as the policy now gives them."""
+        found = {}
+        for micro, members in self._micro_batches(rows):
+            log_probs = self._log_probs(micro, base=False)
+            for i, row in enumerate(members):
+                found[id(row)] = log_probs[i, : len(row.tokens) - 1]
+        return found
+
+    def divergence(self, rows: Sequence[Row]) -> float:
+        """KL to the base, nats a token, by the estimator exp(d) - d - 1 on what was sampled."""
+        count = min(len(rows), self.settings.kl_rows)
+        chosen = [rows[i * len(rows) // count] for i in range(count)]
+        total = tokens = 0.0
+        for micro, _ in self._micro_batches(chosen):
+            gap = self._log_probs(micro, base=True) - self._log_probs(micro, base=False)
+            total += float(((gap.exp() - gap - 1) * micro.mask).sum())
+            tokens += float(micro.mask.sum())
+        return total / tokens
+
+    @torch.no_grad()
+    def probe(self, texts: Sequence[Ids], modules: int) -> Probe:
+        """What a sampler has to reproduce of the policy as it is now."""
+        model = self.accelerator.unwrap_model(self.model)
+        was_training = model.training
+        model.eval()
+        expected = tuple([self._text_scores(model, text) for text in texts])
+        with model.disable_adapter():
+            base = tuple([self._text_scores(model, text) for text in texts])
+        model.train(was_training)
+        tolerance = TOLERANCE_FP32 if self.accelerator.device.type == "cpu" else TOLERANCE_BF16
+        return Probe(tuple(texts), expected, base, modules, tolerance)
+
+    def _text_scores(self, model: PeftModel, text: Ids) -> tuple[float, ...]:
+        ids = torch.tensor([text], device=self.accelerator.device)
+        log_probs = model(input_ids=ids).logits[0, :-1].float().log_softmax(-1)
+        return tuple(log_probs.gather(-1, ids[0, 1:, None])[:, 0].tolist())
+
+
+class Tally:
+    """Figures gathered over micro-batches, each weighed as much as it stands for."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._weights: dict[str, float] = {}
+        self._ratios: list[torch.Tensor] = []
+
+    def add(self, found: Any, weight: float) -> None:
+        """The latest value of each figure."""
+        for name, values in found.items():
+            self._sums[name] = self._sums.get(name, 0.0) + values[-1] * weight
+            self._weights[name] = self._weights.get(name, 0.0) + weight
+
+    def add_ratios(self, ratios: torch.Tensor, gap: torch.Tensor, mask: torch.Tensor, *, is_first: bool) -> None:
+        """Weights between sampler and learner; and, before anything was stepped, how far the two are apart."""
+        written = mask > 0
+        now = gap[written].exp() * 1.0
+        self._ratios.append(now)
+        if is_first:
+            apart = gap[written].abs()
+            self.add({"mismatch": [float(apart.mean())]}, float(written.sum()))
+            self._sums["mismatch_max"] = max(self._sums.get("mismatch_max", 0.0), float(apart.max()))
+            self._weights["mismatch_max"] = 1.0
+        self.add({"importance_weight": [float(ratios[written].mean())]}, float(written.sum()))
+
+    def means(self) -> dict[str, float]:
+        """Every figure's mean; the effective sample size is a share of all tokens."""
+        found = {_NAMES.get(name, name): total / self._weights[name] for name, total in self._sums.items()}
+        weights = torch.cat(self._ratios)
+        found["effective_sample_size"] = float(weights.sum() ** 2 / (weights.square().sum() * len(weights)))
+        return {name: value for name, value in found.items() if name in REPORTED}
+
+
+_NAMES = {
+    "clip_ratio/low_mean": "clipped_low",
+    "clip_ratio/high_mean": "clipped_high",
+    "cispo_clip_ratio": "clipped_high",
+}
+REPORTED = (
+    "entropy",
+    "clipped_low",
+    "clipped_high",
+    "gradient_norm",
+    "mismatch",
+    "mismatch_max",
+    "importance_weight",
+    "effective_sample_size",
+)

@@ -1,0 +1,76 @@
+"""What an update plays: which scenarios, under which rules, with which seeds. All of it a function of the run's seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from chaosops_ray.config import ConfigError, Run
+from chaosops_ray.sim.contract import AnyEnvironment
+from chaosops_ray.sim.curriculum import Curriculum
+from chaosops_ray.sim.errors import unknown
+from chaosops_ray.sim.rng import stream
+from chaosops_ray.wire import Task
+
+# Training draws its scenarios' seeds from here on; what is below is for evaluation.
+FIRST_SEED = 100_000
+_SEEDS = 100_000_000
+
+
+class Plan(NamedTuple):
+    """The scenarios of a run, update by update."""
+
+    run: Run
+    environment: AnyEnvironment
+    cases: Mapping[str, tuple[str, ...]]  # by tier
+
+    def rules(self, done: int) -> str:
+        """The rules as the schedules of both sides of the multiplier have them now."""
+        catch = self.run.catch.at(done, self.run.updates)
+        false_flag = self.run.false_flag.at(done, self.run.updates)
+        if catch == false_flag == 1.0:
+            return self.run.rules
+        # The shortest spelling that is the same to a thousandth: a record should be readable.
+        return self.environment.rules(f"{self.run.rules},catch={catch:.3f},false_flag={false_flag:.3f}")
+
+    def tasks(self, curriculum: Curriculum, done: int, begun: int, count: int) -> list[Task]:
+        """The next `count` groups of the update after `done`, of which `begun` are planned already."""
+        rules = self.rules(done)
+        return [self._task(curriculum, done, place, rules) for place in range(begun, begun + count)]
+
+    def _task(self, curriculum: Curriculum, done: int, place: int, rules: str) -> Task:
+        draw = stream(self.run.seed, "plan", done * 10_000 + place)
+        tiers = curriculum.tier.split("+")
+        running = done * self.run.batch.scenarios + place
+        tier = tiers[running % len(tiers)]
+        if self.run.rehearsal:
+            before = curriculum.before
+            if before and draw.uniform() < self.run.rehearsal:
+                tier = draw.choice(before)
+        # Every case comes up once before any comes up again.
+        turn, within = divmod(running // len(tiers), len(self.cases[tier]))
+        case = stream(self.run.seed, f"cases/{tier}", turn).shuffled(self.cases[tier])[within]
+        seed = FIRST_SEED + draw.below(_SEEDS)
+        scenario = self.environment.scenario(f"{self.environment.name}/{case}/{tier}/{seed}")
+        return Task(f"u{done}/g{place}", scenario.identity, rules, self.run.batch.group, draw.bits() >> 1)
+
+
+def make(run: Run, environment: AnyEnvironment) -> Plan:
+    """The plan of a run; what its spellings name is looked up now."""
+    environment.rules(run.rules)
+    cases: dict[str, tuple[str, ...]] = {}
+    for scenario in environment.scenarios(environment.selections[0], [0]):
+        cases[scenario.tier] = (*cases.get(scenario.tier, ()), scenario.case)
+    if "," in run.rules and (run.catch.start, run.catch.end, run.false_flag.start, run.false_flag.end) != (1, 1, 1, 1):
+        raise ConfigError(
+            "rules: options and the schedules catch, false_flag exclude each other; give the multipliers once"
+        )
+    return Plan(run, environment, cases)
+
+
+def stream_weights(run: Run, environment: AnyEnvironment) -> dict[str, dict[str, float]]:
+    """What each stream of reward weighs for each role."""
+    for role in run.credit.streams:
+        if role not in environment.roles:
+            raise unknown("credit.streams: role", role, environment.roles)
+    return {role: run.credit.streams.get(role, {environment.pay[role]: 1.0}) for role in environment.roles}

@@ -1,0 +1,1 @@
+"""Who plays: shards that host environments, samplers that speak for the policy, and the actors they live in."""

@@ -1,0 +1,119 @@
+"""The actors that play: shards, which host episodes, and sampler hosts, which hold an engine each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from chaosops_ray.sim.contract import Style
+from chaosops_ray.sim.worlds import environment_named
+from chaosops_ray.wire import Decoding, Group, Ids, Layout, PolicyVersion, Sample, SampleRequest, Task
+from chaosops_ray.workers.rollout import play_group
+from chaosops_ray.workers.samplers import build
+from chaosops_ray.workers.samplers.sampler import Sampler
+from chaosops_ray.workers.transcript import Words
+
+
+class SamplerHost:
+    """An engine in a process of its own."""
+
+    def __init__(self, engine: str, settings: dict[str, Any]) -> None:
+        self._sampler: Sampler = build.build(engine, settings)
+
+    async def adopt(self, version: PolicyVersion) -> int:
+        """As the protocol says."""
+        return await self._sampler.adopt(version)
+
+    async def retire(self, number: int) -> None:
+        """As the protocol says."""
+        await self._sampler.retire(number)
+
+    async def score(self, texts: Sequence[Ids], number: int | None) -> tuple[tuple[float, ...], ...]:
+        """As the protocol says."""
+        return await self._sampler.score(texts, number)
+
+    async def sample(
+        self, cohort: str, requests: Sequence[SampleRequest], decoding: Decoding, number: int
+    ) -> list[Sample]:
+        """As the protocol says."""
+        return await self._sampler.sample(cohort, requests, decoding, number)
+
+    async def release(self) -> None:
+        """As the protocol says."""
+        await self._sampler.release()
+
+    async def busy_seconds(self) -> float:
+        """As the protocol says."""
+        return self._sampler.busy_seconds()
+
+    async def ping(self) -> bool:
+        """A sign of life."""
+        return True
+
+
+class Remote:
+    """A sampler host, spoken to as if the engine were here."""
+
+    def __init__(self, host: Any) -> None:
+        self.host = host
+
+    async def adopt(self, version: PolicyVersion) -> int:
+        """As the protocol says."""
+        return int(await self.host.adopt.remote(version))
+
+    async def retire(self, number: int) -> None:
+        """As the protocol says."""
+        await self.host.retire.remote(number)
+
+    async def score(self, texts: Sequence[Ids], number: int | None) -> tuple[tuple[float, ...], ...]:
+        """As the protocol says."""
+        scores: tuple[tuple[float, ...], ...] = await self.host.score.remote(texts, number)
+        return scores
+
+    async def sample(
+        self, cohort: str, requests: Sequence[SampleRequest], decoding: Decoding, number: int
+    ) -> list[Sample]:
+        """As the protocol says."""
+        samples: list[Sample] = await self.host.sample.remote(cohort, requests, decoding, number)
+        return samples
+
+    async def release(self) -> None:
+        """As the protocol says."""
+        await self.host.release.remote()
+
+    def busy_seconds(self) -> float:
+        """As the protocol says."""
+        return float(ray.get(self.host.busy_seconds.remote()))
+
+
+class Shard:
+    """Hosts episodes. It owns no randomness and no state that outlives a task: who plays a task does not matter."""
+
+    def __init__(
+        self, world: str, style: Style, model: Path, layout: Layout, decoding: Decoding, *, structured: bool
+    ) -> None:
+        self._environment = environment_named(world)
+        self._style = style
+        self._words = Words(model, layout)
+        self._decoding = decoding
+        self._structured = structured
+
+    async def play(self, task: Task, host: Any, version: int) -> Group:
+        """All episodes of the task, spoken for by this version on this host."""
+        sampler = Remote(host)
+
+        async def ask(cohort: str, requests: Sequence[SampleRequest], /) -> list[Sample]:
+            return await sampler.sample(cohort, requests, self._decoding, version)
+
+        return await play_group(self._environment, self._words, self._style, task, ask, structured=self._structured)
+
+    async def ping(self) -> bool:
+        """A sign of life."""
+        return True
+
+
+SamplerActor: Any = ray.remote(SamplerHost)
+ShardActor: Any = ray.remote(Shard)

@@ -1,0 +1,57 @@
+"""A trained policy as the evaluation sees any policy: a view goes in, an action comes out. It plays greedily."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from chaosops_ray.sim.contract import AnyEnvironment, Policy, Scenario, Style
+from chaosops_ray.wire import Decoding, Ids, PolicyVersion, SampleRequest
+from chaosops_ray.workers.rollout import permitted
+from chaosops_ray.workers.samplers.sampler import Sampler
+from chaosops_ray.workers.transcript import Transcript, Words
+
+
+class TrainedPolicy:
+    """Builds the policy anew for every scenario, on one sampler that holds the version."""
+
+    def __init__(
+        self,
+        environment: AnyEnvironment,
+        words: Words,
+        style: Style,
+        sampler: Sampler,
+        version: PolicyVersion,
+        max_tokens: int,
+        *,
+        structured: bool,
+    ) -> None:
+        self._environment = environment
+        self._words = words
+        self._style: Style = style
+        self._sampler = sampler
+        self.version = version
+        self._decoding = Decoding(0.0, max_tokens, words.layout.stop)
+        self._choices: dict[str, tuple[Ids, ...] | None] = {
+            role: permitted(environment, words, role, style) if structured else None for role in environment.roles
+        }
+
+    def __call__(self, scenario: Scenario, rules: str) -> Policy:
+        """The seats of one episode; each keeps its own transcript."""
+        transcripts: dict[str, Transcript] = {}
+        seen: dict[str, Any] = {}
+
+        def act(view: Any, /) -> Any:
+            role: str = view.role
+            if role not in transcripts:
+                transcripts[role] = Transcript(self._words, self._environment.brief(role, rules, self._style))
+            prompt = transcripts[role].observe(self._environment.observe(view, seen.get(role), self._style))
+            seen[role] = view
+            request = SampleRequest(0, prompt, 0, self._choices[role])
+            cohort = f"{scenario.identity}/{role}"
+            (sample,) = asyncio.run(
+                self._sampler.sample(cohort, [request], self._decoding, self.version.number)
+            )
+            return self._environment.parse(transcripts[role].complete(sample, self._choices[role]))
+
+        return act

@@ -1,0 +1,1 @@
+"""The token engines under a policy, behind one protocol."""

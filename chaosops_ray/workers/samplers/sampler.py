@@ -1,0 +1,47 @@
+"""The protocol that every token engine meets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest
+
+
+class SamplerError(RuntimeError):
+    """An engine cannot do what it was asked; it never does something else instead."""
+
+
+class Sampler(Protocol):
+    """An engine that serves versions of one policy.
+
+    `adopt` loads; nothing is served by a version before the caller has let it prove itself (chaosops_ray.proof). A version
+    that is not loaded raises `SamplerError` from `sample` and `score`; no method ever answers from another version or
+    from the base model instead.
+    """
+
+    async def adopt(self, version: PolicyVersion) -> int:
+        """Check the adapter's digest, load it under a name of its own; how many modules it was bound to."""
+        ...
+
+    async def retire(self, number: int) -> None:
+        """Forget a version; its samples are not wanted any more."""
+        ...
+
+    async def score(self, texts: Sequence[Ids], number: int | None) -> tuple[tuple[float, ...], ...]:
+        """The log-probability of every token but the first, at temperature 1; None asks the base model."""
+        ...
+
+    async def sample(
+        self, cohort: str, requests: Sequence[SampleRequest], decoding: Decoding, number: int
+    ) -> list[Sample]:
+        """A completion for each request, in order. `cohort` names a batch whose prompts grow from call to call."""
+        ...
+
+    async def release(self) -> None:
+        """Give memory back until the next `adopt`; what was loaded must be adopted anew."""
+        ...
+
+    def busy_seconds(self) -> float:
+        """How long the engine itself has worked so far."""
+        ...

@@ -1,0 +1,257 @@
+"""The embedded engine: any causal language model of transformers, its adapters through peft, in plain PyTorch.
+
+A cohort's prompts grow from call to call, so what was computed for them is kept: a call feeds only what is new. A
+sample depends on weights, prompt and seed; rows are computed side by side but never mix.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, DynamicCache
+
+from chaosops_ray import versions
+from chaosops_ray.sim.rng import stream
+from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest
+from chaosops_ray.workers.samplers.sampler import SamplerError
+
+_BASE = "base"
+# Tokens whose keys and values are kept for cohorts that may come back.
+_KEPT_TOKENS = 400_000
+
+
+class _Kept(NamedTuple):
+    """What was computed for a cohort: which rows, which tokens of each, and where they stand in the cache."""
+
+    version: int
+    rows: tuple[int, ...]
+    tokens: tuple[Ids, ...]
+    mask: torch.Tensor
+    cache: DynamicCache
+
+    @property
+    def size(self) -> int:
+        """Places in the cache."""
+        return self.mask.numel()
+
+
+class TorchSampler:
+    """Serves versions of one policy from this process."""
+
+    def __init__(self, model: Path | str, threads: int, device: str | None = None) -> None:
+        torch.set_num_threads(threads)
+        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = torch.bfloat16 if self._device == "cuda" else torch.float32
+        self._base = AutoModelForCausalLM.from_pretrained(model, dtype=dtype).to(self._device).eval()
+        self._model: PeftModel | None = None
+        self._digests: dict[int, str] = {}
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._busy = 0.0
+
+    # -- versions -------------------------------------------------------------------------------------------------
+
+    async def adopt(self, version: PolicyVersion) -> int:
+        """Load the adapter under its own name; how many modules it was bound to."""
+        versions.verify(version)
+        if version.number not in self._digests:
+            if self._model is None:
+                self._model = PeftModel.from_pretrained(self._base, version.path, adapter_name=version.name).eval()
+            else:
+                self._model.load_adapter(version.path, adapter_name=version.name)
+            self._digests[version.number] = version.digest
+        elif self._digests[version.number] != version.digest:
+            raise SamplerError(
+                f"policy version {version.number} is loaded already, with digest {self._digests[version.number][:12]}"
+            )
+        bound = 0
+        for module in self._model.modules() if self._model is not None else ():
+            bound += version.name in getattr(module, "lora_A", {})
+        return bound
+
+    async def retire(self, number: int) -> None:
+        """Forget a version."""
+        if number not in self._digests or self._model is None:
+            raise SamplerError(f"policy version {number} is not loaded; it cannot be retired")
+        if len(self._digests) == 1:
+            raise SamplerError(f"policy version {number} is the only one that is loaded; adopt another first")
+        del self._digests[number]
+        self._model.set_adapter(_name(next(iter(self._digests))))
+        self._model.delete_adapter(_name(number))
+        for cohort in [name for name, kept in self._kept.items() if kept.version == number]:
+            del self._kept[cohort]
+
+    async def release(self) -> None:
+        """Drop what is kept for cohorts; weights stay where they are."""
+        self._kept.clear()
+        if self._device == "cuda":
+            torch.cuda.empty_cache()
+
+    def busy_seconds(self) -> float:
+        """How long the engine has worked."""
+        return self._busy
+
+    def _switch(self, number: int) -> PeftModel:
+        if self._model is None or number not in self._digests:
+            raise SamplerError(
+                f"policy version {number} is not loaded here (loaded: {sorted(self._digests) or 'none'}); adopt it first"
+            )
+        if self._model.active_adapter != _name(number):
+            self._model.set_adapter(_name(number))
+        return self._model
+
+    # -- work -----------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    async def score(self, texts: Sequence[Ids], number: int | None) -> tuple[tuple[float, ...], ...]:
+        """The log-probability of every token but the first."""
+        began = time.perf_counter()
+        scores = []
+        for text in texts:
+            ids = torch.tensor([text], device=self._device)
+            if number is None and self._model is not None:
+                with self._model.disable_adapter():
+                    logits = self._model(input_ids=ids).logits
+            else:
+                logits = (self._base if number is None else self._switch(number))(input_ids=ids).logits
+            log_probs = logits[0, :-1].float().log_softmax(-1)
+            scores.append(tuple(log_probs.gather(-1, ids[0, 1:, None])[:, 0].tolist()))
+        self._busy += time.perf_counter() - began
+        return tuple(scores)
+
+    @torch.inference_mode()
+    async def sample(
+        self, cohort: str, requests: Sequence[SampleRequest], decoding: Decoding, number: int
+    ) -> list[Sample]:
+        """A completion for each request."""
+        if not requests:
+            return []
+        began = time.perf_counter()
+        model = self._switch(number)
+        digest = self._digests[number]
+        rows = len(requests)
+        logits, kept = self._feed(model, number, self._kept.pop(cohort, None), requests, [r.prompt for r in requests])
+        tokens: list[list[int]] = [[] for _ in requests]
+        log_probs: list[list[float]] = [[] for _ in requests]
+        stopped = [False] * rows
+        going = list(range(rows))
+        for place in range(decoding.max_tokens):
+            chosen, chosen_log_probs = _choose(
+                logits, [requests[i] for i in going], [tokens[i] for i in going], decoding, place
+            )
+            for i, token, log_prob in zip(going, chosen, chosen_log_probs, strict=True):
+                tokens[i].append(token)
+                log_probs[i].append(log_prob)
+                stopped[i] = token in decoding.stop
+            going = [i for i in going if not stopped[i]]
+            if not going or place + 1 == decoding.max_tokens:
+                break
+            prompts = [(*requests[i].prompt, *tokens[i]) for i in going]
+            logits, kept = self._feed(model, number, kept, [requests[i] for i in going], prompts)
+        self._keep(cohort, kept)
+        self._busy += time.perf_counter() - began
+        return [Sample(tuple(tokens[i]), tuple(log_probs[i]), number, digest, stopped[i]) for i in range(rows)]
+
+    def _feed(
+        self,
+        model: PeftModel,
+        number: int,
+        kept: _Kept | None,
+        requests: Sequence[SampleRequest],
+        prompts: Sequence[Ids],
+    ) -> tuple[torch.Tensor, _Kept]:
+        """The logits after each prompt, and what is now known of them all."""
+        rows = tuple(request.row for request in requests)
+        kept = _narrowed(kept, number, rows, prompts)
+        known = kept.tokens if kept is not None else ((),) * len(rows)
+        new = [prompt[len(start) :] for prompt, start in zip(prompts, known, strict=True)]
+        width = max([len(part) for part in new])
+        ids = torch.zeros(len(rows), width, dtype=torch.long)
+        mask = torch.zeros(len(rows), width, dtype=torch.long)
+        position = torch.zeros(len(rows), width, dtype=torch.long)
+        for row, part in enumerate(new):
+            ids[row, : len(part)] = torch.tensor(part)
+            mask[row, : len(part)] = 1
+            start = len(known[row])
+            position[row, : len(part)] = torch.arange(start, start + len(part))
+        mask = mask.to(self._device)
+        whole = mask if kept is None else torch.cat([kept.mask, mask], dim=1)
+        cache = DynamicCache() if kept is None else kept.cache
+        base = model.get_base_model()
+        hidden = base.model(
+            input_ids=ids.to(self._device),
+            attention_mask=whole,
+            position_ids=position.to(self._device),
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        last = torch.tensor([len(part) - 1 for part in new], device=self._device)
+        logits = base.lm_head(hidden[torch.arange(len(rows), device=self._device), last]).float()
+        return logits, _Kept(number, rows, tuple(prompts), whole, cache)
+
+    def _keep(self, cohort: str, kept: _Kept) -> None:
+        self._kept[cohort] = kept
+        total = sum([one.size for one in self._kept.values()])
+        while total > _KEPT_TOKENS and len(self._kept) > 1:
+            _, dropped = self._kept.popitem(last=False)
+            total -= dropped.size
+
+
+def _name(number: int) -> str:
+    return PolicyVersion(number, "", "").name
+
+
+def _narrowed(kept: _Kept | None, number: int, rows: tuple[int, ...], prompts: Sequence[Ids]) -> _Kept | None:
+    """What is kept, for these rows alone; None unless all of it is of this version and a true beginning of the prompts."""
+    if kept is None or kept.version != number:
+        return None
+    places = {row: place for place, row in enumerate(kept.rows)}
+    if any(row not in places for row in rows):
+        return None
+    chosen = [places[row] for row in rows]
+    tokens = tuple([kept.tokens[place] for place in chosen])
+    for start, prompt in zip(tokens, prompts, strict=True):
+        if len(start) >= len(prompt) or prompt[: len(start)] != start:
+            return None
+    if chosen != list(range(len(kept.rows))):
+        kept.cache.batch_select_indices(torch.tensor(chosen, device=kept.mask.device))
+        return _Kept(number, rows, tokens, kept.mask[chosen], kept.cache)
+    return kept._replace(tokens=tokens)
+
+
+def _choose(
+    logits: torch.Tensor,
+    requests: Sequence[SampleRequest],
+    written: Sequence[Sequence[int]],
+    decoding: Decoding,
+    place: int,
+) -> tuple[list[int], list[float]]:
+    """A token for each row, by inverting the distribution at a number that hangs on the request's seed alone."""
+    for row, (request, so_far) in enumerate(zip(requests, written, strict=True)):
+        if request.choices is not None:
+            allowed = {
+                choice[place]
+                for choice in request.choices
+                if choice[:place] == tuple(so_far)[:place] and len(choice) > place
+            }
+            if not allowed:
+                raise SamplerError("a completion has left the choices it was given")
+            ids = torch.tensor(sorted(allowed), device=logits.device)
+            masked = torch.full_like(logits[row], -torch.inf)
+            masked[ids] = logits[row, ids]
+            logits[row] = masked
+    log_probs = (logits if decoding.temperature == 0 else logits / decoding.temperature).log_softmax(-1)
+    if decoding.temperature == 0:
+        chosen = logits.argmax(-1)
+    else:
+        drawn = [stream(request.seed, "token", place).uniform() for request in requests]
+        # In double precision, so that rounding of the sum hardly ever decides; the last bin takes what is missing to 1.
+        heights = log_probs.double().exp().cumsum(-1)
+        level = torch.tensor(drawn, dtype=torch.float64, device=logits.device)[:, None] * heights[:, -1:]
+        chosen = torch.searchsorted(heights, level, right=True).clamp(max=logits.shape[-1] - 1)[:, 0]
+    return chosen.tolist(), log_probs.gather(-1, chosen[:, None])[:, 0].tolist()

@@ -1,0 +1,80 @@
+"""A seat's transcript, in tokens: it only ever grows, and it knows which of its tokens the policy wrote.
+
+Text becomes tokens here and nowhere else. Observations are encoded without special tokens: what somebody wrote in the
+room cannot spell an end of turn, or an action.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from chaosops_ray.wire import Ids, Layout, Sample, Turn
+
+TOKENIZER_FILE = "tokenizer.json"
+_CACHED_TEXTS = 50_000
+
+
+class Words:
+    """A base model's tokenizer and the layout of its transcripts."""
+
+    def __init__(self, model: Path, layout: Layout) -> None:
+        self.layout = layout
+        self._tokenizer = Tokenizer.from_file(str(model / TOKENIZER_FILE))
+        self._tokenizer.encode_special_tokens = True
+        # Groups see the same openings, and most turns are alike.
+        self.encode = lru_cache(_CACHED_TEXTS)(self._encode)
+        self.decode = lru_cache(_CACHED_TEXTS)(self._decode)
+
+    def _encode(self, text: str) -> Ids:
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def action(self, text: str) -> Ids:
+        """The completion that says this: one token where the tokenizer has it as one, and whatever ends it."""
+        single = self._tokenizer.token_to_id(text)
+        return (*(self.encode(text) if single is None else (single,)), *self.layout.stop[:1])
+
+    def _decode(self, tokens: Ids) -> str:
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=False))
+
+    def read(self, sample: Sample) -> str:
+        """The completion as text, without the token that ended it."""
+        return self.decode(sample.tokens[:-1] if sample.stopped else sample.tokens)
+
+
+class Transcript:
+    """What one seat has read and written so far."""
+
+    def __init__(self, words: Words, brief: str) -> None:
+        self._words = words
+        layout = words.layout
+        self.tokens: list[int] = [*layout.head, *words.encode(brief), *layout.after_brief]
+        self.turns: list[Turn] = []
+
+    def observe(self, text: str) -> Ids:
+        """Append an observation; the prompt as it now stands."""
+        self.tokens += self._words.encode(text)
+        self.tokens += self._words.layout.after_observation
+        return tuple(self.tokens)
+
+    def complete(self, sample: Sample, choices: tuple[Ids, ...] | None) -> str:
+        """Append what the policy wrote; its text."""
+        start = len(self.tokens)
+        self.tokens += sample.tokens
+        self.turns.append(Turn(start, len(self.tokens), sample.log_probs, {}, sample.version, sample.digest, choices))
+        layout = self._words.layout
+        self.tokens += layout.after_stop if sample.stopped else layout.after_cut
+        return self._words.read(sample)
+
+    def earned(self, rewards: dict[str, float]) -> None:
+        """Credit the latest turn with what came of it until now."""
+        turn = self.turns[-1]
+        total = {stream: turn.rewards.get(stream, 0.0) + value for stream, value in rewards.items()}
+        self.turns[-1] = turn._replace(rewards=total)
+
+    @property
+    def written(self) -> Ids:
+        """The tokens up to the last completion's end: what follows it was never read by anybody."""
+        return tuple(self.tokens[: self.turns[-1].end]) if self.turns else ()

@@ -1,0 +1,238 @@
+"""What is published: deterministic bytes, whole or not at all, and an adapter that engines can load."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from chaosops_ray import versions
+from chaosops_ray.learner import publish as publishing
+from chaosops_ray.learner.publish import prune, publish
+from chaosops_ray.versions import AdapterError
+from tests.models import MODULES, small_model, small_peft
+
+# PEFT 0.21 asks transformers 5.13 and later for an attribute that has a new name there.
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+
+IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_model(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def model(base: Path) -> PeftModel:
+    return small_peft(base, seed=1, scale=0.2)
+
+
+@pytest.fixture(scope="module")
+def other(base: Path) -> PeftModel:
+    return small_peft(base, seed=2, scale=0.2)
+
+
+@pytest.fixture(scope="module")
+def digest(base: Path) -> str:
+    return versions.base_digest(base)
+
+
+@pytest.fixture
+def adapters(tmp_path: Path) -> Path:
+    return tmp_path / "adapters"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted([path.name for path in folder.iterdir()])
+
+
+def test_what_is_published_is_complete(model: PeftModel, adapters: Path, digest: str) -> None:
+    version = publish(model, adapters, 3, digest, "tiny")
+    assert version == versions.read(adapters / "policy-v3", digest) == versions.latest(adapters)
+    assert versions.verify(version).modules == MODULES
+    assert names(adapters) == ["policy-v3"]
+    assert names(adapters / "policy-v3") == ["adapter_config.json", "adapter_model.safetensors", "complete.json"]
+
+
+def test_peft_loads_it_back(model: PeftModel, adapters: Path, base: Path, digest: str) -> None:
+    """The same logits, and not those of the base."""
+    version = publish(model, adapters, 0, digest, "tiny")
+    loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), version.path).eval()
+    with torch.inference_mode():
+        wanted = model(input_ids=IDS).logits
+        assert torch.equal(loaded(input_ids=IDS).logits, wanted)
+        with loaded.disable_adapter():
+            assert not torch.allclose(loaded(input_ids=IDS).logits, wanted, atol=0.1)
+
+
+def test_the_names_of_tensors_are_those_that_peft_writes(
+    model: PeftModel, adapters: Path, digest: str, tmp_path: Path
+) -> None:
+    """vLLM finds modules by the names in the file: they have to be PEFT's to the letter."""
+    ours = load_file(Path(publish(model, adapters, 0, digest, "tiny").path) / versions.WEIGHTS)
+    model.save_pretrained(str(tmp_path / "theirs"), save_embedding_layers=False)
+    theirs = load_file(tmp_path / "theirs" / versions.WEIGHTS)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_configuration_is_peft_s_own_without_the_machine(
+    model: PeftModel, adapters: Path, base: Path, digest: str, tmp_path: Path
+) -> None:
+    folder = Path(publish(model, adapters, 0, digest, "Qwen/tiny").path)
+    text = (folder / versions.CONFIG).read_text()
+    assert str(base) not in text
+    model.save_pretrained(str(tmp_path / "theirs"), save_embedding_layers=False)
+    ours = json.loads(text)
+    theirs = json.loads((tmp_path / "theirs" / versions.CONFIG).read_text())
+    assert ours["base_model_name_or_path"] == "Qwen/tiny"
+    assert ours["target_modules"] == sorted(theirs["target_modules"])
+    for fields in (ours, theirs):
+        del fields["base_model_name_or_path"], fields["target_modules"]
+    assert ours == theirs
+
+
+def test_the_same_weights_digest_alike_wherever_they_lie(adapters: Path, base: Path, tmp_path: Path) -> None:
+    """Two machines: the base elsewhere, the run elsewhere, the adapter made anew."""
+    moved = shutil.copytree(base, tmp_path / "elsewhere" / "model")
+    digest = versions.base_digest(base)
+    assert versions.base_digest(moved) == digest
+    here = publish(small_peft(base, 1, 0.2), adapters, 5, digest, "tiny")
+    there = publish(small_peft(moved, 1, 0.2), tmp_path / "run", 5, digest, "tiny")
+    assert here.digest == there.digest
+    assert here.path != there.path
+
+
+def test_a_path_is_no_name_for_a_base(model: PeftModel, adapters: Path, digest: str) -> None:
+    with pytest.raises(AdapterError, match=r"policy-v0 .* name"):
+        publish(model, adapters, 0, digest, "/home/me/model")
+    assert not adapters.exists()
+
+
+def test_a_restart_publishes_the_same_thing_again(model: PeftModel, adapters: Path, digest: str) -> None:
+    first = publish(model, adapters, 7, digest, "tiny")
+    written = (adapters / "policy-v7" / versions.MARKER).stat()
+    assert publish(model, adapters, 7, digest, "tiny") == first
+    assert (adapters / "policy-v7" / versions.MARKER).stat() == written
+    assert names(adapters) == ["policy-v7"]
+
+
+def test_a_number_never_gets_another_adapter(model: PeftModel, other: PeftModel, adapters: Path, digest: str) -> None:
+    first = publish(model, adapters, 7, digest, "tiny")
+    with pytest.raises(AdapterError, match=rf"policy-v7 was published with digest {first.digest[:12]} .*; .*next"):
+        publish(other, adapters, 7, digest, "tiny")
+    assert versions.latest(adapters) == first
+    assert names(adapters) == ["policy-v7"]
+
+
+def test_a_number_never_gets_another_base(model: PeftModel, adapters: Path, digest: str) -> None:
+    publish(model, adapters, 7, digest, "tiny")
+    with pytest.raises(AdapterError, match="policy-v7 was trained on the base model"):
+        publish(model, adapters, 7, "00" * 32, "tiny")
+
+
+def test_a_damaged_version_is_not_papered_over(model: PeftModel, adapters: Path, digest: str) -> None:
+    folder = Path(publish(model, adapters, 7, digest, "tiny").path)
+    content = bytearray((folder / versions.WEIGHTS).read_bytes())
+    content[-1] ^= 1
+    (folder / versions.WEIGHTS).write_bytes(content)
+    with pytest.raises(AdapterError, match="policy-v7"):
+        publish(model, adapters, 7, digest, "tiny")
+
+
+def test_what_a_crash_left_is_removed(model: PeftModel, adapters: Path, digest: str) -> None:
+    """A temporary folder of any version, and a folder of this number without its marker."""
+    publish(model, adapters, 6, digest, "tiny")
+    shutil.copytree(adapters / "policy-v6", adapters / ".policy-v5.00ff00ff")
+    shutil.copytree(adapters / "policy-v6", adapters / "policy-v7")
+    (adapters / "policy-v7" / versions.MARKER).unlink()
+    assert publish(model, adapters, 7, digest, "tiny").number == 7
+    assert names(adapters) == ["policy-v6", "policy-v7"]
+
+
+@pytest.mark.parametrize("step", ["_config", "_weights", "_to_disk", "_appear"])
+def test_a_failure_on_the_way_leaves_nothing(
+    model: PeftModel, adapters: Path, digest: str, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    publish(model, adapters, 6, digest, "tiny")
+    monkeypatch.setattr(publishing, step, full)
+    with pytest.raises(OSError, match="No space"):
+        publish(model, adapters, 7, digest, "tiny")
+    assert names(adapters) == ["policy-v6"]
+
+
+def test_a_killed_learner_leaves_no_version(
+    model: PeftModel, adapters: Path, digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between any two steps, nothing that a reader takes for a version is there; the next one cleans up."""
+    seen = []
+    original = publishing._write
+
+    def spy(path: Path, content: bytes) -> None:
+        original(path, content)
+        seen.append((names(adapters), versions.numbers(adapters)))
+        # What SIGKILL would leave at this point.
+        shutil.copytree(path.parent, adapters / f".policy-v8.0000000{len(seen)}")
+
+    monkeypatch.setattr(publishing, "_write", spy)
+    publish(model, adapters, 8, digest, "tiny")
+    assert len(seen) == 2
+    assert all(not complete and not [name for name in there if name[0] != "."] for there, complete in seen)
+    publish(model, adapters, 9, digest, "tiny")
+    monkeypatch.undo()
+    assert prune(adapters, [8, 9]) == ()
+    assert names(adapters) == ["policy-v8", "policy-v9"]
+
+
+def test_a_reader_sees_all_or_nothing(model: PeftModel, adapters: Path, digest: str) -> None:
+    """Whatever has a version's name while others publish reads back whole."""
+    adapters.mkdir()
+    done = threading.Event()
+    found: set[int] = set()
+    wrong: list[AdapterError] = []
+
+    def watch() -> None:
+        while not done.is_set():
+            for path in adapters.glob("policy-v*"):
+                try:
+                    found.add(versions.read(path).number)
+                except AdapterError as error:
+                    wrong.append(error)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        for number in range(10):
+            publish(model, adapters, number, digest, "tiny")
+    finally:
+        done.set()
+        watcher.join()
+    assert not wrong
+    assert found
+
+
+def test_prune_keeps_what_it_is_told(model: PeftModel, adapters: Path, digest: str) -> None:
+    for number in range(4):
+        publish(model, adapters, number, digest, "tiny")
+    (adapters / "notes.txt").write_text("mine")
+    assert prune(adapters, {1, 3, 99}) == (0, 2)
+    assert names(adapters) == ["notes.txt", "policy-v1", "policy-v3"]
+    assert versions.latest(adapters).number == 3
+    assert prune(adapters, ()) == (1, 3)
+
+
+@pytest.mark.parametrize("number", [-1, 10**9])
+def test_a_number_that_is_none(model: PeftModel, adapters: Path, digest: str, number: int) -> None:
+    with pytest.raises(AdapterError, match="no version number"):
+        publish(model, adapters, number, digest, "tiny")

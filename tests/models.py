@@ -1,0 +1,63 @@
+"""Models small enough for tests: a Qwen2 of random weights, and adapters for it in PEFT's own format."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+VOCABULARY = 64
+# Two layers of seven linear modules each; the head stays out.
+MODULES = 14
+
+
+def small_model(folder: Path, seed: int = 0) -> Path:
+    """A model of some ten thousand weights, saved in the folder."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen2ForCausalLM(
+            Qwen2Config(
+                vocab_size=VOCABULARY,
+                hidden_size=32,
+                intermediate_size=64,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                num_key_value_heads=1,
+                max_position_embeddings=256,
+                tie_word_embeddings=True,
+                bos_token_id=None,
+                eos_token_id=None,
+                # Weights of the usual .02 would make every token as likely as the next, whatever the adapter.
+                initializer_range=0.2,
+            )
+        )
+    model.save_pretrained(folder)
+    return folder
+
+
+def small_peft(model_path: Path, seed: int, scale: float, rank: int = 4) -> PeftModel:
+    """The model with an adapter whose B is random with this standard deviation; 0 leaves the base's answers as they are."""
+    base = AutoModelForCausalLM.from_pretrained(model_path)
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        with warnings.catch_warnings():
+            # PEFT 0.21 asks transformers 5.13 and later for an attribute that has a new name there.
+            warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated", FutureWarning)
+            model = get_peft_model(base, config)
+        for name, weight in model.named_parameters():
+            if ".lora_B." in name:
+                weight.data.normal_(0, scale)
+    assert isinstance(model, PeftModel)
+    return model.eval()
+
+
+def small_adapter(folder: Path, model_path: Path, seed: int, scale: float) -> Path:
+    """Such an adapter in PEFT's own format, saved in the folder."""
+    model = small_peft(model_path, seed, scale)
+    # Nothing is looked up on the hub for a model card.
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    return folder

@@ -1,0 +1,428 @@
+"""The real engine on a small model of random weights; one engine for all tests, since it takes a while to start."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from tests.models import small_adapter
+from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from chaosops_ray import versions
+from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest
+from chaosops_ray.workers.samplers.sampler import SamplerError
+
+vllm = pytest.importorskip("chaosops_ray.workers.samplers.vllm", exc_type=ImportError)
+
+pytestmark = [
+    pytest.mark.vllm,
+    # PEFT 0.21 asks transformers 5.13 and later for an attribute that has a new name there.
+    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
+]
+
+MODULES = 14
+VOCABULARY = 300
+CONTEXT = 256
+PROMPT = tuple(range(20, 120))
+Answer = TypeVar("Answer")
+
+
+class Served(NamedTuple):
+    """An engine, the loop it belongs to, and what it serves."""
+
+    model: Path
+    folder: Path
+    sampler: Any
+    runner: asyncio.Runner
+
+    def run(self, call: Coroutine[Any, Any, Answer]) -> Answer:
+        return self.runner.run(call)
+
+    def publish(self, number: int, *, scale: float = 0.3, rename: tuple[str, str] = ("", "")) -> PolicyVersion:
+        """A sealed version; `rename` changes what its weights are called."""
+        path = self.folder / versions.folder_name(number)
+        if not path.exists():
+            small_adapter(path, self.model, seed=number, scale=scale)
+            (path / "README.md").unlink()
+            weights = path / versions.WEIGHTS
+            save_file({name.replace(*rename): value for name, value in load_file(weights).items()}, weights)
+            versions.seal(path, number, versions.base_digest(self.model))
+        return versions.read(path)
+
+    def adopt(self, number: int, **how: Any) -> int:
+        return self.run(self.sampler.adopt(self.publish(number, **how)))
+
+    def sample(
+        self, number: int, *prompts: Ids, seed: int = 1, choices: tuple[Ids, ...] | None = None,
+        temperature: float = 0.8, max_tokens: int = 6, stop: Ids = (),
+    ) -> list[Sample]:
+        requests = [SampleRequest(row, prompt, seed, choices) for row, prompt in enumerate(prompts or (PROMPT,))]
+        return self.run(self.sampler.sample("cohort", requests, Decoding(temperature, max_tokens, stop), number))
+
+    def logits(self, version: PolicyVersion | None, text: Ids) -> torch.Tensor:
+        """What plain torch says of every token but the first."""
+        model = AutoModelForCausalLM.from_pretrained(self.model)
+        if version is not None:
+            model = PeftModel.from_pretrained(model, version.path)
+        with torch.no_grad():
+            return model(input_ids=torch.tensor([text])).logits[0, :-1].float()
+
+
+def picked(logits: torch.Tensor, tokens: Ids) -> list[float]:
+    log_probs = logits.log_softmax(-1)
+    return log_probs.gather(-1, torch.tensor(tokens)[:, None])[:, 0].tolist()
+
+
+def make_model(folder: Path) -> Path:
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=VOCABULARY, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1,  # vLLM's CPU kernels start at heads of 32
+        max_position_embeddings=512, tie_word_embeddings=False, bos_token_id=None,
+        # An end of text of its own, which must not end what the caller does not want ended.
+        eos_token_id=5, initializer_range=0.2,
+    )  # fmt: skip
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("model"))
+
+
+def start(model: Path, **options: Any) -> Any:
+    options = {"dtype": "float32", "enforce_eager": True, "cache_mib": 16, "slots": 3, **options}
+    return vllm.VllmSampler(str(model), 8, CONTEXT, **options)
+
+
+def stop(sampler: Any) -> None:
+    sampler.close()
+    # vLLM leaves the context of its sockets to the garbage collector, which would warn.
+    _LEFT_OPEN.append(sampler._engine.engine_core.resources.ctx)
+
+
+_LEFT_OPEN: list[Any] = []
+
+
+@pytest.fixture(scope="session")
+def engine(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    before = dict(os.environ)
+    sampler = start(model)
+    assert dict(os.environ) == before, "what the engine's process is told is nobody else's business"
+    with asyncio.Runner() as runner:
+        yield Served(model, tmp_path_factory.mktemp("adapters"), sampler, runner)
+        stop(sampler)
+
+
+@pytest.fixture
+def served(engine: Served) -> Iterator[Served]:
+    """The engine with versions 1 and 2; whatever a test loads beyond is retired after it."""
+    assert [engine.adopt(1), engine.adopt(2)] == [MODULES, MODULES]
+    yield engine
+    for number in tuple(engine.sampler._adapters):
+        if number > 2:
+            engine.run(engine.sampler.retire(number))
+
+
+def test_every_version_answers_as_torch_does_with_its_adapter(served: Served) -> None:
+    """The log-probabilities of samples are at the temperature, of exactly the version asked for."""
+    for number in (1, 2, 1):
+        version = served.publish(number)
+        (sample,) = served.sample(number)
+        assert (sample.version, sample.digest, sample.stopped) == (number, version.digest, False)
+        logits = served.logits(version, PROMPT + sample.tokens)[len(PROMPT) - 1 :]
+        assert sample.log_probs == pytest.approx(picked(logits / 0.8, sample.tokens), abs=1e-3)
+
+
+def test_versions_in_one_batch_do_not_mix(served: Served) -> None:
+    async def both() -> list[list[Sample]]:
+        request, decoding = [SampleRequest(0, PROMPT, 1)], Decoding(0, 6, ())
+        return await asyncio.gather(*[served.sampler.sample("cohort", request, decoding, number) for number in (1, 2)])
+
+    apart = [served.sample(number, temperature=0) for number in (1, 2)]
+    together = served.run(both())
+    assert [batch[0].tokens for batch in together] == [batch[0].tokens for batch in apart]
+    assert apart[0][0].tokens != apart[1][0].tokens
+
+
+def test_scores_are_those_of_the_whole_text_at_temperature_1(served: Served) -> None:
+    """Also where the prefix cache knows the text already, and for a text of one token."""
+    served.sample(1)
+    texts = (PROMPT, tuple(range(200, 230)), (7,))
+    for number in (1, 2, None):
+        version = None if number is None else served.publish(number)
+        for found, text in zip(served.run(served.sampler.score(texts, number)), texts, strict=True):
+            assert found == pytest.approx(picked(served.logits(version, text), text[1:]), abs=1e-3)
+
+
+def test_a_bound_adapter_is_told_from_the_base(served: Served) -> None:
+    scores = [served.run(served.sampler.score([PROMPT], number))[0] for number in (1, None)]
+    assert max(abs(one - other) for one, other in zip(*scores, strict=True)) > 0.1
+
+
+def test_a_fresh_adapter_binds_all_its_modules_and_scores_as_the_base_does(served: Served) -> None:
+    assert served.adopt(3, scale=0.0) == MODULES
+    fresh, base = [served.run(served.sampler.score([PROMPT], number))[0] for number in (3, None)]
+    assert fresh == pytest.approx(base, abs=1e-5)
+
+
+def test_an_adapter_whose_targets_are_not_in_the_model_binds_nothing_and_serves_nothing(served: Served) -> None:
+    """The engine itself accepts it, and would answer from the base model."""
+    assert served.adopt(10, rename=(".layers.", ".blocks.")) == 0
+    with pytest.raises(SamplerError, match="policy-v10 is not loaded"):
+        served.sample(10)
+
+
+def test_an_adapter_that_fits_in_part_is_counted_in_part(served: Served) -> None:
+    assert served.adopt(11, rename=(".layers.1.", ".layers.7.")) == MODULES // 2
+
+
+def test_an_adapter_that_the_engine_refuses_raises(served: Served) -> None:
+    with pytest.raises(SamplerError, match="could not load policy-v12.*blob"):
+        served.adopt(12, rename=("q_proj", "blob"))
+    with pytest.raises(SamplerError, match="not loaded"):
+        served.sample(12)
+
+
+def test_damaged_bytes_are_never_loaded(served: Served) -> None:
+    version = served.publish(13)
+    weights = Path(version.path) / versions.WEIGHTS
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(versions.DigestError):
+        served.run(served.sampler.adopt(version))
+    with pytest.raises(SamplerError, match="not loaded"):
+        served.sample(13)
+
+
+def test_a_version_never_changes(served: Served) -> None:
+    with pytest.raises(SamplerError, match="policy-v1 was .* versions never change"):
+        served.run(served.sampler.adopt(served.publish(1)._replace(digest="0" * 64)))
+
+
+def test_adopting_again_counts_again(served: Served) -> None:
+    assert served.adopt(1) == MODULES
+
+
+def test_versions_beyond_the_slots_are_refused_instead_of_driving_others_out(served: Served) -> None:
+    served.adopt(3, scale=0.0)
+    with pytest.raises(SamplerError, match=r"all 3 slots hold a version \(1, 2, 3\); retire one before 4"):
+        served.adopt(4)
+    served.run(served.sampler.retire(3))
+    assert served.adopt(4) == MODULES
+
+
+def test_unknown_and_retired_versions_raise(served: Served) -> None:
+    served.adopt(4)
+    served.run(served.sampler.retire(4))
+    for number in (4, 99):
+        with pytest.raises(SamplerError, match=f"policy-v{number} is not loaded"):
+            served.sample(number)
+        with pytest.raises(SamplerError, match=f"policy-v{number} is not loaded"):
+            served.run(served.sampler.score([PROMPT], number))
+        with pytest.raises(SamplerError, match=f"policy-v{number} is not loaded"):
+            served.run(served.sampler.retire(number))
+
+
+def test_retiring_ends_what_is_being_sampled(served: Served) -> None:
+    async def retired_meanwhile() -> None:
+        requests = [SampleRequest(row, PROMPT, row) for row in range(4)]
+        asked = asyncio.ensure_future(served.sampler.sample("cohort", requests, Decoding(1, 150, ()), 4))
+        while not served.sampler._running:
+            await asyncio.sleep(0)
+        await served.sampler.retire(4)
+        with pytest.raises(SamplerError, match="retired"):
+            await asked
+        assert set(await served.sampler._engine.list_loras()) == {2, 3}
+
+    served.adopt(4)
+    served.run(retired_meanwhile())
+
+
+def test_a_seed_gives_its_sample_whatever_stands_beside_it(served: Served) -> None:
+    seed = (1 << 63) - 12345
+    alone = served.sample(1, seed=seed)
+    assert served.sample(1, seed=seed) == alone
+    crowd = [PROMPT[:part] for part in range(10, 90, 10)]
+    assert served.sample(1, *crowd, PROMPT, seed=seed)[-1].tokens == alone[0].tokens
+    assert served.sample(1, seed=seed + 1) != alone
+
+
+def test_samples_follow_the_distribution(served: Served) -> None:
+    """Drawn frequencies of the likeliest first tokens are within three standard errors of what torch expects."""
+    requests = [SampleRequest(row, PROMPT, 1000 + row) for row in range(400)]
+    samples = served.run(served.sampler.sample("cohort", requests, Decoding(0.8, 1, ()), 1))
+    expected = (served.logits(served.publish(1), (*PROMPT, 0))[-1] / 0.8).softmax(-1)
+    for chance, token in zip(*expected.topk(3), strict=True):
+        drawn = sum(sample.tokens == (token.item(),) for sample in samples) / len(samples)
+        assert abs(drawn - chance) < 3 * (chance * (1 - chance) / len(samples)) ** 0.5
+
+
+def test_greedy_takes_the_likeliest_and_says_how_likely_it_is_at_temperature_1(served: Served) -> None:
+    (sample,) = served.sample(1, temperature=0)
+    logits = served.logits(served.publish(1), PROMPT + sample.tokens)[len(PROMPT) - 1 :]
+    assert sample.tokens == tuple(logits.argmax(-1).tolist())
+    assert sample.log_probs == pytest.approx(picked(logits, sample.tokens), abs=1e-3)
+
+
+def test_a_stop_token_is_the_last_one_and_nothing_else_stops(served: Served) -> None:
+    (free,) = served.sample(1, max_tokens=8)
+    place = next(i for i in range(2, 8) if free.tokens[i] not in free.tokens[:i])
+    (stopped,) = served.sample(1, max_tokens=8, stop=(free.tokens[place],))
+    assert (stopped.tokens, stopped.stopped) == (free.tokens[: place + 1], True)
+    assert stopped.log_probs == pytest.approx(free.log_probs[: place + 1], abs=1e-4)
+    # The model's configuration says that 5 ends a text; our decoding does not.
+    (through,) = served.sample(1, max_tokens=4, choices=((5, 5, 5, 5),))
+    assert (through.tokens, through.stopped) == ((5, 5, 5, 5), False)
+
+
+def masked(served: Served, choices: tuple[Ids, ...], tokens: Ids, temperature: float) -> list[float]:
+    """What torch says of a choice, token by token, among the choices that are still open."""
+    logits = served.logits(served.publish(1), PROMPT + tokens)[len(PROMPT) - 1 :] / temperature
+    for place in range(len(tokens)):
+        shut = torch.ones(VOCABULARY, dtype=torch.bool)
+        shut[[choice[place] for choice in choices if choice[:place] == tokens[:place] and len(choice) > place]] = False
+        logits[place, shut] = -torch.inf
+    return picked(logits, tokens)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ((31,), (32,), (33,), (200,)),
+        ((31, 9), (31, 32, 9), (200, 201, 202, 9)),
+        ((31, 32), (32, 31), (31, 33)),
+        ((31,),),
+    ],
+    ids=["one token each", "ended by a stop token", "all of a length", "no choice"],
+)
+def test_completions_are_among_the_choices_with_the_log_probability_of_the_choice(
+    served: Served, choices: tuple[Ids, ...]
+) -> None:
+    drawn = set()
+    for seed in range(12):
+        (sample,) = served.sample(1, seed=seed, choices=choices, stop=(9,))
+        assert sample.tokens in choices
+        assert sample.stopped == (sample.tokens[-1] == 9)
+        assert sample.log_probs == pytest.approx(masked(served, choices, sample.tokens, 0.8), abs=1e-3)
+        drawn.add(sample.tokens)
+    assert len(drawn) > 1 or len(choices) == 1
+
+
+def test_greedy_choice_and_free_text_side_by_side(served: Served) -> None:
+    """A mask of one request leaves its neighbours alone."""
+    choices = ((31,), (32,), (33,))
+    requests = [SampleRequest(0, PROMPT, 1, choices), SampleRequest(1, PROMPT, 1)]
+    chosen, free = served.run(served.sampler.sample("cohort", requests, Decoding(0, 3, ()), 1))
+    likeliest = max(choices, key=lambda choice: masked(served, choices, choice, 1))
+    assert chosen.tokens == likeliest
+    assert free.tokens == served.sample(1, temperature=0, max_tokens=3)[0].tokens
+
+
+@pytest.mark.parametrize(
+    ("choices", "reason"),
+    [
+        ((), "no choices"),
+        (((1,), ()), "an empty one"),
+        (((1,), (1, 2)), "choices of different lengths only if"),
+        (((1, 2, 3, 4, 5, 6, 7),), "does not fit into max_tokens 6"),
+        (((1,), (VOCABULARY + 50,)), "beyond the model's vocabulary"),
+    ],
+)
+def test_choices_that_cannot_be_kept_to_are_refused(served: Served, choices: tuple[Ids, ...], reason: str) -> None:
+    with pytest.raises(SamplerError, match=reason):
+        served.sample(1, choices=choices)
+
+
+def test_a_choice_that_the_context_cuts_off_is_no_choice(served: Served) -> None:
+    prompt = tuple(range(CONTEXT - 2))
+    assert served.sample(1, prompt, choices=((31, 32),))[0].tokens == (31, 32)
+    with pytest.raises(SamplerError, match="before it had written out a choice"):
+        served.sample(1, prompt, choices=((31, 32, 33),))
+
+
+def test_a_completion_that_meets_the_context_is_cut_off(served: Served) -> None:
+    (sample,) = served.sample(1, tuple(range(CONTEXT - 2)), stop=(VOCABULARY - 1,))
+    assert (len(sample.tokens), sample.stopped) == (2, False)
+
+
+def test_what_the_engine_refuses_says_why(served: Served) -> None:
+    with pytest.raises(SamplerError, match="maximum model length of 256"):
+        served.sample(1, tuple([1] * CONTEXT))
+    with pytest.raises(SamplerError, match="maximum model length of 256"):
+        served.run(served.sampler.score([tuple([1] * CONTEXT)], 1))
+    with pytest.raises(SamplerError, match="vocabulary of 300"):
+        served.sample(1, (1, VOCABULARY + 50))
+    with pytest.raises(SamplerError, match="cannot be empty"):
+        served.sample(1, ())
+    with pytest.raises(SamplerError, match="temperature must be in"):
+        served.sample(1, temperature=2.5)
+    with pytest.raises(SamplerError, match=r"not at 0\.005"):
+        served.sample(1, temperature=0.005)
+    assert served.sample(1), "and goes on serving"
+
+
+def test_busy_seconds_is_the_time_with_requests(served: Served) -> None:
+    before = served.sampler.busy_seconds()
+    time.sleep(0.05)
+    assert served.sampler.busy_seconds() == before
+    began = time.perf_counter()
+    served.sample(1, *[PROMPT] * 8, max_tokens=20)
+    spent = served.sampler.busy_seconds() - before
+    assert 0 < spent <= time.perf_counter() - began
+    assert served.run(served.sampler.sample("cohort", [], Decoding(1, 1, ()), 1)) == []
+
+
+def test_memory_is_not_given_back_on_a_cpu(served: Served, model: Path) -> None:
+    with pytest.raises(SamplerError, match="cannot give memory back"):
+        served.run(served.sampler.release())
+    with pytest.raises(SamplerError, match="cannot sleep on a CPU"):
+        start(model, sleeps=True)
+
+
+def test_an_engine_that_cannot_start_says_so(tmp_path: Path) -> None:
+    with pytest.raises(SamplerError, match=f"did not start on {tmp_path}"):
+        start(tmp_path)
+    with pytest.raises(SamplerError, match="up to 512, not 1000"):
+        vllm.VllmSampler(str(tmp_path), 1000, CONTEXT)
+
+
+@pytest.mark.slow
+def test_a_dead_engine_raises_whatever_is_asked(model: Path, tmp_path: Path) -> None:
+    sampler = start(model)
+    with asyncio.Runner() as runner:
+        served = Served(model, tmp_path, sampler, runner)
+        served.adopt(1)
+
+        async def killed_meanwhile() -> None:
+            requests = [SampleRequest(row, PROMPT, row) for row in range(4)]
+            asked = asyncio.ensure_future(sampler.sample("cohort", requests, Decoding(1, 150, ()), 1))
+            while not sampler._running:
+                await asyncio.sleep(0)
+            for process in sampler._engine.engine_core.resources.engine_manager.processes:
+                os.kill(process.pid, signal.SIGKILL)
+            with pytest.raises(SamplerError, match="has died|EngineDead"):
+                await asyncio.wait_for(asked, 20)
+            for call in (
+                sampler.sample("cohort", requests, Decoding(1, 150, ()), 1),
+                sampler.score([PROMPT], None),
+                sampler.adopt(served.publish(2)),
+                sampler.retire(1),
+            ):
+                with pytest.raises(SamplerError, match="has died|EngineDead"):
+                    await asyncio.wait_for(call, 20)
+            assert not sampler._running
+
+        runner.run(killed_meanwhile())
+        stop(sampler)
