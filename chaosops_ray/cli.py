@@ -15,8 +15,9 @@ from chaosops_ray import __version__
 from chaosops_ray.sim import ENVIRONMENTS, InputError, environment_named, environment_of
 
 if TYPE_CHECKING:
-    from chaosops_ray.sim.contract import AnyEnvironment, PolicyFactory
     from rich.console import Console
+
+    from chaosops_ray.sim.contract import AnyEnvironment, PolicyFactory
 
 Item = TypeVar("Item")
 
@@ -54,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
         "--policies",
         required=True,
         metavar="A,B,…",
-        help=f"baseline policies ({_by_world('policies')}), or trained=RUN for a run's last version, trained=RUN@N for its N-th",
+        help=f"baseline policies ({_by_world('policies')}); trained=RUN is a run's last version, trained=RUN@N its N-th",
     )
     evaluate.add_argument(
         "--rules",
@@ -81,16 +82,26 @@ def parser() -> argparse.ArgumentParser:
         "--address says otherwise.",
     )
     train.add_argument(
-        "config", type=Path, nargs="?", metavar="CONFIG", help="for example tune_configs/3a.yaml (docs/config.md has the keys)"
+        "config",
+        type=Path,
+        nargs="?",
+        metavar="CONFIG",
+        help="for example tune_configs/3a.yaml; docs/config.md has the keys",
     )
     train.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="over the file, for example model=tiny; repeatable"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="over the file, such as model=tiny; repeatable",
     )
     train.add_argument("--seed", metavar="N", help="the run's seed, the same as --set seed=N")
     train.add_argument("--out", type=Path, metavar="FOLDER", help="the run folder (default: runs/NAME-OF-CONFIG)")
     train.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with this run from its last checkpoint")
     train.add_argument("--address", metavar="ADDRESS", help="a running Ray cluster, for example auto")
-    train.add_argument("--explain", action="store_true", help="print the resolved configuration and what it would start")
+    train.add_argument(
+        "--explain", action="store_true", help="print the resolved configuration and its actors"
+    )
     train.set_defaults(run=_train)
 
     play = commands.add_parser(
@@ -221,26 +232,26 @@ def _policies(
 
 
 def _train(given: argparse.Namespace) -> int:
+    from rich.console import Console
+
     from chaosops_ray import launch
-    from chaosops_ray.progress import Progress
 
     if (given.config is None) == (given.resume is None):
         raise InputError("give a configuration to begin a run, or --resume and a run's folder to go on with one")
-    if given.resume is not None and (given.set or given.seed or given.out or given.explain):
-        raise InputError("--resume goes on with a run as it was configured; leave --set, --seed, --out, --explain out")
-    with launch.told_in_a_line():
-        if given.explain:
+    if given.resume is not None:
+        if given.set or given.seed or given.out or given.explain:
+            raise InputError("--resume goes on with a run as it was; leave --set, --seed, --out and --explain out")
+        with launch.told_in_a_line():
+            page = launch.resume(given.resume, given.address, Console())
+    else:
+        with launch.told_in_a_line():
             run = launch.read(given.config, given.set, given.seed)
-            launch.look_over(run)
-            print(launch.explain(run), end="")
-            return 0
-        with Progress() as progress:
-            if given.resume is not None:
-                page = launch.resume(given.resume, given.address, progress)
-            else:
-                run = launch.read(given.config, given.set, given.seed)
-                out = given.out if given.out is not None else Path("runs") / given.config.stem
-                page = launch.begin(run, out, given.address, progress)
+            if given.explain:
+                launch.look_over(run)
+                print(launch.explain(run), end="")
+                return 0
+            out = given.out if given.out is not None else Path("runs") / given.config.stem
+            page = launch.begin(run, out, given.address, Console())
     print(f"report: {page}")
     return 0
 

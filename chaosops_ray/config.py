@@ -1,26 +1,31 @@
 """A run's configuration: frozen sections, read strictly.
 
-A file may extend another (`extends: defaults.yaml`, looked up beside it). `tiny:` holds what is different when the model
-is the tiny one. Unknown keys are errors that name the nearest known one. Importing this loads no engine.
+A file may extend another (`extends: defaults.yaml`, looked up beside it). `tiny:` holds what is different when the
+model is the tiny one. Unknown keys are errors that name the nearest known one. Importing this loads no engine.
 """
 
 from __future__ import annotations
 
+import re
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 TINY = "tiny"
-MAX_FILE_BYTES = 1_000_000
+MAX_FILE_BYTES = 100_000
 
 
 class ConfigError(ValueError):
     """A configuration that cannot be used, in one line that names the key and the remedy."""
+
+    def __init__(self, words: str) -> None:
+        # Keys, values and paths are quoted in it, and may hold anything.
+        super().__init__(" ".join(words.splitlines()))
 
 
 class Section(BaseModel):
@@ -30,25 +35,46 @@ class Section(BaseModel):
 
 
 class Schedule(Section):
-    """A figure over the run: constant, or linear from one value to another until a share of the updates is done."""
+    """A figure over the run: constant, or linear from one value to another between two shares of the updates."""
 
-    start: float
-    end: float
-    until: float = Field(default=1.0, gt=0, le=1)
+    start: float = Field(ge=0, description="the figure before it begins to change")
+    end: float = Field(ge=0, description="the figure once it has changed")
+    after: float = Field(default=0.0, ge=0, lt=1, description="share of the updates before it begins to change")
+    until: float = Field(default=1.0, gt=0, le=1, description="share of the updates by which it has changed")
 
     def at(self, done: int, updates: int) -> float:
         """The value for the update that begins when `done` of `updates` are made."""
-        way = min(1.0, done / (self.until * max(1, updates)))
-        return self.start + (self.end - self.start) * way
+        way = (done / max(1, updates) - self.after) / (self.until - self.after)
+        if way >= 1:
+            return self.end  # to the digit, which start + (end - start) need not be
+        return self.start + (self.end - self.start) * max(0.0, way)
+
+    @model_validator(mode="after")
+    def _has_length(self) -> Schedule:
+        if self.until <= self.after:
+            raise ValueError("until must come later than after")
+        return self
 
 
 def _schedule(value: Any) -> Any:
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    """A number is a figure that never changes; YAML 1.1 reads 1e-3 as text, and a person means the number."""
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
         return {"start": value, "end": value}
     return value
 
 
+def _no_truth(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("true and false are no numbers")
+    return value
+
+
+def _text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 Scheduled = Annotated[Schedule, BeforeValidator(_schedule)]
+Weight = Annotated[float, BeforeValidator(_no_truth)]
 
 
 class Batch(Section):
@@ -83,27 +109,29 @@ class Credit(Section):
         default="role", description="what advantages are divided by: the role's std in the batch, the group's, nothing"
     )
     floor: float = Field(default=0.0, ge=0, description="of what advantages are divided by, in points of reward")
-    streams: dict[str, dict[str, float]] = Field(
-        default={}, description="by role, what each stream of reward weighs for it; by default the world's own stream"
+    streams: dict[str, dict[str, Weight]] = Field(
+        default={},
+        description="by role, what each stream of reward weighs for it, as in {oversight: {flags: 1, oversight: 0.3}}; "
+        "a role that is not named has the stream that its world pays it in",
     )
 
 
 class Learner(Section):
     """The update."""
 
-    lora_rank: int = Field(default=32, ge=1)
-    lora_alpha: float = Field(default=64, gt=0)
-    learning_rate: Scheduled = Field(default=Schedule(start=2e-5, end=2e-5))
+    lora_rank: int = Field(default=32, ge=1, description="rank of the adapter's matrices, on all linear layers")
+    lora_alpha: float = Field(default=64, gt=0, description="what the adapter adds is scaled by lora_alpha / lora_rank")
+    learning_rate: Scheduled = Field(default=Schedule(start=2e-5, end=2e-5), description="of the optimizer")
     loss: Literal["dapo", "dr_grpo", "grpo", "gspo", "cispo"] = Field(
         default="dapo", description="gspo is grpo with the importance weight of the whole sequence"
     )
-    clip_low: float = Field(default=0.2, gt=0, lt=1)
-    clip_high: float = Field(default=0.28, gt=0)
+    clip_low: float = Field(default=0.2, gt=0, lt=1, description="how far below 1 an importance ratio may count")
+    clip_high: float = Field(default=0.28, gt=0, description="how far above 1 it may")
     importance_cap: float = Field(default=2.0, ge=1, description="cap of the weights between sampler and learner")
     recompute: bool = Field(
         default=True, description="score the batch again before the update; without it the sampler's figures are used"
     )
-    kl_coefficient: float = Field(default=0.0, ge=0)
+    kl_coefficient: float = Field(default=0.0, ge=0, description="of KL to the base in the loss; it is measured anyway")
     entropy: Scheduled = Field(default=Schedule(start=0.0, end=0.0), description="coefficient of the entropy bonus")
     steps: int = Field(default=1, ge=1, description="optimizer steps for each update, on a part of the batch each")
     gradient_norm: float = Field(default=1.0, gt=0, description="gradients are clipped to it")
@@ -123,17 +151,19 @@ class Resources(Section):
     """What the actors ask of the cluster."""
 
     samplers: int = Field(default=1, ge=1, description="sampler actors")
-    sampler_cpus: float = Field(default=1, ge=0)
-    sampler_gpus: float = Field(default=1, ge=0, description="a fraction lets several actors share a GPU")
-    learner_cpus: float = Field(default=1, ge=0)
-    learner_gpus: float = Field(default=1, ge=0)
-    shard_cpus: float = Field(default=1, ge=0)
+    sampler_cpus: float = Field(default=1, ge=0, description="CPUs of each sampler")
+    sampler_gpus: float = Field(
+        default=1, ge=0, description="GPUs of each sampler; a fraction lets several actors share a GPU"
+    )
+    learner_cpus: float = Field(default=1, ge=0, description="CPUs of the learner")
+    learner_gpus: float = Field(default=1, ge=0, description="GPUs of the learner")
+    shard_cpus: float = Field(default=1, ge=0, description="CPUs of each shard")
     colocate: bool = Field(
         default=False,
         description="sampler and learner take turns on one GPU: the engine sleeps while the learner works",
     )
-    sampler_threads: int = Field(default=1, ge=1)
-    learner_threads: int = Field(default=2, ge=1)
+    sampler_threads: int = Field(default=1, ge=1, description="threads that a sampler computes with on a CPU")
+    learner_threads: int = Field(default=2, ge=1, description="the same for the learner")
     memory_share: float = Field(default=0.6, gt=0, lt=1, description="of a GPU's memory for the vllm engine")
     context: int = Field(default=8192, ge=64, description="longest transcript in tokens that the engine must hold")
 
@@ -141,27 +171,32 @@ class Resources(Section):
 class Evaluation(Section):
     """What the run is measured on when it is over."""
 
-    seeds: str = Field(default="1000-1019", description="held out: training never draws them")
+    seeds: Annotated[str, BeforeValidator(_text)] = Field(
+        default="1000-1019", description="held out: training never draws them"
+    )
     policies: tuple[str, ...] = Field(
-        default=("random", "heuristic", "oracle"), description="measured beside the trained one"
+        default=("random", "heuristic", "oracle"), min_length=1, description="measured beside the trained one"
     )
 
 
 class Run(Section):
     """One training run."""
 
-    world: str = "incident"
-    rules: str = "strict"
+    world: str = Field(default="incident", description="incident or tools")
+    rules: str = Field(default="strict", description="a rule set and its options, such as strict,scenery=classic")
     model: str = Field(description="a path, a hub name, or tiny")
     style: Literal["auto", "full", "compact"] = Field(default="auto", description="auto: compact for tiny, else full")
     sampler: Literal["torch", "vllm"] = Field(default="torch", description="the engine that serves the policy")
-    seed: int = Field(default=0, ge=0, lt=2**31)
-    updates: int = Field(default=600, ge=1)
+    seed: int = Field(default=0, ge=0, lt=2**31, description="every random draw of the run hangs on it")
+    updates: int = Field(default=600, ge=1, description="of the policy, each from scenarios played with the one before")
     schedule: Literal["lockstep", "pipelined"] = Field(
         default="lockstep", description="lockstep repeats bit for bit on a CPU; pipelined overlaps rollouts and update"
     )
     staleness: int = Field(default=1, ge=1, description="how many versions behind a pipelined batch may be")
-    curriculum: str = Field(default="easy:200,medium:200,hard:200", description="stages, or adaptive")
+    curriculum: str = Field(
+        default="easy:200,medium:200,hard:200",
+        description="stages of so many updates, such as easy:200,medium+hard:400, or adaptive",
+    )
     rehearsal: float = Field(default=0.0, ge=0, lt=1, description="share of scenarios from the stages before")
     catch: Scheduled = Field(default=Schedule(start=1, end=1), description="multiplier of a right flag")
     false_flag: Scheduled = Field(default=Schedule(start=1, end=1), description="multiplier of a wrong flag")
@@ -185,157 +220,365 @@ class Run(Section):
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
+_TAG = "tag:yaml.org,2002:"
+_HALF = re.compile("[\ud800-\udfff]")  # of a pair; an escape can spell it, and no file can hold it
+
+
+class _YamlError(yaml.MarkedYAMLError):
+    def __init__(self, problem: str, mark: Any) -> None:
+        super().__init__(None, None, problem, mark)
+
+
 class _Strict(yaml.SafeLoader):
-    """A key that stands twice is a mistake, not a choice."""
+    """Text, numbers, true, false and null, in lists and mappings; nothing else of YAML is read.
+
+    A key that stands twice is a mistake, not a choice. Without aliases, what is read is never larger than its file.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """As YAML has it, but for aliases and tags."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            raise _YamlError("aliases are not read; write the value out", event.start_mark)
+        if getattr(event, "tag", None) is not None:
+            raise _YamlError("tags are not read; leave it out", event.start_mark)
+        if isinstance(event, yaml.ScalarEvent) and _HALF.search(event.value):
+            raise _YamlError("half a character is no text", event.start_mark)
+        return super().compose_node(parent, index)
 
 
-def _mapping(loader: _Strict, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-    seen = set()
-    for key, _ in node.value:
-        name = loader.construct_object(key, deep=True)
-        if name in seen:
-            raise yaml.MarkedYAMLError(None, None, f"key {name!r} stands twice", key.start_mark)
-        seen.add(name)
-    return dict(yaml.SafeLoader.construct_mapping(loader, node, deep))
+def _mapping(loader: _Strict, node: yaml.MappingNode) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in node.value:
+        if key.tag != f"{_TAG}str":
+            raise _YamlError("a key must be text; put it in quotes", key.start_mark)
+        if key.value in found:
+            raise _YamlError(f"key {_shown(key.value)} stands twice; leave one out", key.start_mark)
+        found[key.value] = loader.construct_object(value, deep=True)
+    return found
 
 
-_Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_Strict.add_constructor(f"{_TAG}map", _mapping)
+# What YAML 1.1 takes for a number besides (010, 0x1f, 1_000, 12:30), for a truth (yes, off) or for a date, stays text.
+_Strict.yaml_implicit_resolvers = {}
+for _name, _form, _firsts in (
+    ("null", r"~|null|", ["~", "n", ""]),
+    ("bool", r"true|false", ["t", "f"]),
+    ("int", r"[-+]?(0|[1-9][0-9]{0,17})", [*"-+0123456789"]),
+    ("float", r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", [*"-+.0123456789"]),
+):
+    _Strict.add_implicit_resolver(f"{_TAG}{_name}", re.compile(rf"({_form})\Z"), _firsts)
+
+
+def _parsed(text: str, where: str) -> Any:
+    """What a piece of YAML says."""
+    try:
+        return yaml.load(text, _Strict)  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark is not None else ""
+        reason = ", ".join([part for part in (error.context, error.problem) if part])
+        raise ConfigError(f"{where}{line}: {reason}") from None
+    except yaml.reader.ReaderError as error:
+        raise ConfigError(f"{where}: it holds the character #x{error.character:04x}, which is no text") from None
+    except (ValueError, OverflowError):
+        raise ConfigError(f"{where}: it names a character that there is not") from None
+    except RecursionError:
+        raise ConfigError(f"{where}: it is nested too deeply for a configuration") from None
+
+
+class Layer(NamedTuple):
+    """What one file says, and how that file is called in errors."""
+
+    source: str
+    values: Mapping[str, Any]
 
 
 def load(path: Path, settings: Sequence[str] = ()) -> Run:
-    """The run that a file describes, with `key=value` settings over it."""
-    values = _read(path, ())
+    """The run that a file describes, with `key=value` settings over it, in their order."""
     given: dict[str, Any] = {}
     for setting in settings:
-        _put(given, *_parse_setting(setting))
-    return resolve(values, given, str(path))
+        key, value = _parse_setting(setting)
+        given.pop(key, None)  # the later one of two comes later
+        given[key] = value
+    return resolve(_read(path), given)
 
 
-def resolve(values: Mapping[str, Any], given: Mapping[str, Any], source: str) -> Run:
-    """A run from nested mappings; what is given by hand wins over what `tiny:` changes."""
-    tiny = values.get("tiny", {})
-    if not isinstance(tiny, dict):
-        raise ConfigError(f"{source}: tiny must hold keys and values")
-    merged = {key: value for key, value in values.items() if key != "tiny"}
-    _check_keys(Run, tiny, f"{source}: tiny.")
-    if merge(merged, given).get("model") == TINY:
-        merged = merge(merged, tiny)
-    merged = merge(merged, given)
-    _check_keys(Run, merged, f"{source}: ")
+def resolve(layers: Sequence[Layer], given: Mapping[str, Any]) -> Run:
+    """A run from what files say, each over the one before; what is given by hand, under dotted keys, wins over all.
+
+    `tiny:`, which any of them may hold, comes between: over the files, under what is given by hand.
+    """
+    below = [Layer(f"{layer.source}: ", {k: v for k, v in layer.values.items() if k != TINY}) for layer in layers]
+    tiny = [Layer(f"{layer.source}: tiny.", _tiny(layer)) for layer in layers if TINY in layer.values]
+    for layer in below + tiny:
+        _check_keys(Run, layer.values, layer.source)
+    used = below
+    merged = _merged(used)
+    if given.get("model", merged.get("model")) == TINY:
+        used = below + tiny
+        merged = _merged(used)
+    for key, value in given.items():
+        merged = _put(merged, key.split("."), value)
     try:
         return Run.model_validate(merged)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join([str(part) for part in first["loc"]])
-        raise ConfigError(f"{source}: {place}: {first['msg'].lower()}, not {str(first['input'])[:60]!r}") from None
+        first = error.errors(include_url=False)[0]
+        place = [str(part) for part in first["loc"]]
+        raise ConfigError(_source(used, given, place) + _complaint(place, first)) from None
 
 
-def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Sections are merged key by key; anything else is replaced."""
-    merged = dict(under)
-    for key, value in over.items():
-        below = merged.get(key)
-        is_section = isinstance(below, dict) and isinstance(value, dict) and key in _SECTIONS
-        merged[key] = merge(below, value) if is_section else value  # type: ignore[arg-type]
+def _tiny(layer: Layer) -> Mapping[str, Any]:
+    tiny = layer.values[TINY]
+    if not isinstance(tiny, Mapping):
+        raise ConfigError(f"{layer.source}: tiny should hold keys and values, not {_shown(tiny)}")
+    if "model" in tiny:
+        raise ConfigError(f"{layer.source}: tiny.model is tiny by itself; leave it out")
+    return tiny
+
+
+def _merged(layers: Sequence[Layer]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = merge(merged, layer.values)
     return merged
 
 
-_SECTIONS = tuple(
-    name
-    for name, field in Run.model_fields.items()
-    if isinstance(field.annotation, type) and issubclass(field.annotation, Section) and field.annotation is not Schedule
-) + (TINY,)
+def merge(under: Mapping[str, Any], over: Mapping[str, Any], section: type[BaseModel] = Run) -> dict[str, Any]:
+    """Sections are merged key by key; anything else, a schedule too, is replaced."""
+    merged = dict(under)
+    for key, value in over.items():
+        below, inner = merged.get(key), _inside(section, key)
+        if _is_section(inner) and isinstance(below, Mapping) and isinstance(value, Mapping):
+            merged[key] = merge(below, value, inner)
+        else:
+            merged[key] = value
+    return merged
 
 
-def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
-    if path.resolve() in above:
-        raise ConfigError(f"{path} extends itself")
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ConfigError(f"{path} is larger than {MAX_FILE_BYTES} bytes; a configuration is not")
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read {path}: {error.strerror}; give a configuration such as tune_configs/3a.yaml"
-        ) from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is no text; give a configuration such as tune_configs/3a.yaml") from None
-    try:
-        values = yaml.load(text, _Strict)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
-        reason = " ".join(str(getattr(error, "problem", None) or error).split())
-        mark = getattr(error, "problem_mark", None)
-        raise ConfigError(f"{path}{f', line {mark.line + 1}' if mark else ''}: {reason}") from None
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise ConfigError(f"{path} must hold keys and values")
-    extends = values.pop("extends", None)
-    if extends is None:
-        return values
-    if not isinstance(extends, str):
-        raise ConfigError(f"{path}: extends must name a file beside it")
-    return merge(_read(path.parent / extends, (*above, path.resolve())), values)
+# -- files ------------------------------------------------------------------------------------------------------------
 
 
-def _parse_setting(setting: str) -> tuple[list[str], Any]:
-    name, equals, text = setting.partition("=")
-    if not equals or not name:
-        raise ConfigError(f"--set {setting[:60]!r} is no setting; write key=value, for example learner.lora_rank=16")
-    try:
-        value = yaml.load(text, _Strict)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, RecursionError, ValueError, TypeError):
-        raise ConfigError(f"--set {name}: {text[:60]!r} is no value") from None
-    if isinstance(value, str):
-        # YAML 1.1 reads 1e-3 as text; a person means the number.
+def _read(path: Path) -> list[Layer]:
+    """A file and all that it extends, what it stands on first."""
+    layers: list[Layer] = []
+    seen = []
+    asked = ""
+    while True:
+        values = _file(path, asked)
+        seen.append(path.resolve())
+        extends = values.pop("extends", None)
+        layers.insert(0, Layer(str(path), values))
+        if extends is None:
+            return layers
+        if not isinstance(extends, str) or not extends:
+            raise ConfigError(f"{path}: extends should name a file beside it, not {_shown(extends)}")
+        asked = f"{path}: extends: "
+        path = path.parent / extends
         try:
-            value = float(value)
-        except ValueError:
-            pass
-    return name.split("."), value
+            leads_back = path.resolve() in seen
+        except (OSError, ValueError, RuntimeError):
+            raise ConfigError(f"{asked}{_shown(extends)} is no path; name a file beside it") from None
+        if leads_back:
+            raise ConfigError(f"{asked}{extends} leads back to where it came from; let one of the files stand alone")
 
 
-def _put(into: dict[str, Any], path: list[str], value: Any) -> None:
-    for part in path[:-1]:
-        below = into.setdefault(part, {})
-        if not isinstance(below, dict):
-            raise ConfigError(f"--set {'.'.join(path)}: {part} has a value already")
-        into = below
-    into[path[-1]] = value
+def _file(path: Path, asked: str) -> dict[str, Any]:
+    remedy = "give a configuration such as tune_configs/3a.yaml"
+    content = None
+    try:
+        if path.is_file() or not path.exists():
+            with path.open("rb") as file:
+                content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{asked}cannot read {path}: {error.strerror}; {remedy}") from None
+    except ValueError:
+        raise ConfigError(f"{asked}cannot read {_shown(str(path))}: it is no path; {remedy}") from None
+    if content is None:
+        raise ConfigError(f"{asked}{path} is no plain file; {remedy}")
+    if len(content) > MAX_FILE_BYTES:
+        raise ConfigError(f"{path} is larger than {MAX_FILE_BYTES} bytes, which no configuration is; {remedy}")
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is no text; {remedy}") from None
+    values = _parsed(text, str(path))
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no keys and values; {remedy}")
+    return values
+
+
+# -- settings ---------------------------------------------------------------------------------------------------------
+
+
+def _parse_setting(setting: str) -> tuple[str, Any]:
+    name, equals, text = setting.partition("=")
+    key = name.strip()
+    if not equals or not key:
+        raise ConfigError(f"--set {_shown(setting)} is no setting; write key=value, for example learner.lora_rank=16")
+    if key.partition(".")[0] in (TINY, "extends"):
+        raise ConfigError(f"--set {key}: that belongs in a file; set the key itself, it wins over all files")
+    return key, _parsed(text, f"--set {key[:_SHOWN]}")
+
+
+def _put(values: Mapping[str, Any], path: Sequence[str], value: Any, within: Any = Run, above: str = "") -> Any:
+    """The values with one of them changed; a schedule that is a number becomes one that runs from it to it."""
+    first, *rest = path
+    key = f"{above}{first}"
+    if _has_fields(within):
+        _check_keys(within, {first: None if rest else value}, f"--set {above}")
+    inner = _inside(within, first)
+    if inner is None:
+        raise ConfigError(f"--set {key[:_SHOWN]}: {above[:-1]} has no keys within; it is {_kind_name(within)}")
+    if not rest:
+        return merge(values, {first: value}, within) if _has_fields(within) else {**values, first: value}
+    below = values.get(first, {})
+    if inner is Schedule:
+        default = within.model_fields[first].default
+        below = _schedule(values.get(first, {"start": default.start, "end": default.end}))
+    if not isinstance(below, Mapping):
+        if _has_fields(inner) or get_origin(inner) is dict:
+            raise ConfigError(f"--set {key}.{rest[0]}: {key} is {_shown(below)}, which has no keys; mend that first")
+        below = {}
+    return {**values, first: _put(below, rest, value, inner, f"{key}.")}
+
+
+# -- what keys mean ---------------------------------------------------------------------------------------------------
+
+
+def keys(section: type[BaseModel] = Run, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """Every key: its name, kind, default and meaning; the reference in docs/config.md is made of them."""
+    for name, field in section.model_fields.items():
+        if _is_section(field.annotation):
+            yield from keys(field.annotation, f"{prefix}{name}.")  # type: ignore[arg-type]
+            continue
+        default = "required" if field.is_required() else _default(field.default)
+        yield f"{prefix}{name}", _kind_name(field.annotation, field.metadata), default, field.description or ""
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, Schedule):
+        value = value.start
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(value)}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _has_fields(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _is_section(kind: Any) -> bool:
+    return _has_fields(kind) and kind is not Schedule
+
+
+def _inside(kind: Any, key: str) -> Any:
+    """What may stand under a key of this kind of thing; None where it has no keys."""
+    if _has_fields(kind):
+        return kind.model_fields[key].annotation
+    if get_origin(kind) is dict:
+        inner = get_args(kind)[1]
+        return get_args(inner)[0] if get_origin(inner) is Annotated else inner
+    return None
+
+
+def _kind_name(kind: Any, limits: Sequence[Any] = ()) -> str:
+    """A kind of value in words; the errors and the reference say the same."""
+    if kind is Schedule:
+        return "a number from 0, or {start, end, after, until}"
+    if get_origin(kind) is Literal:
+        *most, last = get_args(kind)
+        return f"{', '.join(most)} or {last}"
+    if get_origin(kind) is tuple:
+        return "a list of names"
+    if get_origin(kind) is dict or _has_fields(kind):
+        return "keys and values"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
+    bounds = [
+        f"{word} {value:.10g}"
+        for limit in limits
+        for name, word in (("ge", "from"), ("gt", "above"), ("le", "up to"), ("lt", "below"))
+        if (value := getattr(limit, name, None)) is not None
+    ]
+    return " ".join([words, *bounds[:1]]) + "".join([f", {bound}" for bound in bounds[1:]])
 
 
 def _check_keys(section: type[BaseModel], values: Mapping[str, Any], place: str) -> None:
     for key, value in values.items():
         if key not in section.model_fields:
-            near = get_close_matches(str(key), section.model_fields, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(section.model_fields)}"
-            raise ConfigError(f"{place}{key} is no key; {hint}")
-        inner = _section_of(section.model_fields[key].annotation)
-        if inner is not None and isinstance(value, Mapping):
-            _check_keys(inner, value, f"{place}{key}.")
+            raise ConfigError(f"{place}{key[:_SHOWN] or _shown(key)} is no key; {_hint(section, key)}")
+        field = section.model_fields[key]
+        if isinstance(value, bool) and field.annotation is not bool:
+            # It would pass for 1 or 0.
+            raise ConfigError(
+                f"{place}{key} should be {_kind_name(field.annotation, field.metadata)}, not {_shown(value)}"
+            )
+        if _has_fields(field.annotation) and isinstance(value, Mapping):
+            _check_keys(field.annotation, value, f"{place}{key}.")  # type: ignore[arg-type]
 
 
-def _section_of(annotation: Any) -> type[BaseModel] | None:
-    if get_origin(annotation) in (Union, UnionType, Annotated):
-        found = [_section_of(part) for part in get_args(annotation)]
-        return next((part for part in found if part is not None), None)
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+def _hint(section: type[BaseModel], key: str) -> str:
+    elsewhere = [name for name, *_ in keys() if name.rpartition(".")[2] == key]
+    near = elsewhere or get_close_matches(key[:_SHOWN], section.model_fields, 1)
+    return f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(section.model_fields)}"
 
 
-def keys(section: type[BaseModel] = Run, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
-    """Every key: its name, type, default and meaning; the reference in docs/config.md is made of them."""
-    for name, field in section.model_fields.items():
-        inner = _section_of(field.annotation)
-        if inner is not None and inner is not Schedule:
-            yield from keys(inner, f"{prefix}{name}.")
-            continue
-        default = "required" if field.is_required() else field.get_default(call_default_factory=True)
-        if isinstance(default, Schedule):
-            default = f"{default.start:g}"
-        yield f"{prefix}{name}", _type_name(field.annotation), str(default), field.description or ""
+# -- what errors say --------------------------------------------------------------------------------------------------
+
+_SHOWN = 60
 
 
-def _type_name(annotation: Any) -> str:
-    if annotation is Schedule:
-        return "number or {start, end, until}"
-    if get_origin(annotation) is Literal:
-        return " | ".join([str(value) for value in get_args(annotation)])
-    return annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
+def _shown(value: Any) -> str:
+    """A value as an error quotes it: short, whatever it is."""
+    if value is None or isinstance(value, bool):
+        return "nothing" if value is None else str(value).lower()
+    shown = reprlib.repr(value)
+    return shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "..."
+
+
+def _source(layers: Sequence[Layer], given: Mapping[str, Any], place: Sequence[str]) -> str:
+    """Where the value at a place comes from: from a setting, or else from the last file that has it."""
+    unit: list[str] = []
+    kind: Any = Run
+    for part in place:
+        if not _is_section(kind):
+            break  # what is no section was replaced as a whole
+        unit.append(part)
+        kind = _inside(kind, part)
+    for key, value in given.items():
+        path = key.split(".")
+        within = all(a == b for a, b in zip(path, place, strict=False))
+        if within and (len(path) > len(unit) or _has(value, unit[len(path) :])):
+            return "--set "
+    for length in range(len(unit), 0, -1):
+        if found := [layer.source for layer in layers if _has(layer.values, unit[:length])]:
+            return found[-1]
+    return layers[-1].source
+
+
+def _has(values: Any, path: Sequence[str]) -> bool:
+    for part in path:
+        if not isinstance(values, Mapping) or part not in values:
+            return False
+        values = values[part]
+    return True
+
+
+def _complaint(place: Sequence[str], error: Any) -> str:
+    """What is wrong at a place, in the words of the reference."""
+    key = ".".join(place)
+    kind: Any = Run
+    limits: Sequence[Any] = ()
+    meaning: str | None = None
+    for part in place:
+        if _has_fields(kind):
+            field = kind.model_fields[part]
+            kind, limits, meaning = field.annotation, field.metadata, field.description
+        else:
+            kind, limits = _inside(kind, part) or get_args(kind)[0], ()
+    if error["type"] == "missing":
+        return f"{key} is missing; give {meaning}"
+    if error["type"] == "value_error":
+        return f"{key}: {error['ctx']['error']}"
+    return f"{key} should be {_kind_name(kind, limits)}, not {_shown(error['input'])}"

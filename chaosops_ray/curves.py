@@ -57,12 +57,17 @@ class Label(NamedTuple):
 def draw(environment: AnyEnvironment, rows: Sequence[Row], run: str, alarm: float, folder: Path) -> list[Plot]:
     """The curves of a run as PNG files in the folder, which is made if need be; `alarm` is the run's on KL."""
     figures = curves(environment, rows, run, alarm)
+    paths = save({name: figure for name, (_, figure) in figures.items()}, made(folder))
+    return [Plot(path, title) for path, (title, _) in zip(paths, figures.values(), strict=True)]
+
+
+def made(folder: Path) -> Path:
+    """The folder, which is there now."""
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make the folder {folder}: {error.strerror}") from None
-    paths = save({name: figure for name, (_, figure) in figures.items()}, folder)
-    return [Plot(path, title) for path, (title, _) in zip(paths, figures.values(), strict=True)]
+    return folder
 
 
 def curves(environment: AnyEnvironment, rows: Sequence[Row], run: str, alarm: float) -> dict[str, tuple[str, Figure]]:
@@ -73,17 +78,16 @@ def curves(environment: AnyEnvironment, rows: Sequence[Row], run: str, alarm: fl
     drawn = {
         "training_mean.png": _mean(environment, rows, subtitle),
         "training_solved.png": _solved(environment, rows, subtitle),
+        "training_detection.png": _detection(environment, rows, subtitle),
         "training_policy.png": _policy(rows, subtitle, alarm),
         "training_time.png": _time(rows, subtitle),
     }
-    if environment.detection is not None:
-        drawn["training_detection.png"] = _detection(environment, rows, subtitle)
     return {name: found for name, found in drawn.items() if found is not None}
 
 
 def seconds(row: Row) -> float:
     """How long the update took."""
-    return sum([row["time"][lap] for lap in LAPS])
+    return sum([float(row["time"][lap]) for lap in LAPS])
 
 
 def smoothed(at: Figures, values: Figures) -> Figures:
@@ -96,12 +100,14 @@ def smoothed(at: Figures, values: Figures) -> Figures:
     return means
 
 
-# -- the plots ----------------------------------------------------------------------------------------------------------
+# -- the plots --------------------------------------------------------------------------------------------------------
 
 
 def _mean(environment: AnyEnvironment, rows: Sequence[Row], subtitle: str) -> tuple[str, Figure] | None:
     title = f"Mean {environment.headline_name} in training, by tier"
     lines = _by_tier(environment, rows, "mean", lambda value: headline(environment, value))
+    if not lines:
+        return None
     figure, (axes,) = canvas(title, subtitle)
     _draw_lines(axes, lines)
     if min([line.values.min() for line in lines]) < 0:
@@ -125,11 +131,11 @@ def _detection(environment: AnyEnvironment, rows: Sequence[Row], subtitle: str) 
 def _shares(
     environment: AnyEnvironment, rows: Sequence[Row], subtitle: str, title: str, metrics: Sequence[Metric]
 ) -> tuple[str, Figure] | None:
-    found = [_by_tier(environment, rows, metric.name, share) for metric in metrics]
-    if not any(found):
+    found = [(metric, lines) for metric in metrics if (lines := _by_tier(environment, rows, metric.name, share))]
+    if not found:
         return None
-    figure, panels = canvas(title, subtitle, len(metrics))
-    for axes, metric, lines in zip(panels, metrics, found, strict=True):
+    figure, panels = canvas(title, subtitle, len(found))
+    for axes, (metric, lines) in zip(panels, found, strict=True):
         axes.set_ylim(-0.03, 1.03)
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100"])
         axes.set_ylabel(f"{metric.name.replace('_', ' ') if len(metrics) > 1 else metric.title}, %")
@@ -139,15 +145,16 @@ def _shares(
 
 
 def _policy(rows: Sequence[Row], subtitle: str, alarm: float) -> tuple[str, Figure] | None:
-    divergence = _line(rows, "KL", PALETTE[0], lambda row: row["learner"].get("kl"), lambda value: f"{value:.3f}")
+    divergence = _line(rows, "", PALETTE[0], lambda row: row["learner"].get("kl"), lambda value: f"{value:.3f}")
     entropy = _line(rows, "", PALETTE[5], lambda row: row["learner"].get("entropy"), lambda value: f"{value:.2f}")
     if not len(divergence.at):
         return None
     title = "KL to the base, and entropy"
     figure, (above, below) = canvas(title, subtitle, 2)
-    _draw_lines(above, [divergence._replace(name="")])
+    _draw_lines(above, [divergence])
     # An alarm far above would press the curve flat.
     if divergence.values.max() > alarm / 2:
+        above.set_ylim(top=max(1.15 * alarm, above.get_ylim()[1]))
         above.axhline(alarm, color="#cc3311", linewidth=1, linestyle="--")
         above.annotate(
             f"alarm at {alarm:g}",
@@ -181,23 +188,24 @@ def _time(rows: Sequence[Row], subtitle: str) -> tuple[str, Figure] | None:
         Label(f"{name} {lap[-1]:.2g} s", colour, float(top - lap[-1] / 2))
         for name, colour, lap, top in zip(LAPS, PALETTE, laps, tops, strict=False)
     ]
-    _write(axes, float(at[-1]), labels)
+    _write_beside(axes, float(at[-1]), labels)
     axes.set_ylabel("seconds")
     _finish(axes, rows)
     return title, figure
 
 
-# -- lines --------------------------------------------------------------------------------------------------------------
+# -- lines ------------------------------------------------------------------------------------------------------------
 
 
 def _by_tier(
     environment: AnyEnvironment, rows: Sequence[Row], figure: str, written: Callable[[float], str]
 ) -> list[Line]:
     """A line for each tier for which the figure is defined in any update."""
-    lines = [
-        _line(rows, tier, PALETTE[index], lambda row, tier=tier: row["tiers"].get(tier, {}).get(figure), written)
-        for index, tier in enumerate(environment.tiers)
-    ]
+
+    def of_tier(tier: str, colour: str) -> Line:
+        return _line(rows, tier, colour, lambda row: row["tiers"].get(tier, {}).get(figure), written)
+
+    lines = [of_tier(tier, colour) for tier, colour in zip(environment.tiers, PALETTE, strict=False)]
     return [line for line in lines if len(line.at)]
 
 
@@ -210,7 +218,7 @@ def _line(
 
 
 def _draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
-    ends: dict[float, list[Label]] = {}
+    at_the_end: list[Label] = []
     over = max([line.at[-1] for line in lines])
     for line in lines:
         means = smoothed(line.at, line.values)
@@ -224,14 +232,29 @@ def _draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
             linewidth=2,
             marker="o" if len(line.at) == 1 else "",
         )
-        end = over if over - line.at[-1] < WINDOW else line.at[-1]
         label = Label(f"{line.name} {line.written(means[-1])}".strip(), line.colour, float(means[-1]))
-        ends.setdefault(end, []).append(label)
-    for x, labels in ends.items():
-        _write(axes, x, labels)
+        if over - line.at[-1] < WINDOW:
+            at_the_end.append(label)
+        else:
+            _write_above(axes, line.at[-1], label)
+    _write_beside(axes, over, at_the_end)
 
 
-def _write(axes: Axes, x: float, labels: Sequence[Label]) -> None:
+def _write_above(axes: Axes, x: float, label: Label) -> None:
+    """For a line that ends on the way, where others go on to its right."""
+    axes.annotate(
+        label.text,
+        (x, label.place),
+        (0, 10),
+        textcoords="offset points",
+        ha="right",
+        fontsize=9,
+        color=label.colour,
+        path_effects=_HALO,
+    )
+
+
+def _write_beside(axes: Axes, x: float, labels: Sequence[Label]) -> None:
     """Each label where its line ends; those that would touch are moved apart."""
     figure = axes.get_figure(root=True)
     assert figure is not None  # noqa: S101 - the canvas made both
@@ -247,7 +270,6 @@ def _write(axes: Axes, x: float, labels: Sequence[Label]) -> None:
             va="center",
             fontsize=9,
             color=label.colour,
-            path_effects=_HALO,
             annotation_clip=False,
         )
 
@@ -274,5 +296,5 @@ def apart(places: Sequence[float], gap: float) -> list[float]:
 def _finish(axes: Axes, rows: Sequence[Row]) -> None:
     first, last = rows[0]["update"], rows[-1]["update"]
     axes.set_xlim(first - 0.5, last + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("update")

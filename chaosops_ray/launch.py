@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 import yaml
+from rich.console import Console
 
 from chaosops_ray import evaluate, models, page, plan, runlog, train, versions
 from chaosops_ray.config import TINY, ConfigError, Run, load
@@ -103,24 +104,33 @@ def _amount(cpus: float, gpus: float) -> str:
     return f"{cpus:g} CPU" + (f", {gpus:g} GPU" if gpus else "")
 
 
-def begin(run: Run, out: Path, address: str | None, progress: Progress) -> Path:
+def begin(run: Run, out: Path, address: str | None, console: Console) -> Path:
     """A new run; its report."""
     environment = look_over(run)
     runlog.check_new_folder(out)
-    with cluster(run, address, progress):
+    with display(run, environment, out, (), console) as progress, cluster(run, address, progress):
         base = prepared(run, progress)
         config = yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False)
-        folder = RunFolder.create(out.resolve(), config)
-        return finish(run, base, environment, folder, progress)
+        return finish(run, base, environment, RunFolder.create(out.resolve(), config), progress)
 
 
-def resume(out: Path, address: str | None, progress: Progress) -> Path:
+def resume(out: Path, address: str | None, console: Console) -> Path:
     """Go on with a run from its last checkpoint; its report."""
     folder = RunFolder(out.resolve())
     run = load(folder.path / runlog.CONFIG)
     environment = look_over(run)
-    with cluster(run, address, progress):
+    with (
+        display(run, environment, out, folder.metrics(), console) as progress,
+        cluster(run, address, progress),
+    ):
         return finish(run, prepared(run, progress), environment, folder, progress)
+
+
+def display(
+    run: Run, environment: AnyEnvironment, out: Path, before: Sequence[dict[str, Any]], console: Console
+) -> Progress:
+    """What a person sees of the run."""
+    return Progress(console, environment, out.name, run.updates, run.alarm.kl, before)
 
 
 def finish(run: Run, base: BaseModel, environment: AnyEnvironment, folder: RunFolder, progress: Progress) -> Path:
@@ -152,10 +162,10 @@ def prepared(run: Run, progress: Progress) -> BaseModel:
     """The base model, with a word on what takes so long."""
     what = "warming up the tiny model" if run.model == TINY else f"loading {run.model}"
     progress.say(what)
-    return models.prepare(run.model, lambda done, steps: progress.say(f"{what}, step {done} of {steps}"))
+    return models.prepare(run.model, lambda done, steps: progress.say(f"{what} {done}/{steps}"))
 
 
-# -- evaluation ---------------------------------------------------------------------------------------------------------
+# -- evaluation -----------------------------------------------------------------------------------------------------
 
 
 def measure(run: Run, base: BaseModel, environment: AnyEnvironment, folder: RunFolder) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from chaosops_ray import tiny, versions
 from chaosops_ray.config import TINY, ConfigError
 from chaosops_ray.wire import Ids, Layout
+from chaosops_ray.workers.transcript import TOKENIZER_FILE
 
 # Stand-ins that no template alters, to see where the template puts what.
 _BRIEF, _OBSERVATION, _COMPLETION, _NEXT = "\x02brief\x03", "\x02seen\x03", "\x02said\x03", "\x02next\x03"
@@ -31,10 +32,9 @@ def prepare(name: str, progress: Callable[[int, int], None] = lambda _done, _ste
     """The model of this name: built, found or fetched."""
     if name == TINY:
         path = tiny.ensure(progress)
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        return BaseModel(name, path, versions.base_digest(path), tiny.layout(tokenizer))
+        return BaseModel(name, path, versions.base_digest(path), tiny.layout(tokenizer(path)))
     path = locate(name)
-    return BaseModel(name, path, versions.base_digest(path), layout(AutoTokenizer.from_pretrained(path)))
+    return BaseModel(name, path, versions.base_digest(path), layout(tokenizer(path)))
 
 
 def locate(name: str) -> Path:
@@ -51,6 +51,17 @@ def locate(name: str) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0][:160]
         raise ConfigError(f"model: {name} is neither a folder here nor to be had from the hub ({reason})") from None
+
+
+def tokenizer(path: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of a model's folder, as its file has it.
+
+    Not by AutoTokenizer: for some architectures, Qwen2 among them, that builds the pre-tokenizer anew from the model's
+    type, and gives other ids than the file.
+    """
+    if not (path / TOKENIZER_FILE).is_file():
+        raise ConfigError(f"model: {path} has no {TOKENIZER_FILE}; save its tokenizer in that form")
+    return PreTrainedTokenizerFast.from_pretrained(path)
 
 
 def layout(tokenizer: PreTrainedTokenizerBase) -> Layout:

@@ -1,4 +1,4 @@
-"""What an update plays: which scenarios, under which rules, with which seeds. All of it a function of the run's seed."""
+"""What an update plays: which scenarios, under which rules, with which seeds; all a function of the run's seed."""
 
 from __future__ import annotations
 

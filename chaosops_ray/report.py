@@ -34,10 +34,10 @@ def headline(environment: AnyEnvironment, value: float) -> str:
     return format(value, environment.headline_format).replace("-", "−")
 
 
-def plain(name: str) -> str:
-    """A name as terminals, plots and pages can show it: nothing that a terminal would obey, and not too much of it."""
-    shown = "".join([character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name])
-    return shown if len(shown) <= _LONGEST_NAME else f"{shown[: _LONGEST_NAME - 1]}…"
+def plain(text: str, longest: int = _LONGEST_NAME) -> str:
+    """Text as terminals, plots and pages can show it: nothing that a terminal would obey, and not too much of it."""
+    shown = "".join([character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text])
+    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
 
 
 def metric_figure(metric: Metric, value: float | None) -> str:
@@ -77,7 +77,7 @@ def table(environment: AnyEnvironment, cells: list[dict[str, Any]], key: str) ->
     return drawn
 
 
-def plot(environment: AnyEnvironment, evaluation: dict[str, Any], folder: Path) -> list[Path]:
+def plot(environment: AnyEnvironment, evaluation: Mapping[str, Any], folder: Path) -> list[Path]:
     """The plots of an evaluation, as PNG files in the folder; their paths."""
     cells = evaluation["cells"]
     subtitle = f"{environment.title} · rules {evaluation['rules']} · {set_named(evaluation)}"
@@ -102,7 +102,7 @@ def plot_paths(environment: AnyEnvironment, folder: Path) -> list[Path]:
     return [folder / name for name in (PLOT_NAMES if environment.detection is not None else PLOT_NAMES[:1])]
 
 
-def set_named(evaluation: dict[str, Any]) -> str:
+def set_named(evaluation: Mapping[str, Any]) -> str:
     """Which scenarios an evaluation was made on, in words."""
     seeds = f", seeds {evaluation['seeds']}" if evaluation["seeds"] else ""
     return f"{evaluation['set']} set{seeds}"

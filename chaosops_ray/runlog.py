@@ -251,7 +251,7 @@ class RunFolder:
     # -- episodes -------------------------------------------------------------------------------------------------
 
     def record(self, update: int, environment: AnyEnvironment, groups: Sequence[Group]) -> None:
-        """The update's episodes, step by step. They are simulated again from their actions, which is the record's proof."""
+        """The update's episodes, step by step; they are simulated again from their actions."""
         with EpisodeWriter(self.path / EPISODES / f"update-{update:06d}.parquet") as writer:
             for group in groups:
                 for report in group.reports:

@@ -1,4 +1,4 @@
-"""The tiny base model: a real Qwen2 of a few hundred thousand weights, made here in a minute or two and kept in a cache.
+"""The tiny base model: a real Qwen2 of some two hundred thousand weights, made here in a minute or two, then cached.
 
 It is warmed up as a language model of transcripts of the random policy, under strict rules. That teaches it the
 format, what incidents look like, and that a seat may do what it may do, all of it equally likely: at an action, the
@@ -49,6 +49,8 @@ class Recipe(NamedTuple):
     # Of the initial weights. At this width the usual .02 would leave the rows of the head, one an action, so close to
     # each other that an adapter below it could never tell actions apart.
     spread: float = 0.1
+    # Of an action's loss against an observed token's. Actions are few, and what they must be is known exactly.
+    action_weight: float = 20.0
     steps: int = 400
     episodes_per_step: int = 40
     learning_rate: float = 3e-3
@@ -215,7 +217,7 @@ def warmed_up(
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.01)
     draw = random.Random(recipe.seed)
     for step in range(recipe.steps):
-        rate = min(1.0, (step + 1) / 20) * (1 - 0.95 * step / recipe.steps)
+        rate = min(1.0, (step + 1) / 20) * (1 - 0.98 * step / recipe.steps)
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * rate
         first = step * recipe.episodes_per_step
@@ -226,7 +228,7 @@ def warmed_up(
         draw.shuffle(quarters)
         total = sum([len(tokens) for _, tokens, _ in rows])
         for quarter in quarters:
-            loss = _loss(model, quarter, targets, pad, total)
+            loss = _loss(model, quarter, targets, pad, recipe.action_weight) / total
             loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -251,7 +253,7 @@ def _loss(
     rows: list[tuple[str, list[int], list[int]]],
     targets: dict[str, torch.Tensor],
     pad: int,
-    total: int,
+    weight: float,
 ) -> torch.Tensor:
     length = max(len(tokens) for _, tokens, _ in rows)
     ids = torch.tensor([tokens + [pad] * (length - len(tokens)) for _, tokens, _ in rows])
@@ -264,5 +266,4 @@ def _loss(
     acted = functional.cross_entropy(
         logits[at[:, 0], at[:, 1]], torch.stack([targets[role] for *_, role in places]), reduction="sum"
     )
-    # Actions are few among the tokens, and what they must be is known exactly.
-    return (observed + 4 * acted) / total
+    return observed + weight * acted

@@ -114,7 +114,7 @@ def loop(training: Training, watch: Watch) -> PolicyVersion:
         return state.version
 
 
-# -- the state of the loop ----------------------------------------------------------------------------------------------
+# -- the state of the loop --------------------------------------------------------------------------------------------
 
 
 class State:
@@ -160,7 +160,7 @@ def save(training: Training, learner: Any, state: State) -> None:
     ray.get(learner.prune.remote({*folder.checkpoints(), *recent}))
 
 
-# -- steps of the loop --------------------------------------------------------------------------------------------------
+# -- steps of the loop ------------------------------------------------------------------------------------------------
 
 
 @contextmanager

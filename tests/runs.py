@@ -27,7 +27,18 @@ def row(update: int, environment: AnyEnvironment = INCIDENT, tiers: tuple[str, .
     def noisy(value: float, by: float) -> float:
         return value + by * (2 * draw.uniform() - 1)
 
-    played = environment.tiers if tiers is None else tiers
+    by_tier = {}
+    for hard, tier in enumerate(environment.tiers):
+        mean = -400 - 250 * hard + (520 + 250 * hard) * way
+        found: dict[str, float | None] = {"episodes": 42, "mean": noisy(mean, 80)}
+        if environment is TOOLS:
+            found["mean"] = max(0.0, noisy(way * (1 - 0.2 * hard), 0.08))
+        for metric in environment.metrics:
+            share = min(1.0, max(0.0, noisy(0.9 * way, 0.1)))
+            found[metric.name] = share if metric.is_share else noisy(3, 1)
+        by_tier[tier] = found
+    if environment is INCIDENT:
+        by_tier["easy"]["rogue_catch"] = None
     return {
         "update": update,
         "updates": UPDATES,
@@ -38,19 +49,7 @@ def row(update: int, environment: AnyEnvironment = INCIDENT, tiers: tuple[str, .
         "false_flag": 1.0,
         "episodes": 128,
         "groups": {"played": 8, "learnt_from": 7},
-        "tiers": {
-            tier: {
-                "episodes": 42,
-                "mean": noisy(-400 - 250 * hard + (520 + 250 * hard) * way, 80),
-                **{
-                    metric.name: min(1.0, max(0.0, noisy(0.9 * way, 0.1))) if metric.is_share else noisy(3, 1)
-                    for metric in environment.metrics
-                },
-            }
-            | ({"rogue_catch": None} if tier == "easy" else {})
-            for hard, tier in enumerate(environment.tiers)
-            if tier in played
-        },
+        "tiers": {tier: found for tier, found in by_tier.items() if tiers is None or tier in tiers},
         "rewards": dict.fromkeys(environment.roles, noisy(12.5 * way, 3)),
         "learner": {
             "entropy": noisy(2.4 - 2 * way, 0.1),
@@ -61,7 +60,7 @@ def row(update: int, environment: AnyEnvironment = INCIDENT, tiers: tuple[str, .
             "mismatch_max": 3e-4,
             "importance_weight": 1.0,
             "effective_sample_size": 0.98,
-            "kl": noisy(0.9 * way, 0.05),
+            "kl": max(0.0, noisy(0.9 * way, 0.05)),
             "learning_rate": 1e-3,
             "entropy_coefficient": 0.1,
             "tokens": 24000.0,

@@ -10,7 +10,7 @@ from typing import Any
 import ray
 import torch
 import transformers
-from transformers import AutoTokenizer
+from transformers import PreTrainedTokenizerFast
 
 from chaosops_ray import versions
 from chaosops_ray.config import Run
@@ -44,7 +44,7 @@ class Learner:
         self._modules = lora.bound_modules(self._model)
         self._trainer = PolicyTrainer(
             self._model,
-            AutoTokenizer.from_pretrained(model),
+            PreTrainedTokenizerFast.from_pretrained(model),
             settings,
             folder / ".trl",
             {"temperature": run.rollout.temperature, "seed": run.seed, "max_completion_length": run.rollout.max_tokens},

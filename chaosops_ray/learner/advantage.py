@@ -88,6 +88,6 @@ def has_variance(group: Group, weights: Mapping[str, Mapping[str, float]], credi
     for role, streams in weights.items():
         for stream in streams:
             for values in _centred([group], role, stream, credit).values():
-                if any([abs(value) > _NOTHING for value in values]):
+                if any(abs(value) > _NOTHING for value in values):
                     return True
     return False

@@ -27,11 +27,10 @@ from chaosops_ray.wire import Ids, Probe
 # The log-probability may differ by this much between engines before a sampler may not serve.
 TOLERANCE_FP32 = 2e-3
 TOLERANCE_BF16 = 0.15
-_WEIGHED_BY_ROWS = ("grpo", "dr_grpo")
 
 
 class PolicyTrainer(GRPOTrainer):
-    """TRL's trainer with the head computed only where the policy wrote, driven by `update`."""
+    """TRL's trainer with the log-probabilities taken only where the policy wrote, driven by `update`."""
 
     def __init__(
         self,
@@ -89,14 +88,17 @@ class PolicyTrainer(GRPOTrainer):
 
     # -- what TRL's loss calls ------------------------------------------------------------------------------------
 
-    def _get_per_token_logps_and_entropies(  # type: ignore[override]
+    def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, logits_to_keep: int, **_: Any
     ) -> tuple[torch.Tensor, torch.Tensor, None]:
-        """Log-probabilities and entropies where the policy wrote; the head is not computed anywhere else."""
+        """Log-probabilities and entropies where the policy wrote; elsewhere zero.
+
+        The head is computed nowhere else either, but for free completions on a CPU: TRL's kernel takes all places there.
+        """
         if self._now is None:
             raise RuntimeError("no micro-batch is being worked on")
         if self._now.allowed is not None:
-            log_probs, entropies = self._among_the_allowed(model, self._now)
+            log_probs, entropies = self._among_the_allowed(model, self._now, self._now.allowed)
         else:
             labels = input_ids.clone()
             labels[:, 0] = -100
@@ -107,17 +109,18 @@ class PolicyTrainer(GRPOTrainer):
         self._scored = log_probs.detach()
         return log_probs, entropies, None
 
-    def _among_the_allowed(self, model: Any, now: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    def _among_the_allowed(
+        self, model: Any, now: MicroBatch, allowed: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The same, where the engine had to choose: of the choice among what was allowed."""
-        assert now.allowed is not None
         rows, places = now.mask.nonzero(as_tuple=True)
         with self.accelerator.autocast():
             base = self.accelerator.unwrap_model(model).get_base_model()
             hidden = base.model(input_ids=now.ids, attention_mask=now.attention, use_cache=False).last_hidden_state
             logits = base.lm_head(hidden[rows, places]).float() / self.temperature
-        is_filling = now.allowed < 0
-        among = logits.gather(1, now.allowed.clamp(min=0)).masked_fill(is_filling, -torch.inf).log_softmax(-1)
-        which = (now.allowed == now.ids[rows, places + 1, None]).long().argmax(1, keepdim=True)
+        is_filling = allowed < 0
+        among = logits.gather(1, allowed.clamp(min=0)).masked_fill(is_filling, -torch.inf).log_softmax(-1)
+        which = (allowed == now.ids[rows, places + 1, None]).long().argmax(1, keepdim=True)
         entropy = -(among.exp() * among.masked_fill(is_filling, 0.0)).sum(-1)
         empty = torch.zeros_like(now.mask)
         return (
@@ -150,15 +153,17 @@ class PolicyTrainer(GRPOTrainer):
         items = sum([len(row.at) for row in part])
         for micro, members in self._micro_batches(part):
             tokens = float(micro.mask.sum())
-            # TRL averages micro-batches as if all were alike; these weights make the sum the mean over the step.
-            share = len(members) / len(part) if self.loss_type in _WEIGHED_BY_ROWS else tokens / items
+            # TRL averages micro-batches as if all had as many rows; with this the sum is the mean over the step's rows.
+            # Losses that are a mean over tokens take no notice: it cancels out of their normalizer.
+            share = len(members) / len(part)
             self.current_gradient_accumulation_steps = 1 / share
-            self.args.steps_per_generation = 1 / share  # type: ignore[assignment]
-            # The bonus is a mean over tokens whatever the loss is.
+            self.args.steps_per_generation = 1 / share
+            # The bonus is a mean over tokens, whatever the loss.
             self.entropy_coef = entropy * tokens / items / share
             loss, ratios = self.loss_of(micro, members, before, items)
             self.accelerator.backward(loss)
-            assert self._scored is not None
+            if self._scored is None:
+                raise RuntimeError("TRL's loss did not ask for log-probabilities")
             tally.add(self._metrics["train"], tokens)
             self._metrics["train"].clear()
             tally.add_ratios(ratios, self._scored - micro.log_probs, micro.mask, is_first=is_first)

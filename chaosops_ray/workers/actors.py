@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 
@@ -36,10 +37,11 @@ class SamplerHost:
         return await self._sampler.score(texts, number)
 
     async def sample(
-        self, cohort: str, requests: Sequence[SampleRequest], decoding: Decoding, number: int
-    ) -> list[Sample]:
-        """As the protocol says."""
-        return await self._sampler.sample(cohort, requests, decoding, number)
+        self, batches: Sequence[tuple[str, Sequence[SampleRequest]]], decoding: Decoding, number: int
+    ) -> list[list[Sample]]:
+        """Completions for several cohorts. Each is computed by itself: what shares a message never shares a batch."""
+        asked = [self._sampler.sample(cohort, requests, decoding, number) for cohort, requests in batches]
+        return list(await asyncio.gather(*asked))
 
     async def release(self) -> None:
         """As the protocol says."""
@@ -52,6 +54,13 @@ class SamplerHost:
     async def ping(self) -> bool:
         """A sign of life."""
         return True
+
+
+class Message(NamedTuple):
+    """Requests of several cohorts that travel together, and the answer to all of them."""
+
+    batches: list[tuple[str, Sequence[SampleRequest]]]
+    answer: asyncio.Task[list[list[Sample]]]
 
 
 class Remote:
@@ -77,8 +86,8 @@ class Remote:
         self, cohort: str, requests: Sequence[SampleRequest], decoding: Decoding, number: int
     ) -> list[Sample]:
         """As the protocol says."""
-        samples: list[Sample] = await self.host.sample.remote(cohort, requests, decoding, number)
-        return samples
+        (samples,) = await self.host.sample.remote([(cohort, requests)], decoding, number)
+        return list(samples)
 
     async def release(self) -> None:
         """As the protocol says."""
@@ -100,15 +109,32 @@ class Shard:
         self._words = Words(model, layout)
         self._decoding = decoding
         self._structured = structured
+        self._leaving: dict[tuple[str, int], Message] = {}
 
-    async def play(self, task: Task, host: Any, version: int) -> Group:
-        """All episodes of the task, spoken for by this version on this host."""
-        sampler = Remote(host)
+    async def play(self, task: Task, name: str, host: Any, version: int) -> Group:
+        """All episodes of the task, spoken for by this version on the host of this name."""
 
         async def ask(cohort: str, requests: Sequence[SampleRequest], /) -> list[Sample]:
-            return await sampler.sample(cohort, requests, self._decoding, version)
+            message = self._leaving.get((name, version))
+            if message is None:
+                message = self._leaving[name, version] = Message([], self._send(name, host, version))
+            place = len(message.batches)
+            message.batches.append((cohort, requests))
+            found = await asyncio.shield(message.answer)
+            return found[place]
 
         return await play_group(self._environment, self._words, self._style, task, ask, structured=self._structured)
+
+    def _send(self, name: str, host: Any, version: int) -> asyncio.Task[list[list[Sample]]]:
+        """Ask for whatever comes up in this turn of the event loop: groups in step share a message."""
+
+        async def send() -> list[list[Sample]]:
+            await asyncio.sleep(0)
+            batches = self._leaving.pop((name, version)).batches
+            found: list[list[Sample]] = await host.sample.remote(batches, self._decoding, version)
+            return found
+
+        return asyncio.get_running_loop().create_task(send())
 
     async def ping(self) -> bool:
         """A sign of life."""

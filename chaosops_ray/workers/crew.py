@@ -225,7 +225,8 @@ class Crew:
         """One task to a shard and a sampler."""
         ready = self.fleet.ready
         shard = self._actors[self._shards[number % len(self._shards)]]
-        return shard.play.remote(task, self._actors[ready[number % len(ready)]], version)
+        sampler = ready[number % len(ready)]
+        return shard.play.remote(task, sampler, self._actors[sampler], version)
 
     def mend(self) -> None:
         """Find out who is dead or silent, and replace them; a new sampler proves itself before it serves."""

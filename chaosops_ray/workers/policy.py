@@ -49,9 +49,7 @@ class TrainedPolicy:
             seen[role] = view
             request = SampleRequest(0, prompt, 0, self._choices[role])
             cohort = f"{scenario.identity}/{role}"
-            (sample,) = asyncio.run(
-                self._sampler.sample(cohort, [request], self._decoding, self.version.number)
-            )
+            (sample,) = asyncio.run(self._sampler.sample(cohort, [request], self._decoding, self.version.number))
             return self._environment.parse(transcripts[role].complete(sample, self._choices[role]))
 
         return act

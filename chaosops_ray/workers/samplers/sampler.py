@@ -15,9 +15,9 @@ class SamplerError(RuntimeError):
 class Sampler(Protocol):
     """An engine that serves versions of one policy.
 
-    `adopt` loads; nothing is served by a version before the caller has let it prove itself (chaosops_ray.proof). A version
-    that is not loaded raises `SamplerError` from `sample` and `score`; no method ever answers from another version or
-    from the base model instead.
+    `adopt` loads; nothing is served by a version before the caller has let it prove itself (chaosops_ray.proof). A
+    version that is not loaded raises `SamplerError` from `sample` and `score`; no method ever answers from another
+    version or from the base model instead.
     """
 
     async def adopt(self, version: PolicyVersion) -> int:

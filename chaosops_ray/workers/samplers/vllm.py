@@ -1,7 +1,7 @@
 """The vLLM engine, versioned: every policy version is an adapter under its own name and id, never loaded in place.
 
-Ids go in and ids come out; the engine has no tokenizer. It must be used from one event loop, and lives in a process of
-its own that ends with this one.
+Ids go in and ids come out; the engine has no tokenizer. It lives in a process of its own that ends with this one, and
+is used, and closed, from one event loop.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import count
 from threading import Thread
 from typing import Any, TypeVar
 
-# vLLM reads these while it is imported: it phones home and talks a lot otherwise.
+# vLLM reads these while it is imported; otherwise it phones home and talks a lot.
 os.environ["VLLM_NO_USAGE_STATS"] = os.environ["DO_NOT_TRACK"] = "1"
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
@@ -28,6 +28,8 @@ from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
+from vllm.usage.usage_lib import UsageContext
+from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.executor.uniproc_executor import UniProcExecutor
 from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
@@ -41,20 +43,56 @@ RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 # Below, the engine would quietly sample at this temperature instead.
 COLDEST = 0.01
 CHOICES = "choices"
-_ALIVE_EVERY = 1.0
+_LOOK_EVERY = 1.0
 
 Answer = TypeVar("Answer")
 
 
-class ChoiceMask(AdapterLogitsProcessor):  # type: ignore[misc]
-    """Runs inside the engine: of a request with choices, only the tokens that continue one of them are left."""
+# -- inside the engine's process --------------------------------------------------------------------------------------
+
+
+class OwnExecutor(UniProcExecutor):
+    """Keeps the worker in the engine's process (on a CPU vLLM would start a third), which dies with ours."""
+
+    def _init_executor(self) -> None:
+        # A process that exits ends its daemons; one that is killed ends nobody, and the engine would keep its GPU.
+        Thread(target=_end_without, args=(os.getppid(),), daemon=True).start()
+        super()._init_executor()
+
+
+def _end_without(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_LOOK_EVERY)
+    os._exit(1)
+
+
+class AdapterCount:
+    """Mixed into the worker: tells what an adapter was really bound to."""
+
+    model_runner: Any
+
+    def bound_modules(self, adapter: int) -> int:
+        """How many matrices A of an adapter belong to modules of the model; fused ones (q, k, v) are counted apart."""
+        manager = self.model_runner.lora_manager._adapter_manager
+        weights = manager.get_adapter(adapter)
+        if weights is None or adapter not in manager.lora_index_to_id:
+            return 0
+        bound = [found.lora_a for found in map(weights.get_lora, manager.modules) if found is not None]
+        parts = [part for matrices in bound for part in (matrices if isinstance(matrices, list) else [matrices])]
+        return len([part for part in parts if part is not None])
+
+
+class ChoiceMask(AdapterLogitsProcessor):
+    """Leaves a request that has choices only the tokens that continue one of them."""
 
     def is_argmax_invariant(self) -> bool:
-        """What is likeliest may be masked, so greedy requests are masked as well."""
+        """The likeliest token may be masked: greedy requests need the mask as well."""
         return False
 
-    def new_req_logits_processor(self, params: SamplingParams) -> Callable[[list[int], torch.Tensor], Any] | None:
-        """The mask of one request; none where it has no choices."""
+    def new_req_logits_processor(
+        self, params: SamplingParams
+    ) -> Callable[[list[int], torch.Tensor], torch.Tensor] | None:
+        """The mask of one request, if it has choices."""
         choices = (params.extra_args or {}).get(CHOICES)
         return None if choices is None else lambda written, logits: _masked(choices, written, logits)
 
@@ -65,48 +103,20 @@ def _masked(choices: list[list[int]], written: list[int], logits: torch.Tensor) 
     if not following:
         return logits  # a step that was scheduled before the end was known; its token is thrown away
     allowed = torch.tensor(sorted(following), device=logits.device)
-    masked = torch.full_like(logits, float("-inf"))
+    masked = torch.full_like(logits, -torch.inf)
     masked[allowed] = logits[allowed]
     return masked
 
 
-class OwnExecutor(UniProcExecutor):  # type: ignore[misc]
-    """Keeps the worker in the engine's process (on a CPU, vLLM would start a third), and ends that process with ours."""
-
-    def _init_executor(self) -> None:
-        # A daemon process is ended by its parent; a parent that was killed ends nobody.
-        Thread(target=_end_without, args=(os.getppid(),), daemon=True).start()
-        super()._init_executor()
-
-
-def _end_without(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_ALIVE_EVERY)
-    os._exit(1)
-
-
-class AdapterCount:
-    """Mixed into the engine's worker: what an adapter was really bound to."""
-
-    model_runner: Any
-
-    def bound_modules(self, adapter: int) -> int:
-        """How many matrices A of the adapter stand in a slot of a module; fused ones (q, k, v) count apiece."""
-        manager = self.model_runner.lora_manager._adapter_manager
-        weights = manager.get_adapter(adapter)
-        if weights is None or adapter not in manager.lora_index_to_id:
-            return 0
-        bound = [found.lora_a for found in map(weights.get_lora, manager.modules) if found is not None]
-        parts = [part for matrices in bound for part in (matrices if isinstance(matrices, list) else [matrices])]
-        return len([part for part in parts if part is not None])
+# -- in ours ----------------------------------------------------------------------------------------------------------
 
 
 class VllmSampler:
     """Serves versions of one policy by vLLM.
 
-    `max_lora_rank` is rounded up to a rank that the engine has kernels for; `slots` versions can be loaded at a time.
-    On a GPU the cache takes what is left of `memory_share`; on a CPU it has `cache_mib`. With `sleeps` the engine can be
-    released between adoptions, which needs a GPU.
+    `context` is the longest transcript; `max_lora_rank` is rounded up to a rank that there are kernels for; `slots`
+    versions can be loaded at a time. The cache takes what `memory_share` of the GPU leaves, on a CPU `cache_mib`. With
+    `sleeps`, which needs a GPU, the engine can be released between adoptions.
     """
 
     def __init__(
@@ -140,7 +150,9 @@ class VllmSampler:
             enforce_eager=enforce_eager,
             gpu_memory_utilization=memory_share,
             kv_cache_memory_bytes=cache_mib << 20 if on_cpu else None,
-            block_size=32 if on_cpu else None,  # the CPU's default of 128 leaves little of a short prefix to share
+            block_size=32 if on_cpu else None,  # the CPU's default of 128 leaves little of a short prompt to share
+            # A prompt that is read in parts takes its seed's generator back a step, which only a GPU's can.
+            enable_chunked_prefill=not on_cpu,
             enable_prefix_caching=True,
             enable_lora=True,
             max_loras=slots,
@@ -154,18 +166,17 @@ class VllmSampler:
         )
         inherited = {"OMP_NUM_THREADS": str(threads)}
         if on_cpu:
-            # Bound threads of several engines, or of the learner, would share one core and leave the others idle.
+            # Left to itself every engine binds its threads to the same cores, and so would the learner's neighbours.
             inherited["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
         if enforce_eager:
-            inherited["TORCHDYNAMO_DISABLE"] = "1"  # the first sample would wait for a C++ compiler otherwise
+            inherited["TORCHDYNAMO_DISABLE"] = "1"  # otherwise the first sample waits twenty seconds for a C++ compiler
         with _environment(inherited):
             try:
-                self._engine = AsyncLLM(
-                    vllm_config=arguments.create_engine_config(),
-                    executor_class=OwnExecutor,
-                    log_stats=False,
-                    log_requests=False,
-                )
+                # The limits of a batch are those for sampling in bulk, not for serving people.
+                config = arguments.create_engine_config(UsageContext.LLM_CLASS)
+                if on_cpu:
+                    _check_heads(config.model_config.get_head_size())
+                self._engine = AsyncLLM(config, OwnExecutor, log_stats=False, log_requests=False)
             except (VLLMError, RuntimeError, ValueError, OSError) as error:
                 raise SamplerError(f"vllm did not start on {model}: {_line(error)}") from error
         self._vocabulary: int = self._engine.model_config.get_vocab_size()
@@ -174,46 +185,73 @@ class VllmSampler:
         self._asleep = False
         self._adapters: dict[int, tuple[LoRARequest, PolicyVersion]] = {}
         self._digests: dict[int, str] = {}
-        self._requests = count()
+        self._names = count()
         self._running: dict[str, int | None] = {}
-        self._busy = 0.0
-        self._since = 0.0
+        self._busy = self._since = 0.0
+
+    # -- versions -------------------------------------------------------------------------------------------------
 
     async def adopt(self, version: PolicyVersion) -> int:
         """Check the adapter's digest, load it under a name of its own; how many modules it was bound to.
 
         An adapter that was bound to none is not kept: asking for it raises.
         """
-        known = self._digests.setdefault(version.number, version.digest)
-        if known != version.digest:
-            # The prefix cache is keyed by the name.
-            raise SamplerError(f"{version.name} was {known[:12]} before and is {version.digest[:12]} now; versions never change")
         await asyncio.to_thread(versions.verify, version)
+        known = self._digests.get(version.number, version.digest)
+        if known != version.digest:
+            # What was cached under the name would be taken for this version's.
+            raise SamplerError(
+                f"{version.name} was {known[:12]} here and is now {version.digest[:12]}; take a new number"
+            )
         if version.number not in self._adapters and len(self._adapters) == self._slots:
+            # vLLM would drive out the one that was used last.
             loaded = ", ".join([str(number) for number in sorted(self._adapters)])
-            raise SamplerError(f"all {self._slots} slots hold a version ({loaded}); retire one before {version.number}")
+            raise SamplerError(
+                f"all {self._slots} slots are taken (by {loaded}); retire a version before {version.number}"
+            )
         if self._asleep:
             await self._call("wake up", self._engine.wake_up())
             self._asleep = False
         adapter = LoRARequest(version.name, version.number + 1, version.path)
         await self._call(f"load {version.name}", self._engine.add_lora(adapter))
-        (bound,) = await self._call("count", self._engine.collective_rpc("bound_modules", args=(adapter.lora_int_id,)))
-        if bound:
-            self._adapters[version.number] = adapter, version
-        else:
+        counted = self._engine.collective_rpc("bound_modules", args=(adapter.lora_int_id,))
+        bound: int = (await self._call(f"count the modules of {version.name}", counted))[0]
+        if not bound:
             await self._call(f"forget {version.name}", self._engine.remove_lora(adapter.lora_int_id))
-        return int(bound)
+            return 0
+        self._adapters[version.number] = adapter, version
+        self._digests[version.number] = version.digest
+        return bound
 
     async def retire(self, number: int) -> None:
-        """Forget a version, and end what is being sampled from it."""
-        adapter, version = self._adapter(number)
-        del self._adapters[number]
+        """Forget a version, if it is loaded; what is being sampled from it ends in an error."""
+        if number not in self._adapters:
+            return
+        adapter, version = self._adapters.pop(number)
         # A request that went on would load its adapter again.
         await self._engine.abort([name for name, asked in self._running.items() if asked == number])
         await self._call(f"forget {version.name}", self._engine.remove_lora(adapter.lora_int_id))
 
+    async def release(self) -> None:
+        """Forget every version and give the GPU's memory back; the next `adopt` takes it again."""
+        if not self._sleeps:
+            raise SamplerError("this engine cannot give memory back; make it with sleeps=True, on a GPU")
+        for number in list(self._adapters):
+            await self.retire(number)
+        self._asleep = True
+        await self._call("sleep", self._engine.sleep(level=1))
+
+    async def close(self) -> None:
+        """End the engine's process; a loop that ends before this leaves sockets behind that hold up our exit."""
+        self._engine.shutdown(timeout=1)
+
+    # -- work -----------------------------------------------------------------------------------------------------
+
     async def score(self, texts: Sequence[Ids], number: int | None) -> tuple[tuple[float, ...], ...]:
-        """The log-probability of every token but the first, at temperature 1; None asks the base model."""
+        """The log-probability of every token but the first, at temperature 1; None asks the base model.
+
+        A text must be shorter than the context by one: vLLM always samples a token as well.
+        """
         adapter = None if number is None else self._adapter(number)[0]
         return tuple(await self._alive(_all([self._score(text, adapter) for text in texts])))
 
@@ -226,71 +264,53 @@ class VllmSampler:
     ) -> list[Sample]:
         """A completion for each request, in order.
 
-        Log-probabilities are of the distribution that was drawn from: at the temperature, among the choices. Greedy ones
-        are at temperature 1.
+        Log-probabilities are of what was drawn from: at the temperature, among the choices. Greedy ones are at 1.
         """
         adapter, version = self._adapter(number)
         if 0 < decoding.temperature < COLDEST:
             raise SamplerError(f"vllm samples greedily or from temperature {COLDEST} on, not at {decoding.temperature}")
         return await self._alive(_all([self._sample(request, decoding, adapter, version) for request in requests]))
 
-    async def release(self) -> None:
-        """Forget every version and put the engine to sleep; the next `adopt` wakes it."""
-        if not self._sleeps:
-            raise SamplerError("this engine cannot give memory back; make it with sleeps=True, on a GPU")
-        for number in list(self._adapters):
-            await self.retire(number)
-        await self._call("sleep", self._engine.sleep(level=1))
-        self._asleep = True
-
     def busy_seconds(self) -> float:
         """For how long at least one request has been with the engine."""
         return self._busy + (time.perf_counter() - self._since if self._running else 0.0)
 
-    def close(self) -> None:
-        """End the engine's process."""
-        self._engine.shutdown(timeout=1)
-
     def _adapter(self, number: int) -> tuple[LoRARequest, PolicyVersion]:
         if number not in self._adapters:
-            raise SamplerError(f"policy-v{number} is not loaded")
+            raise SamplerError(f"policy-v{number} is not loaded here (loaded: {sorted(self._adapters) or 'none'})")
         return self._adapters[number]
 
     async def _score(self, text: Ids, adapter: LoRARequest | None) -> tuple[float, ...]:
         if len(text) == 1:
             return ()
-        # At least one token has to be sampled. Prompts that are scored never read the prefix cache.
-        with _reasons():
-            wanted = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0, detokenize=False, ignore_eos=True)
-        output = await self._generate(text, wanted, adapter)
-        found = output.prompt_logprobs
-        if found is None or len(found) != len(text):
-            raise SamplerError("vllm did not score the whole text")
+        # With prompt_logprobs vLLM reads nothing from the prefix cache: every token is scored.
+        wanted = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0, detokenize=False, ignore_eos=True)
+        found = (await self._generate(text, wanted, adapter)).prompt_logprobs
         return tuple([scores[token].logprob for token, scores in zip(text[1:], found[1:], strict=True)])
 
     async def _sample(
         self, request: SampleRequest, decoding: Decoding, adapter: LoRARequest, version: PolicyVersion
     ) -> Sample:
-        stop, extra = list(decoding.stop), {}
-        if request.choices is not None:
-            self._check("a choice", [token for choice in request.choices for token in choice])
-            stop, extra = _ends(request.choices, decoding.max_tokens), {CHOICES: request.choices}
+        choices, limit, stop = request.choices, decoding.max_tokens, list(decoding.stop)
+        if choices is not None:
+            limit, stop = _ends(choices, limit)
+            self._check("a choice", [token for choice in choices for token in choice])
         with _reasons():
             wanted = SamplingParams(
                 temperature=decoding.temperature,
-                max_tokens=min(decoding.max_tokens, max(map(len, request.choices))) if request.choices else decoding.max_tokens,
+                max_tokens=limit,
                 seed=request.seed,
                 stop_token_ids=stop,
                 ignore_eos=True,
                 logprobs=0,
                 detokenize=False,
-                extra_args=extra,
+                extra_args=None if choices is None else {CHOICES: choices},
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
         (completion,) = (await self._generate(request.prompt, wanted, adapter)).outputs
         tokens = tuple(completion.token_ids)
-        if request.choices is not None and tokens not in request.choices:
-            raise SamplerError("vllm ended at its context before it had written out a choice")
+        if choices is not None and tokens not in choices:
+            raise SamplerError(f"vllm met the end of its context before it had written out a choice: {tokens}")
         log_probs = tuple([scores[token].logprob for token, scores in zip(tokens, completion.logprobs, strict=True)])
         return Sample(tokens, log_probs, version.number, version.digest, stopped=tokens[-1] in decoding.stop)
 
@@ -298,26 +318,29 @@ class VllmSampler:
         if self._asleep:
             raise SamplerError("the engine is released; adopt a version first")
         self._check("a prompt", prompt)
-        name = f"request-{next(self._requests)}"
+        name = f"request-{next(self._names)}"
         if not self._running:
             self._since = time.perf_counter()
         self._running[name] = None if adapter is None else adapter.lora_int_id - 1
         output = None
         try:
             with _reasons():
-                async for output in self._engine.generate(tokens_input(list(prompt)), wanted, name, lora_request=adapter):
-                    pass
+                answers = self._engine.generate(tokens_input(list(prompt)), wanted, name, lora_request=adapter)
+                async for answer in answers:
+                    output = answer
         finally:
             del self._running[name]
             if not self._running:
                 self._busy += time.perf_counter() - self._since
         if output is None or output.outputs[0].finish_reason not in ("stop", "length"):
-            raise SamplerError("a request was ended before it was done: its version was retired, or the engine is stopping")
+            raise SamplerError(
+                "a request was ended before it was done: its version was retired, or the engine is closing"
+            )
         return output
 
     def _check(self, what: str, ids: Sequence[int]) -> None:
         # Without a tokenizer vLLM does not look, and its process dies of it.
-        if not all(0 <= token < self._vocabulary for token in ids):
+        if ids and not 0 <= min(ids) <= max(ids) < self._vocabulary:
             raise SamplerError(f"{what} holds a token beyond the model's vocabulary of {self._vocabulary}")
 
     async def _call(self, what: str, call: Awaitable[Answer]) -> Answer:
@@ -333,7 +356,7 @@ class VllmSampler:
         """What the engine answers; one that was killed never would, so it is watched meanwhile."""
         task = asyncio.ensure_future(work)
         try:
-            while not (await asyncio.wait({task}, timeout=_ALIVE_EVERY))[0]:
+            while not (await asyncio.wait({task}, timeout=_LOOK_EVERY))[0]:
                 if self._engine.errored:
                     raise SamplerError("vllm has died; a new sampler must be made")
             return task.result()
@@ -341,22 +364,32 @@ class VllmSampler:
             task.cancel()
 
 
-def _ends(choices: Sequence[Ids], limit: int) -> list[int]:
-    """The tokens at which a request with these choices is over."""
+def _check_heads(size: int) -> None:
+    # The engine would start, and die of the first request.
+    known = CPUAttentionBackend.get_supported_head_sizes()
+    if size not in known:
+        raise SamplerError(f"vllm on a CPU has no kernel for heads of {size}, only for {', '.join(map(str, known))}")
+
+
+def _ends(choices: Sequence[Ids], limit: int) -> tuple[int, list[int]]:
+    """The limit of a request with these choices, and the tokens that end it."""
     if not choices or not all(choices):
-        raise SamplerError("a request has no choices, or an empty one")
-    if (longest := max(map(len, choices))) > limit:
-        raise SamplerError(f"a choice of {longest} tokens does not fit into max_tokens {limit}")
+        raise SamplerError("a request has no choices, or an empty one among them")
+    lengths = {len(choice) for choice in choices}
+    if max(lengths) > limit:
+        raise SamplerError(f"a choice of {max(lengths)} tokens does not fit into max_tokens {limit}")
     ends = {choice[-1] for choice in choices}
     if ends.isdisjoint([token for choice in choices for token in choice[:-1]]):
-        return sorted(ends)
-    if len(set(map(len, choices))) == 1:
-        return []  # all of a length, which is then the limit
-    raise SamplerError("vllm takes choices of different lengths only if the last token of each stands nowhere else in them")
+        return max(lengths), sorted(ends)
+    if len(lengths) == 1:
+        return max(lengths), []
+    raise SamplerError(
+        "vllm takes choices of different lengths only if no last token stands inside another; end them alike"
+    )
 
 
 async def _all(calls: Sequence[Awaitable[Answer]]) -> list[Answer]:
-    """All answers in order; if one fails, the rest are not waited for but ended."""
+    """All answers in order; if one fails, the rest are ended."""
     tasks = [asyncio.ensure_future(call) for call in calls]
     try:
         return await asyncio.gather(*tasks)
@@ -367,7 +400,7 @@ async def _all(calls: Sequence[Awaitable[Answer]]) -> list[Answer]:
 
 @contextmanager
 def _reasons() -> Iterator[None]:
-    """A dead engine, a refused request, a failed one: all are the engine's word to the caller."""
+    """A dead engine, a refused request, a failed one: the caller hears of all in the same way."""
     try:
         yield
     except VLLMError as error:
@@ -376,7 +409,7 @@ def _reasons() -> Iterator[None]:
 
 @contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Variables that the engine's process is to inherit; what vLLM sets for it (LD_PRELOAD) is none of our children's."""
+    """Variables for the engine's process to inherit; what vLLM adds for it (LD_PRELOAD) is not for other children."""
     before = dict(os.environ)
     os.environ.update(values)
     try:
