@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -20,7 +19,8 @@ from pathlib import Path
 
 import ray
 
-from chaosops_ray import config, launch, models, train
+from chaosops_ray import config, models, train
+from chaosops_ray.quiet import hush
 from chaosops_ray.runlog import RunFolder
 from chaosops_ray.sim import curriculum
 
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--shards", default="1,2,4", metavar="A,B,…", help="numbers of shards (default: 1,2,4)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     given = parser.parse_args()
-    os.environ.update(launch.QUIET)
+    hush()
     base = models.prepare("tiny")
     figures = {}
     ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level="ERROR")

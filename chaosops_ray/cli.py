@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from chaosops_ray import __version__
+from chaosops_ray.quiet import hush
 from chaosops_ray.sim import ENVIRONMENTS, InputError, environment_named, environment_of
+from chaosops_ray.workers.samplers.sampler import SamplerError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,7 +57,8 @@ def parser() -> argparse.ArgumentParser:
         "--policies",
         required=True,
         metavar="A,B,…",
-        help=f"baseline policies ({_by_world('policies')}); trained=RUN is a run's last version, trained=RUN@N its N-th",
+        help=f"baseline policies ({_by_world('policies')}); trained=RUN is a run's last version, trained=RUN@N "
+        "its N-th; served=MODEL@URL is a model behind a chat endpoint",
     )
     evaluate.add_argument(
         "--rules",
@@ -139,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = given.run(given)
         sys.stdout.flush()
-    except InputError as error:
+    except (InputError, SamplerError) as error:
         print(f"chaosops {given.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
@@ -214,24 +217,35 @@ def _policies(
     """Baselines by name and trained policies by their runs; of the latter, also which version they are."""
     from chaosops_ray import evaluate
 
-    names = [name for name in spelling.split(",") if not name.startswith("trained=")]
-    policies = evaluate.parse_policies(environment, ",".join(names)) if names else {}
-    stamps = {}
-    runs = [name.removeprefix("trained=") for name in spelling.split(",") if name.startswith("trained=")]
-    if runs:
-        from chaosops_ray import launch
-    for run in runs:
-        name = "trained" if len(runs) == 1 else f"trained={run}"
-        if name in policies:
-            raise InputError(f"policy {name} is named twice")
-        with launch.told_in_a_line():
-            trained = launch.named_policy(environment, run)
-        policies[name] = trained
-        stamps[name] = (trained.version.number, trained.version.digest)
+    policies: dict[str, PolicyFactory] = {}
+    stamps: dict[str, tuple[int, str]] = {}
+    for given in spelling.split(","):
+        kind, equals, what = given.partition("=")
+        if not equals:
+            added = evaluate.parse_policies(environment, given)
+        else:
+            if kind not in ("trained", "served"):
+                raise InputError(f"{given[:80]!r} is no policy; write trained=RUN or served=MODEL@URL")
+            hush()
+            from chaosops_ray import launch
+
+            name = kind if spelling.count(f"{kind}=") == 1 else given
+            with launch.told_in_a_line():
+                if kind == "trained":
+                    trained = launch.named_policy(environment, what)
+                    stamps[name] = (trained.version.number, trained.version.digest)
+                    added = {name: trained}
+                else:
+                    added = {name: launch.served_policy(environment, what)}
+        for name in added:
+            if name in policies:
+                raise InputError(f"policy {name} is named twice")
+        policies |= added
     return policies, stamps
 
 
 def _train(given: argparse.Namespace) -> int:
+    hush()
     from rich.console import Console
 
     from chaosops_ray import launch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import ray
 import yaml
 from rich.console import Console
 
-from chaosops_ray import evaluate, models, page, plan, runlog, train, versions
+from chaosops_ray import evaluate, models, page, plan, quiet, runlog, train, versions
 from chaosops_ray.config import TINY, ConfigError, Run, load
 from chaosops_ray.models import BaseModel
 from chaosops_ray.progress import Progress
@@ -27,22 +28,17 @@ from chaosops_ray.tiny import WORLD
 from chaosops_ray.train import AlarmError
 from chaosops_ray.versions import AdapterError
 from chaosops_ray.workers.crew import CrewError, bundles, check
-from chaosops_ray.workers.policy import TrainedPolicy
+from chaosops_ray.workers.policy import ServedPolicy, TrainedPolicy
+from chaosops_ray.workers.samplers.openai import OpenAISampler
 from chaosops_ray.workers.samplers.sampler import SamplerError
 from chaosops_ray.workers.samplers.torch import TorchSampler
 from chaosops_ray.workers.transcript import Words
 
 TRAINED = "trained"
-# Ray, the hub and vLLM phone home unless they are told not to.
-QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
-
-
+# Where the key of a served model is looked for; it is sent if it is there.
+KEY = "OPENAI_API_KEY"
+RETRIES = 5
+_KNOCK_SECONDS = 5.0
 # Every error that says by itself what is wrong and what to do; anything else is a defect of ours and keeps its trace.
 KNOWN = (ConfigError, AdapterError, SamplerError, ProofError, CrewError, AlarmError)
 
@@ -64,6 +60,10 @@ def read(config: Path, settings: Sequence[str], seed: str | None) -> Run:
 def look_over(run: Run) -> AnyEnvironment:
     """Look up everything that a configuration names, short of loading the model."""
     environment = environment_named(run.world)
+    if run.model == TINY and run.world != WORLD:
+        raise ConfigError(f"model: {TINY} only speaks the world {WORLD}; give {run.world} a real model")
+    if run.model == TINY and run.words != "compact":
+        raise ConfigError(f"style: {TINY} only reads the compact style")
     plan.make(run, environment)
     plan.stream_weights(run, environment)
     curriculum.parse(run.curriculum, environment.tiers, environment.promotions)
@@ -71,10 +71,6 @@ def look_over(run: Run) -> AnyEnvironment:
     seeds = evaluate.parse_seeds(run.evaluation.seeds)
     if seeds[-1] >= plan.FIRST_SEED:
         raise ConfigError(f"evaluation.seeds: training draws from {plan.FIRST_SEED} on; stay below, to hold them out")
-    if run.model == TINY and run.world != WORLD:
-        raise ConfigError(f"model: {TINY} only speaks the world {WORLD}; give {run.world} a real model")
-    if run.model == TINY and run.words != "compact":
-        raise ConfigError(f"style: {TINY} only reads the compact style")
     if run.model != TINY:
         models.locate(run.model)
     return environment
@@ -145,10 +141,17 @@ def finish(run: Run, base: BaseModel, environment: AnyEnvironment, folder: RunFo
 @contextmanager
 def cluster(run: Run, address: str | None, progress: Progress) -> Iterator[None]:
     """Ray, on this machine or where the address says, if it has what the run asks for."""
-    os.environ.update(QUIET)
     progress.say("starting Ray" if address is None else f"connecting to Ray at {address}")
+    if address is not None:
+        knock(address)
     try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.init(
+            address=address,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            runtime_env={"env_vars": quiet.ENVIRONMENT},
+        )
     except (ConnectionError, ValueError) as error:
         raise InputError(f"no Ray cluster at {address}: {' '.join(str(error).split())[:200]}") from None
     try:
@@ -156,6 +159,17 @@ def cluster(run: Run, address: str | None, progress: Progress) -> Iterator[None]
         yield
     finally:
         ray.shutdown()
+
+
+def knock(address: str) -> None:
+    """Whether anybody is there; Ray would try for minutes before it says that nobody is."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit():
+        return  # a name that Ray itself knows how to look up, such as auto
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"no Ray cluster at {address}: {error}; see `ray status` there") from None
 
 
 def prepared(run: Run, progress: Progress) -> BaseModel:
@@ -206,6 +220,15 @@ def policy(
     return TrainedPolicy(
         environment, words, run.words, sampler, version, run.rollout.max_tokens, structured=run.rollout.structured
     )
+
+
+def served_policy(environment: AnyEnvironment, spelling: str) -> ServedPolicy:
+    """The policy of a spelling such as qwen2.5@http://127.0.0.1:8000/v1: a model that somebody serves."""
+    name, at, url = spelling.partition("@")
+    if not name or not at:
+        raise InputError(f"{spelling[:80]!r} is no served model; write served=MODEL@http://127.0.0.1:8000/v1")
+    key = KEY if os.environ.get(KEY) else None
+    return ServedPolicy(environment, OpenAISampler(url, name, key_variable=key, retries=RETRIES))
 
 
 def named_policy(environment: AnyEnvironment, spelling: str) -> TrainedPolicy:

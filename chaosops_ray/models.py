@@ -9,11 +9,12 @@ from typing import NamedTuple
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.utils import chat_template_utils
 
 from chaosops_ray import tiny, versions
 from chaosops_ray.config import TINY, ConfigError
 from chaosops_ray.wire import Ids, Layout
-from chaosops_ray.workers.transcript import TOKENIZER_FILE
+from chaosops_ray.workers.transcript import TOKENIZER_FILE, Words
 
 # Stand-ins that no template alters, to see where the template puts what.
 _BRIEF, _OBSERVATION, _COMPLETION, _NEXT = "\x02brief\x03", "\x02seen\x03", "\x02said\x03", "\x02next\x03"
@@ -34,13 +35,22 @@ def prepare(name: str, progress: Callable[[int, int], None] = lambda _done, _ste
         path = tiny.ensure(progress)
         return BaseModel(name, path, versions.base_digest(path), tiny.layout(tokenizer(path)))
     path = locate(name)
-    return BaseModel(name, path, versions.base_digest(path), layout(tokenizer(path)))
+    found = tokenizer(path)
+    laid_out = layout(found)
+    _check_unspeakable(path, found, laid_out)
+    return BaseModel(name, path, versions.base_digest(path), laid_out)
 
 
 def locate(name: str) -> Path:
     """The folder of a model given by path or hub name; nothing is loaded yet."""
-    path = Path(name).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(name).expanduser()
+        is_folder = bool(name) and path.is_dir()
+    except (OSError, RuntimeError) as error:  # a name that is too long, or somebody's home that there is not
+        raise ConfigError(
+            f"model: {name[:80]} is no folder ({error}); give a model's folder, a hub name, or tiny"
+        ) from None
+    if is_folder:
         if not (path / "config.json").is_file():
             raise ConfigError(f"model: {name} is a folder without a config.json; give a Hugging Face model's folder")
         return path.resolve()
@@ -49,7 +59,7 @@ def locate(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.jinja"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0][:160]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise ConfigError(f"model: {name} is neither a folder here nor to be had from the hub ({reason})") from None
 
 
@@ -61,7 +71,13 @@ def tokenizer(path: Path) -> PreTrainedTokenizerFast:
     """
     if not (path / TOKENIZER_FILE).is_file():
         raise ConfigError(f"model: {path} has no {TOKENIZER_FILE}; save its tokenizer in that form")
-    return PreTrainedTokenizerFast.from_pretrained(path)
+    try:
+        return PreTrainedTokenizerFast.from_pretrained(path)
+    except Exception as error:
+        # The library's own words for a file that is none: KeyError, TypeError, or a bare Exception.
+        raise ConfigError(
+            f"model: {path / TOKENIZER_FILE} is no tokenizer; save it anew from the model's own"
+        ) from error
 
 
 def layout(tokenizer: PreTrainedTokenizerBase) -> Layout:
@@ -75,40 +91,52 @@ def layout(tokenizer: PreTrainedTokenizerBase) -> Layout:
         raise ConfigError("model: its tokenizer has no end-of-text token; completions could not end")
     if tokenizer.chat_template is None:
         line = ids("\n")
-        return Layout((), line, line, line, (end, *line), (end,))
-    opened = str(
-        tokenizer.apply_chat_template(
-            [{"role": "system", "content": _BRIEF}, {"role": "user", "content": _OBSERVATION}],
-            tokenize=False,
-            add_generation_prompt=True,
-        )
-    )
-    whole = str(
-        tokenizer.apply_chat_template(
-            [
-                {"role": "system", "content": _BRIEF},
-                {"role": "user", "content": _OBSERVATION},
-                {"role": "assistant", "content": _COMPLETION},
-                {"role": "user", "content": _NEXT},
-            ],
-            tokenize=False,
-            add_generation_prompt=True,
-        )
-    )
-    for text, marks in ((opened, (_BRIEF, _OBSERVATION)), (whole, (_COMPLETION, _NEXT))):
+        begin: int | None = tokenizer.bos_token_id
+        head = (begin,) if begin is not None and tokenizer.encode("")[:1] == [begin] else ()
+        return Layout(head, line, line, line, (end, *line), (end,))
+    opened = _templated(tokenizer, _BRIEF, _OBSERVATION)
+    whole = _templated(tokenizer, _BRIEF, _OBSERVATION, _COMPLETION, _NEXT)
+    for text, marks in ((opened, (_BRIEF, _OBSERVATION)), (whole, (_BRIEF, _OBSERVATION, _COMPLETION, _NEXT))):
         if any(text.count(mark) != 1 for mark in marks):
             raise ConfigError(
                 "model: its chat template drops or repeats what it is given; transcripts cannot be laid out"
             )
-    head, _, rest = opened.partition(_BRIEF)
+    if whole.partition(_OBSERVATION)[0] != opened.partition(_OBSERVATION)[0]:
+        raise ConfigError("model: its chat template moves what was said before; transcripts only ever grow")
+    before, _, rest = opened.partition(_BRIEF)
     between, _, generation = rest.partition(_OBSERVATION)
     glue = whole.partition(_COMPLETION)[2].partition(_NEXT)[0]
     close = ids(glue)
-    stops = [token for token in close if token in tokenizer.all_special_ids]
+    special = _special(tokenizer)
+    stops = [token for token in close if token in special]
     if not stops:
         raise ConfigError("model: its chat template ends a turn without a special token; completions could not end")
     stop = stops[0]
     after_stop = close[close.index(stop) + 1 :]
     return Layout(
-        ids(head), ids(between), ids(generation), after_stop, (stop, *after_stop), tuple(dict.fromkeys((stop, end)))
+        ids(before), ids(between), ids(generation), after_stop, (stop, *after_stop), tuple(dict.fromkeys((stop, end)))
     )
+
+
+def _templated(tokenizer: PreTrainedTokenizerBase, *contents: str) -> str:
+    """A conversation as the template writes it: a brief, an observation, a completion, an observation."""
+    roles = ("system", "user", "assistant", "user")
+    conversation = [{"role": role, "content": text} for role, text in zip(roles, contents, strict=False)]
+    try:
+        return str(tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True))
+    except chat_template_utils.jinja2.TemplateError as error:
+        raise ConfigError(f"model: its chat template refuses a brief and observations ({str(error)[:160]})") from None
+
+
+def _special(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    marked = [token for token, added in tokenizer.added_tokens_decoder.items() if added.special]
+    return {*tokenizer.all_special_ids, *marked}
+
+
+def _check_unspeakable(path: Path, tokenizer: PreTrainedTokenizerBase, laid_out: Layout) -> None:
+    """That no text which a seat reads can spell what only the layout may write, such as the end of a turn."""
+    words = Words(path, laid_out)
+    for token in sorted(_special(tokenizer) & {token for part in laid_out for token in part}):
+        spelling = words.decode((token,))
+        if token in words.encode(spelling):
+            raise ConfigError(f"model: {TOKENIZER_FILE} lets text spell {spelling!r}; mark it as special there")

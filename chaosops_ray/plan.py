@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from chaosops_ray.config import ConfigError, Run
-from chaosops_ray.sim.contract import AnyEnvironment
+from chaosops_ray.sim.contract import NOTHING, AnyEnvironment, Scenario
 from chaosops_ray.sim.curriculum import Curriculum
-from chaosops_ray.sim.errors import unknown
+from chaosops_ray.sim.errors import InputError, unknown
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.wire import Task
 
 # Training draws its scenarios' seeds from here on; what is below is for evaluation.
 FIRST_SEED = 100_000
 _SEEDS = 100_000_000
+_MULTIPLIERS = ("multiplier", "catch", "false_flag")
 
 
 class Plan(NamedTuple):
@@ -22,14 +23,14 @@ class Plan(NamedTuple):
 
     run: Run
     environment: AnyEnvironment
-    cases: Mapping[str, tuple[str, ...]]  # by tier
+    cases: Mapping[str, tuple[Scenario, ...]]  # by tier; their seeds are put in
 
     def rules(self, done: int) -> str:
         """The rules as the schedules of both sides of the multiplier have them now."""
         catch = self.run.catch.at(done, self.run.updates)
         false_flag = self.run.false_flag.at(done, self.run.updates)
         if catch == false_flag == 1.0:
-            return self.run.rules
+            return self.environment.rules(self.run.rules)
         # The shortest spelling that is the same to a thousandth: a record should be readable.
         return self.environment.rules(f"{self.run.rules},catch={catch:.3f},false_flag={false_flag:.3f}")
 
@@ -39,7 +40,7 @@ class Plan(NamedTuple):
         return [self._task(curriculum, done, place, rules) for place in range(begun, begun + count)]
 
     def _task(self, curriculum: Curriculum, done: int, place: int, rules: str) -> Task:
-        draw = stream(self.run.seed, "plan", done * 10_000 + place)
+        draw = stream(self.run.seed, f"plan/{done}", place)
         tiers = curriculum.tier.split("+")
         running = done * self.run.batch.scenarios + place
         tier = tiers[running % len(tiers)]
@@ -47,30 +48,48 @@ class Plan(NamedTuple):
             before = curriculum.before
             if before and draw.uniform() < self.run.rehearsal:
                 tier = draw.choice(before)
-        # Every case comes up once before any comes up again.
-        turn, within = divmod(running // len(tiers), len(self.cases[tier]))
-        case = stream(self.run.seed, f"cases/{tier}", turn).shuffled(self.cases[tier])[within]
+        # In one order again and again: wherever a stage begins, every case comes up once before any comes up again.
+        cases = stream(self.run.seed, f"cases/{tier}").shuffled(self.cases[tier])
+        case = cases[running // len(tiers) % len(cases)]
         seed = FIRST_SEED + draw.below(_SEEDS)
-        scenario = self.environment.scenario(f"{self.environment.name}/{case}/{tier}/{seed}")
+        scenario = self.environment.scenario(case._replace(seed=seed).identity)
         return Task(f"u{done}/g{place}", scenario.identity, rules, self.run.batch.group, draw.bits() >> 1)
 
 
 def make(run: Run, environment: AnyEnvironment) -> Plan:
     """The plan of a run; what its spellings name is looked up now."""
     environment.rules(run.rules)
-    cases: dict[str, tuple[str, ...]] = {}
+    cases: dict[str, tuple[Scenario, ...]] = {}
     for scenario in environment.scenarios(environment.selections[0], [0]):
-        cases[scenario.tier] = (*cases.get(scenario.tier, ()), scenario.case)
-    if "," in run.rules and (run.catch.start, run.catch.end, run.false_flag.start, run.false_flag.end) != (1, 1, 1, 1):
-        raise ConfigError(
-            "rules: options and the schedules catch, false_flag exclude each other; give the multipliers once"
-        )
+        cases[scenario.tier] = (*cases.get(scenario.tier, ()), scenario)
+    if (run.catch.start, run.catch.end, run.false_flag.start, run.false_flag.end) != (1, 1, 1, 1):
+        options = [option.partition("=")[0] for option in run.rules.split(",")[1:]]
+        if any(option in _MULTIPLIERS for option in options):
+            raise ConfigError(
+                "rules: its multipliers and the schedules catch, false_flag exclude each other; give them once"
+            )
+        _check_multipliers(run, environment)
     return Plan(run, environment, cases)
+
+
+def _check_multipliers(run: Run, environment: AnyEnvironment) -> None:
+    """That there are such rules at every end of the schedules; in between there are, then, too."""
+    for name in ("catch", "false_flag"):
+        schedule = getattr(run, name)
+        for value in (schedule.start, schedule.end):
+            try:
+                environment.rules(f"{run.rules},{name}={value:.3f}")
+            except InputError as error:
+                raise ConfigError(f"{name}: {error}") from None
 
 
 def stream_weights(run: Run, environment: AnyEnvironment) -> dict[str, dict[str, float]]:
     """What each stream of reward weighs for each role."""
-    for role in run.credit.streams:
+    known = environment.streams(NOTHING)
+    for role, streams in run.credit.streams.items():
         if role not in environment.roles:
-            raise unknown("credit.streams: role", role, environment.roles)
+            raise unknown("role in credit.streams", role, environment.roles)
+        for name in streams:
+            if name not in known:
+                raise unknown(f"stream in credit.streams.{role}", name, known)
     return {role: run.credit.streams.get(role, {environment.pay[role]: 1.0}) for role in environment.roles}

@@ -185,13 +185,19 @@ def engine(run: Run, base: BaseModel) -> dict[str, Any]:
     """What the run's engine is built with."""
     if run.sampler == "torch":
         return {"model": base.path, "threads": run.resources.sampler_threads}
+    on_gpu = run.resources.sampler_gpus > 0
     return {
         "model": str(base.path),
         "max_lora_rank": run.learner.lora_rank,
         "context": run.resources.context,
         "memory_share": run.resources.memory_share,
         "seed": run.seed,
+        "dtype": "auto" if on_gpu else "float32",
+        "enforce_eager": not on_gpu,
         "threads": run.resources.sampler_threads,
+        # The version that is played, those that pipelined rollouts still use, and the one that is being adopted.
+        "slots": 3 + (run.staleness if run.schedule == "pipelined" else 0),
+        "sleeps": run.resources.colocate,
     }
 
 

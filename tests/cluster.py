@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,8 @@ import psutil
 import ray
 import yaml
 
-from chaosops_ray import config, launch, models, train
+from chaosops_ray import config, models, train
+from chaosops_ray.quiet import hush
 from chaosops_ray.runlog import RunFolder
 
 CONFIGS = Path(__file__).parents[1] / "tune_configs"
@@ -31,7 +31,7 @@ SMALL = (
 @contextmanager
 def ray_here() -> Iterator[None]:
     """More logical CPUs than there may be cores: placement is tested, not speed."""
-    os.environ.update(launch.QUIET)
+    hush()
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         yield

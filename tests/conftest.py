@@ -2,6 +2,10 @@
 
 from hypothesis import settings
 
+from chaosops_ray.quiet import hush
+
+# Before anything is imported that reads it: progress bars have no place in what a command is asserted to print.
+hush()
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
 settings.register_profile("searching", max_examples=3000, database=None, deadline=None)
 settings.load_profile("repeatable")

@@ -30,6 +30,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     ),
     # Engines stand in their own sampler's file alone; ENGINES below holds that.
     "workers": ({"sim", "wire", "config", "versions", "proof"}, {"ray", "tokenizers"}),
+    "quiet": (set(), set()),
     "plan": ({"sim", "wire", "config"}, set()),
     "tiny": ({"sim", "wire", "workers"}, {"torch", "tokenizers", "transformers"}),
     "models": ({"config", "tiny", "versions", "wire", "workers"}, {"huggingface_hub", "transformers"}),
@@ -38,7 +39,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         {"ray"},
     ),
     "launch": (
-        {"sim", "config", "versions", "proof", "evaluate", "models", "page", "plan", "progress", "runlog", "tiny"}
+        {"sim", "config", "versions", "proof", "evaluate", "models", "page", "plan", "progress", "quiet", "runlog", "tiny"}
         | {"train", "workers"},
         {"ray", "rich", "yaml"},
     ),
@@ -49,7 +50,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "page": ({"sim", "config", "curves", "evaluate", "report", "runlog"}, set()),
     "report": ({"sim", "runlog"}, {"matplotlib", "rich"}),
     "screen": ({"sim"}, {"rich"}),
-    "cli": ({"", "sim", "evaluate", "launch", "runlog", "report", "screen"}, {"rich"}),
+    "cli": ({"", "sim", "evaluate", "launch", "quiet", "runlog", "report", "screen", "workers"}, {"rich"}),
 }
 ENGINES = {
     "chaosops_ray/workers/samplers/torch.py": {"torch", "transformers", "peft"},

@@ -12,6 +12,7 @@ import pytest
 
 from chaosops_ray.cli import parser
 from chaosops_ray.evaluate import RESAMPLES
+from chaosops_ray.launch import read
 from chaosops_ray.runlog import COLUMNS
 from chaosops_ray.sim import ENVIRONMENTS, environment_of
 from chaosops_ray.sim.incident import rubric
@@ -45,7 +46,10 @@ def test_commands_in_the_docs_parse_and_name_what_exists(command: str) -> None:
     if given.command == "evaluate":
         world = ENVIRONMENTS[given.world]
         world.rules(given.rules or "strict")
-        assert set(given.policies.split(",")) <= set(world.policies)
+        names = {name for name in given.policies.split(",") if not name.startswith("trained=")}
+        assert names <= set(world.policies)
+    if given.command == "train" and given.config is not None:
+        read(ROOT / given.config, given.set, given.seed)
     if given.command == "play":
         world = environment_of(given.scenario)
         world.scenario(given.scenario)
@@ -53,7 +57,7 @@ def test_commands_in_the_docs_parse_and_name_what_exists(command: str) -> None:
 
 
 def test_there_are_commands_to_check() -> None:
-    assert {command.split()[0] for command in commands()} == {"evaluate", "play", "replay"}
+    assert {command.split()[0] for command in commands()} == {"evaluate", "play", "replay", "train"}
 
 
 def test_the_test_command_of_the_readme_is_what_ci_runs() -> None:

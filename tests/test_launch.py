@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import yaml
@@ -202,3 +204,49 @@ def test_a_version_that_is_not_there_is_an_error(run: Path, capsys: pytest.Captu
 def test_a_run_of_the_other_world_is_an_error(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "--world", "tools", "--policies", f"trained={run}"]) == 2
     assert "was trained in the world incident" in said(capsys)
+
+
+# -- a model that somebody serves -------------------------------------------------------------------------------------
+
+
+class Chat(BaseHTTPRequestHandler):
+    """A model that restarts the database, whatever it is asked."""
+
+    def do_POST(self) -> None:  # noqa: N802
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        assert asked["messages"][0]["role"] == "system"
+        said = json.dumps({"choices": [{"message": {"content": '{"action": "restart", "service": "db"}'}}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_served_model_is_evaluated_like_any_policy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(launch.KEY, raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Chat) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/v1"
+        cells = tmp_path / "cells.json"
+        code = evaluate(f"served=any@{url},random", "--json", str(cells))
+        server.shutdown()
+        thread.join()
+    assert code == 0
+    capsys.readouterr()
+    assert {cell["policy"] for cell in json.loads(cells.read_text())["cells"]} == {"served", "random"}
+    # Nobody is there any more, and nobody else answers in its place.
+    monkeypatch.setattr(launch, "RETRIES", 0)
+    assert evaluate(f"served=any@{url}") == 2
+    said(capsys)
+
+
+@pytest.mark.parametrize("spelling", ["served=", "served=any", "served=@http://x", "served=any@ftp://x", "learnt=x"])
+def test_a_served_model_that_is_misspelt_is_an_error(capsys: pytest.CaptureFixture[str], spelling: str) -> None:
+    assert evaluate(spelling) == 2
+    said(capsys)

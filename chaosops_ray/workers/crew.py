@@ -23,6 +23,7 @@ from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.wire import Decoding, Group, Layout, PolicyVersion, Probe, Task
 from chaosops_ray.workers.actors import Remote, SamplerActor, ShardActor
 from chaosops_ray.workers.fleet import Fleet, Patience
+from chaosops_ray.workers.samplers.sampler import SamplerError
 
 _PING_SECONDS = 30.0
 _PLACEMENT_SECONDS = 600.0
@@ -234,7 +235,7 @@ class Crew:
         for name, ping in pings.items():
             try:
                 ray.get(ping, timeout=_PING_SECONDS)
-            except (RayActorError, GetTimeoutError) as error:
+            except (RayActorError, GetTimeoutError, SamplerError) as error:
                 self._replace(name, str(error) or "no sign of life")
                 if name in self._samplers:
                     self._prove(name)
@@ -266,7 +267,7 @@ class Collection:
                 except RayActorError as error:
                     failed[place] = one_line(str(error))
                 except RayTaskError as error:
-                    if not isinstance(error.cause, RayActorError):
+                    if not isinstance(error.cause, RayActorError | SamplerError):
                         raise CrewError(f"{self._tasks[place].key}: {one_line(str(error.cause))}") from error
                     failed[place] = one_line(str(error.cause))
             if not ready:

@@ -1,15 +1,51 @@
-"""A trained policy as the evaluation sees any policy: a view goes in, an action comes out. It plays greedily."""
+"""Models as the evaluation sees any policy: a view goes in, an action comes out. They play greedily."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from chaosops_ray.sim.contract import AnyEnvironment, Policy, Scenario, Style
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, SampleRequest
 from chaosops_ray.workers.rollout import permitted
 from chaosops_ray.workers.samplers.sampler import Sampler
 from chaosops_ray.workers.transcript import Transcript, Words
+
+
+class Completes(Protocol):
+    """A served model: a conversation in, its answer out."""
+
+    def complete(self, messages: Sequence[Mapping[str, str]], seed: int) -> str:
+        """The answer."""
+        ...
+
+
+class ServedPolicy:
+    """Any model behind a chat endpoint, in whatever words a person would read."""
+
+    def __init__(self, environment: AnyEnvironment, model: Completes) -> None:
+        self._environment = environment
+        self._model = model
+
+    def __call__(self, scenario: Scenario, rules: str) -> Policy:
+        """The seats of one episode; each holds its own conversation."""
+        conversations: dict[str, list[dict[str, str]]] = {}
+        seen: dict[str, Any] = {}
+
+        def act(view: Any, /) -> Any:
+            role: str = view.role
+            if role not in conversations:
+                brief = self._environment.brief(role, rules, "full")
+                conversations[role] = [{"role": "system", "content": brief}]
+            text = self._environment.observe(view, seen.get(role), "full")
+            seen[role] = view
+            conversations[role].append({"role": "user", "content": text})
+            answer = self._model.complete(conversations[role], scenario.seed % 2**31)
+            conversations[role].append({"role": "assistant", "content": answer})
+            return self._environment.parse(answer)
+
+        return act
 
 
 class TrainedPolicy:

@@ -24,6 +24,9 @@ class Words:
         self.layout = layout
         self._tokenizer = Tokenizer.from_file(str(model / TOKENIZER_FILE))
         self._tokenizer.encode_special_tokens = True
+        # A file may have been saved with either; a transcript is neither cut nor filled up.
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
         # Groups see the same openings, and most turns are alike.
         self.encode = lru_cache(_CACHED_TEXTS)(self._encode)
         self.decode = lru_cache(_CACHED_TEXTS)(self._decode)

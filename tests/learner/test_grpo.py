@@ -189,13 +189,10 @@ def test_divergence_is_zero_until_something_was_learnt(make: Make) -> None:
     rows = sampled_by(trainer, random_rows(0), noise=0.0)
     assert trainer.divergence(rows) == 0
     trainer.update(rows, rate=0.01, entropy=0.0, seed=0)
-    near = trainer.divergence(rows)
-    for seed in range(4):
-        trainer.update(rows, rate=0.01, entropy=0.0, seed=seed)
-    assert 0 < near < trainer.divergence(rows)
+    assert trainer.divergence(rows) != 0
 
 
-def test_divergence_is_the_estimator_written_out(make: Make) -> None:
+def test_divergence_is_the_mean_difference_written_out(make: Make) -> None:
     trainer = make(scale=0.5)
     rows = random_rows(0)
     total, count = 0.0, 0
@@ -206,8 +203,7 @@ def test_divergence_is_the_estimator_written_out(make: Make) -> None:
                 base = (trainer.model(input_ids=ids).logits[0] / TEMPERATURE).log_softmax(-1)
             own = (trainer.model(input_ids=ids).logits[0] / TEMPERATURE).log_softmax(-1)
             for place in row.at:
-                gap = base[place - 1, row.tokens[place]] - own[place - 1, row.tokens[place]]
-                total += float(gap.exp() - gap - 1)
+                total += float(own[place - 1, row.tokens[place]] - base[place - 1, row.tokens[place]])
                 count += 1
     assert trainer.divergence(rows) == pytest.approx(total / count, rel=1e-4)
 

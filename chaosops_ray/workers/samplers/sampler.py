@@ -25,7 +25,7 @@ class Sampler(Protocol):
         ...
 
     async def retire(self, number: int) -> None:
-        """Forget a version; its samples are not wanted any more."""
+        """Forget a version, if it is held at all; its samples are not wanted any more."""
         ...
 
     async def score(self, texts: Sequence[Ids], number: int | None) -> tuple[tuple[float, ...], ...]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from peft import PeftModel
+from peft import PeftConfig, PeftModel, PeftModelForCausalLM, load_peft_weights
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from chaosops_ray import versions
@@ -21,9 +23,8 @@ from chaosops_ray.sim.rng import stream
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest
 from chaosops_ray.workers.samplers.sampler import SamplerError
 
-_BASE = "base"
 # Tokens whose keys and values are kept for cohorts that may come back.
-_KEPT_TOKENS = 400_000
+KEPT_TOKENS = 400_000
 
 
 class _Kept(NamedTuple):
@@ -44,7 +45,9 @@ class _Kept(NamedTuple):
 class TorchSampler:
     """Serves versions of one policy from this process."""
 
-    def __init__(self, model: Path | str, threads: int, device: str | None = None) -> None:
+    def __init__(
+        self, model: Path | str, threads: int, device: str | None = None, kept_tokens: int = KEPT_TOKENS
+    ) -> None:
         torch.set_num_threads(threads)
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = torch.bfloat16 if self._device == "cuda" else torch.float32
@@ -52,32 +55,66 @@ class TorchSampler:
         self._model: PeftModel | None = None
         self._digests: dict[int, str] = {}
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._kept_tokens = kept_tokens
         self._busy = 0.0
 
     # -- versions -------------------------------------------------------------------------------------------------
 
     async def adopt(self, version: PolicyVersion) -> int:
-        """Load the adapter under its own name; how many modules it was bound to."""
+        """Load the adapter under its own name; how many modules it was bound to.
+
+        An adapter that was bound to none is not kept: asking for it raises.
+        """
         versions.verify(version)
-        if version.number not in self._digests:
-            if self._model is None:
-                self._model = PeftModel.from_pretrained(self._base, version.path, adapter_name=version.name).eval()
-            else:
-                self._model.load_adapter(version.path, adapter_name=version.name)
+        known = self._digests.get(version.number)
+        if known is None:
+            self._load(version)
+        elif known != version.digest:
+            raise SamplerError(f"policy version {version.number} is loaded already, with digest {known[:12]}")
+        bound = self._bound(version)
+        if bound:
             self._digests[version.number] = version.digest
-        elif self._digests[version.number] != version.digest:
-            raise SamplerError(
-                f"policy version {version.number} is loaded already, with digest {self._digests[version.number][:12]}"
-            )
+        else:
+            self._unload(version.name)
+        return bound
+
+    def _load(self, version: PolicyVersion) -> None:
+        try:
+            config = PeftConfig.from_pretrained(version.path)
+            if self._model is None:
+                self._model = PeftModelForCausalLM(self._base, config, adapter_name=version.name)
+            self._model.load_adapter(version.path, adapter_name=version.name)
+            self._model.eval()
+        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            self._unload(version.name)
+            reason = " ".join(str(error).split())[:200]
+            raise SamplerError(f"{version.name} does not fit this base model ({reason}); give it its own") from error
+
+    def _unload(self, name: str) -> None:
+        """Take an adapter out again, whole or not; otherwise half of it would speak for the base model, too."""
+        if self._model is not None and not self._digests:
+            self._base, self._model = self._model.unload(), None
+        elif self._model is not None and name in self._model.peft_config:
+            self._model.delete_adapter(name)
+
+    def _bound(self, version: PolicyVersion) -> int:
+        """The modules that hold what was published for them.
+
+        PEFT makes modules as the adapter's configuration says, and leaves those as they began that the file has no
+        weights for.
+        """
+        published = load_peft_weights(version.path, device="cpu")
         bound = 0
-        for module in self._model.modules() if self._model is not None else ():
-            bound += version.name in getattr(module, "lora_A", {})
+        for path, module in self._model.named_modules() if self._model is not None else ():
+            if version.name in getattr(module, "lora_A", {}):
+                weights = {side: getattr(module, side)[version.name].weight for side in ("lora_A", "lora_B")}
+                bound += all(_holds(weights[side], published.get(f"{path}.{side}.weight")) for side in weights)
         return bound
 
     async def retire(self, number: int) -> None:
         """Forget a version."""
         if number not in self._digests or self._model is None:
-            raise SamplerError(f"policy version {number} is not loaded; it cannot be retired")
+            return  # a sampler that replaced another never had it
         if len(self._digests) == 1:
             raise SamplerError(f"policy version {number} is the only one that is loaded; adopt another first")
         del self._digests[number]
@@ -99,7 +136,7 @@ class TorchSampler:
     def _switch(self, number: int) -> PeftModel:
         if self._model is None or number not in self._digests:
             raise SamplerError(
-                f"policy version {number} is not loaded here (loaded: {sorted(self._digests) or 'none'}); adopt it first"
+                f"policy version {number} is not loaded here, only {sorted(self._digests) or 'none'}; adopt it first"
             )
         if self._model.active_adapter != _name(number):
             self._model.set_adapter(_name(number))
@@ -134,40 +171,41 @@ class TorchSampler:
         began = time.perf_counter()
         model = self._switch(number)
         digest = self._digests[number]
-        rows = len(requests)
-        logits, kept = self._feed(model, number, self._kept.pop(cohort, None), requests, [r.prompt for r in requests])
+        for request in requests:
+            if request.choices is not None:
+                _check(request.choices, decoding.max_tokens)
+        rows = tuple([request.row for request in requests])
+        prompts = [request.prompt for request in requests]
+        kept = _narrowed(self._kept.pop(cohort, None), number, rows, prompts)
         tokens: list[list[int]] = [[] for _ in requests]
         log_probs: list[list[float]] = [[] for _ in requests]
-        stopped = [False] * rows
-        going = list(range(rows))
+        going = list(range(len(requests)))
         for place in range(decoding.max_tokens):
+            logits, kept = self._feed(model, number, kept, rows, prompts)
             chosen, chosen_log_probs = _choose(
-                logits, [requests[i] for i in going], [tokens[i] for i in going], decoding, place
+                logits[going], [requests[i] for i in going], [tokens[i] for i in going], decoding, place
             )
             for i, token, log_prob in zip(going, chosen, chosen_log_probs, strict=True):
                 tokens[i].append(token)
                 log_probs[i].append(log_prob)
-                stopped[i] = token in decoding.stop
-            going = [i for i in going if not stopped[i]]
-            if not going or place + 1 == decoding.max_tokens:
+            going = [i for i in going if not _is_done(requests[i], tokens[i], decoding)]
+            if not going:
                 break
-            prompts = [(*requests[i].prompt, *tokens[i]) for i in going]
-            logits, kept = self._feed(model, number, kept, [requests[i] for i in going], prompts)
-        self._keep(cohort, kept)
+            # Rows that are done have nothing to add; they stay, since their cohort comes back with all of them.
+            for i in going:
+                prompts[i] = (*requests[i].prompt, *tokens[i])
+        if kept is not None:
+            self._keep(cohort, kept)
         self._busy += time.perf_counter() - began
-        return [Sample(tuple(tokens[i]), tuple(log_probs[i]), number, digest, stopped[i]) for i in range(rows)]
+        return [
+            Sample(tuple(written), tuple(scores), number, digest, written[-1] in decoding.stop)
+            for written, scores in zip(tokens, log_probs, strict=True)
+        ]
 
     def _feed(
-        self,
-        model: PeftModel,
-        number: int,
-        kept: _Kept | None,
-        requests: Sequence[SampleRequest],
-        prompts: Sequence[Ids],
+        self, model: PeftModel, number: int, kept: _Kept | None, rows: tuple[int, ...], prompts: Sequence[Ids]
     ) -> tuple[torch.Tensor, _Kept]:
-        """The logits after each prompt, and what is now known of them all."""
-        rows = tuple(request.row for request in requests)
-        kept = _narrowed(kept, number, rows, prompts)
+        """The logits after each prompt, and what is now known of them all; where a prompt has not grown, no logits."""
         known = kept.tokens if kept is not None else ((),) * len(rows)
         new = [prompt[len(start) :] for prompt, start in zip(prompts, known, strict=True)]
         width = max([len(part) for part in new])
@@ -182,22 +220,23 @@ class TorchSampler:
         mask = mask.to(self._device)
         whole = mask if kept is None else torch.cat([kept.mask, mask], dim=1)
         cache = DynamicCache() if kept is None else kept.cache
-        base = model.get_base_model()
-        hidden = base.model(
+        ends = sorted({max(0, len(part) - 1) for part in new})
+        logits = model.get_base_model()(
             input_ids=ids.to(self._device),
             attention_mask=whole,
             position_ids=position.to(self._device),
             past_key_values=cache,
             use_cache=True,
-        ).last_hidden_state
-        last = torch.tensor([len(part) - 1 for part in new], device=self._device)
-        logits = base.lm_head(hidden[torch.arange(len(rows), device=self._device), last]).float()
-        return logits, _Kept(number, rows, tuple(prompts), whole, cache)
+            logits_to_keep=torch.tensor(ends, device=self._device),
+        ).logits
+        last = torch.tensor([ends.index(max(0, len(part) - 1)) for part in new], device=self._device)
+        chosen = logits[torch.arange(len(rows), device=self._device), last].float()
+        return chosen, _Kept(number, rows, tuple(prompts), whole, cache)
 
     def _keep(self, cohort: str, kept: _Kept) -> None:
         self._kept[cohort] = kept
         total = sum([one.size for one in self._kept.values()])
-        while total > _KEPT_TOKENS and len(self._kept) > 1:
+        while total > self._kept_tokens and len(self._kept) > 1:
             _, dropped = self._kept.popitem(last=False)
             total -= dropped.size
 
@@ -206,8 +245,33 @@ def _name(number: int) -> str:
     return PolicyVersion(number, "", "").name
 
 
+def _holds(loaded: torch.Tensor, published: torch.Tensor | None) -> bool:
+    return published is not None and torch.equal(loaded.cpu(), published.to(loaded.dtype))
+
+
+@lru_cache(1000)
+def _check(choices: tuple[Ids, ...], limit: int) -> None:
+    """That a completion can be one of the choices, and that it is known when one is written out."""
+    if not choices or not all(choices):
+        raise SamplerError("a request has no choices, or an empty one among them")
+    longest = max([len(choice) for choice in choices])
+    if longest > limit:
+        raise SamplerError(f"a choice of {longest} tokens does not fit into max_tokens {limit}")
+    ordered = sorted(set(choices))
+    for one, other in pairwise(ordered):
+        if other[: len(one)] == one:
+            raise SamplerError(f"the choice {one} is how the choice {other} begins; end them alike")
+
+
+def _is_done(request: SampleRequest, written: Sequence[int], decoding: Decoding) -> bool:
+    """Whether a completion has come to its end."""
+    if request.choices is not None:
+        return tuple(written) in request.choices
+    return written[-1] in decoding.stop or len(written) == decoding.max_tokens
+
+
 def _narrowed(kept: _Kept | None, number: int, rows: tuple[int, ...], prompts: Sequence[Ids]) -> _Kept | None:
-    """What is kept, for these rows alone; None unless all of it is of this version and a true beginning of the prompts."""
+    """What is kept, for these rows alone; None unless it is all of this version, and how the prompts begin."""
     if kept is None or kept.version != number:
         return None
     places = {row: place for place, row in enumerate(kept.rows)}
@@ -234,14 +298,8 @@ def _choose(
     """A token for each row, by inverting the distribution at a number that hangs on the request's seed alone."""
     for row, (request, so_far) in enumerate(zip(requests, written, strict=True)):
         if request.choices is not None:
-            allowed = {
-                choice[place]
-                for choice in request.choices
-                if choice[:place] == tuple(so_far)[:place] and len(choice) > place
-            }
-            if not allowed:
-                raise SamplerError("a completion has left the choices it was given")
-            ids = torch.tensor(sorted(allowed), device=logits.device)
+            allowed = sorted({choice[place] for choice in request.choices if choice[:place] == tuple(so_far)})
+            ids = torch.tensor(allowed, device=logits.device)
             masked = torch.full_like(logits[row], -torch.inf)
             masked[ids] = logits[row, ids]
             logits[row] = masked

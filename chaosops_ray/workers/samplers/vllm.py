@@ -166,7 +166,7 @@ class VllmSampler:
         )
         inherited = {"OMP_NUM_THREADS": str(threads)}
         if on_cpu:
-            # Left to itself every engine binds its threads to the same cores, and so would the learner's neighbours.
+            # Left to themselves, all engines of a machine bind their threads to the same cores.
             inherited["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
         if enforce_eager:
             inherited["TORCHDYNAMO_DISABLE"] = "1"  # otherwise the first sample waits twenty seconds for a C++ compiler
@@ -204,7 +204,7 @@ class VllmSampler:
                 f"{version.name} was {known[:12]} here and is now {version.digest[:12]}; take a new number"
             )
         if version.number not in self._adapters and len(self._adapters) == self._slots:
-            # vLLM would drive out the one that was used last.
+            # vLLM would drive out the one that has not been used for longest.
             loaded = ", ".join([str(number) for number in sorted(self._adapters)])
             raise SamplerError(
                 f"all {self._slots} slots are taken (by {loaded}); retire a version before {version.number}"
@@ -368,7 +368,7 @@ def _check_heads(size: int) -> None:
     # The engine would start, and die of the first request.
     known = CPUAttentionBackend.get_supported_head_sizes()
     if size not in known:
-        raise SamplerError(f"vllm on a CPU has no kernel for heads of {size}, only for {', '.join(map(str, known))}")
+        raise ValueError(f"on a CPU there is no kernel for heads of {size}, only for {', '.join(map(str, known))}")
 
 
 def _ends(choices: Sequence[Ids], limit: int) -> tuple[int, list[int]]:
