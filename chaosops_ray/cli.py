@@ -102,9 +102,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, metavar="FOLDER", help="the run folder (default: runs/NAME-OF-CONFIG)")
     train.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with this run from its last checkpoint")
     train.add_argument("--address", metavar="ADDRESS", help="a running Ray cluster, for example auto")
-    train.add_argument(
-        "--explain", action="store_true", help="print the resolved configuration and its actors"
-    )
+    train.add_argument("--explain", action="store_true", help="print the resolved configuration and its actors")
     train.set_defaults(run=_train)
 
     play = commands.add_parser(

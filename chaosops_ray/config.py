@@ -193,6 +193,7 @@ class Run(Section):
         default="lockstep", description="lockstep repeats bit for bit on a CPU; pipelined overlaps rollouts and update"
     )
     staleness: int = Field(default=1, ge=1, description="how many versions behind a pipelined batch may be")
+    cases: str = Field(default="", description="the set whose cases are trained on; by default the world's first")
     curriculum: str = Field(
         default="easy:200,medium:200,hard:200",
         description="stages of so many updates, such as easy:200,medium+hard:400, or adaptive",

@@ -72,7 +72,8 @@ def look_over(run: Run) -> AnyEnvironment:
     if seeds[-1] >= plan.FIRST_SEED:
         raise ConfigError(f"evaluation.seeds: training draws from {plan.FIRST_SEED} on; stay below, to hold them out")
     if run.model != TINY:
-        models.locate(run.model)
+        models.local(run.model)
+    environment.scenarios(run.evaluation.set or environment.selections[0], [0])
     return environment
 
 
@@ -185,7 +186,8 @@ def prepared(run: Run, progress: Progress) -> BaseModel:
 def measure(run: Run, base: BaseModel, environment: AnyEnvironment, folder: RunFolder) -> dict[str, Any]:
     """The last version beside the baselines, on scenarios that training never drew."""
     seeds = evaluate.parse_seeds(run.evaluation.seeds)
-    scenarios = environment.scenarios(environment.selections[0], seeds)
+    selection = run.evaluation.set or environment.selections[0]
+    scenarios = environment.scenarios(selection, seeds)
     rules = environment.rules(run.rules)
     policies: dict[str, PolicyFactory] = {TRAINED: policy(run, base, environment, folder, None)}
     policies |= evaluate.parse_policies(environment, ",".join(run.evaluation.policies))
@@ -193,7 +195,7 @@ def measure(run: Run, base: BaseModel, environment: AnyEnvironment, folder: RunF
         evaluate.result(environment, name, episode)
         for name, episode in evaluate.episodes(environment, policies, scenarios, rules)
     ]
-    summary = evaluate.summary(environment, results, rules, environment.selections[0], run.evaluation.seeds)
+    summary = evaluate.summary(environment, results, rules, selection, run.evaluation.seeds)
     summary["differences"] = evaluate.differences(environment, results, TRAINED, run.evaluation.policies)
     runlog.write_json(folder.path / runlog.EVALUATION, summary)
     return summary

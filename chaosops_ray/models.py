@@ -41,8 +41,8 @@ def prepare(name: str, progress: Callable[[int, int], None] = lambda _done, _ste
     return BaseModel(name, path, versions.base_digest(path), laid_out)
 
 
-def locate(name: str) -> Path:
-    """The folder of a model given by path or hub name; nothing is loaded yet."""
+def local(name: str) -> Path | None:
+    """The folder of a model given by its path; None where the name can only be one of the hub."""
     try:
         path = Path(name).expanduser()
         is_folder = bool(name) and path.is_dir()
@@ -56,6 +56,14 @@ def locate(name: str) -> Path:
         return path.resolve()
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise ConfigError(f"model: there is no folder {name}; give a model's folder, a hub name, or tiny")
+    return None
+
+
+def locate(name: str) -> Path:
+    """The folder of a model given by path or hub name, fetched if need be; nothing is loaded yet."""
+    folder = local(name)
+    if folder is not None:
+        return folder
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.jinja"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:

@@ -60,7 +60,7 @@ def make(run: Run, environment: AnyEnvironment) -> Plan:
     """The plan of a run; what its spellings name is looked up now."""
     environment.rules(run.rules)
     cases: dict[str, tuple[Scenario, ...]] = {}
-    for scenario in environment.scenarios(environment.selections[0], [0]):
+    for scenario in environment.scenarios(run.cases or environment.selections[0], [0]):
         cases[scenario.tier] = (*cases.get(scenario.tier, ()), scenario)
     if (run.catch.start, run.catch.end, run.false_flag.start, run.false_flag.end) != (1, 1, 1, 1):
         options = [option.partition("=")[0] for option in run.rules.split(",")[1:]]

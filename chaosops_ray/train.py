@@ -273,7 +273,7 @@ class Clock:
         now = time.monotonic()
         self.laps[name] = now - self._last
         if busy is not None:
-            self.laps["engine"] = busy - self._busy
+            self.laps["engine"] = max(0.0, busy - self._busy)
         self._last = now
 
 

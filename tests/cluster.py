@@ -64,6 +64,10 @@ def digests(training: train.Training) -> list[str]:
 
 def kill(name: str) -> None:
     """Kill one process of that actor class, as a failing machine would."""
-    victims = [process for process in psutil.process_iter(["cmdline"]) if f"ray::{name}" in " ".join(process.info["cmdline"] or [])]
+    victims = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if f"ray::{name}" in " ".join(process.info["cmdline"] or [])
+    ]
     victims[0].kill()
     victims[0].wait()

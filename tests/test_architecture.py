@@ -39,7 +39,20 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         {"ray"},
     ),
     "launch": (
-        {"sim", "config", "versions", "proof", "evaluate", "models", "page", "plan", "progress", "quiet", "runlog", "tiny"}
+        {
+            "sim",
+            "config",
+            "versions",
+            "proof",
+            "evaluate",
+            "models",
+            "page",
+            "plan",
+            "progress",
+            "quiet",
+            "runlog",
+            "tiny",
+        }
         | {"train", "workers"},
         {"ray", "rich", "yaml"},
     ),

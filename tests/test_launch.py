@@ -119,9 +119,7 @@ def evaluate(policies: str, *more: str) -> int:
     return main(["evaluate", "--policies", policies, "--seeds", "1000", "--tiers", "easy", *more])
 
 
-def test_an_adapter_is_evaluated_like_any_policy(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_adapter_is_evaluated_like_any_policy(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cells, episodes = tmp_path / "cells.json", tmp_path / "episodes.parquet"
     assert evaluate(f"trained={run},random", "--json", str(cells), "--episodes", str(episodes)) == 0
     assert "trained" in capsys.readouterr().out
@@ -212,7 +210,7 @@ def test_a_run_of_the_other_world_is_an_error(run: Path, capsys: pytest.CaptureF
 class Chat(BaseHTTPRequestHandler):
     """A model that restarts the database, whatever it is asked."""
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         assert asked["messages"][0]["role"] == "system"
         said = json.dumps({"choices": [{"message": {"content": '{"action": "restart", "service": "db"}'}}]}).encode()

@@ -171,12 +171,12 @@ class Crew:
         for name in self._samplers:
             try:
                 proofs.append(self._prove(name))
+                if retire is not None:
+                    ray.get(self._actors[name].retire.remote(retire))
             except RayActorError as error:
                 self._replace(name, str(error))
                 proofs.append(self._prove(name))
         self._previous = version
-        if retire is not None:
-            ray.get([self._actors[name].retire.remote(retire) for name in self._samplers])
         return proofs
 
     def _prove(self, name: str) -> Proof:
@@ -207,8 +207,12 @@ class Crew:
             self.fleet = self.fleet.released(name, time.monotonic())
 
     def busy_seconds(self) -> float:
-        """How long the engines have worked, on average."""
-        spent: list[float] = ray.get([self._actors[name].busy_seconds.remote() for name in self._samplers])
+        """How long the engines have worked, on average; one that is replaced begins anew."""
+        try:
+            spent: list[float] = ray.get([self._actors[name].busy_seconds.remote() for name in self._samplers])
+        except RayActorError:
+            self.mend()
+            return self.busy_seconds()
         return sum(spent) / len(spent)
 
     # -- playing ------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from chaosops_ray.wire import Ids, Layout, Sample, Turn
 
 TOKENIZER_FILE = "tokenizer.json"
-_CACHED_TEXTS = 50_000
+_CACHED_TEXTS = 8_192
 
 
 class Words:

@@ -590,9 +590,10 @@ def test_an_adapter_whose_names_match_nothing_binds_nothing(
 
 
 def test_an_adapter_that_matches_in_part_binds_that_part(base: Path, tmp_path: Path) -> None:
-    """Some of its weights have names that nothing has; or there are weights for some of its modules only."""
+    """Some of its weights have names that nothing has, both of a module or one; or some modules have no weights."""
     assert asyncio.run(engine(base).adopt(altered(base, tmp_path, 5, ("self_attn", "attention")))) == 6
     assert asyncio.run(engine(base).adopt(altered(base, tmp_path, 6, modules=9))) == 9
+    assert asyncio.run(engine(base).adopt(altered(base, tmp_path, 7, ("q_proj.lora_B", "q_proj.lora_Q")))) == 12
 
 
 @pytest.mark.parametrize("held", [False, True], ids=["as the first", "beside another"])
