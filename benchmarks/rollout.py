@@ -2,8 +2,8 @@
 
     python benchmarks/rollout.py [--shards 1,2,4] [--json FILE]
 
-The tiny preset's batch (8 scenarios × 16 episodes, all tiers), played by the tiny model as it comes from its warm-up, by
-real actors on a local Ray. The engine's own clock runs while it works on a request; what is left of the wall time is
+The tiny preset's batch (8 scenarios × 16 episodes, all tiers), played by the tiny model as it comes from its warm-up,
+by real actors on a local Ray. The engine's own clock runs while it works on a request; what is left of the wall time is
 ours: worlds, words, messages between processes, waiting. The limit is that nothing is left. Median of seven rollouts
 after one to warm up.
 """

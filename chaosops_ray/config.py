@@ -171,6 +171,7 @@ class Resources(Section):
 class Evaluation(Section):
     """What the run is measured on when it is over."""
 
+    set: str = Field(default="", description="an evaluation set's name; by default the world's first")
     seeds: Annotated[str, BeforeValidator(_text)] = Field(
         default="1000-1019", description="held out: training never draws them"
     )

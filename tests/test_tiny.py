@@ -64,7 +64,7 @@ class Base(engine.TorchSampler):
         super().__init__(path, threads=2)
         self._digests[0] = "base"
 
-    def _switch(self, number: int) -> object:  # type: ignore[override]
+    def _switch(self, _number: int) -> object:  # type: ignore[override]
         class Bare:
             def get_base_model(inner) -> object:  # noqa: N805
                 return self._base

@@ -28,7 +28,7 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> train.Training:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> train.Training:
     """What every other lockstep run is compared with."""
     return trained(tmp_path_factory.mktemp("undisturbed") / "run")
 
