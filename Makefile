@@ -43,6 +43,8 @@ demo: $(INSTALLED) ## train the tiny twin of run 3a on this machine, measure it,
 
 bench: $(INSTALLED) ## print the benchmark tables
 	$(BIN)/python benchmarks/sim.py
+	$(BIN)/python benchmarks/rollout.py
+	$(BIN)/python benchmarks/learner.py
 
 lock: $(INSTALLED) ## resolve every extra anew into constraints.txt and constraints-gpu.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

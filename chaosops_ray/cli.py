@@ -246,7 +246,7 @@ def _train(given: argparse.Namespace) -> int:
     hush()
     from rich.console import Console
 
-    from chaosops_ray import launch
+    from chaosops_ray import launch, report
 
     if (given.config is None) == (given.resume is None):
         raise InputError("give a configuration to begin a run, or --resume and a run's folder to go on with one")
@@ -254,7 +254,7 @@ def _train(given: argparse.Namespace) -> int:
         if given.set or given.seed or given.out or given.explain:
             raise InputError("--resume goes on with a run as it was; leave --set, --seed, --out and --explain out")
         with launch.told_in_a_line():
-            page = launch.resume(given.resume, given.address, Console())
+            finished = launch.resume(given.resume, given.address, Console())
     else:
         with launch.told_in_a_line():
             run = launch.read(given.config, given.set, given.seed)
@@ -263,8 +263,9 @@ def _train(given: argparse.Namespace) -> int:
                 print(launch.explain(run), end="")
                 return 0
             out = given.out if given.out is not None else Path("runs") / given.config.stem
-            page = launch.begin(run, out, given.address, Console())
-    print(f"report: {page}")
+            finished = launch.begin(run, out, given.address, Console())
+    _console().print(report.table(finished.environment, finished.evaluation["cells"], "tier"))
+    print(f"report: {finished.page}")
     return 0
 
 

@@ -171,7 +171,7 @@ class Resources(Section):
 class Evaluation(Section):
     """What the run is measured on when it is over."""
 
-    set: str = Field(default="", description="an evaluation set's name; by default the world's first")
+    set: str = Field(default="auto", description="an evaluation set's name; auto: the world's first")
     seeds: Annotated[str, BeforeValidator(_text)] = Field(
         default="1000-1019", description="held out: training never draws them"
     )
@@ -194,7 +194,7 @@ class Run(Section):
         default="lockstep", description="lockstep repeats bit for bit on a CPU; pipelined overlaps rollouts and update"
     )
     staleness: int = Field(default=1, ge=1, description="how many versions behind a pipelined batch may be")
-    cases: str = Field(default="", description="the set whose cases are trained on; by default the world's first")
+    cases: str = Field(default="auto", description="the set whose cases are trained on; auto: the world's first")
     curriculum: str = Field(
         default="easy:200,medium:200,hard:200",
         description="stages of so many updates, such as easy:200,medium+hard:400, or adaptive",

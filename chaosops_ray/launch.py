@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 import yaml
@@ -43,6 +43,14 @@ _KNOCK_SECONDS = 5.0
 KNOWN = (ConfigError, AdapterError, SamplerError, ProofError, CrewError, AlarmError)
 
 
+class Finished(NamedTuple):
+    """What there is to show of a run that is over."""
+
+    environment: AnyEnvironment
+    evaluation: dict[str, Any]
+    page: Path
+
+
 @contextmanager
 def told_in_a_line() -> Iterator[None]:
     """Errors with names, from whatever boundary, become the one that the command line tells in a line."""
@@ -73,7 +81,7 @@ def look_over(run: Run) -> AnyEnvironment:
         raise ConfigError(f"evaluation.seeds: training draws from {plan.FIRST_SEED} on; stay below, to hold them out")
     if run.model != TINY:
         models.local(run.model)
-    environment.scenarios(run.evaluation.set or environment.selections[0], [0])
+    environment.scenarios(plan.set_named(run.evaluation.set, environment), [0])
     return environment
 
 
@@ -101,8 +109,8 @@ def _amount(cpus: float, gpus: float) -> str:
     return f"{cpus:g} CPU" + (f", {gpus:g} GPU" if gpus else "")
 
 
-def begin(run: Run, out: Path, address: str | None, console: Console) -> Path:
-    """A new run; its report."""
+def begin(run: Run, out: Path, address: str | None, console: Console) -> Finished:
+    """A new run."""
     environment = look_over(run)
     runlog.check_new_folder(out)
     with display(run, environment, out, (), console) as progress, cluster(run, address, progress):
@@ -111,8 +119,8 @@ def begin(run: Run, out: Path, address: str | None, console: Console) -> Path:
         return finish(run, base, environment, RunFolder.create(out.resolve(), config), progress)
 
 
-def resume(out: Path, address: str | None, console: Console) -> Path:
-    """Go on with a run from its last checkpoint; its report."""
+def resume(out: Path, address: str | None, console: Console) -> Finished:
+    """Go on with a run from its last checkpoint."""
     folder = RunFolder(out.resolve())
     run = load(folder.path / runlog.CONFIG)
     environment = look_over(run)
@@ -130,13 +138,13 @@ def display(
     return Progress(console, environment, out.name, run.updates, run.alarm.kl, before)
 
 
-def finish(run: Run, base: BaseModel, environment: AnyEnvironment, folder: RunFolder, progress: Progress) -> Path:
+def finish(run: Run, base: BaseModel, environment: AnyEnvironment, folder: RunFolder, progress: Progress) -> Finished:
     """Train what is left to train, measure it, write the report."""
     progress.say("placing actors")
     train.train(train.prepare(run, base, folder), progress)
     progress.say("evaluating")
-    measure(run, base, environment, folder)
-    return page.write(folder, environment)
+    summary = measure(run, base, environment, folder)
+    return Finished(environment, summary, page.write(folder, environment))
 
 
 @contextmanager
@@ -186,7 +194,7 @@ def prepared(run: Run, progress: Progress) -> BaseModel:
 def measure(run: Run, base: BaseModel, environment: AnyEnvironment, folder: RunFolder) -> dict[str, Any]:
     """The last version beside the baselines, on scenarios that training never drew."""
     seeds = evaluate.parse_seeds(run.evaluation.seeds)
-    selection = run.evaluation.set or environment.selections[0]
+    selection = plan.set_named(run.evaluation.set, environment)
     scenarios = environment.scenarios(selection, seeds)
     rules = environment.rules(run.rules)
     policies: dict[str, PolicyFactory] = {TRAINED: policy(run, base, environment, folder, None)}

@@ -15,6 +15,7 @@ from chaosops_ray.wire import Task
 # Training draws its scenarios' seeds from here on; what is below is for evaluation.
 FIRST_SEED = 100_000
 _SEEDS = 100_000_000
+AUTO = "auto"
 _MULTIPLIERS = ("multiplier", "catch", "false_flag")
 
 
@@ -60,7 +61,7 @@ def make(run: Run, environment: AnyEnvironment) -> Plan:
     """The plan of a run; what its spellings name is looked up now."""
     environment.rules(run.rules)
     cases: dict[str, tuple[Scenario, ...]] = {}
-    for scenario in environment.scenarios(run.cases or environment.selections[0], [0]):
+    for scenario in environment.scenarios(set_named(run.cases, environment), [0]):
         cases[scenario.tier] = (*cases.get(scenario.tier, ()), scenario)
     if (run.catch.start, run.catch.end, run.false_flag.start, run.false_flag.end) != (1, 1, 1, 1):
         options = [option.partition("=")[0] for option in run.rules.split(",")[1:]]
@@ -70,6 +71,11 @@ def make(run: Run, environment: AnyEnvironment) -> Plan:
             )
         _check_multipliers(run, environment)
     return Plan(run, environment, cases)
+
+
+def set_named(name: str, environment: AnyEnvironment) -> str:
+    """The evaluation set of this name; auto is the world's first."""
+    return environment.selections[0] if name == AUTO else name
 
 
 def _check_multipliers(run: Run, environment: AnyEnvironment) -> None:

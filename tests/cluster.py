@@ -63,11 +63,8 @@ def digests(training: train.Training) -> list[str]:
 
 
 def kill(name: str) -> None:
-    """Kill one process of that actor class, as a failing machine would."""
-    victims = [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if f"ray::{name}" in " ".join(process.info["cmdline"] or [])
-    ]
+    """Kill one process of that actor class, as a failing machine would; of this test's own Ray, and nobody else's."""
+    own = psutil.Process().children(recursive=True)
+    victims = [process for process in own if f"ray::{name}" in " ".join(process.cmdline())]
     victims[0].kill()
     victims[0].wait()
