@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import ray
 import yaml
+from ray.exceptions import RayTaskError
 from rich.console import Console
 
 from chaosops_ray import evaluate, models, page, plan, quiet, runlog, train, versions
@@ -40,7 +41,7 @@ KEY = "OPENAI_API_KEY"
 RETRIES = 5
 _KNOCK_SECONDS = 5.0
 # Every error that says by itself what is wrong and what to do; anything else is a defect of ours and keeps its trace.
-KNOWN = (ConfigError, AdapterError, SamplerError, ProofError, CrewError, AlarmError)
+KNOWN = (ConfigError, AdapterError, SamplerError, ProofError, CrewError, AlarmError, FloatingPointError)
 
 
 class Finished(NamedTuple):
@@ -57,7 +58,8 @@ def told_in_a_line() -> Iterator[None]:
     try:
         yield
     except KNOWN as error:
-        raise InputError(str(error)) from error
+        # What crossed a process carries a trace ahead of its own line.
+        raise InputError(str(error.cause if isinstance(error, RayTaskError) else error)) from error
 
 
 def read(config: Path, settings: Sequence[str], seed: str | None) -> Run:
