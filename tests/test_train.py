@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 import ray
+import torch
 from ray.exceptions import RayTaskError
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from chaosops_ray import train, versions
+from chaosops_ray import config, train, versions
 from chaosops_ray.config import ConfigError
 from chaosops_ray.proof import ProofError
 from chaosops_ray.runlog import RunFolder, differences, read_episodes
 from chaosops_ray.workers.crew import CrewError, bundles, check
-from tests.cluster import digests, kill, ray_here, small_run, trained
+from tests.cluster import CONFIGS, digests, kill, make, ray_here, small_run, trained
+from tests.words import chat_tokenizer, saved
 
 pytestmark = [pytest.mark.cluster]
 
@@ -160,3 +163,64 @@ def test_the_same_configuration_runs_on_vllm(tmp_path: Path) -> None:
     assert all(row["learner"]["mismatch_max"] < 2e-3 for row in rows)
     assert all(a["digest"] != b["digest"] for a, b in pairwise(rows))
     assert set(versions.numbers(run.folder.adapters)) >= {1, 2}
+
+
+def chat_model(folder: Path) -> Path:
+    """A small model that talks as Qwen's chat models do, a byte at a time."""
+    tokenizer = chat_tokenizer()
+    saved(folder, tokenizer)
+    torch.manual_seed(0)
+    Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=1,
+            num_attention_heads=1,
+            num_key_value_heads=1,
+            max_position_embeddings=8192,
+            initializer_range=0.1,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=None,
+        )
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("world", "curriculum", "settings"),
+    [
+        ("incident", "easy:9", ["credit.streams={}", "rollout.structured=true", "rollout.max_tokens=80"]),
+        (
+            "tools",
+            "warmup:9",
+            ["credit.streams={}", "rollout.structured=false", "rollout.max_tokens=6", "cases=synthetic"],
+        ),
+    ],
+)
+def test_any_chat_model_trains_in_either_world(
+    tmp_path: Path, world: str, curriculum: str, settings: list[str]
+) -> None:
+    """By its path, through its chat template, with completions of many tokens and scores taken anew."""
+    model = chat_model(tmp_path / "model")
+    run = config.load(
+        CONFIGS / "defaults.yaml",
+        [
+            f"model={model}",
+            f"world={world}",
+            f"curriculum={curriculum}",
+            "sampler=torch",
+            "updates=2",
+            "batch={scenarios: 2, group: 3, refill: 0}",
+            "learner={lora_rank: 4, learning_rate: 0.01, checkpointing: true}",
+            "rollout.shards=1",
+            "resources={learner_gpus: 0, sampler_gpus: 0, shard_cpus: 0.5}",
+            *settings,
+        ],
+    )
+    training = make(tmp_path / "run", run)
+    train.train(training, lambda _row: None)
+    rows = training.folder.metrics()
+    assert [row["version"] for row in rows] == [1, 2]
+    assert all(row["learner"]["mismatch_max"] < 1e-3 for row in rows if row["learner"])
