@@ -1,7 +1,7 @@
 """A run's configuration: frozen sections, read strictly.
 
 A file may extend another (`extends: defaults.yaml`, looked up beside it). `tiny:` holds what is different when the
-model is the tiny one. Unknown keys are errors that name the nearest known one. Importing this loads no engine.
+model is a tiny one. Unknown keys are errors that name the nearest known one. Importing this loads no engine.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 TINY = "tiny"
+# The models that are made here: the second has half the first one's weights, as the 1.5B has of the 3B.
+MADE_HERE = (TINY, "tiny-half")
 MAX_FILE_BYTES = 100_000
 
 
@@ -185,8 +187,8 @@ class Run(Section):
 
     world: str = Field(default="incident", description="incident or tools")
     rules: str = Field(default="strict", description="a rule set and its options, such as strict,scenery=classic")
-    model: str = Field(description="a path, a hub name, or tiny")
-    style: Literal["auto", "full", "compact"] = Field(default="auto", description="auto: compact for tiny, else full")
+    model: str = Field(description="a path, a hub name, tiny, or tiny-half")
+    style: Literal["auto", "full", "compact"] = Field(default="auto", description="auto: compact if tiny, else full")
     sampler: Literal["torch", "vllm"] = Field(default="torch", description="the engine that serves the policy")
     seed: int = Field(default=0, ge=0, lt=2**31, description="every random draw of the run hangs on it")
     updates: int = Field(default=600, ge=1, description="of the policy, each from scenarios played with the one before")
@@ -203,6 +205,7 @@ class Run(Section):
     catch: Scheduled = Field(default=Schedule(start=1, end=1), description="multiplier of a right flag")
     false_flag: Scheduled = Field(default=Schedule(start=1, end=1), description="multiplier of a wrong flag")
     checkpoint_every: int = Field(default=10, ge=1, description="updates between checkpoints")
+    keep_every: int = Field(default=50, ge=1, description="updates between adapters that are kept when the run is over")
     batch: Batch = Batch()
     rollout: Rollout = Rollout()
     credit: Credit = Credit()
@@ -216,7 +219,7 @@ class Run(Section):
         """The style that the worlds speak to this model in."""
         if self.style != "auto":
             return self.style
-        return "compact" if self.model == TINY else "full"
+        return "compact" if self.model in MADE_HERE else "full"
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -316,9 +319,12 @@ def resolve(layers: Sequence[Layer], given: Mapping[str, Any]) -> Run:
         _check_keys(Run, layer.values, layer.source)
     used = below
     merged = _merged(used)
-    if given.get("model", merged.get("model")) == TINY:
+    asked = given.get("model", merged.get("model"))
+    if asked in MADE_HERE:
         used = below + tiny
-        merged = _merged(used)
+        merged = _merged([*below, Layer("", {"model": asked}), *tiny])
+        if asked == TINY:  # which of the two that is, a file may say
+            given = {key: value for key, value in given.items() if key != "model"}
     for key, value in given.items():
         merged = _put(merged, key.split("."), value)
     try:
@@ -333,8 +339,8 @@ def _tiny(layer: Layer) -> Mapping[str, Any]:
     tiny = layer.values[TINY]
     if not isinstance(tiny, Mapping):
         raise ConfigError(f"{layer.source}: tiny should hold keys and values, not {_shown(tiny)}")
-    if "model" in tiny:
-        raise ConfigError(f"{layer.source}: tiny.model is tiny by itself; leave it out")
+    if "model" in tiny and tiny["model"] not in MADE_HERE:
+        raise ConfigError(f"{layer.source}: tiny.model should be {' or '.join(MADE_HERE)}, or be left out")
     return tiny
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from ray.exceptions import RayTaskError
 from rich.console import Console
 
 from chaosops_ray import evaluate, models, page, plan, quiet, runlog, train, versions
-from chaosops_ray.config import TINY, ConfigError, Run, load
+from chaosops_ray.config import MADE_HERE, ConfigError, Run, load
 from chaosops_ray.models import BaseModel
 from chaosops_ray.progress import Progress
 from chaosops_ray.proof import ProofError
@@ -40,6 +41,7 @@ TRAINED = "trained"
 KEY = "OPENAI_API_KEY"
 RETRIES = 5
 _KNOCK_SECONDS = 5.0
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 # Every error that says by itself what is wrong and what to do; anything else is a defect of ours and keeps its trace.
 KNOWN = (ConfigError, AdapterError, SamplerError, ProofError, CrewError, AlarmError, FloatingPointError)
 
@@ -60,6 +62,12 @@ def told_in_a_line() -> Iterator[None]:
     except KNOWN as error:
         # What crossed a process carries a trace ahead of its own line.
         raise InputError(str(error.cause if isinstance(error, RayTaskError) else error)) from error
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise InputError(
+            f"{error.filename or 'the disk'}: {error.strerror}; make room, then --resume the run"
+        ) from error
 
 
 def read(config: Path, settings: Sequence[str], seed: str | None) -> Run:
@@ -70,10 +78,11 @@ def read(config: Path, settings: Sequence[str], seed: str | None) -> Run:
 def look_over(run: Run) -> AnyEnvironment:
     """Look up everything that a configuration names, short of loading the model."""
     environment = environment_named(run.world)
-    if run.model == TINY and run.world != WORLD:
-        raise ConfigError(f"model: {TINY} only speaks the world {WORLD}; give {run.world} a real model")
-    if run.model == TINY and run.words != "compact":
-        raise ConfigError(f"style: {TINY} only reads the compact style")
+    if run.model in MADE_HERE and run.world != WORLD:
+        raise ConfigError(f"model: {run.model} only speaks the world {WORLD}; give {run.world} a real model")
+    if run.model in MADE_HERE and run.words != "compact":
+        raise ConfigError(f"style: {run.model} only reads the compact style")
+    check_colocation(run)
     plan.make(run, environment)
     plan.stream_weights(run, environment)
     curriculum.parse(run.curriculum, environment.tiers, environment.promotions)
@@ -81,10 +90,24 @@ def look_over(run: Run) -> AnyEnvironment:
     seeds = evaluate.parse_seeds(run.evaluation.seeds)
     if seeds[-1] >= plan.FIRST_SEED:
         raise ConfigError(f"evaluation.seeds: training draws from {plan.FIRST_SEED} on; stay below, to hold them out")
-    if run.model != TINY:
+    if run.model not in MADE_HERE:
         models.local(run.model)
     environment.scenarios(plan.set_named(run.evaluation.set, environment), [0])
     return environment
+
+
+def check_colocation(run: Run) -> None:
+    """Taking turns on a GPU takes one GPU, and turns."""
+    asked = run.resources
+    if not asked.colocate:
+        return
+    if run.schedule == "pipelined":
+        raise ConfigError("resources.colocate: sampler and learner take turns, which pipelined excludes; use lockstep")
+    together = asked.learner_gpus + asked.samplers * asked.sampler_gpus
+    if together > 1 + 1e-9:
+        raise ConfigError(
+            f"resources.colocate: learner and samplers share one GPU and ask for {together:g}; lower their shares"
+        )
 
 
 def explain(run: Run) -> str:
@@ -143,7 +166,8 @@ def display(
 def finish(run: Run, base: BaseModel, environment: AnyEnvironment, folder: RunFolder, progress: Progress) -> Finished:
     """Train what is left to train, measure it, write the report."""
     progress.say("placing actors")
-    train.train(train.prepare(run, base, folder), progress)
+    with folder.claimed():
+        train.train(train.prepare(run, base, folder), progress, progress.say)
     progress.say("evaluating")
     summary = measure(run, base, environment, folder)
     return Finished(environment, summary, page.write(folder, environment))
@@ -163,7 +187,7 @@ def cluster(run: Run, address: str | None, progress: Progress) -> Iterator[None]
             logging_level="ERROR",
             runtime_env={"env_vars": quiet.ENVIRONMENT},
         )
-    except (ConnectionError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError) as error:
         raise InputError(f"no Ray cluster at {address}: {' '.join(str(error).split())[:200]}") from None
     try:
         check(run, ray.cluster_resources())
@@ -185,7 +209,7 @@ def knock(address: str) -> None:
 
 def prepared(run: Run, progress: Progress) -> BaseModel:
     """The base model, with a word on what takes so long."""
-    what = "warming up the tiny model" if run.model == TINY else f"loading {run.model}"
+    what = f"warming up {run.model}" if run.model in MADE_HERE else f"loading {run.model}"
     progress.say(what)
     return models.prepare(run.model, lambda done, steps: progress.say(f"{what} {done}/{steps}"))
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import chat_template_utils
 
 from chaosops_ray import tiny, versions
-from chaosops_ray.config import TINY, ConfigError
+from chaosops_ray.config import MADE_HERE, ConfigError
 from chaosops_ray.wire import Ids, Layout
 from chaosops_ray.workers.transcript import TOKENIZER_FILE, Words
 
@@ -31,8 +31,8 @@ class BaseModel(NamedTuple):
 
 def prepare(name: str, progress: Callable[[int, int], None] = lambda _done, _steps: None) -> BaseModel:
     """The model of this name: built, found or fetched."""
-    if name == TINY:
-        path = tiny.ensure(progress)
+    if name in MADE_HERE:
+        path = tiny.ensure(progress, tiny.RECIPES[name])
         return BaseModel(name, path, versions.base_digest(path), tiny.layout(tokenizer(path)))
     path = locate(name)
     found = tokenizer(path)

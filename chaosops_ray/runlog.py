@@ -6,6 +6,7 @@ metadata, and a reader refuses what it does not know.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -216,6 +217,16 @@ class RunFolder:
             temporary.write_text(config, encoding="utf-8")
         return cls(path)
 
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """For as long as somebody trains here nobody else may; the claim dies with its process."""
+        with (self.path / CONFIG).open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(f"{self.path} is being trained by another process; wait for it, or stop it") from None
+            yield
+
     # -- metrics --------------------------------------------------------------------------------------------------
 
     def log(self, row: Mapping[str, Any]) -> None:
@@ -270,9 +281,12 @@ class RunFolder:
         target = folder / f"update-{done:06d}"
         try:
             yield temporary
+            for path in (*temporary.iterdir(), temporary):
+                _to_disk(path)
             if target.exists():  # a run that was rewound comes by again
                 shutil.rmtree(target)
             temporary.rename(target)
+            _to_disk(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         for number in self.checkpoints()[:-CHECKPOINTS_KEPT]:
@@ -286,6 +300,14 @@ class RunFolder:
     def checkpoint_path(self, done: int) -> Path:
         """Where that checkpoint lies."""
         return self.path / CHECKPOINTS / f"update-{done:06d}"
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def check_new_folder(path: Path) -> None:

@@ -1,4 +1,6 @@
-"""The tiny base model: a real Qwen2 of some two hundred thousand weights, made here in a minute or two, then cached.
+"""The tiny base models: a real Qwen2 of some two hundred thousand weights, and one of half as many.
+
+Each is made here in a minute or two, then cached.
 
 It is warmed up as a language model of transcripts of the random policy, under strict rules. That teaches it the
 format, what incidents look like, and that a seat may do what it may do, all of it equally likely: at an action, the
@@ -55,6 +57,13 @@ class Recipe(NamedTuple):
     episodes_per_step: int = 40
     learning_rate: float = 3e-3
     seed: int = 0
+
+
+RECIPES = {
+    "tiny": Recipe(),
+    # Half the weights, for what asks how much the size of the base matters.
+    "tiny-half": Recipe(hidden=32, heads=1, inner=96, spread=0.14),
+}
 
 
 def cache_folder() -> Path:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import fmean
 from typing import Any, NamedTuple, Protocol
 
 import ray
-from ray.exceptions import RayActorError
+from ray.util.placement_group import PlacementGroup
 
 from chaosops_ray import plan as planning
 from chaosops_ray.config import Run
@@ -30,7 +30,7 @@ from chaosops_ray.sim.contract import AnyEnvironment, Style
 from chaosops_ray.sim.curriculum import Curriculum
 from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.wire import EpisodeReport, Group, Ids, PolicyVersion
-from chaosops_ray.workers.crew import Collection, Crew, CrewError, check, one_line
+from chaosops_ray.workers.crew import LOST, Collection, Crew, CrewError, check, check_started, reason
 from chaosops_ray.workers.transcript import Transcript, Words
 
 RESUME_FILE = "resume"
@@ -38,6 +38,7 @@ _LOOP_STATE = "loop.json"
 _PAUSE_SECONDS = 1.0
 
 Row = dict[str, Any]
+Say = Callable[[str], None]
 
 
 class Watch(Protocol):
@@ -61,26 +62,32 @@ class Training(NamedTuple):
     plan: planning.Plan
     weights: Mapping[str, Mapping[str, float]]
     folder: RunFolder
+    reserved: PlacementGroup | None  # where the actors go; None to reserve resources for them
 
 
-def prepare(run: Run, base: BaseModel, folder: RunFolder) -> Training:
+def prepare(run: Run, base: BaseModel, folder: RunFolder, reserved: PlacementGroup | None = None) -> Training:
     """Look up all that the configuration names."""
     environment = environment_named(run.world)
     weights = planning.stream_weights(run, environment)
-    return Training(run, base, environment, planning.make(run, environment), weights, folder)
+    return Training(run, base, environment, planning.make(run, environment), weights, folder, reserved)
 
 
-def train(training: Training, watch: Watch) -> PolicyVersion:
+def _say_nothing(_text: str) -> None:
+    pass
+
+
+def train(training: Training, watch: Watch, say: Say = _say_nothing) -> PolicyVersion:
     """Make the updates that are left; a learner that dies is replaced, and the run goes on from its last checkpoint."""
     for _ in range(1 + training.run.rollout.retries):
         try:
-            return loop(training, watch)
-        except RayActorError as error:
+            return loop(training, watch, say)
+        except LOST as error:
+            check_started("the learner", error)
             lost = error
-    raise CrewError(f"the learner died {1 + training.run.rollout.retries} times; the last: {one_line(str(lost))}")
+    raise CrewError(f"the learner died {1 + training.run.rollout.retries} times; the last: {reason(lost)}")
 
 
-def loop(training: Training, watch: Watch) -> PolicyVersion:
+def loop(training: Training, watch: Watch, say: Say) -> PolicyVersion:
     """The loop itself, from the last checkpoint to the end."""
     run, folder = training.run, training.folder
     with placed(training) as (crew, learner):
@@ -110,7 +117,7 @@ def loop(training: Training, watch: Watch) -> PolicyVersion:
             if state.done % run.checkpoint_every == 0 or state.done == run.updates:
                 save(training, learner, state)
             watch(row)
-            sound_alarm(training, row)
+            sound_alarm(training, row, say)
         return state.version
 
 
@@ -133,13 +140,13 @@ class State:
         run, environment, folder = training.run, training.environment, training.folder
         state = cls(curricula.parse(run.curriculum, environment.tiers, environment.promotions))
         kept = folder.checkpoints()
-        # What was published after the checkpoint is published again, and need not come out the same on a GPU.
-        ray.get(learner.prune.remote(range(kept[-1] + 1 if kept else 0)))
         if kept:
             path = folder.checkpoint_path(kept[-1])
             for results in json.loads((path / _LOOP_STATE).read_text(encoding="utf-8"))["results"]:
                 state.advance(results)
             ray.get(learner.restore.remote(path))
+        # What was published after the checkpoint is published again, and need not come out the same on a GPU.
+        ray.get(learner.prune.remote(range(state.done + 1 if kept else 0)))
         folder.rewind(state.done)
         return state
 
@@ -157,7 +164,8 @@ def save(training: Training, learner: Any, state: State) -> None:
         ray.get(learner.save.remote(path, state.done))
         (path / _LOOP_STATE).write_text(json.dumps({"results": state.results}), encoding="utf-8")
     recent = range(max(0, state.done - training.run.staleness - 1), state.done + 1)
-    ray.get(learner.prune.remote({*folder.checkpoints(), *recent}))
+    for_good = range(0, state.done, training.run.keep_every)
+    ray.get(learner.prune.remote({*folder.checkpoints(), *recent, *for_good}))
 
 
 # -- steps of the loop ------------------------------------------------------------------------------------------------
@@ -168,7 +176,7 @@ def placed(training: Training) -> Iterator[tuple[Crew, Any]]:
     """The actors of the run, for as long as it lasts."""
     run, base = training.run, training.base
     check(run, ray.cluster_resources())
-    crew = Crew(run, training.environment, base.path, base.layout, engine(run, base))
+    crew = Crew(run, training.environment, base.path, base.layout, engine(run, base), training.reserved)
     crew.start()
     placing = crew.options(crew.bundles.learner, run.resources.learner_cpus, run.resources.learner_gpus)
     learner = LearnerActor.options(**placing).remote(
@@ -209,8 +217,8 @@ def collect(training: Training, crew: Crew, state: State) -> tuple[list[Group], 
     run = training.run
     played: list[Group] = []
     varied: list[Group] = []
-    for _ in range(1 + run.batch.refill):
-        if state.ahead:
+    for again in range(1 + run.batch.refill):
+        if state.ahead and not again:  # what else was played ahead is for the updates to come
             collection = state.ahead.popleft()
         else:
             wanted = run.batch.scenarios - len(varied)
@@ -321,7 +329,7 @@ def summary(environment: AnyEnvironment, reports: Sequence[EpisodeReport]) -> Ro
     return found
 
 
-def sound_alarm(training: Training, row: Row) -> None:
+def sound_alarm(training: Training, row: Row, say: Say) -> None:
     """KL to the base has run away: stop, or wait for somebody; who only wants a warning finds it in the metrics."""
     alarm = training.run.alarm
     kl = row["learner"].get("kl", 0.0)
@@ -331,6 +339,8 @@ def sound_alarm(training: Training, row: Row) -> None:
     if alarm.action == "abort":
         raise AlarmError(f"{said}; the run stops, its last checkpoint is in {training.folder.path}")
     go_on = training.folder.path / RESUME_FILE
+    go_on.unlink(missing_ok=True)  # what was said of an alarm before does not answer this one
+    say(f"{said}; paused until there is a file {go_on}")
     while not go_on.exists():
         time.sleep(_PAUSE_SECONDS)
     go_on.unlink()

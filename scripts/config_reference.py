@@ -18,7 +18,8 @@ what YAML 1.1 takes for a number or a truth besides the usual (`010`, `12:30`, `
 
 - `extends: defaults.yaml` takes all of another file, looked up beside this one. Sections are merged key by key;
   anything else, a schedule or a list too, is replaced.
-- `tiny:` holds what is different when `model` is `tiny`. It wins over the files, whichever of them it stands in.
+- `tiny:` holds what is different when `model` is `tiny` or `tiny-half`. It wins over the files, whichever of them it
+  stands in. With `--set model=tiny` its own `model`, where it has one, says which of the two is meant.
 - `--set KEY=VALUE` wins over all of it. `--set false_flag=0.5` replaces a schedule by a constant,
   `--set learner.entropy.start=0.1` changes one figure of it, and makes a schedule of what was a number before,
   `--set credit.streams.oversight.flags=2` changes one weight and leaves the others as they are.

@@ -233,6 +233,17 @@ def test_tiny_can_be_set_off_by_hand(tmp_path: Path) -> None:
     assert load(path, ["model=/models/mine"]).updates == 600
 
 
+def test_a_file_may_say_which_tiny_model_is_its_twin(tmp_path: Path) -> None:
+    path = written(tmp_path, f"{TWIN}  model: tiny-half\n")
+    assert load(path).model == "Qwen/Qwen2.5-3B-Instruct"
+    for asked in ("tiny", "tiny-half"):
+        run = load(path, [f"model={asked}"])
+        assert (run.model, run.updates, run.words) == ("tiny-half", 160, "compact")
+    above = written(tmp_path, "extends: run.yaml\ntiny: {model: tiny}", "above.yaml")
+    assert load(above, ["model=tiny"]).model == "tiny"
+    assert load(above, ["model=tiny-half"]).model == "tiny-half"
+
+
 def test_a_file_above_may_say_more_of_tiny(tmp_path: Path) -> None:
     written(tmp_path, TWIN)
     path = written(tmp_path, "extends: run.yaml\ntiny: {updates: 90, seed: 4, batch: {scenarios: 2}}", "above.yaml")
@@ -246,7 +257,8 @@ def test_mistakes_in_tiny_are_told_whatever_the_model(tmp_path: Path, model: str
     assert said == "run.yaml: tiny.batch.groups is no key; did you mean group?"
     assert "tiny should hold keys and values, not 3" in told(tmp_path, f"model: {model}\ntiny: 3")
     assert "tiny should hold keys and values, not nothing" in told(tmp_path, f"model: {model}\ntiny:")
-    assert "tiny.model is tiny by itself; leave it out" in told(tmp_path, f"model: {model}\ntiny: {{model: m}}")
+    said = told(tmp_path, f"model: {model}\ntiny: {{model: m}}")
+    assert "tiny.model should be tiny or tiny-half, or be left out" in said
     for key in ("extends", "tiny"):
         assert f"tiny.{key} is no key" in told(tmp_path, f"model: {model}\ntiny: {{{key}: {{}}}}")
 
@@ -431,7 +443,7 @@ def test_a_wrong_value_is_told(tmp_path: Path, text: str, said: str) -> None:
 
 
 def test_a_missing_model_is_told(tmp_path: Path) -> None:
-    assert told(tmp_path, "seed: 3") == "run.yaml: model is missing; give a path, a hub name, or tiny"
+    assert told(tmp_path, "seed: 3") == "run.yaml: model is missing; give a path, a hub name, tiny, or tiny-half"
 
 
 def test_a_wrong_value_is_told_by_the_file_that_has_it(tmp_path: Path) -> None:

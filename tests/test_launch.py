@@ -46,6 +46,14 @@ MISTAKES = {
     "nowhere to write": (["--out", "/proc/run"], "/proc"),
     "too few GPUs": (["--set", "resources.learner_gpus=64"], "64"),
     "too few CPUs": (["--set", "resources.shard_cpus=500"], "CPUs"),
+    "turns that overlap": (
+        ["--set", "resources={colocate: true, sampler_gpus: 0.5, learner_gpus: 0.5}", "--set", "schedule=pipelined"],
+        "pipelined excludes",
+    ),
+    "more than one GPU to share": (
+        ["--set", "resources={colocate: true, sampler_gpus: 1, learner_gpus: 0.5}"],
+        "ask for 1.5",
+    ),
     "no cluster there": (["--address", "127.0.0.1:1"], "127.0.0.1:1"),
 }
 

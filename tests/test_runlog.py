@@ -18,6 +18,7 @@ from chaosops_ray.runlog import (
     EPISODES_SCHEMA,
     MAX_EPISODE_ROWS,
     EpisodeWriter,
+    RunFolder,
     appearing,
     check_writable,
     differences,
@@ -229,3 +230,11 @@ def test_where_nothing_can_be_written_is_known_before(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(InputError, match=named):
             check_writable(path)
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run", "model: tiny\n")
+    with folder.claimed(), pytest.raises(InputError, match="another process"), RunFolder(folder.path).claimed():
+        pass
+    with folder.claimed():
+        pass

@@ -121,6 +121,46 @@ def test_pipelined_rollouts_are_at_most_so_many_versions_behind(tmp_path: Path) 
         assert update < 3 or behind != {0}  # otherwise nothing was overlapped
 
 
+def test_a_sampler_that_dies_in_a_pipeline_is_replaced_though_it_never_held_the_version_before(tmp_path: Path) -> None:
+    struck = []
+
+    def strike(row: dict[str, Any]) -> None:
+        if row["update"] == 2 and not struck:
+            struck.append(kill("SamplerHost"))
+
+    run = trained(tmp_path / "run", "schedule=pipelined", "updates=5", watch=strike)
+    assert struck
+    assert [row["update"] for row in run.folder.metrics()] == [1, 2, 3, 4, 5]
+
+
+def test_a_learner_that_cannot_start_is_not_tried_again(tmp_path: Path) -> None:
+    training = make(tmp_path / "run", small_run())
+    broken = training._replace(base=training.base._replace(path=tmp_path / "nothing"))
+    with pytest.raises(CrewError, match=r"does not start: .*nothing"):
+        train.train(broken, lambda _row: None)
+
+
+def test_a_pause_says_what_it_waits_for(tmp_path: Path) -> None:
+    training = make(tmp_path / "run", small_run("alarm.kl=1e-9", "alarm.action=pause"))
+    resume = training.folder.path / train.RESUME_FILE
+    resume.touch()  # of an alarm before; it is no answer to this one
+    heard: list[str] = []
+
+    def answer(text: str) -> None:
+        assert not resume.exists()
+        heard.append(text)
+        resume.touch()
+
+    train.train(training, lambda _row: None, answer)
+    assert "over alarm.kl=1e-09; paused until there is a file" in heard[0]
+    assert not resume.exists()
+
+
+def test_adapters_on_the_way_are_kept_as_often_as_was_asked(tmp_path: Path) -> None:
+    run = trained(tmp_path / "run", "updates=7", "keep_every=3", "checkpoint_every=1")
+    assert versions.numbers(run.folder.adapters) == [0, 3, 5, 6, 7]
+
+
 def test_an_adapter_that_was_tampered_with_is_never_served(tmp_path: Path) -> None:
     """A byte changes on disk between two updates: the run that is resumed says so, and names the version."""
     training = trained(tmp_path / "run", "updates=2")

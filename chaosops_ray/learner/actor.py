@@ -76,7 +76,10 @@ class Learner:
 
     def probe(self, texts: Sequence[Ids]) -> Probe:
         """What a sampler has to reproduce of it."""
-        return self._trainer.probe(texts, self._modules)
+        found = self._trainer.probe(texts, self._modules)
+        if self._run.resources.colocate and torch.cuda.is_available():
+            torch.cuda.empty_cache()  # the engine that wakes up now wants the memory
+        return found
 
     def save(self, folder: Path, done: int) -> None:
         """All that the next update depends on; the folder is the caller's to make appear whole."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, ObjectLostError, OutOfMemoryError, RayActorError, RayTaskError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -22,14 +22,16 @@ from chaosops_ray.proof import Proof, prove
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.wire import Decoding, Group, Layout, PolicyVersion, Probe, Task
 from chaosops_ray.workers.actors import Remote, SamplerActor, ShardActor
-from chaosops_ray.workers.fleet import Fleet, Patience
+from chaosops_ray.workers.fleet import Fleet, Health, Patience
 from chaosops_ray.workers.samplers.sampler import SamplerError
 
+# What a process that is gone looks like from here.
+LOST = (RayActorError, OutOfMemoryError, ObjectLostError)
 _PING_SECONDS = 30.0
 _PLACEMENT_SECONDS = 600.0
 _AT_ONCE = 1000
-# A bundle must ask for something.
-_HARDLY_ANY = 0.001
+# What a bundle asks for that needs nothing.
+HARDLY_ANY = 0.001
 
 
 class CrewError(RuntimeError):
@@ -43,6 +45,11 @@ class Bundles(NamedTuple):
     learner: int
     samplers: tuple[int, ...]
     shards: tuple[int, ...]
+
+    @property
+    def to_place(self) -> list[dict[str, float]]:
+        """The bundles as a placement group takes them, which refuses one that asks for nothing."""
+        return [bundle or {"CPU": HARDLY_ANY} for bundle in self.bundles]
 
     @property
     def total(self) -> dict[str, float]:
@@ -89,14 +96,22 @@ class Crew:
     """Shards and samplers of one run, where they were placed."""
 
     def __init__(
-        self, run: Run, environment: AnyEnvironment, model: Path, layout: Layout, engine: dict[str, Any]
+        self,
+        run: Run,
+        environment: AnyEnvironment,
+        model: Path,
+        layout: Layout,
+        engine: dict[str, Any],
+        reserved: PlacementGroup | None = None,
     ) -> None:
+        """`reserved` is a group whose first bundle is somebody else's and whose others are those of `bundles(run)`."""
         self._run = run
         self._environment = environment
         self._model = model
         self._layout = layout
         self._engine = engine
         self.bundles = bundles(run)
+        self._reserved = reserved
         self._placed: PlacementGroup | None = None
         self._samplers = [f"sampler-{i}" for i in range(len(self.bundles.samplers))]
         self._shards = [f"shard-{i}" for i in range(len(self.bundles.shards))]
@@ -109,14 +124,7 @@ class Crew:
 
     def start(self) -> None:
         """Reserve the resources, then make the actors."""
-        asked = [bundle or {"CPU": _HARDLY_ANY} for bundle in self.bundles.bundles]
-        self._placed = placement_group(asked, strategy="PACK")
-        try:
-            ray.get(self._placed.ready(), timeout=_PLACEMENT_SECONDS)
-        except GetTimeoutError:
-            raise CrewError(
-                f"the cluster did not place {asked} within {_PLACEMENT_SECONDS:g} s; see `ray status`"
-            ) from None
+        self._placed = self._reserved or self._reserve()
         pipelined = self._run.schedule == "pipelined"
         patience = Patience(startup=_PLACEMENT_SECONDS, silence=self._run.rollout.deadline)
         self.fleet = Fleet.started(
@@ -125,13 +133,25 @@ class Crew:
         for name in (*self._samplers, *self._shards):
             self._actors[name] = self._new(name)
 
+    def _reserve(self) -> PlacementGroup:
+        asked = self.bundles.to_place
+        placed = placement_group(asked, strategy="PACK")
+        try:
+            ray.get(placed.ready(), timeout=_PLACEMENT_SECONDS)
+        except GetTimeoutError:
+            raise CrewError(
+                f"the cluster did not place {asked} within {_PLACEMENT_SECONDS:g} s; see `ray status`"
+            ) from None
+        return placed
+
     def options(self, bundle: int, cpus: float, gpus: float = 0.0) -> dict[str, Any]:
         """Where an actor goes, and what it takes there."""
         return {
             "num_cpus": cpus,
             "num_gpus": gpus,
             "scheduling_strategy": PlacementGroupSchedulingStrategy(
-                placement_group=self._placed, placement_group_bundle_index=bundle
+                placement_group=self._placed,
+                placement_group_bundle_index=bundle + (self._reserved is not None),
             ),
         }
 
@@ -157,9 +177,9 @@ class Crew:
         for actor in self._actors.values():
             ray.kill(actor)
         self._actors = {}
-        if self._placed is not None:
+        if self._placed is not None and self._reserved is None:
             remove_placement_group(self._placed)
-            self._placed = None
+        self._placed = None
 
     # -- versions -----------------------------------------------------------------------------------------------------
 
@@ -173,8 +193,8 @@ class Crew:
                 proofs.append(self._prove(name))
                 if retire is not None:
                     ray.get(self._actors[name].retire.remote(retire))
-            except RayActorError as error:
-                self._replace(name, str(error))
+            except (*LOST, SamplerError) as error:
+                self._replace(name, error)
                 proofs.append(self._prove(name))
         self._previous = version
         return proofs
@@ -191,9 +211,10 @@ class Crew:
         self.fleet = self.fleet.heard(name, now).proven(name, wanted, asked, now)
         return proof
 
-    def _replace(self, name: str, reason: str) -> None:
+    def _replace(self, name: str, error: Exception) -> None:
+        check_started(name, error)
         self.replaced += 1
-        self.fleet = self.fleet.died(name, one_line(reason))
+        self.fleet = self.fleet.died(name, reason(error) or "no sign of life")
         if self.replaced > self._run.rollout.retries * len(self._actors):
             raise CrewError(f"actors died {self.replaced} times, which is no accident: {self.fleet.describe()}")
         ray.kill(self._actors[name])
@@ -210,7 +231,7 @@ class Crew:
         """How long the engines have worked, on average; one that is replaced begins anew."""
         try:
             spent: list[float] = ray.get([self._actors[name].busy_seconds.remote() for name in self._samplers])
-        except RayActorError:
+        except LOST:
             self.mend()
             return self.busy_seconds()
         return sum(spent) / len(spent)
@@ -219,9 +240,10 @@ class Crew:
 
     def dispatch(self, tasks: Sequence[Task]) -> Collection:
         """Begin to play, by the version that was proven last."""
-        return Collection(self, tasks, self._served())
+        return Collection(self, tasks, self.served())
 
-    def _served(self) -> int:
+    def served(self) -> int:
+        """The version that every sampler has proven."""
         if self.fleet.gate == "red" or self.fleet.target is None:
             raise CrewError(f"no sampler has proven the policy, so nothing is played: {self.fleet.describe()}")
         return self.fleet.target.number
@@ -237,10 +259,12 @@ class Crew:
         """Find out who is dead or silent, and replace them; a new sampler proves itself before it serves."""
         pings = {name: self._actors[name].ping.remote() for name in (*self._samplers, *self._shards)}
         for name, ping in pings.items():
+            # One that is only starting is not silent: an engine takes its time to load.
+            patience = _PLACEMENT_SECONDS if self.fleet.health(name) is Health.STARTING else _PING_SECONDS
             try:
-                ray.get(ping, timeout=_PING_SECONDS)
-            except (RayActorError, GetTimeoutError, SamplerError) as error:
-                self._replace(name, str(error) or "no sign of life")
+                ray.get(ping, timeout=patience)
+            except (*LOST, GetTimeoutError, SamplerError) as error:
+                self._replace(name, error)
                 if name in self._samplers:
                     self._prove(name)
             else:
@@ -268,12 +292,12 @@ class Collection:
                 place = self._running.pop(ref)
                 try:
                     found[place] = ray.get(ref)
-                except RayActorError as error:
-                    failed[place] = one_line(str(error))
+                except LOST as error:
+                    failed[place] = reason(error)
                 except RayTaskError as error:
-                    if not isinstance(error.cause, RayActorError | SamplerError):
-                        raise CrewError(f"{self._tasks[place].key}: {one_line(str(error.cause))}") from error
-                    failed[place] = one_line(str(error.cause))
+                    if not isinstance(error.cause, (*LOST, SamplerError)):
+                        raise CrewError(f"{self._tasks[place].key}: {reason(error.cause)}") from error
+                    failed[place] = reason(error.cause)
             if not ready:
                 failed = dict.fromkeys(self._running.values(), f"nothing came within {deadline:g} s")
                 self._running.clear()
@@ -284,16 +308,25 @@ class Collection:
 
     def _again(self, failed: dict[int, str], retries: int) -> None:
         self._crew.mend()
-        for place, reason in failed.items():
+        # Who was replaced holds what is served now, and nothing older.
+        self._version = self._crew.served()
+        for place, why in failed.items():
             self._attempts[place] += 1
             task = self._tasks[place]
             if self._attempts[place] > retries:
-                raise CrewError(
-                    f"{task.key} ({task.scenario}) failed {self._attempts[place]} times; the last: {reason}"
-                )
+                raise CrewError(f"{task.key} ({task.scenario}) failed {self._attempts[place]} times; the last: {why}")
             self._running[self._crew.send(task, place + self._attempts[place], self._version)] = place
 
 
-def one_line(text: str) -> str:
-    """What an error says, on one line of bounded length."""
-    return " ".join(text.split())[:300]
+def check_started(name: str, error: Exception) -> None:
+    """An actor that could not even be made will not be made by trying again."""
+    if isinstance(error, RayActorError) and error.actor_init_failed:
+        raise CrewError(f"{name} does not start: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """What an error says, on one line of bounded length; of an actor's trace, the last line."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, RayActorError) and error.actor_init_failed:
+        lines = lines[-1:]
+    return " ".join(" ".join(lines).split())[:300]
