@@ -25,6 +25,8 @@ Item = TypeVar("Item")
 
 USAGE = 2
 DIFFERS = 1
+TRIAL_FAILED = 1
+INTERRUPTED = 130
 DIFFERENCES_SHOWN = 20
 
 
@@ -105,6 +107,79 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--explain", action="store_true", help="print the resolved configuration and its actors")
     train.set_defaults(run=_train)
 
+    tune = commands.add_parser(
+        "tune",
+        help="train the runs of a sweep side by side and merge them into one report",
+        description="Train the runs of a sweep side by side on Ray Tune and merge them into one report. The cluster is "
+        "this machine unless --address says otherwise. Exit code 1 if a trial failed.",
+    )
+    tune.add_argument(
+        "config", type=Path, nargs="?", metavar="SWEEP", help="for example tune_configs/phase3.yaml; see docs/config.md"
+    )
+    tune.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="over every run of the sweep, such as model=tiny; repeatable",
+    )
+    tune.add_argument("--seeds", metavar="A-B", help="train each arm with these seeds instead of the sweep's")
+    tune.add_argument("--out", type=Path, metavar="FOLDER", help="the sweep's folder (default: runs/NAME-OF-SWEEP)")
+    tune.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with this sweep after its driver died")
+    tune.add_argument("--address", metavar="ADDRESS", help="a running Ray cluster, for example auto")
+    tune.add_argument("--explain", action="store_true", help="print the sweep and its trials, and start nothing")
+    tune.set_defaults(run=_tune)
+
+    submit = commands.add_parser(
+        "submit",
+        help="send a configuration to a Ray cluster as a job and follow it",
+        description="Send the working directory to a Ray cluster, train CONFIG there as a job, print what it prints, "
+        "and end with its exit code. Ctrl-C leaves the job running.",
+    )
+    submit.add_argument(
+        "config", type=Path, metavar="CONFIG", help="as for train, or a sweep; it lies in the working directory"
+    )
+    submit.add_argument(
+        "--address", required=True, metavar="URL", help="the cluster's dashboard, for example http://127.0.0.1:8265"
+    )
+    submit.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="the run folder: an absolute path that all nodes of the cluster see",
+    )
+    submit.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="over the file, such as model=tiny; repeatable"
+    )
+    submit.add_argument("--seed", metavar="N", help="the run's seed, the same as --set seed=N")
+    submit.add_argument(
+        "--working-dir", type=Path, default=Path(), metavar="FOLDER", help="what is sent (default: where you are)"
+    )
+    submit.add_argument(
+        "--no-wait", action="store_true", help="print the job's name and return as soon as the cluster has it"
+    )
+    submit.set_defaults(run=_submit)
+
+    export = commands.add_parser(
+        "export",
+        help="write a run's adapter with a model card into a folder, for others to load",
+        description="Write a run's adapter with a model card into a folder in PEFT's format, and push it to a hub if "
+        "asked to.",
+    )
+    export.add_argument("adapter", metavar="RUN[@N]", help="a run's last version, or its N-th")
+    export.add_argument("--out", type=Path, metavar="FOLDER", help="a new folder (default: RUN/export/policy-vN)")
+    export.add_argument("--license", metavar="ID", help="the adapter's license for the card, such as apache-2.0")
+    export.add_argument(
+        "--push",
+        metavar="OWNER/NAME",
+        help="upload the folder to this model repository; the token is read from HF_TOKEN",
+    )
+    export.add_argument(
+        "--public", action="store_true", help="everybody may see what is pushed (default: it is private)"
+    )
+    export.set_defaults(run=_export)
+
     play = commands.add_parser(
         "play", help="watch one episode in the terminal", description="Watch one episode in the terminal."
     )
@@ -145,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE
     except KeyboardInterrupt:
         print(f"chaosops {given.command}: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone; Python would complain once more while it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -266,6 +341,73 @@ def _train(given: argparse.Namespace) -> int:
             finished = launch.begin(run, out, given.address, Console())
     _console().print(report.table(finished.environment, finished.evaluation["cells"], "tier"))
     print(f"report: {finished.page}")
+    return 0
+
+
+def _tune(given: argparse.Namespace) -> int:
+    hush()
+    from rich.console import Console
+
+    from chaosops_ray import launch, sweep, tune
+
+    if (given.config is None) == (given.resume is None):
+        raise InputError("give a sweep to begin, or --resume and a sweep's folder to go on with it")
+    if given.resume is not None and (given.set or given.seeds or given.out or given.explain):
+        raise InputError("--resume goes on with a sweep as it was; leave --set, --seeds, --out and --explain out")
+    with launch.told_in_a_line():
+        if given.resume is not None:
+            finished = tune.resume(given.resume, given.address, Console())
+        elif given.explain:
+            found, trials = sweep.load_sweep(given.config, given.set, given.seeds)
+            tune.looked_over(found, trials)
+            print(tune.explain(found, trials), end="")
+            return 0
+        else:
+            out = given.out if given.out is not None else Path("runs") / given.config.stem
+            finished = tune.begin(given.config, given.set, given.seeds, out, given.address, Console())
+    for line in finished.told():
+        print(line)
+    return TRIAL_FAILED if finished.has_failed else 0
+
+
+def _submit(given: argparse.Namespace) -> int:
+    hush()
+    from chaosops_ray import launch, submit
+
+    with launch.told_in_a_line():
+        job = submit.prepare(given.config, given.set, given.seed, given.out, given.working_dir)
+    client = submit.connect(given.address, os.environ)
+    name = submit.send(client, job)
+    hint = submit.hint(name, client.get_address())
+    if given.no_wait:
+        print(name)
+        print(f"chaosops submit: {hint}", file=sys.stderr)
+        return 0
+    print(f"chaosops submit: job {name}", file=sys.stderr)
+    try:
+        ended = submit.follow(client, name, lambda text: print(text, end="", flush=True))
+    except KeyboardInterrupt:
+        print(f"chaosops submit: job {name} goes on; {hint}", file=sys.stderr)
+        return INTERRUPTED
+    print(f"chaosops submit: {ended.words}", file=sys.stderr)
+    return ended.code
+
+
+def _export(given: argparse.Namespace) -> int:
+    hush()
+    from chaosops_ray import card, launch
+
+    if given.public and given.push is None:
+        raise InputError("--public is about what is pushed; say where to with --push OWNER/NAME")
+    with launch.told_in_a_line():
+        to = None if given.push is None else card.repository(given.push)
+        folder, number = launch.version_named(given.adapter)
+        exported = card.export(folder, number, given.out, given.license)
+        print(f"wrote {exported.folder}", flush=True)
+        if to is not None:
+            for warning in card.push(exported, to, public=given.public):
+                print(f"chaosops export: the hub says: {warning}", file=sys.stderr)
+            print(f"pushed {to.api.endpoint}/{to.name}")
     return 0
 
 

@@ -11,7 +11,7 @@ import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -34,6 +34,9 @@ class Section(BaseModel):
     """Frozen, and closed to keys that do not exist."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=False)
+
+
+_AnySection = TypeVar("_AnySection", bound=Section)
 
 
 class Schedule(Section):
@@ -300,12 +303,18 @@ class Layer(NamedTuple):
 
 def load(path: Path, settings: Sequence[str] = ()) -> Run:
     """The run that a file describes, with `key=value` settings over it, in their order."""
+    given = parse_settings(settings)
+    return resolve(chain(path, read(path), str(path)), given)
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """`key=value` settings by key, in their order."""
     given: dict[str, Any] = {}
     for setting in settings:
         key, value = _parse_setting(setting)
         given.pop(key, None)  # the later one of two comes later
         given[key] = value
-    return resolve(_read(path), given)
+    return given
 
 
 def resolve(layers: Sequence[Layer], given: Mapping[str, Any]) -> Run:
@@ -332,7 +341,17 @@ def resolve(layers: Sequence[Layer], given: Mapping[str, Any]) -> Run:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = [str(part) for part in first["loc"]]
-        raise ConfigError(_source(used, given, place) + _complaint(place, first)) from None
+        raise ConfigError(_source(used, given, place) + _complaint(place, first, Run)) from None
+
+
+def validated(section: type[_AnySection], values: Mapping[str, Any], source: str) -> _AnySection:
+    """What a file of another kind than a run's says."""
+    _check_keys(section, values, f"{source}: ", section)
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ConfigError(f"{source}: {_complaint([str(part) for part in first['loc']], first, section)}") from None
 
 
 def _tiny(layer: Layer) -> Mapping[str, Any]:
@@ -366,21 +385,19 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any], section: type[BaseM
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
-def _read(path: Path) -> list[Layer]:
-    """A file and all that it extends, what it stands on first."""
+def chain(path: Path, values: Mapping[str, Any], source: str) -> list[Layer]:
+    """What stands in a file and all that it extends, what it stands on first; `source` is how errors call it."""
     layers: list[Layer] = []
     seen = []
-    asked = ""
     while True:
-        values = _file(path, asked)
         seen.append(path.resolve())
-        extends = values.pop("extends", None)
-        layers.insert(0, Layer(str(path), values))
+        extends = values.get("extends")
+        layers.insert(0, Layer(source, {key: value for key, value in values.items() if key != "extends"}))
         if extends is None:
             return layers
         if not isinstance(extends, str) or not extends:
-            raise ConfigError(f"{path}: extends should name a file beside it, not {_shown(extends)}")
-        asked = f"{path}: extends: "
+            raise ConfigError(f"{source}: extends should name a file beside it, not {_shown(extends)}")
+        asked = f"{source}: extends: "
         path = path.parent / extends
         try:
             leads_back = path.resolve() in seen
@@ -388,9 +405,11 @@ def _read(path: Path) -> list[Layer]:
             raise ConfigError(f"{asked}{_shown(extends)} is no path; name a file beside it") from None
         if leads_back:
             raise ConfigError(f"{asked}{extends} leads back to where it came from; let one of the files stand alone")
+        values, source = read(path, asked), str(path)
 
 
-def _file(path: Path, asked: str) -> dict[str, Any]:
+def read(path: Path, asked: str = "") -> dict[str, Any]:
+    """The keys and values of a file; `asked` says in errors who wanted it."""
     remedy = "give a configuration such as tune_configs/3a.yaml"
     content = None
     try:
@@ -512,10 +531,12 @@ def _kind_name(kind: Any, limits: Sequence[Any] = ()) -> str:
     return " ".join([words, *bounds[:1]]) + "".join([f", {bound}" for bound in bounds[1:]])
 
 
-def _check_keys(section: type[BaseModel], values: Mapping[str, Any], place: str) -> None:
+def _check_keys(
+    section: type[BaseModel], values: Mapping[str, Any], place: str, root: type[BaseModel] | None = None
+) -> None:
     for key, value in values.items():
         if key not in section.model_fields:
-            raise ConfigError(f"{place}{key[:_SHOWN] or _shown(key)} is no key; {_hint(section, key)}")
+            raise ConfigError(f"{place}{key[:_SHOWN] or _shown(key)} is no key; {_hint(section, key, root or Run)}")
         field = section.model_fields[key]
         if isinstance(value, bool) and field.annotation is not bool:
             # It would pass for 1 or 0.
@@ -523,11 +544,11 @@ def _check_keys(section: type[BaseModel], values: Mapping[str, Any], place: str)
                 f"{place}{key} should be {_kind_name(field.annotation, field.metadata)}, not {_shown(value)}"
             )
         if _has_fields(field.annotation) and isinstance(value, Mapping):
-            _check_keys(field.annotation, value, f"{place}{key}.")  # type: ignore[arg-type]
+            _check_keys(field.annotation, value, f"{place}{key}.", root)  # type: ignore[arg-type]
 
 
-def _hint(section: type[BaseModel], key: str) -> str:
-    elsewhere = [name for name, *_ in keys() if name.rpartition(".")[2] == key]
+def _hint(section: type[BaseModel], key: str, root: type[BaseModel]) -> str:
+    elsewhere = [name for name, *_ in keys(root) if name.rpartition(".")[2] == key]
     near = elsewhere or get_close_matches(key[:_SHOWN], section.model_fields, 1)
     return f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(section.model_fields)}"
 
@@ -573,14 +594,16 @@ def _has(values: Any, path: Sequence[str]) -> bool:
     return True
 
 
-def _complaint(place: Sequence[str], error: Any) -> str:
+def _complaint(place: Sequence[str], error: Any, root: type[BaseModel]) -> str:
     """What is wrong at a place, in the words of the reference."""
     key = ".".join(place)
-    kind: Any = Run
+    kind: Any = root
     limits: Sequence[Any] = ()
     meaning: str | None = None
     for part in place:
         if _has_fields(kind):
+            if part not in kind.model_fields:  # within a list, where no key has been looked at
+                return f"{key} is no key; {_hint(kind, part, root)}"
             field = kind.model_fields[part]
             kind, limits, meaning = field.annotation, field.metadata, field.description
         else:

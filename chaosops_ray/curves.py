@@ -113,7 +113,7 @@ def _mean(environment: AnyEnvironment, rows: Sequence[Row], subtitle: str) -> tu
     if min([line.values.min() for line in lines]) < 0:
         axes.axhline(0, color="#333333", linewidth=0.8)
     axes.set_ylabel(f"mean {environment.headline_name}")
-    _finish(axes, rows)
+    finish(axes, rows)
     return title, figure
 
 
@@ -140,7 +140,7 @@ def _shares(
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100"])
         axes.set_ylabel(f"{metric.name.replace('_', ' ') if len(metrics) > 1 else metric.title}, %")
         _draw_lines(axes, lines)
-    _finish(panels[-1], rows)
+    finish(panels[-1], rows)
     return title, figure
 
 
@@ -170,7 +170,7 @@ def _policy(rows: Sequence[Row], subtitle: str, alarm: float) -> tuple[str, Figu
     _draw_lines(below, [entropy])
     below.set_ylim(bottom=0)
     below.set_ylabel("entropy, nats a token")
-    _finish(below, rows)
+    finish(below, rows)
     return title, figure
 
 
@@ -188,9 +188,9 @@ def _time(rows: Sequence[Row], subtitle: str) -> tuple[str, Figure] | None:
         Label(f"{name} {lap[-1]:.2g} s", colour, float(top - lap[-1] / 2))
         for name, colour, lap, top in zip(LAPS, PALETTE, laps, tops, strict=False)
     ]
-    _write_beside(axes, float(at[-1]), labels)
+    write_beside(axes, float(at[-1]), labels)
     axes.set_ylabel("seconds")
-    _finish(axes, rows)
+    finish(axes, rows)
     return title, figure
 
 
@@ -237,7 +237,7 @@ def _draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
             at_the_end.append(label)
         else:
             _write_above(axes, line.at[-1], label)
-    _write_beside(axes, over, at_the_end)
+    write_beside(axes, over, at_the_end)
 
 
 def _write_above(axes: Axes, x: float, label: Label) -> None:
@@ -254,7 +254,7 @@ def _write_above(axes: Axes, x: float, label: Label) -> None:
     )
 
 
-def _write_beside(axes: Axes, x: float, labels: Sequence[Label]) -> None:
+def write_beside(axes: Axes, x: float, labels: Sequence[Label]) -> None:
     """Each label where its line ends; those that would touch are moved apart."""
     figure = axes.get_figure(root=True)
     assert figure is not None  # noqa: S101 - the canvas made both
@@ -293,7 +293,8 @@ def apart(places: Sequence[float], gap: float) -> list[float]:
     return moved
 
 
-def _finish(axes: Axes, rows: Sequence[Row]) -> None:
+def finish(axes: Axes, rows: Sequence[Row]) -> None:
+    """The axis of updates."""
     first, last = rows[0]["update"], rows[-1]["update"]
     axes.set_xlim(first - 0.5, last + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

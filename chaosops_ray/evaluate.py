@@ -84,6 +84,36 @@ def result(environment: AnyEnvironment, policy: str, episode: AnyEpisode) -> Res
     )
 
 
+def rows(environment: AnyEnvironment, results: Iterable[Result]) -> list[dict[str, Any]]:
+    """Results as they are written, one for each episode."""
+    names = [metric.name for metric in environment.metrics]
+    return [
+        {
+            "policy": found.policy,
+            "scenario": found.scenario.identity,
+            "headline": found.headline,
+            "metrics": dict(zip(names, found.metrics, strict=True)),
+        }
+        for found in results
+    ]
+
+
+def results_of(environment: AnyEnvironment, written: Iterable[Mapping[str, Any]], source: str) -> list[Result]:
+    """What `rows` wrote; `source` is how errors call it."""
+    try:
+        return [
+            Result(
+                str(row["policy"]),
+                environment.scenario(row["scenario"]),
+                float(row["headline"]),
+                tuple([None if (x := row["metrics"][one.name]) is None else float(x) for one in environment.metrics]),
+            )
+            for row in written
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{source} holds no results of world {environment.name} ({error}); evaluate again") from None
+
+
 def summary(
     environment: AnyEnvironment, results: Sequence[Result], rules: str, selection: str, seeds: str | None
 ) -> dict[str, Any]:

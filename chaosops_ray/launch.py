@@ -27,7 +27,7 @@ from chaosops_ray.sim.contract import AnyEnvironment, PolicyFactory
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.tiny import WORLD
-from chaosops_ray.train import AlarmError
+from chaosops_ray.train import AlarmError, Say, Training, Watch
 from chaosops_ray.versions import AdapterError
 from chaosops_ray.workers.crew import CrewError, bundles, check
 from chaosops_ray.workers.policy import ServedPolicy, TrainedPolicy
@@ -138,10 +138,10 @@ def begin(run: Run, out: Path, address: str | None, console: Console) -> Finishe
     """A new run."""
     environment = look_over(run)
     runlog.check_new_folder(out)
-    with display(run, environment, out, (), console) as progress, cluster(run, address, progress):
-        base = prepared(run, progress)
-        config = yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False)
-        return finish(run, base, environment, RunFolder.create(out.resolve(), config), progress)
+    with display(run, environment, out, (), console) as progress, cluster([run], address, progress.say):
+        base = prepared(run.model, progress.say)
+        folder = RunFolder.create(out.resolve(), written(run))
+        return finish(train.prepare(run, base, folder), progress, progress.say)
 
 
 def resume(out: Path, address: str | None, console: Console) -> Finished:
@@ -151,9 +151,9 @@ def resume(out: Path, address: str | None, console: Console) -> Finished:
     environment = look_over(run)
     with (
         display(run, environment, out, folder.metrics(), console) as progress,
-        cluster(run, address, progress),
+        cluster([run], address, progress.say),
     ):
-        return finish(run, prepared(run, progress), environment, folder, progress)
+        return finish(train.prepare(run, prepared(run.model, progress.say), folder), progress, progress.say)
 
 
 def display(
@@ -163,22 +163,29 @@ def display(
     return Progress(console, environment, out.name, run.updates, run.alarm.kl, before)
 
 
-def finish(run: Run, base: BaseModel, environment: AnyEnvironment, folder: RunFolder, progress: Progress) -> Finished:
+def written(run: Run) -> str:
+    """The configuration as a run's folder keeps it."""
+    return yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False)
+
+
+def finish(training: Training, watch: Watch, say: Say) -> Finished:
     """Train what is left to train, measure it, write the report."""
-    progress.say("placing actors")
-    with folder.claimed():
-        train.train(train.prepare(run, base, folder), progress, progress.say)
-    progress.say("evaluating")
-    summary = measure(run, base, environment, folder)
-    return Finished(environment, summary, page.write(folder, environment))
+    say("placing actors")
+    with training.folder.claimed():
+        train.train(training, watch, say)
+        say("evaluating")
+        summary = measure(training)
+        return Finished(training.environment, summary, page.write(training.folder, training.environment))
 
 
 @contextmanager
-def cluster(run: Run, address: str | None, progress: Progress) -> Iterator[None]:
-    """Ray, on this machine or where the address says, if it has what the run asks for."""
-    progress.say("starting Ray" if address is None else f"connecting to Ray at {address}")
+def cluster(runs: Sequence[Run], address: str | None, say: Say) -> Iterator[None]:
+    """Ray, on this machine or where the address says, if it has what each of the runs asks for."""
+    say("starting Ray" if address is None else f"connecting to Ray at {address}")
     if address is not None:
         knock(address)
+    # A job that was submitted may have set some of the same variables; unless told to, Ray does not merge the two.
+    os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"
     try:
         ray.init(
             address=address,
@@ -190,7 +197,8 @@ def cluster(run: Run, address: str | None, progress: Progress) -> Iterator[None]
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise InputError(f"no Ray cluster at {address}: {' '.join(str(error).split())[:200]}") from None
     try:
-        check(run, ray.cluster_resources())
+        for run in runs:
+            check(run, ray.cluster_resources())
         yield
     finally:
         ray.shutdown()
@@ -207,23 +215,24 @@ def knock(address: str) -> None:
         raise InputError(f"no Ray cluster at {address}: {error}; see `ray status` there") from None
 
 
-def prepared(run: Run, progress: Progress) -> BaseModel:
+def prepared(model: str, say: Say) -> BaseModel:
     """The base model, with a word on what takes so long."""
-    what = f"warming up {run.model}" if run.model in MADE_HERE else f"loading {run.model}"
-    progress.say(what)
-    return models.prepare(run.model, lambda done, steps: progress.say(f"{what} {done}/{steps}"))
+    what = f"warming up {model}" if model in MADE_HERE else f"loading {model}"
+    say(what)
+    return models.prepare(model, lambda done, steps: say(f"{what} {done}/{steps}"))
 
 
 # -- evaluation -----------------------------------------------------------------------------------------------------
 
 
-def measure(run: Run, base: BaseModel, environment: AnyEnvironment, folder: RunFolder) -> dict[str, Any]:
+def measure(training: Training) -> dict[str, Any]:
     """The last version beside the baselines, on scenarios that training never drew."""
+    run, environment, folder = training.run, training.environment, training.folder
     seeds = evaluate.parse_seeds(run.evaluation.seeds)
     selection = plan.set_named(run.evaluation.set, environment)
     scenarios = environment.scenarios(selection, seeds)
     rules = environment.rules(run.rules)
-    policies: dict[str, PolicyFactory] = {TRAINED: policy(run, base, environment, folder, None)}
+    policies: dict[str, PolicyFactory] = {TRAINED: policy(run, training.base, environment, folder, None)}
     policies |= evaluate.parse_policies(environment, ",".join(run.evaluation.policies))
     results = [
         evaluate.result(environment, name, episode)
@@ -231,8 +240,16 @@ def measure(run: Run, base: BaseModel, environment: AnyEnvironment, folder: RunF
     ]
     summary = evaluate.summary(environment, results, rules, selection, run.evaluation.seeds)
     summary["differences"] = evaluate.differences(environment, results, TRAINED, run.evaluation.policies)
+    # The summary comes last: where it is, the run is over.
+    runlog.write_lines(folder.path / runlog.RESULTS, evaluate.rows(environment, results))
     runlog.write_json(folder.path / runlog.EVALUATION, summary)
     return summary
+
+
+def results(folder: RunFolder, environment: AnyEnvironment) -> list[evaluate.Result]:
+    """What a run's evaluation found, episode by episode."""
+    path = folder.path / runlog.RESULTS
+    return evaluate.results_of(environment, runlog.read_lines(path), str(path))
 
 
 def policy(
@@ -269,14 +286,21 @@ def served_policy(environment: AnyEnvironment, spelling: str) -> ServedPolicy:
 
 def named_policy(environment: AnyEnvironment, spelling: str) -> TrainedPolicy:
     """The policy of a spelling such as runs/3a, or runs/3a@120 for the version after 120 updates."""
-    path, at, number = spelling.rpartition("@")
-    if not at:
-        path, number = spelling, ""
-    elif not number.isascii() or not number.isdigit():
-        raise InputError(f"{spelling[:80]!r}: after the @ comes a version's number, for example runs/3a@120")
-    folder = RunFolder(Path(path))
+    folder, number = version_named(spelling)
     run = load(folder.path / runlog.CONFIG)
     if run.world != environment.name:
-        raise InputError(f"{path} was trained in the world {run.world}, not {environment.name}; evaluate it there")
+        raise InputError(
+            f"{folder.path} was trained in the world {run.world}, not {environment.name}; evaluate it there"
+        )
     base = models.prepare(run.model)
-    return policy(run, base, environment, folder, int(number) if at else None)
+    return policy(run, base, environment, folder, number)
+
+
+def version_named(spelling: str) -> tuple[RunFolder, int | None]:
+    """The run of a spelling such as runs/3a or runs/3a@120, and which of its versions; None is the last one."""
+    path, at, number = spelling.rpartition("@")
+    if not at:
+        return RunFolder(Path(spelling)), None
+    if not number.isascii() or not number.isdigit():
+        raise InputError(f"{spelling[:80]!r}: after the @ comes a version's number, for example runs/3a@120")
+    return RunFolder(Path(path)), int(number)

@@ -38,15 +38,15 @@ def write(folder: RunFolder, environment: AnyEnvironment, note: str = "") -> Pat
     written_config = escape((folder.path / CONFIG).read_text(encoding="utf-8"))
     sections = [
         _opening(name, run, environment, rows, found),
-        _section("Evaluation", _evaluation(environment, found, note, folder.path / PLOTS)),
-        _section("Training", _pictures(plots) if plots else "<p>No update has been made yet.</p>"),
-        _section("The last update", _last(rows[-1])) if rows else "",
-        _section("Configuration", f"<pre>{written_config}</pre>"),
+        section("Evaluation", _evaluation(environment, found, note, folder.path / PLOTS)),
+        section("Training", pictures(plots) if plots else "<p>No update has been made yet.</p>"),
+        section("The last update", _last(rows[-1])) if rows else "",
+        section("Configuration", f"<pre>{written_config}</pre>"),
         f"<footer>Every figure is in {CONFIG}, {METRICS} or {EVALUATION} beside this page.</footer>",
     ]
     path = folder.path / REPORT
     with appearing(path) as temporary:
-        temporary.write_text(_document(name, "\n".join(sections)), encoding="utf-8")
+        temporary.write_text(document(name, "\n".join(sections)), encoding="utf-8")
     return path
 
 
@@ -118,7 +118,7 @@ def _evaluation(environment: AnyEnvironment, found: Values | None, note: str, fo
     if note:
         parts.append(f"<p class=about>{escape(note)}</p>")
     plots = report.plot(environment, found, made(folder))
-    parts.append(_pictures([Plot(path, path.stem.replace("_", " ").capitalize()) for path in plots]))
+    parts.append(pictures([Plot(path, path.stem.replace("_", " ").capitalize()) for path in plots]))
     return "".join(parts)
 
 
@@ -153,9 +153,9 @@ def _differences(environment: AnyEnvironment, differences: Sequence[Values]) -> 
     for found in differences:
         low, high = found["ci"]
         mark = "good" if low > 0 else "bad" if high < 0 else "open"
-        signed = _number(_signed(environment, found["mean"]), mark) + _number(_interval(environment, found["ci"]))
+        figures = _number(signed(environment, found["mean"]), mark) + _number(_interval(environment, found["ci"]))
         versus = f"{found['policy']} − {found['against']}"
-        rows.append(f"<tr><th>{escape(found['tier'])}</th><td>{escape(versus)}</td>{signed}</tr>")
+        rows.append(f"<tr><th>{escape(found['tier'])}</th><td>{escape(versus)}</td>{figures}</tr>")
     titles = ["tier", "difference", f"mean {environment.headline_name}", "95 % interval"]
     return (
         "<h3>Differences on the same scenarios</h3>"
@@ -187,7 +187,8 @@ def _interval(environment: AnyEnvironment, ci: Sequence[float]) -> str:
     return " … ".join([report.headline(environment, bound) for bound in ci])
 
 
-def _signed(environment: AnyEnvironment, value: float) -> str:
+def signed(environment: AnyEnvironment, value: float) -> str:
+    """A figure of the headline score that is a difference."""
     form = environment.headline_format
     return format(value, form if form.startswith("+") else f"+{form}").replace("-", "−")
 
@@ -223,19 +224,22 @@ def _written(value: Any) -> str:
     return f"{value:.6g}".replace("-", "−") if isinstance(value, float) else str(value)
 
 
-def _pictures(plots: Sequence[Plot]) -> str:
-    pictures = [
+def pictures(plots: Sequence[Plot]) -> str:
+    """Plots within the page."""
+    drawn = [
         f'<img alt="{escape(plot.title)}" src="data:image/png;base64,{b64encode(plot.path.read_bytes()).decode()}">'
         for plot in plots
     ]
-    return f"<div class=plots>{''.join(pictures)}</div>"
+    return f"<div class=plots>{''.join(drawn)}</div>"
 
 
-def _section(title: str, content: str) -> str:
+def section(title: str, content: str) -> str:
+    """A part of a page."""
     return f"<section><h2>{escape(title)}</h2>{content}</section>"
 
 
-def _document(title: str, body: str) -> str:
+def document(title: str, body: str) -> str:
+    """A page of its own."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

@@ -20,6 +20,8 @@ PALETTE = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#b
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 _LONGEST_NAME = 60
+# Policies whose bars are wide enough for the figures above them.
+_ABREAST = 4
 
 PLOT_NAMES = ("mean_by_tier.png", "catch_against_false_alarms.png")
 
@@ -154,7 +156,14 @@ def _mean_by_tier(environment: AnyEnvironment, cells: list[dict[str, Any]], subt
             capsize=3,
             ecolor="#333333",
         )
-        axes.bar_label(bars, labels=[headline(environment, mean) for mean in means], fontsize=8, padding=3)
+        # Where bars are narrow, figures stand upright rather than in each other's way.
+        axes.bar_label(
+            bars,
+            labels=[headline(environment, mean) for mean in means],
+            fontsize=8,
+            padding=3,
+            rotation=90 if len(policies) > _ABREAST else 0,
+        )
     axes.axhline(0, color="#333333", linewidth=0.8)
     axes.margins(y=0.12)
     axes.set_xticks(range(len(tiers)), tiers)

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -118,6 +118,30 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Each row as a line of JSON."""
+    with appearing(path) as temporary:
+        temporary.write_text("".join([json.dumps(row, allow_nan=False) + "\n" for row in rows]), encoding="utf-8")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The rows of such a file; a last one that a crash cut short is not counted."""
+    rows = []
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {_reason(error)}") from None
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, line {number} is no JSON object; the file was not written by this program")
+        rows.append(row)
+    return rows
+
+
 class EpisodeWriter:
     """Collects episodes into a Parquet file that appears when the writer is closed without an error."""
 
@@ -190,6 +214,7 @@ ADAPTERS = "adapters"
 EPISODES = "episodes"
 CHECKPOINTS = "checkpoints"
 EVALUATION = "evaluation.json"
+RESULTS = "evaluation-results.jsonl"
 CHECKPOINTS_KEPT = 2
 _CHECKPOINT = re.compile(r"update-([0-9]{6})")
 
@@ -237,24 +262,12 @@ class RunFolder:
     def metrics(self) -> list[dict[str, Any]]:
         """Every line of metrics; a last one that a crash cut short is not counted."""
         path = self.path / METRICS
-        if not path.exists():
-            return []
-        rows = []
-        lines = path.read_text(encoding="utf-8").split("\n")
-        for number, line in enumerate(lines[:-1], 1):
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                raise InputError(
-                    f"{path}, line {number} is no JSON; the file was not written by this program"
-                ) from None
-        return rows
+        return read_lines(path) if path.exists() else []
 
     def rewind(self, done: int) -> None:
         """Forget what came after the first `done` updates."""
         kept = [row for row in self.metrics() if row["update"] <= done]
-        with appearing(self.path / METRICS) as temporary:
-            temporary.write_text("".join([json.dumps(row) + "\n" for row in kept]), encoding="utf-8")
+        write_lines(self.path / METRICS, kept)
         for path in (self.path / EPISODES).glob("update-*.parquet"):
             if int(path.stem.removeprefix("update-")) > done:
                 path.unlink()

@@ -56,14 +56,34 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         | {"train", "workers"},
         {"ray", "rich", "yaml"},
     ),
+    "sweep": ({"sim", "config", "evaluate"}, {"pydantic"}),
+    "comparison": ({"sim", "evaluate", "plan", "sweep"}, {"numpy"}),
+    "bands": ({"sim", "curves", "report"}, {"matplotlib", "numpy"}),
+    "merged": ({"sim", "bands", "comparison", "curves", "page", "report", "runlog", "sweep"}, set()),
+    "sweep_progress": ({"sim", "progress", "report"}, {"rich"}),
+    "tune": (
+        {"sim", "comparison", "config", "launch", "merged", "models", "quiet", "runlog", "sweep", "sweep_progress"}
+        | {"train", "workers"},
+        {"ray", "rich", "yaml"},
+    ),
     "evaluate": ({"sim"}, {"numpy"}),
     "runlog": ({"sim", "wire"}, {"pyarrow"}),
     "curves": ({"sim", "report"}, {"matplotlib", "numpy"}),
     "progress": ({"sim", "curves", "report"}, {"rich"}),
     "page": ({"sim", "config", "curves", "evaluate", "report", "runlog"}, set()),
     "report": ({"sim", "runlog"}, {"matplotlib", "rich"}),
+    "card": (
+        {"", "sim", "wire", "config", "versions", "evaluate", "models", "page", "report", "runlog"},
+        {"huggingface_hub", "yaml"},
+    ),
     "screen": ({"sim"}, {"rich"}),
-    "cli": ({"", "sim", "evaluate", "launch", "quiet", "runlog", "report", "screen", "workers"}, {"rich"}),
+    # aiohttp is what Ray's client follows a log with, and what it raises.
+    "submit": ({"sim", "launch", "quiet"}, {"aiohttp", "ray", "yaml"}),
+    "cli": (
+        {"", "sim", "card", "evaluate", "launch", "quiet", "runlog", "report", "screen", "submit", "sweep", "tune"}
+        | {"workers"},
+        {"rich"},
+    ),
 }
 ENGINES = {
     "chaosops_ray/workers/samplers/torch.py": {"torch", "transformers", "peft"},

@@ -104,7 +104,7 @@ def test_explain_prints_the_configuration_and_the_actors_and_starts_nothing(
     assert yaml.safe_load(resolved)["seed"] == 5
     assert "1 learner" in actors
     assert "torch sampler" in actors
-    assert "together: 2 CPU" in actors
+    assert "together: 0.6 CPU" in actors
     assert not list(tmp_path.iterdir())
 
 

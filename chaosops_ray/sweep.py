@@ -1,0 +1,227 @@
+"""A sweep: which runs are compared, over which seeds, and what is claimed of them; read as strictly as a run.
+
+An arm is a configuration like any other, written where it stands: `{extends: 3a.yaml, catch: 4}`. A trial is an arm
+with a seed, and nothing but a run.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from chaosops_ray.config import (
+    ConfigError,
+    Run,
+    Schedule,
+    Section,
+    Weight,
+    chain,
+    load,
+    parse_settings,
+    read,
+    resolve,
+    validated,
+)
+from chaosops_ray.evaluate import parse_seeds
+from chaosops_ray.sim.contract import AnyEnvironment
+from chaosops_ray.sim.errors import InputError, unknown
+from chaosops_ray.sim.rng import stream
+
+MEAN = "mean"
+# A run's file has none of these, a sweep's has one.
+_MARKS = ("arms", "draws")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+_MAX_TRIALS = 1000
+
+
+class Draw(Section):
+    """Arms that are drawn rather than written: a figure of a run, times factors that are log-uniform."""
+
+    extends: str = Field(description="the file of the run")
+    key: str = Field(description="the figure, such as learner.learning_rate; a schedule is scaled as a whole")
+    low: float = Field(gt=0, description="the smallest factor")
+    high: float = Field(gt=0, description="the largest")
+    count: int = Field(ge=1, le=_MAX_TRIALS, description="how many arms")
+
+    @model_validator(mode="after")
+    def _has_width(self) -> Draw:
+        if self.high <= self.low:
+            raise ValueError("high must be above low")
+        return self
+
+
+class StopEarly(Section):
+    """Asynchronous successive halving: at every rung the best go on."""
+
+    keep: float = Field(default=1, gt=0, le=1, description="share of the trials that goes on at each rung; 1: all do")
+    after: float = Field(default=0.2, gt=0, lt=1, description="share of the updates before the first rung")
+
+
+class Hypothesis(Section):
+    """A claim that the sweep decides: one policy has more of something than another."""
+
+    claim: str = Field(description="in words")
+    more: str = Field(description="an arm, or a policy of the evaluation, that is said to have more")
+    than: str = Field(description="the one that is said to have less")
+    of: str = Field(default=MEAN, description="mean, or a share such as rogue_catch")
+    on: str = Field(description="the tier")
+    by: float = Field(default=0.0, description="how much more it has to be, in points or as a share")
+
+
+class Sweep(Section):
+    """Runs to compare."""
+
+    arms: dict[str, dict[str, Any]] = Field(default={}, description="by name, a run's configuration, as in a file")
+    draws: dict[str, Draw] = Field(
+        default={}, description="by name, arms that are drawn: {extends, key, low, high, count}"
+    )
+    seeds: Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)] = Field(
+        default="0-2", description="each arm is trained with each of these"
+    )
+    reference: str = Field(description="the arm that the others are compared with")
+    retries: int = Field(default=2, ge=0, description="times that a trial that fails goes on from its last checkpoint")
+    stop_early: StopEarly = StopEarly()
+    hypotheses: tuple[Hypothesis, ...] = Field(
+        default=(), description="a list of {claim, more, than, of, on, by}; each gets a verdict"
+    )
+    published: dict[str, dict[str, dict[str, Weight]]] = Field(
+        default={},
+        description="by arm and tier, published figures to be shown beside, such as {mean: 49.2, success: 0.85}",
+    )
+
+
+class Trial(NamedTuple):
+    """A run of the sweep."""
+
+    arm: str
+    seed: int
+    run: Run
+
+    @property
+    def name(self) -> str:
+        """What its folder is called."""
+        return trial_name(self.arm, self.seed)
+
+
+def trial_name(arm: str, seed: int) -> str:
+    """An arm with a seed."""
+    return f"{arm}-s{seed}"
+
+
+def is_sweep(values: Mapping[str, Any]) -> bool:
+    """Whether a file's keys are those of a sweep rather than of a run."""
+    return any(mark in values for mark in _MARKS)
+
+
+def load_sweep(path: Path, settings: Sequence[str] = (), seeds: str | None = None) -> tuple[Sweep, list[Trial]]:
+    """The sweep of a file and its trials; `key=value` settings go to every run, and seeds may be others."""
+    values = read(path)
+    if not is_sweep(values):
+        raise ConfigError(f"{path} is one run and no sweep; start it by: chaosops train {path}")
+    sweep = validated(Sweep, values if seeds is None else {**values, "seeds": seeds}, str(path))
+    given = parse_settings(settings)
+    if "seed" in given:
+        raise ConfigError("--set seed: a sweep has seeds; give --seeds A-B")
+    runs = _arms(path, sweep, given)
+    if sweep.reference not in runs:
+        raise unknown(f"arm in {path}: reference", sweep.reference, runs)
+    order = parse_seeds(sweep.seeds)
+    if len(order) * len(runs) > _MAX_TRIALS:
+        raise ConfigError(f"{path}: {len(runs)} arms with {len(order)} seeds are more than {_MAX_TRIALS} trials")
+    # Seed by seed: whatever ends the sweep early has left arms that can be compared.
+    trials = [Trial(arm, seed, run.model_copy(update={"seed": seed})) for seed in order for arm, run in runs.items()]
+    # What was drawn is written out, so that the sweep's own file says what its arms are.
+    arms = {arm: sweep.arms.get(arm, {}) for arm in runs}
+    return sweep.model_copy(update={"arms": arms, "draws": {}}), trials
+
+
+def reload(path: Path, folders: Path) -> tuple[Sweep, list[Trial]]:
+    """The sweep that `dump` wrote, with the runs as their own folders have them."""
+    sweep = validated(Sweep, read(path), str(path))
+    trials = [
+        Trial(arm, seed, load(folders / trial_name(arm, seed) / "config.yaml"))
+        for seed in parse_seeds(sweep.seeds)
+        for arm in sweep.arms
+    ]
+    return sweep, trials
+
+
+def look_over(sweep: Sweep, trials: Sequence[Trial], environment: AnyEnvironment) -> None:
+    """Whether its arms can be compared, and its claims be decided."""
+    first = trials[0].run
+    for trial in trials:
+        for key in ("world", "rules", "evaluation"):
+            if getattr(trial.run, key) != getattr(first, key):
+                raise ConfigError(f"arms {trials[0].arm} and {trial.arm} differ in {key}; such runs cannot be compared")
+    known = (*sweep.arms, *first.evaluation.policies)
+    shares = [metric.name for metric in environment.metrics if metric.is_share]
+    for number, hypothesis in enumerate(sweep.hypotheses):
+        place = f"hypotheses.{number}"
+        for name in (hypothesis.more, hypothesis.than):
+            if name not in known:
+                raise unknown(f"arm or policy in {place}", name, known)
+        if hypothesis.more == hypothesis.than:
+            raise ConfigError(f"{place}: {hypothesis.more} is compared with itself")
+        if hypothesis.of not in (MEAN, *shares):
+            raise unknown(f"figure in {place}", hypothesis.of, (MEAN, *shares))
+        if hypothesis.on not in environment.tiers:
+            raise unknown(f"tier in {place}", hypothesis.on, environment.tiers)
+    for arm, tiers in sweep.published.items():
+        if arm not in sweep.arms:
+            raise unknown("arm in published", arm, sweep.arms)
+        for tier, figures in tiers.items():
+            if tier not in environment.tiers:
+                raise unknown(f"tier in published.{arm}", tier, environment.tiers)
+            for name in figures:
+                if name not in (MEAN, *shares):
+                    raise unknown(f"figure in published.{arm}.{tier}", name, (MEAN, *shares))
+
+
+# -- arms -------------------------------------------------------------------------------------------------------------
+
+
+def _arms(path: Path, sweep: Sweep, given: Mapping[str, Any]) -> dict[str, Run]:
+    runs = {}
+    for arm, values in sweep.arms.items():
+        if not _NAME.fullmatch(arm):
+            raise ConfigError(f"{path}: arms: {arm[:60]!r} is no name for a folder; use letters, digits, . _ and -")
+        runs[arm] = resolve(chain(path, values, f"{path}: arms.{arm}"), given)
+    for name, draw in sweep.draws.items():
+        if not _NAME.fullmatch(name):
+            raise ConfigError(f"{path}: draws: {name[:60]!r} is no name for a folder; use letters, digits, . _ and -")
+        layers = chain(path, {"extends": draw.extends}, f"{path}: draws.{name}")
+        plain = resolve(layers, given)
+        for place in range(draw.count):
+            factor = _factor(draw, name, place)
+            scaled = _scaled(_figure(plain, draw.key, f"{path}: draws.{name}"), factor)
+            runs[f"{name}-x{factor:g}"] = resolve(layers, {**given, draw.key: scaled})
+    if not runs:
+        raise ConfigError(f"{path} has no arms; write them under arms, or let draws make them")
+    return runs
+
+
+def _factor(draw: Draw, name: str, place: int) -> float:
+    """Log-uniform, in strata, so that a few draws cover the range; of three digits, so that its name is the truth."""
+    share = (place + stream(0, f"draws/{name}", place).uniform()) / draw.count
+    return float(f"{draw.low * math.exp(share * math.log(draw.high / draw.low)):.3g}")
+
+
+def _figure(run: Run, key: str, place: str) -> float | Schedule:
+    found: Any = run
+    for part in key.split("."):
+        found = getattr(found, part, None) if isinstance(found, Section) else None
+    if isinstance(found, bool) or not isinstance(found, int | float | Schedule):
+        raise InputError(f"{place}.key: {key[:60]} is no figure of a run; docs/config.md lists them")
+    return found
+
+
+def _scaled(figure: float | Schedule, factor: float) -> Any:
+    if isinstance(figure, Schedule):
+        return {**figure.model_dump(), "start": figure.start * factor, "end": figure.end * factor}
+    scaled = figure * factor
+    return round(scaled) if isinstance(figure, int) else scaled
