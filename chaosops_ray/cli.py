@@ -153,6 +153,7 @@ def parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="over the file, such as model=tiny; repeatable"
     )
     submit.add_argument("--seed", metavar="N", help="the run's seed, the same as --set seed=N")
+    submit.add_argument("--seeds", metavar="A-B", help="for a sweep: train each arm with these seeds")
     submit.add_argument(
         "--working-dir", type=Path, default=Path(), metavar="FOLDER", help="what is sent (default: where you are)"
     )
@@ -375,7 +376,7 @@ def _submit(given: argparse.Namespace) -> int:
     from chaosops_ray import launch, submit
 
     with launch.told_in_a_line():
-        job = submit.prepare(given.config, given.set, given.seed, given.out, given.working_dir)
+        job = submit.prepare(given.config, given.set, given.seed, given.seeds, given.out, given.working_dir)
     client = submit.connect(given.address, os.environ)
     name = submit.send(client, job)
     hint = submit.hint(name, client.get_address())

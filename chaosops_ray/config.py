@@ -518,7 +518,7 @@ def _kind_name(kind: Any, limits: Sequence[Any] = ()) -> str:
         *most, last = get_args(kind)
         return f"{', '.join(most)} or {last}"
     if get_origin(kind) is tuple:
-        return "a list of names"
+        return "a list of keys and values" if _has_fields(get_args(kind)[0]) else "a list of names"
     if get_origin(kind) is dict or _has_fields(kind):
         return "keys and values"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]

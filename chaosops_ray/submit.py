@@ -11,16 +11,16 @@ from fnmatch import fnmatch
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import urlopen
 
 import aiohttp
-import yaml
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from chaosops_ray import launch, quiet
+from chaosops_ray import launch, quiet, sweep, tune
+from chaosops_ray.config import read
 from chaosops_ray.sim.errors import InputError
 
 EXAMPLE = "http://127.0.0.1:8265"
@@ -28,7 +28,6 @@ EXAMPLE = "http://127.0.0.1:8265"
 OVERRIDES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 # What is not sent along, wherever it lies in the working directory; patterns without a slash, as a .gitignore has them.
 EXCLUDES = (".git", ".venv", "venv", "runs", "__pycache__", ".cache", ".*_cache", ".hypothesis", "*.parquet")
-SWEEP_KEYS = {"arms", "draw"}
 FAILED = 1
 _KNOCK_SECONDS = 10.0
 _SHOWN = 400
@@ -51,7 +50,9 @@ class Ended(NamedTuple):
 # -- before anything is sent ------------------------------------------------------------------------------------------
 
 
-def prepare(config: Path, settings: Sequence[str], seed: str | None, out: Path, working_dir: Path) -> Job:
+def prepare(
+    config: Path, settings: Sequence[str], seed: str | None, seeds: str | None, out: Path, working_dir: Path
+) -> Job:
     """The job for a configuration; whatever of it can be looked over on this machine has been."""
     inside = _inside(config, working_dir)
     if not out.is_absolute():
@@ -59,29 +60,32 @@ def prepare(config: Path, settings: Sequence[str], seed: str | None, out: Path, 
             f"--out {out}: give an absolute folder that all nodes see; what a job writes into its own copy of the "
             "working directory goes when the job is over"
         )
-    check(config, settings, seed)
+    check(config, settings, seed, seeds)
     arguments = [command(config), inside.as_posix(), "--address=auto", f"--out={out}"]
     arguments += [f"--set={setting}" for setting in settings]
     if seed is not None:
         arguments.append(f"--seed={seed}")
+    if seeds is not None:
+        arguments.append(f"--seeds={seeds}")
     return Job(shlex.join(["python", "-m", "chaosops_ray.cli", *arguments]), working_dir.resolve())
 
 
-def check(config: Path, settings: Sequence[str], seed: str | None) -> None:
+def check(config: Path, settings: Sequence[str], seed: str | None, seeds: str | None) -> None:
     """Everything about a configuration that can be wrong and does not hang on the cluster."""
-    # A sweep is looked over by the job itself.
     if command(config) == "train":
+        if seeds is not None:
+            raise InputError(f"--seeds: {config} is one run, which has one seed; give --seed N")
         launch.look_over(launch.read(config, settings, seed))
+        return
+    if seed is not None:
+        raise InputError(f"--seed: {config} is a sweep, which has seeds of its own; give --seeds A-B")
+    found, trials = sweep.load_sweep(config, settings, seeds)
+    tune.looked_over(found, trials)
 
 
 def command(config: Path) -> Literal["train", "tune"]:
-    """What the file is for: a sweep has arms or draws."""
-    try:
-        top = yaml.compose(config.read_text(encoding="utf-8"), yaml.SafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
-        return "train"  # it is neither, and who reads it as a run says what is wrong with it
-    keys = {key.value for key, _ in top.value} if isinstance(top, yaml.MappingNode) else set()
-    return "tune" if keys & SWEEP_KEYS else "train"
+    """What the file is for."""
+    return "tune" if sweep.is_sweep(read(config)) else "train"
 
 
 def _inside(config: Path, working_dir: Path) -> Path:
@@ -140,19 +144,27 @@ def _knock(address: str) -> None:
         urlopen(f"{address}/api/version", timeout=_KNOCK_SECONDS).close()  # noqa: S310 - the scheme was looked at
     except HTTPError as error:
         error.close()  # an answer; what it is worth, the client says
+    except URLError as error:
+        raise InputError(f"no job server at {address}: {error.reason}; give the cluster's dashboard") from None
 
 
 def send(client: Any, job: Job) -> str:
     """Send the working directory and start the job; the name that Ray gives it."""
+    environment = {
+        "working_dir": str(job.working_dir),
+        "excludes": list(EXCLUDES),
+        "env_vars": quiet.ENVIRONMENT,
+    }
     with _told(client.get_address()), _without_chatter():
-        name: str = client.submit_job(
-            entrypoint=job.entrypoint,
-            runtime_env={
-                "working_dir": str(job.working_dir),
-                "excludes": list(EXCLUDES),
-                "env_vars": quiet.ENVIRONMENT,
-            },
-        )
+        try:
+            name: str = client.submit_job(entrypoint=job.entrypoint, runtime_env=environment)
+        except RuntimeError as error:
+            if "exceed" not in str(error):  # in the words of both its limits, of a request and of a package
+                raise
+            raise InputError(
+                f"{job.working_dir} is more than the cluster takes ({_line(str(error))}); list what the job does not "
+                "need in a file .rayignore there"
+            ) from None
     return name
 
 
@@ -210,6 +222,6 @@ def _without_chatter() -> Iterator[None]:
 
 
 def _line(text: str) -> str:
-    """The last line of what may be a whole traceback, which is what happened; the server's wrap left out."""
+    """The last line of what may be a whole traceback, which is what happened."""
     lines = [line.strip() for line in text.splitlines() if line.strip(" .")]
-    return (lines[-1] if lines else "no reason given")[:_SHOWN]
+    return (lines[-1].rstrip(".") if lines else "no reason given")[:_SHOWN]

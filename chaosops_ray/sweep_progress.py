@@ -97,9 +97,9 @@ class SweepProgress:
         if int(row["update"] / before.updates / _TOLD_EVERY) > int(before.update / before.updates / _TOLD_EVERY):
             self._tell(f"{name}: {self._words(name)}")
 
-    def retried(self, name: str, why: str) -> None:
+    def retried(self, name: str) -> None:
         """The trial failed and goes on from its last checkpoint."""
-        note = plain(f"goes on from its last checkpoint: {why}", _LONGEST_PHASE)
+        note = "failed, goes on from its last checkpoint"
         self._change(name, state="waiting", note=note)
         self._tell(f"{name}: {note}")
 

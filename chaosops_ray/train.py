@@ -337,7 +337,7 @@ def sound_alarm(training: Training, row: Row, say: Say) -> None:
         return
     said = f"update {row['update']}: KL to the base is {kl:.2f} nats a token, over alarm.kl={alarm.kl:g}"
     if alarm.action == "abort":
-        raise AlarmError(f"{said}; the run stops, its last checkpoint is in {training.folder.path}")
+        raise AlarmError(f"{said}; the run stops, as alarm.action wants it")
     go_on = training.folder.path / RESUME_FILE
     go_on.unlink(missing_ok=True)  # what was said of an alarm before does not answer this one
     say(f"{said}; paused until there is a file {go_on}")

@@ -6,6 +6,7 @@ and so a trial that was retried, or resumed after the driver died, goes on from 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
 from collections.abc import Sequence
@@ -30,11 +31,14 @@ from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sweep import Sweep, Trial, load_sweep, look_over, reload
 from chaosops_ray.sweep_progress import SweepProgress
+from chaosops_ray.train import AlarmError
 from chaosops_ray.workers.crew import HARDLY_ANY, bundles, reason
 
 SWEEP = "sweep.yaml"
 TRIALS = "trials"
 _TUNE = "tune"
+# In a run's folder: what the alarm said that ended it.
+_ALARMED = "alarm.txt"
 _UPDATE, _SCORE = "update", "score"
 # Updates over which the score is averaged that early stopping goes by.
 _RECENT = 10
@@ -141,7 +145,7 @@ def played(
 ) -> Finished:
     """Play what is left to play, compare, report."""
     progress.say("placing trials")
-    watch = _Watch(progress)
+    watch = _Watch(progress, out / TRIALS)
     tuner(out, sweep, trials, watch).fit()
     progress.say("comparing")
     outcomes = [outcome(trial, out / TRIALS / trial.name, environment, watch.failed) for trial in trials]
@@ -153,6 +157,7 @@ def played(
 def tuner(out: Path, sweep: Sweep, trials: Sequence[Trial], watch: tune.Callback) -> tune.Tuner:
     """Tune's side of the sweep: as it was left, or from the beginning."""
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C ends the sweep at once; --resume goes on with it
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # traces; they are in each trial's error.txt too
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # it speaks however low the verbosity
     folders = out / TRIALS
     runs = {trial.name: trial.run for trial in trials}
@@ -204,7 +209,7 @@ def play(path: Path) -> None:
     """A trial, in a process of its own: go on with the run in this folder until it is evaluated."""
     hush()
     folder = RunFolder(path)
-    if (folder.path / runlog.EVALUATION).exists():
+    if any((folder.path / name).exists() for name in (runlog.EVALUATION, _ALARMED)):
         return
     run = load(folder.path / runlog.CONFIG)
     training = train.prepare(run, models.prepare(run.model), folder, get_current_placement_group())
@@ -214,7 +219,12 @@ def play(path: Path) -> None:
         recent.append(fmean([tier["mean"] for tier in row["tiers"].values()]))
         tune.report(brief(row) | {_SCORE: fmean(recent)})
 
-    launch.finish(training, report, lambda _text: None)
+    try:
+        launch.finish(training, report, lambda _text: None)
+    except AlarmError as error:
+        # To be retried would be to go on after the alarm, and that is what the configuration rules out.
+        with runlog.appearing(folder.path / _ALARMED) as temporary:
+            temporary.write_text(str(error), encoding="utf-8")
 
 
 def brief(row: train.Row) -> dict[str, Any]:
@@ -235,8 +245,9 @@ def brief(row: train.Row) -> dict[str, Any]:
 class _Watch(tune.Callback):
     """Tune's word of what happens, handed on to whoever watches."""
 
-    def __init__(self, progress: SweepProgress) -> None:
+    def __init__(self, progress: SweepProgress, folders: Path) -> None:
         self._progress = progress
+        self._folders = folders
         self.failed: dict[str, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -260,7 +271,7 @@ class _Watch(tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
         """It failed, and goes on from its last checkpoint."""
-        self._progress.retried(trial.config["trial"], _why(trial))
+        self._progress.retried(trial.config["trial"])  # Tune has forgotten the reason by now
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
         """It failed for good."""
@@ -268,8 +279,13 @@ class _Watch(tune.Callback):
         self._progress.failed(trial.config["trial"], _why(trial))
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
-        """It is over, or was stopped early."""
-        self._progress.ended(trial.config["trial"])
+        """It is over, was stopped early, or stopped itself."""
+        name = trial.config["trial"]
+        alarm = self._folders / name / _ALARMED
+        if alarm.exists():
+            self._progress.failed(name, alarm.read_text(encoding="utf-8"))
+        else:
+            self._progress.ended(name)
 
 
 def _why(trial: TuneTrial) -> str:
@@ -283,6 +299,8 @@ def outcome(trial: Trial, path: Path, environment: AnyEnvironment, failed: dict[
     rows = folder.metrics()
     if (path / runlog.EVALUATION).exists():
         return Outcome(trial, "finished", "", rows, launch.results(folder, environment))
+    if (path / _ALARMED).exists():
+        return Outcome(trial, "failed", (path / _ALARMED).read_text(encoding="utf-8"), rows, ())
     if trial.name in failed:
-        return Outcome(trial, "failed", failed[trial.name], rows, ())
+        return Outcome(trial, "failed", failed[trial.name].replace(str(path), path.name), rows, ())
     return Outcome(trial, "stopped", "did worse than the others", rows, ())

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pydantic import BaseModel
 
 from chaosops_ray.config import Run, Schedule, keys
+from chaosops_ray.sweep import Draw, Hypothesis, Sweep
 
 INTRODUCTION = """# The configuration of a run
 
@@ -30,6 +31,11 @@ SCHEDULES = """## Schedules
 
 Where a number may be a schedule, it runs linearly from `start` to `end` over the updates between two shares of the run.
 """
+SWEEPS = """## Sweeps
+
+A file with `arms` or `draws` is a sweep, for `chaosops tune`; [sweeps.md](sweeps.md) says what comes of it. An arm is a
+run's configuration, written where it stands: `{extends: 3a.yaml, catch: 4}`.
+"""
 
 
 def reference() -> str:
@@ -41,7 +47,9 @@ def reference() -> str:
         within = [row for row in found if row[0].startswith(f"{name}.")]
         if within and isinstance(section, type) and issubclass(section, BaseModel):
             parts += [f"## {name}\n\n{section.__doc__}\n", table(within)]
-    return "\n".join([*parts, SCHEDULES, table(keys(Schedule))])
+    parts += [SCHEDULES, table(keys(Schedule))]
+    parts += [SWEEPS, table(keys(Sweep)), "## Claims\n", table(keys(Hypothesis)), "## Draws\n", table(keys(Draw))]
+    return "\n".join(parts)
 
 
 def table(rows: Iterable[tuple[str, str, str, str]]) -> str:

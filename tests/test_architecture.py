@@ -78,7 +78,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     ),
     "screen": ({"sim"}, {"rich"}),
     # aiohttp is what Ray's client follows a log with, and what it raises.
-    "submit": ({"sim", "launch", "quiet"}, {"aiohttp", "ray", "yaml"}),
+    "submit": ({"sim", "config", "launch", "quiet", "sweep", "tune"}, {"aiohttp", "ray"}),
     "cli": (
         {"", "sim", "card", "evaluate", "launch", "quiet", "runlog", "report", "screen", "submit", "sweep", "tune"}
         | {"workers"},

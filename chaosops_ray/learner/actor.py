@@ -33,7 +33,8 @@ class Learner:
         torch.use_deterministic_algorithms(not torch.cuda.is_available())
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self._run = run
-        self._name = model.name if Path(name).is_absolute() else name
+        # A folder of this machine says nothing elsewhere; what it is called may.
+        self._name = model.name if Path(name).expanduser().resolve() == model else name
         self._base = base
         self._weights = weights
         self._adapters = folder / "adapters"
