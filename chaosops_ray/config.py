@@ -167,6 +167,11 @@ class Resources(Section):
         default=False,
         description="sampler and learner take turns on one GPU: the engine sleeps while the learner works",
     )
+    wait: float = Field(
+        default=0,
+        ge=0,
+        description="seconds in which an autoscaler may bring what is missing; at 0 too small a cluster is an error",
+    )
     sampler_threads: int = Field(default=1, ge=1, description="threads that a sampler computes with on a CPU")
     learner_threads: int = Field(default=2, ge=1, description="the same for the learner")
     memory_share: float = Field(default=0.6, gt=0, lt=1, description="of a GPU's memory for the vllm engine")

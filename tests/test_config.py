@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from chaosops_ray.config import MAX_FILE_BYTES, ConfigError, Layer, Run, Schedule, keys, load, resolve
+from chaosops_ray.sweep import is_sweep
 from scripts.config_reference import reference
 
 ROOT = Path(__file__).parents[1]
-SHIPPED = sorted((ROOT / "tune_configs").glob("*.yaml"))
+SHIPPED = [
+    path for path in sorted((ROOT / "tune_configs").glob("*.yaml")) if not is_sweep(yaml.safe_load(path.read_text()))
+]
 
 
 def written(folder: Path, text: str, name: str = "run.yaml") -> Path:

@@ -24,6 +24,8 @@ from chaosops_ray.sim.tools.catalog.tool import GROUPS
 from chaosops_ray.sim.tools.faults import RATES
 from chaosops_ray.sim.tools.model import TASK_OF_TIER, TASKS
 from chaosops_ray.sim.tools.scenarios import FAMILIES
+from chaosops_ray.submit import check
+from chaosops_ray.sweep import load_sweep
 from scripts.cli_reference import reference
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +52,10 @@ def test_commands_in_the_docs_parse_and_name_what_exists(command: str) -> None:
         assert names <= set(world.policies)
     if given.command == "train" and given.config is not None:
         read(ROOT / given.config, given.set, given.seed)
+    if given.command == "tune" and given.config is not None:
+        load_sweep(ROOT / given.config, given.set, given.seeds)
+    if given.command == "submit":
+        check(ROOT / given.config, given.set, given.seed, given.seeds)
     if given.command == "play":
         world = environment_of(given.scenario)
         world.scenario(given.scenario)
@@ -57,7 +63,7 @@ def test_commands_in_the_docs_parse_and_name_what_exists(command: str) -> None:
 
 
 def test_there_are_commands_to_check() -> None:
-    assert {command.split()[0] for command in commands()} == {"evaluate", "play", "replay", "train"}
+    assert {command.split()[0] for command in commands()} == {"evaluate", "play", "replay", "submit", "train", "tune"}
 
 
 def test_the_test_command_of_the_readme_is_what_ci_runs() -> None:

@@ -422,9 +422,11 @@ def nodes(temporary: Path, environment: dict[str, str]) -> Iterator[Cluster]:
     gcs, dashboard, client, *agents = free_ports(4 + len(NODES))
     cluster = Cluster(f"http://127.0.0.1:{dashboard}", environment)
     head = ["--head", f"--port={gcs}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1", "--num-cpus=0"]
-    head += [f"--ray-client-server-port={client}", f"--temp-dir={temporary}"]
+    head += [f"--ray-client-server-port={client}", f"--temp-dir={temporary}/h"]
     asked = [[*head, "--num-gpus=0"]] + [
-        [f"--address=127.0.0.1:{gcs}", *size, f'--resources={{"node_{name}": 1}}'] for name, size in NODES.items()
+        # Machines of their own would not share a disk: here, one node's copy of the job's folder would replace another's.
+        [f"--address=127.0.0.1:{gcs}", *size, f'--resources={{"node_{name}": 1}}', f"--temp-dir={temporary}/{name[0]}"]
+        for name, size in NODES.items()
     ]
     # Workers take whatever ports are free: Ray's own range belongs to whoever else runs Ray here.
     common = ["--block", "--disable-usage-stats", "--include-log-monitor=false", "--object-store-memory=100000000"]

@@ -84,6 +84,7 @@ def test_a_run_folder_that_is_taken_is_left_alone(tmp_path: Path, capsys: pytest
         (["train", CONFIG, "--resume", "x"], "give a configuration"),
         (["train", "/no/such.yaml"], "cannot read /no/such.yaml"),
         (["train", "--resume", "/no/such/run"], "is no run"),
+        (["train", str(Path(CONFIG).with_name("phase3.yaml"))], "start it by: chaosops tune"),
         (["train", "--resume", "x", "--seed", "3"], "as it was"),
     ],
 )

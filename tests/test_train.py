@@ -183,6 +183,10 @@ def test_too_small_a_cluster_is_found_out_before_anything_starts() -> None:
         check(run, ray.cluster_resources())
 
 
+def test_a_cluster_that_grows_is_waited_for() -> None:
+    check(small_run("resources.learner_gpus=8", "resources.wait=1800"), ray.cluster_resources())
+
+
 def test_one_gpu_can_be_shared() -> None:
     apart = small_run("resources.sampler_gpus=1", "resources.learner_gpus=1", "resources.samplers=2")
     assert bundles(apart).total["GPU"] == 3

@@ -144,39 +144,6 @@ def test_a_driver_that_was_killed_is_resumed_and_ends_in_the_same_report(
     assert (out / "report.md").read_bytes() == (undisturbed[0] / "report.md").read_bytes()
 
 
-# -- placing ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def large_cluster() -> Iterator[None]:
-    """Only said to be large: placement is tried out, nothing runs."""
-    hush()
-    ray.init(num_cpus=32, num_gpus=8, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def runs_of(path: Path, settings: list[str]) -> list[Any]:
-    if path in RUNS:
-        return [launch.read(path, settings, None)]
-    return [trial.run for trial in sweep.load_sweep(path, settings)[1]]
-
-
-@pytest.mark.cluster
-@TWINS
-@pytest.mark.parametrize("path", [*RUNS, *SWEEPS], ids=lambda path: path.stem)
-def test_every_configuration_can_be_placed(large_cluster: None, path: Path, settings: list[str]) -> None:  # noqa: ARG001
-    for run in runs_of(path, settings)[:3]:
-        factory = tune.placement(run)
-        group = placement_group(factory.bundles, strategy=factory.strategy)
-        try:
-            ray.get(group.ready(), timeout=60)
-        finally:
-            remove_placement_group(group)
-
-
 # -- what a person can get wrong --------------------------------------------------------------------------------------
 
 PHASE3 = str(CONFIGS / "phase3.yaml")
@@ -219,3 +186,36 @@ def test_explain_says_what_would_be_started_and_starts_nothing(
     assert "  3b-s7: tiny-half, 160 updates, 0.6 CPU\n" in out
     assert yaml.safe_load(out.partition("\ntrials,")[0])["reference"] == "3a"
     assert not list(tmp_path.iterdir())
+
+
+# -- placing ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def large_cluster() -> Iterator[None]:
+    """Only said to be large: placement is tried out, nothing runs."""
+    hush()
+    ray.init(num_cpus=32, num_gpus=8, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def runs_of(path: Path, settings: list[str]) -> list[Any]:
+    if path in RUNS:
+        return [launch.read(path, settings, None)]
+    return [trial.run for trial in sweep.load_sweep(path, settings)[1]]
+
+
+@pytest.mark.cluster
+@TWINS
+@pytest.mark.parametrize("path", [*RUNS, *SWEEPS], ids=lambda path: path.stem)
+def test_every_configuration_can_be_placed(large_cluster: None, path: Path, settings: list[str]) -> None:  # noqa: ARG001
+    for run in runs_of(path, settings)[:3]:
+        factory = tune.placement(run)
+        group = placement_group(factory.bundles, strategy=factory.strategy)
+        try:
+            ray.get(group.ready(), timeout=60)
+        finally:
+            remove_placement_group(group)

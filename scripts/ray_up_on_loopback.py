@@ -1,0 +1,335 @@
+"""Bring cluster-local.yaml up on this machine, over a real sshd, run a job on it, and take it down again.
+
+    .venv/bin/python -m scripts.ray_up_on_loopback [COMMAND …]
+
+COMMAND is submitted as the job, from the root of the checkout; by default it prints what the cluster has. The sshd
+listens on loopback only, with keys made for the occasion. Everything lies in one temporary folder, the home of those
+who log in included: `ray up` writes there, not under yours. Other Rays of yours on this machine are left alone.
+
+The head is 127.0.0.2 and the one worker 127.0.0.3, both of which Linux has without further ado; for 127.0.0.1 Ray would
+take an address that others reach. What is not tried: the installation, for which the checkout's .venv stands in, and
+the shared storage.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+BIN = ROOT / ".venv" / "bin"
+HERE, HEAD, WORKER = "127.0.0.1", "127.0.0.2", "127.0.0.3"
+ARCHIVE = "chaosops_ray.tar"
+STOP = "--stop"
+# In the environment of every process of this cluster and of none else: what to end, and what to wait for.
+MARK = "CHAOSOPS_LOOPBACK"
+NEEDED = {"sshd": "openssh-server", "ssh": "openssh-client", "ssh-keygen": "openssh-client", "rsync": "rsync"}
+JOB = [
+    "python",
+    "-c",
+    "import ray; ray.init(logging_level='ERROR'); print('nodes', len(ray.nodes()), ray.cluster_resources())",
+]
+_PATIENCE = 120.0
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Up, a look, a job, down; or, as `--stop FOLDER`, what `ray stop` is on this cluster."""
+    if arguments[:1] == [STOP]:
+        end(marked(Path(arguments[1])))
+        return
+    for program, package in NEEDED.items():
+        if found(program) is None:
+            sys.exit(f"{program} is missing: apt-get install -y {package}")
+    signal.signal(signal.SIGTERM, _interrupted)
+    with ExitStack() as stack:
+        folder = stack.enter_context(own_folder())
+        ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+        config = prepare(folder, ports)
+        stack.enter_context(sshd(folder, ports["ssh"]))
+        try_it(folder, config, ports, list(arguments) or JOB)
+
+
+def _interrupted(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt  # so that everything is given back on the way out
+
+
+def try_it(folder: Path, config: Path, ports: dict[str, int], job: Sequence[str]) -> None:
+    """The commands of docs/cluster.md, each of which has to succeed."""
+    client = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "RAY_TMPDIR": str(folder)}
+    client |= {"RAY_USAGE_STATS_ENABLED": "0", "TMPDIR": str(folder)}  # Ray caches configurations there
+    client.pop("RAY_ADDRESS", None)
+    ray, dashboard = str(BIN / "ray"), f"http://{HERE}:{ports['tunnel']}"
+    plain = ["--log-style", "pretty", "--log-color", "false"]
+    run([ray, "up", "-y", "--no-config-cache", *plain, str(config)], client)
+    wait_for_nodes(ray, config, ports, client)
+    run([ray, "exec", "--no-config-cache", *plain, str(config), f"ray status --address {HEAD}:{ports['gcs']}"], client)
+    tunnel = [ray, "dashboard", "--no-config-cache", "--port", str(ports["tunnel"])]
+    tunnel += ["--remote-port", str(ports["dashboard"]), str(config)]
+    with background(tunnel, client, folder / "tunnel.log"):
+        wait_for_port(HERE, ports["tunnel"])
+        run([ray, "job", "submit", "--address", dashboard, "--working-dir", ".", "--", *job], client)
+    run([ray, "down", "-y", *plain, str(config)], client)
+    left = marked(folder)
+    if left:
+        sys.exit(f"{len(left)} processes of the cluster outlived `ray down`: {left}")
+    print("no process of the cluster is left", flush=True)
+
+
+def run(command: Sequence[str], environment: dict[str, str]) -> None:
+    """Show a command and what it prints."""
+    print(f"\n$ {shlex.join(command)}", flush=True)
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, stdin=subprocess.DEVNULL)  # noqa: S603 - ours
+
+
+def wait_for_nodes(ray: str, config: Path, ports: dict[str, int], environment: dict[str, str]) -> None:
+    """`ray up` returns when the head is up; the head starts the worker."""
+    listing = f"ray list nodes --address {HEAD}:{ports['gcs']} --filter state=ALIVE --format json"
+    until = time.monotonic() + _PATIENCE
+    while time.monotonic() < until:
+        asked = [ray, "exec", "--no-config-cache", str(config), listing]
+        ran = subprocess.run(  # noqa: S603 - ours
+            asked, cwd=ROOT, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+        )
+        if ran.stdout.count('"node_ip"') == 2:
+            return
+        time.sleep(2)
+    for log in (config.parent / "ray" / "session_latest" / "logs").glob("monitor*"):
+        print(log.read_text()[-3000:], file=sys.stderr)
+    sys.exit(f"the worker did not join within {_PATIENCE:g} s")
+
+
+# -- the cluster's files --------------------------------------------------------------------------------------------
+
+PORTS = ("ssh", "gcs", "client", "dashboard", "tunnel")
+# What would otherwise be the same for every Ray on a machine; two nodes need them twice, so Ray chooses.
+ANY_PORT = (
+    "--dashboard-agent-listen-port=0 --dashboard-agent-grpc-port=0 --runtime-env-agent-port=0 --metrics-export-port=0"
+)
+
+
+def prepare(folder: Path, ports: dict[str, int]) -> Path:
+    """The configuration and what it names: keys, the commit, a home, and stand-ins for what would reach too far."""
+    home, tools = folder / "home", folder / "bin"
+    for made in (home, tools):
+        made.mkdir()
+    for key in ("host", "user"):
+        ran = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)]
+        subprocess.run(ran, check=True)  # noqa: S603 - ours
+    commit = folder / "commit"
+    commit.mkdir()
+    subprocess.run(["git", "archive", "--output", str(commit / ARCHIVE), "HEAD"], cwd=ROOT, check=True)  # noqa: S603 - ours
+    # Ray has no setting for the port of SSH, and takes a proxy command out of the configuration that the head gets. The
+    # key on the head is named by ~, which ssh takes for the real home whatever HOME says.
+    script(tools / "ssh", f'exec {found("ssh")} -p {ports["ssh"]} -i {folder / "user"} "$@"')
+    # `ray stop`, which `ray down` calls by itself, ends every Ray of its user on the machine. Here it ends this one.
+    stop = shlex.join([str(BIN / "python"), str(Path(__file__).resolve()), STOP, str(folder)])
+    script(tools / "ray", f'[ "${{1-}}" = stop ] && exec {stop}\nexec {BIN / "ray"} "$@"')
+    for name in ("python", "chaosops"):
+        script(tools / name, f'exec {BIN / name} "$@"')
+    (home / ".bashrc").write_text(f'export RAY_TMPDIR={folder} PATH="{tools}:$PATH"\n')
+    (home / ".bash_profile").write_text(". ~/.bashrc\n")
+    script(folder / "login", f'export HOME={home}\ncd\nexec bash -c "$SSH_ORIGINAL_COMMAND"')
+    config = folder / "cluster.yaml"
+    derived = derive(yaml.safe_load((ROOT / "cluster-local.yaml").read_text()), folder, commit, ports)
+    config.write_text(yaml.safe_dump(derived, sort_keys=False))
+    return config
+
+
+def derive(config: dict[str, Any], folder: Path, commit: Path, ports: dict[str, int]) -> dict[str, Any]:
+    """cluster-local.yaml with this machine in place of its machines, and only this cluster to stop."""
+    shared, tools = folder / "shared", folder / "home" / "chaosops" / "venv"
+    setup = []
+    for command in config["setup_commands"]:
+        if command.startswith("mountpoint"):
+            continue  # a folder of this machine is shared among the nodes of this machine
+        if "uv pip install" in command:
+            setup.append(f"mkdir -p {tools} && ln -sfn {folder / 'bin'} {tools / 'bin'}")
+            setup.append(f"tar -tf ~/chaosops/commit/{ARCHIVE} pyproject.toml constraints-gpu.txt")
+        else:
+            setup.append(command.replace("/shared", str(shared)))
+    common = f"--object-store-memory=200000000 --num-cpus=1 {ANY_PORT}"
+    changes = {
+        "--port=6379": f"--port={ports['gcs']} --ray-client-server-port={ports['client']} --node-ip-address={HEAD}",
+        "--dashboard-port=8265": f"--dashboard-port={ports['dashboard']}",
+        "--address=$RAY_HEAD_IP:6379": f"--address=$RAY_HEAD_IP:{ports['gcs']} --node-ip-address={WORKER}",
+        "--object-store-memory=2000000000": common,
+        "ray start": f"{MARK}={folder} ray start",
+    }
+
+    def here(commands: list[str]) -> list[str]:
+        kept = [command for command in commands if not command.startswith("mountpoint")]
+        for old, new in changes.items():
+            kept = [command.replace(old, new) for command in kept]
+        return kept
+
+    return {
+        **config,
+        "cluster_name": folder.name,
+        "provider": {"type": "local", "head_ip": HEAD, "worker_ips": [WORKER]},
+        "auth": {"ssh_user": getpass.getuser(), "ssh_private_key": str(folder / "user")},
+        "file_mounts": {remote: str(commit) for remote in config["file_mounts"]},
+        "setup_commands": setup,
+        "head_start_ray_commands": here(config["head_start_ray_commands"]),
+        # Without its `ray stop`: what runs on the worker's machine here is the head.
+        "worker_start_ray_commands": here([c for c in config["worker_start_ray_commands"] if c != "ray stop"]),
+    }
+
+
+def script(path: Path, body: str) -> None:
+    """A program of a line or two."""
+    path.write_text(f"#!/usr/bin/env bash\n{body}\n")
+    path.chmod(0o700)
+
+
+# -- what is started, and given back ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """A folder with a short name, for Ray's sockets lie in it; what still runs from it is ended with it."""
+    folder = Path(tempfile.mkdtemp(prefix="chaosops-", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        while pids := marked(folder):  # what they were about to start, too
+            end(pids)
+        for sockets in Path("/tmp").glob(f"ray_ssh_*/{control_folder(folder.name)}"):  # noqa: S108 - Ray's own choice
+            shutil.rmtree(sockets, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def control_folder(cluster_name: str) -> str:
+    """Where Ray keeps the SSH connections of a cluster that it shares among commands."""
+    return hashlib.sha256(cluster_name.encode()).hexdigest()[:10]
+
+
+@contextmanager
+def sshd(folder: Path, port: int) -> Iterator[None]:
+    """An sshd of our own on loopback, for this user and this key."""
+    shutil.copy(folder / "user.pub", folder / "authorized_keys")
+    settings = [
+        f"ListenAddress {HEAD}:{port}",
+        f"ListenAddress {WORKER}:{port}",
+        f"HostKey {folder / 'host'}",
+        f"AuthorizedKeysFile {folder / 'authorized_keys'}",
+        f"AllowUsers {getpass.getuser()}",
+        "PermitRootLogin prohibit-password",
+        "PasswordAuthentication no",
+        "KbdInteractiveAuthentication no",
+        "UsePAM no",
+        "StrictModes no",
+        "PidFile none",
+        f"ForceCommand {folder / 'login'}",
+    ]
+    (folder / "sshd_config").write_text("\n".join(settings) + "\n")
+    if os.geteuid() == 0:
+        # Where sshd of root goes before anybody has logged in; Debian makes it when the service starts.
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    command = [str(found("sshd")), "-D", "-e", "-f", str(folder / "sshd_config")]
+    with background(command, dict(os.environ), folder / "sshd.log"):
+        wait_for_port(HEAD, port)
+        yield
+
+
+@contextmanager
+def background(command: Sequence[str], environment: dict[str, str], log: Path) -> Iterator[None]:
+    """A process that is ended on the way out, with those it has started."""
+    with log.open("w") as output:
+        process = subprocess.Popen(  # noqa: S603 - ours
+            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        yield
+    except (SystemExit, subprocess.CalledProcessError):
+        print(log.read_text()[-3000:], file=sys.stderr)
+        raise
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=10)
+
+
+def found(program: str) -> str | None:
+    """Where a program lies; sshd lies where the paths of ordinary users do not lead."""
+    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody listens on."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind((HERE, 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def wait_for_port(host: str, port: int) -> None:
+    """Until somebody listens."""
+    until = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=1).close()
+        except OSError:
+            if time.monotonic() > until:
+                sys.exit(f"nobody listens on {host}:{port}")
+            time.sleep(0.1)
+        else:
+            return
+
+
+def marked(folder: Path) -> list[int]:
+    """The processes of the cluster that lies in a folder."""
+    mark, pids = f"{MARK}={folder}".encode(), []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue  # gone, or somebody else's
+        if mark in environment:
+            pids.append(int(process.name))
+    return sorted(pids)
+
+
+def end(pids: Sequence[int]) -> None:
+    """End processes: politely, then not."""
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        for pid in pids:
+            try:
+                os.kill(pid, how)
+            except ProcessLookupError:
+                continue
+        until = time.monotonic() + 5
+        while pids and time.monotonic() < until:
+            pids = [pid for pid in pids if alive(pid)]
+            time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    """Whether it still runs; one that only waits to be buried has no environment."""
+    try:
+        return bool(Path(f"/proc/{pid}/environ").read_bytes())
+    except OSError:
+        return False
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.exit(130)
