@@ -84,6 +84,14 @@ def result(environment: AnyEnvironment, policy: str, episode: AnyEpisode) -> Res
     )
 
 
+def reported(
+    environment: AnyEnvironment, policy: str, scenario: str, value: float, metrics: Mapping[str, float | None]
+) -> Result:
+    """The same of an episode that was played elsewhere, and of which only this came back."""
+    named = tuple([metrics[metric.name] for metric in environment.metrics])
+    return Result(policy, environment.scenario(scenario), value, named)
+
+
 def rows(environment: AnyEnvironment, results: Iterable[Result]) -> list[dict[str, Any]]:
     """Results as they are written, one for each episode."""
     names = [metric.name for metric in environment.metrics]

@@ -24,13 +24,14 @@ from chaosops_ray.progress import Progress
 from chaosops_ray.proof import ProofError
 from chaosops_ray.runlog import RunFolder
 from chaosops_ray.sim import curriculum
-from chaosops_ray.sim.contract import AnyEnvironment, PolicyFactory
+from chaosops_ray.sim.contract import AnyEnvironment, Scenario
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.sweep import is_sweep
 from chaosops_ray.tiny import WORLD
 from chaosops_ray.train import AlarmError, Say, Training, Watch
 from chaosops_ray.versions import AdapterError
+from chaosops_ray.wire import EpisodeReport
 from chaosops_ray.workers.crew import CrewError, bundles, check
 from chaosops_ray.workers.policy import ServedPolicy, TrainedPolicy
 from chaosops_ray.workers.samplers.openai import OpenAISampler
@@ -176,9 +177,8 @@ def finish(training: Training, watch: Watch, say: Say) -> Finished:
     """Train what is left to train, measure it, write the report."""
     say("placing actors")
     with training.folder.claimed():
-        train.train(training, watch, say)
-        say("evaluating")
-        summary = measure(training)
+        trained = train.train(training, watch, say, held_out(training.run, training.environment))
+        summary = measure(training, trained.held_out)
         return Finished(training.environment, summary, page.write(training.folder, training.environment))
 
 
@@ -230,18 +230,22 @@ def prepared(model: str, say: Say) -> BaseModel:
 # -- evaluation -----------------------------------------------------------------------------------------------------
 
 
-def measure(training: Training) -> dict[str, Any]:
-    """The last version beside the baselines, on scenarios that training never drew."""
-    run, environment, folder = training.run, training.environment, training.folder
+def held_out(run: Run, environment: AnyEnvironment) -> tuple[Scenario, ...]:
+    """What a run is measured on: scenarios that training never draws."""
     seeds = evaluate.parse_seeds(run.evaluation.seeds)
+    return environment.scenarios(plan.set_named(run.evaluation.set, environment), seeds)
+
+
+def measure(training: Training, reports: Sequence[EpisodeReport]) -> dict[str, Any]:
+    """What the last version did beside what the baselines do on the same scenarios."""
+    run, environment, folder = training.run, training.environment, training.folder
     selection = plan.set_named(run.evaluation.set, environment)
-    scenarios = environment.scenarios(selection, seeds)
     rules = environment.rules(run.rules)
-    policies: dict[str, PolicyFactory] = {TRAINED: policy(run, training.base, environment, folder, None)}
-    policies |= evaluate.parse_policies(environment, ",".join(run.evaluation.policies))
-    results = [
+    results = [evaluate.reported(environment, TRAINED, one.scenario, one.headline, one.metrics) for one in reports]
+    policies = evaluate.parse_policies(environment, ",".join(run.evaluation.policies))
+    results += [
         evaluate.result(environment, name, episode)
-        for name, episode in evaluate.episodes(environment, policies, scenarios, rules)
+        for name, episode in evaluate.episodes(environment, policies, held_out(run, environment), rules)
     ]
     summary = evaluate.summary(environment, results, rules, selection, run.evaluation.seeds)
     summary["differences"] = evaluate.differences(environment, results, TRAINED, run.evaluation.policies)

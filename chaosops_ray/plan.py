@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from chaosops_ray.config import ConfigError, Run
@@ -39,6 +39,11 @@ class Plan(NamedTuple):
         """The next `count` groups of the update after `done`, of which `begun` are planned already."""
         rules = self.rules(done)
         return [self._task(curriculum, done, place, rules) for place in range(begun, begun + count)]
+
+    def held_out(self, scenarios: Sequence[Scenario]) -> list[Task]:
+        """Each scenario once, greedily, under the run's own rules: no schedule has a say in what is measured."""
+        rules = self.environment.rules(self.run.rules)
+        return [Task(f"held out/{one.identity}", one.identity, rules, 1, 0, greedy=True) for one in scenarios]
 
     def _task(self, curriculum: Curriculum, done: int, place: int, rules: str) -> Task:
         draw = stream(self.run.seed, f"plan/{done}", place)

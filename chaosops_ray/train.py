@@ -26,7 +26,7 @@ from chaosops_ray.models import BaseModel
 from chaosops_ray.proof import Proof
 from chaosops_ray.runlog import RunFolder
 from chaosops_ray.sim import curriculum as curricula
-from chaosops_ray.sim.contract import AnyEnvironment, Style
+from chaosops_ray.sim.contract import AnyEnvironment, Scenario, Style
 from chaosops_ray.sim.curriculum import Curriculum
 from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.wire import EpisodeReport, Group, Ids, PolicyVersion
@@ -53,6 +53,13 @@ class AlarmError(RuntimeError):
     """KL to the base ran away, and the run was told to stop then."""
 
 
+class Trained(NamedTuple):
+    """The last version, and how it did on each of the scenarios that were held out."""
+
+    version: PolicyVersion
+    held_out: list[EpisodeReport]
+
+
 class Training(NamedTuple):
     """Everything a run consists of, before it begins."""
 
@@ -76,19 +83,19 @@ def _say_nothing(_text: str) -> None:
     pass
 
 
-def train(training: Training, watch: Watch, say: Say = _say_nothing) -> PolicyVersion:
+def train(training: Training, watch: Watch, say: Say = _say_nothing, held_out: Sequence[Scenario] = ()) -> Trained:
     """Make the updates that are left; a learner that dies is replaced, and the run goes on from its last checkpoint."""
     for _ in range(1 + training.run.rollout.retries):
         try:
-            return loop(training, watch, say)
+            return loop(training, watch, say, held_out)
         except LOST as error:
             check_started("the learner", error)
             lost = error
     raise CrewError(f"the learner died {1 + training.run.rollout.retries} times; the last: {reason(lost)}")
 
 
-def loop(training: Training, watch: Watch, say: Say) -> PolicyVersion:
-    """The loop itself, from the last checkpoint to the end."""
+def loop(training: Training, watch: Watch, say: Say, held_out: Sequence[Scenario]) -> Trained:
+    """The loop itself, from the last checkpoint to the end, and then the evaluation by the same engines."""
     run, folder = training.run, training.folder
     with placed(training) as (crew, learner):
         state = State.restored(training, learner)
@@ -118,7 +125,7 @@ def loop(training: Training, watch: Watch, say: Say) -> PolicyVersion:
                 save(training, learner, state)
             watch(row)
             sound_alarm(training, row, say)
-        return state.version
+        return Trained(state.version, play_held_out(training, crew, say, held_out))
 
 
 # -- the state of the loop --------------------------------------------------------------------------------------------
@@ -237,6 +244,18 @@ def play_ahead(training: Training, crew: Crew, state: State) -> None:
     while len(state.ahead) < run.staleness and state.done + 1 + len(state.ahead) < run.updates:
         done = state.done + 1 + len(state.ahead)
         state.ahead.append(crew.dispatch(training.plan.tasks(state.curriculum, done, 0, run.batch.scenarios)))
+
+
+def play_held_out(training: Training, crew: Crew, say: Say, scenarios: Sequence[Scenario]) -> list[EpisodeReport]:
+    """Each scenario once, by the version that was proven last; no more at once than an update plays."""
+    run, reports = training.run, list[EpisodeReport]()
+    at_once = run.batch.scenarios * run.batch.group
+    tasks = training.plan.held_out(scenarios)
+    for first in range(0, len(tasks), at_once):
+        say(f"evaluating {first}/{len(tasks)}")
+        groups = crew.dispatch(tasks[first : first + at_once]).gather(run.rollout.deadline, run.rollout.retries)
+        reports += [report for group in groups for report in group.reports]
+    return reports
 
 
 def publish(training: Training, crew: Crew, learner: Any, state: State) -> list[Proof]:

@@ -107,6 +107,7 @@ class Task:
     rules: str
     size: int
     seed: int
+    greedy: bool = False  # whatever the run's temperature is
 
 
 @dataclass(frozen=True, slots=True)

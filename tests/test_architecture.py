@@ -52,6 +52,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
             "quiet",
             "runlog",
             "sweep",
+            "wire",
             "tiny",
         }
         | {"train", "workers"},

@@ -13,10 +13,11 @@ import torch
 from ray.exceptions import RayTaskError
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from chaosops_ray import config, train, versions
+from chaosops_ray import config, evaluate, launch, train, versions
 from chaosops_ray.config import ConfigError
 from chaosops_ray.proof import ProofError
 from chaosops_ray.runlog import RunFolder, differences, read_episodes
+from chaosops_ray.sim import play
 from chaosops_ray.workers.crew import CrewError, bundles, check
 from tests.cluster import CONFIGS, digests, kill, make, ray_here, small_run, trained
 from tests.words import chat_tokenizer, saved
@@ -41,6 +42,26 @@ def test_ten_updates_end_in_the_same_adapter_with_one_shard_and_with_four(tmp_pa
     four = trained(tmp_path / "four", "updates=10", "rollout.shards=4", "resources.shard_cpus=0.2")
     assert digests(one) == digests(four)
     assert len(set(digests(one))) == 10  # and every update changed the policy
+
+
+def test_what_was_held_out_is_played_as_the_adapter_plays_it_anywhere(tmp_path: Path) -> None:
+    """By the run's own engines and shards, and by `evaluate --policies trained=RUN`: the same to the last action."""
+    training = make(tmp_path / "run", small_run("updates=2"))
+    environment = training.environment
+    scenarios = environment.scenarios("published", range(1000, 1002))
+    said: list[str] = []
+    trained = train.train(training, lambda _row: None, said.append, scenarios)
+    assert said == ["evaluating 0/22", "evaluating 12/22"]
+    policy = launch.named_policy(environment, str(training.folder.path))
+    assert (policy.version.number, policy.version.digest) == trained.version[:2]
+    assert [report.scenario for report in trained.held_out] == [one.identity for one in scenarios]
+    for report, scenario in zip(trained.held_out, scenarios, strict=True):
+        episode = play(environment, scenario, "strict", policy(scenario, "strict"))
+        assert report.actions == tuple([environment.dump_action(step.action) for step in episode.steps])
+        assert set(report.versions) == {trained.version[:2]}
+        assert evaluate.reported(environment, "p", report.scenario, report.headline, report.metrics) == evaluate.result(
+            environment, "p", episode
+        )
 
 
 def test_a_run_leaves_what_it_promises(undisturbed: train.Training) -> None:

@@ -109,15 +109,17 @@ class Shard:
         self._words = Words(model, layout)
         self._decoding = decoding
         self._structured = structured
-        self._leaving: dict[tuple[str, int], Message] = {}
+        self._leaving: dict[tuple[str, int, Decoding], Message] = {}
 
     async def play(self, task: Task, name: str, host: Any, version: int) -> Group:
         """All episodes of the task, spoken for by this version on the host of this name."""
+        decoding = self._decoding._replace(temperature=0.0) if task.greedy else self._decoding
+        key = (name, version, decoding)
 
         async def ask(cohort: str, requests: Sequence[SampleRequest], /) -> list[Sample]:
-            message = self._leaving.get((name, version))
+            message = self._leaving.get(key)
             if message is None:
-                message = self._leaving[name, version] = Message([], self._send(name, host, version))
+                message = self._leaving[key] = Message([], self._send(key, host))
             place = len(message.batches)
             message.batches.append((cohort, requests))
             found = await asyncio.shield(message.answer)
@@ -125,13 +127,14 @@ class Shard:
 
         return await play_group(self._environment, self._words, self._style, task, ask, structured=self._structured)
 
-    def _send(self, name: str, host: Any, version: int) -> asyncio.Task[list[list[Sample]]]:
+    def _send(self, key: tuple[str, int, Decoding], host: Any) -> asyncio.Task[list[list[Sample]]]:
         """Ask for whatever comes up in this turn of the event loop: groups in step share a message."""
 
         async def send() -> list[list[Sample]]:
             await asyncio.sleep(0)
-            batches = self._leaving.pop((name, version)).batches
-            found: list[list[Sample]] = await host.sample.remote(batches, self._decoding, version)
+            batches = self._leaving.pop(key).batches
+            _, version, decoding = key
+            found: list[list[Sample]] = await host.sample.remote(batches, decoding, version)
             return found
 
         return asyncio.get_running_loop().create_task(send())
