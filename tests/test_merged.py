@@ -30,7 +30,7 @@ def test_all_of_it_is_there(tmp_path: Path) -> None:
     for text in (markdown, page):
         for title in ("Verdicts", "Evaluation", "Differences from strong", "Training", "Trials", "Arms"):
             assert title in text
-        for word in ("undecided", "supported", "strong − random", "−433.4 / 40 %", "5 of 128"):
+        for word in ("undecided", "supported", "strong − random", "−433.4 / 40 %", "5 of 240"):
             assert word in text
         assert RULE.split(",")[0] in text
     assert "failed: the disk \\| is \\<full\\>" in markdown
