@@ -173,18 +173,18 @@ def written(run: Run) -> str:
     return yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False)
 
 
-def finish(training: Training, watch: Watch, say: Say) -> Finished:
-    """Train what is left to train, measure it, write the report."""
+def finish(training: Training, watch: Watch, say: Say, patience: float = 0.0) -> Finished:
+    """Train what is left to train, measure it, write the report; `patience` is for whoever trains in the folder now."""
     say("placing actors")
-    with training.folder.claimed():
+    with training.folder.claimed(patience):
         trained = train.train(training, watch, say, held_out(training.run, training.environment))
         summary = measure(training, trained.held_out)
         return Finished(training.environment, summary, page.write(training.folder, training.environment))
 
 
 @contextmanager
-def cluster(runs: Sequence[Run], address: str | None, say: Say) -> Iterator[None]:
-    """Ray, on this machine or where the address says, if it has what each of the runs asks for."""
+def cluster(runs: Sequence[Run], address: str | None, say: Say, beside: float = 0.0) -> Iterator[None]:
+    """Ray, on this machine or where the address says, if it has what each of the runs asks for, and some CPU beside."""
     say("starting Ray" if address is None else f"connecting to Ray at {address}")
     if address is not None:
         knock(address)
@@ -203,7 +203,7 @@ def cluster(runs: Sequence[Run], address: str | None, say: Say) -> Iterator[None
         raise InputError(f"{what}: {' '.join(str(error).split())[:200]}") from None
     try:
         for run in runs:
-            check(run, ray.cluster_resources())
+            check(run, ray.cluster_resources(), beside)
         yield
     finally:
         ray.shutdown()

@@ -127,8 +127,9 @@ def _parts(
 
 _EVALUATION = (
     "Shares and means are over all seeds and scenarios; seeds from–to are the lowest and the highest mean of a "
-    "training seed. Published figures, where there are any, are of the runs that these arms are named after: full-size "
-    "models in the published world, under the published rules."
+    "training seed, and the intervals in the plots take the seeds as they are. Published figures, where there are any, "
+    "are of the runs that these arms are named after: full-size models in the published world, under the published "
+    "rules."
 )
 
 

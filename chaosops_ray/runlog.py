@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
@@ -216,6 +217,7 @@ CHECKPOINTS = "checkpoints"
 EVALUATION = "evaluation.json"
 RESULTS = "evaluation-results.jsonl"
 CHECKPOINTS_KEPT = 2
+_CLAIM_POLL_SECONDS = 0.5
 _CHECKPOINT = re.compile(r"update-([0-9]{6})")
 
 
@@ -243,13 +245,23 @@ class RunFolder:
         return cls(path)
 
     @contextmanager
-    def claimed(self) -> Iterator[None]:
-        """For as long as somebody trains here nobody else may; the claim dies with its process."""
-        with (self.path / CONFIG).open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(f"{self.path} is being trained by another process; wait for it, or stop it") from None
+    def claimed(self, patience: float = 0.0) -> Iterator[None]:
+        """While somebody trains here nobody else may; the claim dies with its process, and on NFS a while later."""
+        until = time.monotonic() + patience
+        # Opened for writing, though nothing is written: NFS gives nobody else an exclusive lock.
+        with (self.path / CONFIG).open("r+b") as file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= until:
+                        raise InputError(
+                            f"{self.path} is being trained by another process; wait for it, or stop it"
+                        ) from None
+                    time.sleep(_CLAIM_POLL_SECONDS)
+                except OSError as error:
+                    raise InputError(f"cannot lock {self.path}: {_reason(error)}; put it where files lock") from None
             yield
 
     # -- metrics --------------------------------------------------------------------------------------------------

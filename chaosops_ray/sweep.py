@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -154,10 +155,19 @@ def reload(path: Path, folders: Path) -> tuple[Sweep, list[Trial]]:
 def look_over(sweep: Sweep, trials: Sequence[Trial], environment: AnyEnvironment) -> None:
     """Whether its arms can be compared, and its claims be decided."""
     first = trials[0].run
+    arms = {trial.arm: trial.run.model_copy(update={"seed": 0}) for trial in trials}
+    for arm, other in combinations(arms, 2):
+        if arms[arm] == arms[other]:
+            raise ConfigError(
+                f"arms {arm} and {other} are the same run; a run that is compared with itself says nothing"
+            )
     for trial in trials:
         for key in ("world", "rules", "evaluation"):
             if getattr(trial.run, key) != getattr(first, key):
                 raise ConfigError(f"arms {trials[0].arm} and {trial.arm} differ in {key}; such runs cannot be compared")
+    for arm in sweep.arms:
+        if arm in (*environment.policies, "trained"):
+            raise ConfigError(f"arms: {arm} is the name of a policy already; call the arm otherwise")
     known = (*sweep.arms, *first.evaluation.policies)
     shares = [metric.name for metric in environment.metrics if metric.is_share]
     for number, hypothesis in enumerate(sweep.hypotheses):
@@ -199,7 +209,10 @@ def _arms(path: Path, sweep: Sweep, given: Mapping[str, Any]) -> dict[str, Run]:
         for place in range(draw.count):
             factor = _factor(draw, name, place)
             scaled = _scaled(_figure(plain, draw.key, f"{path}: draws.{name}"), factor)
-            runs[f"{name}-x{factor:g}"] = resolve(layers, {**given, draw.key: scaled})
+            arm = f"{name}-x{factor:g}"
+            if arm in runs:
+                raise ConfigError(f"{path}: draws.{name} makes {arm} twice; draw fewer, or from a wider range")
+            runs[arm] = resolve(layers, {**given, draw.key: scaled})
     if not runs:
         raise ConfigError(f"{path} has no arms; write them under arms, or let draws make them")
     return runs

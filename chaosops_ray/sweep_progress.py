@@ -98,9 +98,13 @@ class SweepProgress:
         if int(row["update"] / before.updates / _TOLD_EVERY) > int(before.update / before.updates / _TOLD_EVERY):
             self._tell(f"{name}: {self._words(name)}")
 
-    def retried(self, name: str) -> None:
+    def was_over(self, name: str, update: int) -> None:
+        """The trial had ended before this sweep was resumed."""
+        self._change(name, state="finished", update=update)
+
+    def retried(self, name: str, why: str) -> None:
         """The trial failed and goes on from its last checkpoint."""
-        note = "failed, goes on from its last checkpoint"
+        note = plain(f"failed, goes on from its last checkpoint: {why}", _LONGEST_PHASE)
         self._change(name, state="waiting", note=note)
         self._tell(f"{name}: {note}")
 

@@ -121,10 +121,10 @@ def loop(training: Training, watch: Watch, say: Say, held_out: Sequence[Scenario
             row = metrics(training, state, played, groups, learnt, proofs)
             row |= {"time": clock.laps, "actors_replaced": crew.replaced}
             folder.log(row)
+            watch(row)
+            sound_alarm(training, row, say)  # ahead of the checkpoint: nothing goes on from beyond an alarm
             if state.done % run.checkpoint_every == 0 or state.done == run.updates:
                 save(training, learner, state)
-            watch(row)
-            sound_alarm(training, row, say)
         return Trained(state.version, play_held_out(training, crew, say, held_out))
 
 

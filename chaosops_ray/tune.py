@@ -1,21 +1,24 @@
 """A sweep on Ray Tune: a placement group for each trial, as many at once as the cluster holds, and none dropped.
 
-A trial is a run folder that is gone on with. What Tune keeps is who has ended; where a run stands is in its own folder,
-and so a trial that was retried, or resumed after the driver died, goes on from the run's last checkpoint.
+A trial is a run folder that is gone on with. Where it stands, and whether it is over, is in that folder alone: a trial
+that is retried, or that is left when the driver died, goes on from the run's last checkpoint, and Tune need not remember.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
 import yaml
-from ray import tune
+from ray import cloudpickle, tune
+from ray.air.constants import EXPR_ERROR_PICKLE_FILE
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 from ray.util.placement_group import get_current_placement_group
@@ -26,19 +29,24 @@ from chaosops_ray.comparison import Comparison, Outcome, compare
 from chaosops_ray.config import ConfigError, Run, load
 from chaosops_ray.models import BaseModel
 from chaosops_ray.quiet import hush
+from chaosops_ray.report import plain
 from chaosops_ray.runlog import RunFolder
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sweep import Sweep, Trial, load_sweep, look_over, reload
 from chaosops_ray.sweep_progress import SweepProgress
 from chaosops_ray.train import AlarmError
-from chaosops_ray.workers.crew import HARDLY_ANY, bundles, reason
+from chaosops_ray.workers.crew import HARDLY_ANY, CrewError, bundles, reason
 
 SWEEP = "sweep.yaml"
 TRIALS = "trials"
 _TUNE = "tune"
-# In a run's folder: what the alarm said that ended it.
-_ALARMED = "alarm.txt"
+# In a run's folder: what the alarm said that ended it; that early stopping did.
+_ALARMED, _STOPPED = "alarm.txt", "stopped-early"
+# A trial that died may hold its run folder a while longer, where the folder is on another machine.
+_CLAIM_SECONDS = 120.0
+_PLACEMENT_SECONDS = 600.0
+_LONGEST = 300
 _UPDATE, _SCORE = "update", "score"
 # Updates over which the score is averaged that early stopping goes by.
 _RECENT = 10
@@ -57,9 +65,11 @@ class Finished(NamedTuple):
 
     def told(self) -> list[str]:
         """What the command line says of it."""
-        lines = [f"{found['verdict']}: {found['claim']}" for found in self.comparison["verdicts"]]
+        lines = [f"{found['verdict']}: {plain(found['claim'], _LONGEST)}" for found in self.comparison["verdicts"]]
         lines += [
-            f"{one['trial']} failed: {one['why']}" for one in self.comparison["trials"] if one["state"] == "failed"
+            f"{one['trial']} failed: {plain(one['why'], _LONGEST)}"
+            for one in self.comparison["trials"]
+            if one["state"] == "failed"
         ]
         return [*lines, *[f"report: {path}" for path in self.pages]]
 
@@ -83,12 +93,7 @@ def begin(
     environment = looked_over(sweep, trials)
     runlog.check_new_folder(out)
     out = out.resolve()
-    with (
-        SweepProgress(
-            console, environment, out.name, [(trial.name, trial.run.updates) for trial in trials]
-        ) as progress,
-        launch.cluster([trial.run for trial in trials], address, progress.say),
-    ):
+    with placed(out, environment, trials, address, console) as progress:
         bases = prepared(trials, progress)
         for trial in trials:
             RunFolder.create(out / TRIALS / trial.name, launch.written(trial.run))
@@ -98,19 +103,31 @@ def begin(
 
 
 def resume(out: Path, address: str | None, console: Console) -> Finished:
-    """Go on with a sweep whose driver died: what is finished stays, what is not goes on from its last checkpoint."""
+    """Go on with a sweep whose driver died: what is over stays, what is not goes on from its last checkpoint."""
     out = out.resolve()
     if not (out / SWEEP).is_file():
         raise InputError(f"{out} is no sweep: it has no {SWEEP}; give a folder that `chaosops tune` made")
     sweep, trials = reload(out / SWEEP, out / TRIALS)
     environment = looked_over(sweep, trials)
-    with (
-        SweepProgress(
-            console, environment, out.name, [(trial.name, trial.run.updates) for trial in trials]
-        ) as progress,
-        launch.cluster([trial.run for trial in trials], address, progress.say),
-    ):
+    with placed(out, environment, trials, address, console) as progress:
+        for trial in trials:
+            folder = out / TRIALS / trial.name
+            if is_over(folder):
+                progress.was_over(trial.name, trial.run.updates)
         return played(out, sweep, trials, environment, prepared(trials, progress), progress)
+
+
+@contextmanager
+def placed(
+    out: Path, environment: AnyEnvironment, trials: Sequence[Trial], address: str | None, console: Console
+) -> Iterator[SweepProgress]:
+    """Ray, and a display of what goes on there."""
+    lengths = [(trial.name, trial.run.updates) for trial in trials]
+    with (
+        SweepProgress(console, environment, out.name, lengths) as progress,
+        launch.cluster([trial.run for trial in trials], address, progress.say, beside=HARDLY_ANY),
+    ):
+        yield progress
 
 
 def looked_over(sweep: Sweep, trials: Sequence[Trial]) -> AnyEnvironment:
@@ -144,9 +161,11 @@ def played(
     progress: SweepProgress,
 ) -> Finished:
     """Play what is left to play, compare, report."""
-    progress.say("placing trials")
-    watch = _Watch(progress, out / TRIALS)
-    tuner(out, sweep, trials, watch).fit()
+    watch = _Watch(progress, out / TRIALS, trials)
+    left = [trial for trial in trials if not is_over(out / TRIALS / trial.name)]
+    if left:
+        progress.say("placing trials")
+        tuner(out, sweep, left, watch).fit()
     progress.say("comparing")
     outcomes = [outcome(trial, out / TRIALS / trial.name, environment, watch.failed) for trial in trials]
     comparison = compare(environment, sweep, outcomes)
@@ -155,29 +174,26 @@ def played(
 
 
 def tuner(out: Path, sweep: Sweep, trials: Sequence[Trial], watch: tune.Callback) -> tune.Tuner:
-    """Tune's side of the sweep: as it was left, or from the beginning."""
+    """Tune's side of these trials, begun anew each time: where they stand is in their folders, and nowhere else."""
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C ends the sweep at once; --resume goes on with it
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # traces; they are in each trial's error.txt too
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # it speaks however low the verbosity
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # traces; they are in each trial's error.txt too
     folders = out / TRIALS
     runs = {trial.name: trial.run for trial in trials}
+    logs = out / _TUNE
+    logs.mkdir(exist_ok=True)
+    session = 1 + len(list(logs.iterdir()))
 
     def trial(given: dict[str, Any]) -> None:
         play(folders / given["trial"])
 
-    placed = tune.with_resources(trial, lambda given: placement(runs[given["trial"]]))
-    # A sweep that died before Tune wrote anything is begun again; its runs, if any began, still go on.
-    if tune.Tuner.can_restore(str(out / _TUNE)):
-        restored = tune.Tuner.restore(str(out / _TUNE), placed, resume_unfinished=True, resume_errored=True)
-        restored._local_tuner._run_config.callbacks = [watch]  # what was saved is a copy of the dead one's
-        return restored
     return tune.Tuner(
-        placed,
+        tune.with_resources(trial, lambda given: placement(runs[given["trial"]])),
         param_space={"trial": tune.grid_search(list(runs))},
         tune_config=tune.TuneConfig(scheduler=scheduler(sweep, trials), reuse_actors=False),
         run_config=tune.RunConfig(
-            name=_TUNE,
-            storage_path=str(out),
+            name=str(session),
+            storage_path=str(logs),
             failure_config=tune.FailureConfig(max_failures=sweep.retries),
             callbacks=[watch],
             verbose=0,
@@ -197,6 +213,7 @@ def scheduler(sweep: Sweep, trials: Sequence[Trial]) -> TrialScheduler:
         max_t=updates,
         grace_period=max(1, round(sweep.stop_early.after * updates)),
         reduction_factor=1 / sweep.stop_early.keep,
+        stop_last_trials=False,  # whoever has come so far is evaluated
     )
 
 
@@ -209,22 +226,26 @@ def play(path: Path) -> None:
     """A trial, in a process of its own: go on with the run in this folder until it is evaluated."""
     hush()
     folder = RunFolder(path)
-    if any((folder.path / name).exists() for name in (runlog.EVALUATION, _ALARMED)):
-        return
     run = load(folder.path / runlog.CONFIG)
     training = train.prepare(run, models.prepare(run.model), folder, get_current_placement_group())
-    recent: deque[float] = deque(maxlen=_RECENT)
+    done = max(folder.checkpoints(), default=0)
+    recent = deque([score(row) for row in folder.metrics()[:done]], maxlen=_RECENT)
 
     def report(row: train.Row) -> None:
-        recent.append(fmean([tier["mean"] for tier in row["tiers"].values()]))
+        recent.append(score(row))
         tune.report(brief(row) | {_SCORE: fmean(recent)})
 
     try:
-        launch.finish(training, report, lambda _text: None)
+        launch.finish(training, report, lambda _text: None, _CLAIM_SECONDS)
     except AlarmError as error:
         # To be retried would be to go on after the alarm, and that is what the configuration rules out.
         with runlog.appearing(folder.path / _ALARMED) as temporary:
             temporary.write_text(str(error), encoding="utf-8")
+
+
+def score(row: train.Row) -> float:
+    """What early stopping goes by."""
+    return fmean([tier["mean"] for tier in row["tiers"].values()])
 
 
 def brief(row: train.Row) -> dict[str, Any]:
@@ -245,13 +266,23 @@ def brief(row: train.Row) -> dict[str, Any]:
 class _Watch(tune.Callback):
     """Tune's word of what happens, handed on to whoever watches."""
 
-    def __init__(self, progress: SweepProgress, folders: Path) -> None:
+    def __init__(self, progress: SweepProgress, folders: Path, trials: Sequence[Trial]) -> None:
         self._progress = progress
         self._folders = folders
+        self._patience = max([_PLACEMENT_SECONDS, *[trial.run.resources.wait for trial in trials]])
+        self._ran = time.monotonic()
         self.failed: dict[str, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune keeps a copy of its callbacks on disk; a terminal cannot be kept
+
+    def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:  # noqa: ARG002
+        """Waiting has a deadline: nothing runs, and nothing is placed."""
+        states = {trial.status for trial in trials}
+        if TuneTrial.RUNNING in states or TuneTrial.PENDING not in states:
+            self._ran = time.monotonic()
+        elif time.monotonic() - self._ran > self._patience:
+            raise CrewError(f"the cluster placed no trial within {self._patience:g} s; see `ray status`")
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
         """It was placed."""
@@ -271,7 +302,7 @@ class _Watch(tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
         """It failed, and goes on from its last checkpoint."""
-        self._progress.retried(trial.config["trial"])  # Tune has forgotten the reason by now
+        self._progress.retried(trial.config["trial"], _why(trial))
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
         """It failed for good."""
@@ -279,28 +310,43 @@ class _Watch(tune.Callback):
         self._progress.failed(trial.config["trial"], _why(trial))
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
-        """It is over, was stopped early, or stopped itself."""
+        """It is over, its alarm stopped it, or Tune did."""
         name = trial.config["trial"]
-        alarm = self._folders / name / _ALARMED
-        if alarm.exists():
-            self._progress.failed(name, alarm.read_text(encoding="utf-8"))
+        folder = self._folders / name
+        if not is_over(folder):
+            (folder / _STOPPED).touch()
+        if (folder / _ALARMED).exists():
+            self._progress.failed(name, (folder / _ALARMED).read_text(encoding="utf-8"))
         else:
             self._progress.ended(name)
 
 
 def _why(trial: TuneTrial) -> str:
-    error = trial.get_pickled_error()
-    return "its process died" if error is None else reason(getattr(error, "cause", None) or error)
+    """The reason of its last failure, from where Tune writes it first."""
+    path = Path(trial.local_path) / EXPR_ERROR_PICKLE_FILE
+    if not path.exists():
+        return "its process died"
+    error = cloudpickle.loads(path.read_bytes())  # this very process wrote it
+    return reason(getattr(error, "cause", None) or error)
 
 
-def outcome(trial: Trial, path: Path, environment: AnyEnvironment, failed: dict[str, str]) -> Outcome:
-    """What became of a trial, from its run folder."""
+# -- what became of them ----------------------------------------------------------------------------------------------
+
+
+def is_over(folder: Path) -> bool:
+    """Whether a trial is evaluated, or was stopped by its alarm or for doing worse than others."""
+    return any((folder / name).exists() for name in (runlog.EVALUATION, _ALARMED, _STOPPED))
+
+
+def outcome(trial: Trial, path: Path, environment: AnyEnvironment, failed: Mapping[str, str]) -> Outcome:
+    """What became of a trial, from its run folder; `failed` has the reasons of those that failed for good."""
     folder = RunFolder(path)
     rows = folder.metrics()
     if (path / runlog.EVALUATION).exists():
         return Outcome(trial, "finished", "", rows, launch.results(folder, environment))
     if (path / _ALARMED).exists():
         return Outcome(trial, "failed", (path / _ALARMED).read_text(encoding="utf-8"), rows, ())
-    if trial.name in failed:
-        return Outcome(trial, "failed", failed[trial.name].replace(str(path), path.name), rows, ())
-    return Outcome(trial, "stopped", "did worse than the others", rows, ())
+    if (path / _STOPPED).exists():
+        return Outcome(trial, "stopped", "did worse than the others", rows, ())
+    why = failed.get(trial.name, "it did not come to its end; resume the sweep")
+    return Outcome(trial, "failed", why.replace(str(path), path.name), rows, ())

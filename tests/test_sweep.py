@@ -135,6 +135,18 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "a reference that is no arm": ({"reference": "c"}, "reference 'c'"),
     "seeds that are none": ({"seeds": "many"}, "seeds 'many' are no range"),
     "too many trials": ({"seeds": "0-9999"}, "more than 1000 trials"),
+    "an arm called as a policy is": (
+        {"arms": {"oracle": {"extends": str(CONFIGS / "3a.yaml")}}, "reference": "oracle"},
+        "oracle is the name of a policy already",
+    ),
+    "the same run twice": (
+        {"arms": {name: {"extends": str(CONFIGS / "3a.yaml")} for name in ("a", "b")}},
+        "arms a and b are the same run",
+    ),
+    "draws that fall together": (
+        {"draws": {"d": {"extends": str(CONFIGS / "3a.yaml"), "key": "updates", "low": 1, "high": 1.001, "count": 9}}},
+        "makes d-x1 twice",
+    ),
     "a claim about nobody": ({"hypotheses": [{**CLAIM, "more": "c"}]}, "hypotheses.0 'c'"),
     "a claim about one arm alone": ({"hypotheses": [{**CLAIM, "than": "a"}]}, "a is compared with itself"),
     "a claim of no figure": ({"hypotheses": [{**CLAIM, "of": "luck"}]}, "'luck'"),

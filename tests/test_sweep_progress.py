@@ -43,7 +43,7 @@ def test_a_pipe_is_told_of_every_change_and_each_quarter() -> None:
         shown.update("a-s0", update)
     shown.progress.ended("a-s0")
     shown.progress.began("b-s0")
-    shown.progress.retried("b-s0")
+    shown.progress.retried("b-s0", "its process died")
     shown.progress.failed("b-s0", "the disk\nis full")
     lines = shown.out.getvalue().splitlines()
     assert lines == [
@@ -56,7 +56,7 @@ def test_a_pipe_is_told_of_every_change_and_each_quarter() -> None:
         "0:08:00  a-s0: 8/8  easy −10.5, hard +20.0",
         "0:08:00  a-s0: over after 8 updates",
         "0:08:00  b-s0: placed",
-        "0:08:00  b-s0: failed, goes on from its last checkpoint",
+        "0:08:00  b-s0: failed, goes on from its last checkpoint: its process died",
         "0:08:00  b-s0: failed: the disk\N{REPLACEMENT CHARACTER}is full",
     ]
 

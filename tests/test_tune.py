@@ -109,17 +109,23 @@ def test_every_trial_is_a_run_folder_with_its_own_report_and_metrics(undisturbed
         folder = runlog.RunFolder(out / "trials" / name)
         assert [row["update"] for row in folder.metrics()] == [1, 2, 3, 4]
         assert (folder.path / "report.html").is_file()
-    logged = list((out / "tune").glob("trial_*plain-s0*/result.json"))
-    assert [json.loads(line)["update"] for line in logged[0].read_text().splitlines()] == [1, 2, 3, 4]
+    assert logged(out, 1, "plain-s0") == [1, 2, 3, 4]
 
 
-def first_update(out: Path, process: subprocess.Popen[str]) -> None:
-    """Wait until a trial has made an update."""
+def logged(out: Path, session: int, trial: str) -> list[int]:
+    """The updates that Tune has logged for a trial since the sweep was begun, or resumed for the n-th time."""
+    (path,) = (out / "tune" / str(session)).glob(f"trial_*{trial}*/result.json")
+    return [json.loads(line)["update"] for line in path.read_text().splitlines()]
+
+
+def first_checkpoint(out: Path, process: subprocess.Popen[str]) -> str:
+    """Wait until a trial has made a checkpoint; its name."""
     until = monotonic() + 300
-    while not any(path.read_text() for path in out.glob("trials/*/metrics.jsonl")):
+    while not (found := list(out.glob("trials/*/checkpoints/update-*"))):
         assert process.poll() is None, process.communicate()[0]
-        assert monotonic() < until, "no trial has made an update"
+        assert monotonic() < until, "no trial has made a checkpoint"
         sleep(0.05)
+    return found[0].parents[1].name
 
 
 @pytest.mark.cluster
@@ -128,7 +134,7 @@ def test_a_driver_that_was_killed_is_resumed_and_ends_in_the_same_report(
 ) -> None:
     out = tmp_path / "small"
     process = begun(sweep_file, out)
-    first_update(out, process)
+    begun_before = first_checkpoint(out, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert not (out / "report.md").exists()
@@ -136,12 +142,35 @@ def test_a_driver_that_was_killed_is_resumed_and_ends_in_the_same_report(
     assert code == 1, said
     for name in ("report.md", "comparison.json"):
         assert (out / name).read_bytes() == (undisturbed[0] / name).read_bytes()
+    assert logged(out, 2, begun_before)[0] > 1  # it went on, and did not begin again
     # Over once more: nothing is played again but what failed.
     before = (out / "trials/plain-s0/metrics.jsonl").read_bytes()
     code, _ = ended(chaosops("tune", "--resume", str(out)))
     assert code == 1
     assert (out / "trials/plain-s0/metrics.jsonl").read_bytes() == before
     assert (out / "report.md").read_bytes() == (undisturbed[0] / "report.md").read_bytes()
+
+
+@pytest.mark.cluster
+def test_who_does_worse_is_stopped_early_and_who_stays_is_evaluated(tmp_path: Path) -> None:
+    # Hard pays less than easy from the start, and only one of them fits on two CPUs: the second is judged by the first.
+    arms = {
+        tier: {"extends": str(CONFIGS / "3a.yaml"), "tiny": {"curriculum": f"{tier}:4"}} for tier in ("easy", "hard")
+    }
+    path = tmp_path / "race.yaml"
+    stop = {"keep": 0.5, "after": 0.25}
+    path.write_text(json.dumps({"arms": arms, "seeds": "0", "reference": "easy", "stop_early": stop}))
+    settings = [s for s in SETTINGS if not s.startswith("curriculum")] + ["resources.learner_cpus=1.2"]
+    given = [word for setting in settings for word in ("--set", setting)]
+    out = tmp_path / "race"
+    code, said = ended(chaosops("tune", str(path), *given, "--out", str(out)))
+    assert code == 0, said
+    found = json.loads((out / "comparison.json").read_text())
+    states = {one["trial"]: (one["state"], one["why"], one["updates"]) for one in found["trials"]}
+    assert states["easy-s0"] == ("finished", "", 4)
+    state, why, updates = states["hard-s0"]
+    assert (state, why) == ("stopped", "did worse than the others")
+    assert updates < 4
 
 
 # -- what a person can get wrong --------------------------------------------------------------------------------------

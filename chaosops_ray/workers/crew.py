@@ -82,11 +82,12 @@ def _bundle(cpus: float, gpus: float) -> dict[str, float]:
     return {kind: amount for kind, amount in (("CPU", cpus), ("GPU", gpus)) if amount}
 
 
-def check(run: Run, available: dict[str, float]) -> None:
-    """Whether the cluster has what the run asks for, or the run would wait for it."""
+def check(run: Run, available: dict[str, float], beside: float = 0.0) -> None:
+    """Whether the cluster has what the run asks for and some CPU beside, or the run would wait for it."""
     if run.resources.wait:
         return
-    for kind, wanted in bundles(run).total.items():
+    total = bundles(run).total
+    for kind, wanted in {**total, "CPU": total["CPU"] + beside}.items():
         if wanted > available.get(kind, 0.0) + 1e-9:
             raise ConfigError(
                 f"resources: the run asks for {wanted:g} {kind}s and the cluster has {available.get(kind, 0.0):g}; "
@@ -328,6 +329,7 @@ def check_started(name: str, error: Exception) -> None:
 def reason(error: Exception) -> str:
     """What an error says, on one line of bounded length; of an actor's trace, the last line."""
     lines = [line for line in str(error).splitlines() if line.strip()]
-    if isinstance(error, RayActorError) and error.actor_init_failed:
-        lines = lines[-1:]
+    if isinstance(error, RayActorError):
+        # Of one that could not be made, the error at the end; of one that died, not its process and address.
+        lines = lines[-1:] if error.actor_init_failed else lines[:1]
     return " ".join(" ".join(lines).split())[:300]
