@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from chaosops_ray.config import (
     ConfigError,
+    Layer,
     Run,
     Schedule,
     Section,
@@ -78,6 +79,9 @@ class Sweep(Section):
     """Runs to compare."""
 
     arms: dict[str, dict[str, Any]] = Field(default={}, description="by name, a run's configuration, as in a file")
+    common: dict[str, Any] = Field(
+        default={}, description="what all arms have in common: over the files that they extend, under what they say"
+    )
     draws: dict[str, Draw] = Field(
         default={}, description="by name, arms that are drawn: {extends, key, low, high, count}"
     )
@@ -138,7 +142,7 @@ def load_sweep(path: Path, settings: Sequence[str] = (), seeds: str | None = Non
     trials = [Trial(arm, seed, run.model_copy(update={"seed": seed})) for seed in order for arm, run in runs.items()]
     # What was drawn is written out, so that the sweep's own file says what its arms are.
     arms = {arm: sweep.arms.get(arm, {}) for arm in runs}
-    return sweep.model_copy(update={"arms": arms, "draws": {}}), trials
+    return sweep.model_copy(update={"arms": arms, "draws": {}, "common": {}}), trials
 
 
 def reload(path: Path, folders: Path) -> tuple[Sweep, list[Trial]]:
@@ -200,11 +204,13 @@ def _arms(path: Path, sweep: Sweep, given: Mapping[str, Any]) -> dict[str, Run]:
     for arm, values in sweep.arms.items():
         if not _NAME.fullmatch(arm):
             raise ConfigError(f"{path}: arms: {arm[:60]!r} is no name for a folder; use letters, digits, . _ and -")
-        runs[arm] = resolve(chain(path, values, f"{path}: arms.{arm}"), given)
+        *extended, own = chain(path, values, f"{path}: arms.{arm}")
+        runs[arm] = resolve([*extended, Layer(f"{path}: common", sweep.common), own], given)
     for name, draw in sweep.draws.items():
         if not _NAME.fullmatch(name):
             raise ConfigError(f"{path}: draws: {name[:60]!r} is no name for a folder; use letters, digits, . _ and -")
         layers = chain(path, {"extends": draw.extends}, f"{path}: draws.{name}")
+        layers.append(Layer(f"{path}: common", sweep.common))
         plain = resolve(layers, given)
         for place in range(draw.count):
             factor = _factor(draw, name, place)

@@ -1,7 +1,7 @@
 """A sweep on Ray Tune: a placement group for each trial, as many at once as the cluster holds, and none dropped.
 
 A trial is a run folder that is gone on with. Where it stands, and whether it is over, is in that folder alone: a trial
-that is retried, or that is left when the driver died, goes on from the run's last checkpoint, and Tune need not remember.
+that is retried, or was left when the driver died, goes on from the run's last checkpoint, and Tune need not remember.
 """
 
 from __future__ import annotations

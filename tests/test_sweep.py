@@ -86,6 +86,22 @@ def test_settings_go_to_every_arm() -> None:
     assert {(trial.run.updates, trial.run.learner.lora_rank) for trial in trials} == {(7, 4)}
 
 
+def test_what_arms_have_in_common_lies_between_their_files_and_their_own_words(tmp_path: Path) -> None:
+    extended = {"extends": str(CONFIGS / "3a.yaml")}
+    path = written(
+        tmp_path,
+        arms={"a": extended, "b": {**extended, "updates": 8, "tiny": {"batch": {"group": 3}}}},
+        common={"updates": 7, "tiny": {"updates": 9, "batch": {"group": 2}}},
+        seeds="0",
+    )
+    found = {trial.arm: trial.run for trial in sweep.load_sweep(path)[1]}
+    assert (found["a"].updates, found["b"].updates) == (7, 8)
+    tiny = {trial.arm: trial.run for trial in sweep.load_sweep(path, ["model=tiny"])[1]}
+    assert [(run.updates, run.batch.scenarios, run.batch.group) for run in tiny.values()] == [(9, 8, 2), (9, 8, 3)]
+    with pytest.raises(ConfigError, match=r"sweep.yaml: common: modle is no key"):
+        sweep.load_sweep(written(tmp_path, common={"modle": "m"}))
+
+
 def test_draws_cover_their_range_and_are_named_by_their_factor() -> None:
     found, trials = sweep.load_sweep(CONFIGS / "learning_rate.yaml", ["model=tiny"])
     plain = {trial.arm: trial.run.learner.learning_rate for trial in trials}

@@ -212,7 +212,7 @@ def test_explain_says_what_would_be_started_and_starts_nothing(
     monkeypatch.chdir(tmp_path)
     assert main(["tune", PHASE3, "--set", "model=tiny", "--seeds", "7", "--explain"]) == 0
     out = capsys.readouterr().out
-    assert "  3b-s7: tiny-half, 144 updates, 0.6 CPU\n" in out
+    assert "  3b-s7: tiny-half, 160 updates, 0.55 CPU\n" in out
     assert yaml.safe_load(out.partition("\ntrials,")[0])["reference"] == "3a"
     assert not list(tmp_path.iterdir())
 
