@@ -64,8 +64,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "merged": ({"sim", "bands", "comparison", "curves", "page", "report", "runlog", "sweep"}, set()),
     "sweep_progress": ({"sim", "progress", "report"}, {"rich"}),
     "tune": (
-        {"sim", "comparison", "config", "launch", "merged", "models", "quiet", "runlog", "sweep", "sweep_progress"}
-        | {"train", "workers"},
+        {"sim", "comparison", "config", "launch", "merged", "models", "quiet", "report", "runlog", "sweep"}
+        | {"sweep_progress", "train", "workers"},
         {"ray", "rich", "yaml"},
     ),
     "evaluate": ({"sim"}, {"numpy"}),
