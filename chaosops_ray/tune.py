@@ -161,7 +161,7 @@ def played(
     progress: SweepProgress,
 ) -> Finished:
     """Play what is left to play, compare, report."""
-    watch = _Watch(progress, out / TRIALS, trials)
+    watch = _Watch(progress, out / TRIALS, trials, stops_early=sweep.stop_early.keep < 1)
     left = [trial for trial in trials if not is_over(out / TRIALS / trial.name)]
     if left:
         progress.say("placing trials")
@@ -266,8 +266,9 @@ def brief(row: train.Row) -> dict[str, Any]:
 class _Watch(tune.Callback):
     """Tune's word of what happens, handed on to whoever watches."""
 
-    def __init__(self, progress: SweepProgress, folders: Path, trials: Sequence[Trial]) -> None:
+    def __init__(self, progress: SweepProgress, folders: Path, trials: Sequence[Trial], *, stops_early: bool) -> None:
         self._progress = progress
+        self._stops_early = stops_early
         self._folders = folders
         self._patience = max([_PLACEMENT_SECONDS, *[trial.run.resources.wait for trial in trials]])
         self._ran = time.monotonic()
@@ -313,7 +314,7 @@ class _Watch(tune.Callback):
         """It is over, its alarm stopped it, or Tune did."""
         name = trial.config["trial"]
         folder = self._folders / name
-        if not is_over(folder):
+        if self._stops_early and not is_over(folder):
             (folder / _STOPPED).touch()
         if (folder / _ALARMED).exists():
             self._progress.failed(name, (folder / _ALARMED).read_text(encoding="utf-8"))
