@@ -30,7 +30,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from chaosops_ray import __version__, config, evaluate, models, page, report, versions
 from chaosops_ray.config import MADE_HERE, Run
-from chaosops_ray.runlog import CONFIG, EVALUATION, RunFolder
+from chaosops_ray.runlog import CONFIG, EVALUATION, RunFolder, to_disk
 from chaosops_ray.sim.contract import AnyEnvironment, Metric
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.worlds import environment_named
@@ -190,21 +190,13 @@ def _appearing(path: Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o777 & ~umask)
         for part in (*temporary.iterdir(), temporary):
-            _to_disk(part)
+            to_disk(part)
         temporary.rename(target)
-        _to_disk(target.parent)
+        to_disk(target.parent)
     except OSError as error:
         raise InputError(f"cannot write {path}: {_reason(error)}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _reason(error: OSError) -> str:
@@ -336,7 +328,7 @@ def _results(facts: Facts, found: Evaluation, world: str) -> list[dict[str, Any]
     where = report.plain(f"{found.scenarios}, rules {found.rules}", _LONGEST)
     results = []
     for cell in found.cells:
-        if cell.policy != page.TRAINED:
+        if cell.policy != evaluate.TRAINED:
             continue
         metrics: list[dict[str, Any]] = [
             {"type": f"mean_{headline.replace(' ', '_')}", "name": f"mean {headline}", "value": cell.mean}
@@ -400,8 +392,8 @@ def _evaluated(facts: Facts) -> list[str]:
         f"{100 * evaluate.CONFIDENCE:.0f} % intervals: bootstraps over whole scenarios.",
         _table(heading, rows),
     ]
-    if not any(cell.policy == page.TRAINED for cell in found.cells):
-        parts.append(f"The evaluation holds no policy called {page.TRAINED}.")
+    if not any(cell.policy == evaluate.TRAINED for cell in found.cells):
+        parts.append(f"The evaluation holds no policy called {evaluate.TRAINED}.")
     if found.differences:
         parts += [
             "Differences on the same scenarios, which are resampled in pairs:",
@@ -417,7 +409,7 @@ def _evaluated(facts: Facts) -> list[str]:
 
 
 def _cell_row(environment: AnyEnvironment, cell: Cell) -> list[str]:
-    policy = f"**{page.TRAINED}**" if cell.policy == page.TRAINED else _text(cell.policy)
+    policy = f"**{evaluate.TRAINED}**" if cell.policy == evaluate.TRAINED else _text(cell.policy)
     figures = [_figure(metric, value, ci) for metric, value, ci in cell.metrics]
     return [cell.tier, policy, str(cell.episodes), _mean(environment, cell.mean, cell.mean_ci), *figures]
 

@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chaosops_ray import evaluate
-from chaosops_ray.evaluate import CONFIDENCE, RESAMPLES, Result
+from chaosops_ray.evaluate import CONFIDENCE, RESAMPLES, TRAINED, Result
 from chaosops_ray.plan import set_named
 from chaosops_ray.sim.contract import AnyEnvironment, Scenario
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sweep import MEAN, Hypothesis, Sweep, Trial
 
 SCHEMA = "comparison/1"
-TRAINED = "trained"
 # One seed says nothing about the next; two say hardly more.
 MIN_SEEDS = 3
 SUPPORTED, FALSIFIED, UNDECIDED = "supported", "falsified", "undecided"

@@ -13,6 +13,7 @@ from chaosops_ray.sim.episode import play
 from chaosops_ray.sim.errors import InputError, unknown
 
 SCHEMA = "evaluation/1"
+TRAINED = "trained"  # what a run's own policy is called, among those of its evaluation
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 MAX_SEEDS = 10_000

@@ -39,7 +39,6 @@ from chaosops_ray.workers.samplers.sampler import SamplerError
 from chaosops_ray.workers.samplers.torch import TorchSampler
 from chaosops_ray.workers.transcript import Words
 
-TRAINED = "trained"
 # Where the key of a served model is looked for; it is sent if it is there.
 KEY = "OPENAI_API_KEY"
 RETRIES = 5
@@ -120,10 +119,10 @@ def explain(run: Run) -> str:
     asked = run.resources
     where = "on the learner's resources" if asked.colocate else "each"
     actors = [
-        f"1 learner ({_amount(asked.learner_cpus, asked.learner_gpus)}): LoRA r={run.learner.lora_rank}, "
+        f"1 learner ({amount(asked.learner_cpus, asked.learner_gpus)}): LoRA r={run.learner.lora_rank}, "
         f"{run.learner.loss}, {run.learner.steps} optimizer steps an update",
-        f"{asked.samplers} {run.sampler} sampler(s) ({_amount(asked.sampler_cpus, asked.sampler_gpus)} {where})",
-        f"{run.rollout.shards} shard(s) ({_amount(asked.shard_cpus, 0)} each): "
+        f"{asked.samplers} {run.sampler} sampler(s) ({amount(asked.sampler_cpus, asked.sampler_gpus)} {where})",
+        f"{run.rollout.shards} shard(s) ({amount(asked.shard_cpus, 0)} each): "
         f"{run.batch.scenarios} scenarios x {run.batch.group} episodes an update, {run.schedule}",
     ]
     total = bundles(run).total
@@ -131,11 +130,12 @@ def explain(run: Run) -> str:
         yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False)
         + "\nactors:\n"
         + "".join([f"  {line}\n" for line in actors])
-        + f"together: {_amount(total['CPU'], total['GPU'])}\n"
+        + f"together: {amount(total['CPU'], total['GPU'])}\n"
     )
 
 
-def _amount(cpus: float, gpus: float) -> str:
+def amount(cpus: float, gpus: float) -> str:
+    """What is asked of a cluster, in words."""
     return f"{cpus:g} CPU" + (f", {gpus:g} GPU" if gpus else "")
 
 
@@ -177,8 +177,9 @@ def finish(training: Training, watch: Watch, say: Say, patience: float = 0.0) ->
     """Train what is left to train, measure it, write the report; `patience` is for whoever trains in the folder now."""
     say("placing actors")
     with training.folder.claimed(patience):
-        trained = train.train(training, watch, say, held_out(training.run, training.environment))
-        summary = measure(training, trained.held_out)
+        scenarios = held_out(training.run, training.environment)
+        trained = train.train(training, watch, say, scenarios)
+        summary = measure(training, scenarios, trained.held_out)
         return Finished(training.environment, summary, page.write(training.folder, training.environment))
 
 
@@ -236,19 +237,21 @@ def held_out(run: Run, environment: AnyEnvironment) -> tuple[Scenario, ...]:
     return environment.scenarios(plan.set_named(run.evaluation.set, environment), seeds)
 
 
-def measure(training: Training, reports: Sequence[EpisodeReport]) -> dict[str, Any]:
-    """What the last version did beside what the baselines do on the same scenarios."""
+def measure(training: Training, scenarios: Sequence[Scenario], reports: Sequence[EpisodeReport]) -> dict[str, Any]:
+    """What the last version did on these scenarios beside what the baselines do there."""
     run, environment, folder = training.run, training.environment, training.folder
     selection = plan.set_named(run.evaluation.set, environment)
     rules = environment.rules(run.rules)
-    results = [evaluate.reported(environment, TRAINED, one.scenario, one.headline, one.metrics) for one in reports]
+    results = [
+        evaluate.reported(environment, evaluate.TRAINED, one.scenario, one.headline, one.metrics) for one in reports
+    ]
     policies = evaluate.parse_policies(environment, ",".join(run.evaluation.policies))
     results += [
         evaluate.result(environment, name, episode)
-        for name, episode in evaluate.episodes(environment, policies, held_out(run, environment), rules)
+        for name, episode in evaluate.episodes(environment, policies, scenarios, rules)
     ]
     summary = evaluate.summary(environment, results, rules, selection, run.evaluation.seeds)
-    summary["differences"] = evaluate.differences(environment, results, TRAINED, run.evaluation.policies)
+    summary["differences"] = evaluate.differences(environment, results, evaluate.TRAINED, run.evaluation.policies)
     # The summary comes last: where it is, the run is over.
     runlog.write_lines(folder.path / runlog.RESULTS, evaluate.rows(environment, results))
     runlog.write_json(folder.path / runlog.EVALUATION, summary)

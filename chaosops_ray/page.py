@@ -14,13 +14,13 @@ from typing import Any
 
 from chaosops_ray import config, evaluate, report
 from chaosops_ray.curves import Plot, draw, made, seconds
+from chaosops_ray.evaluate import TRAINED
 from chaosops_ray.runlog import CONFIG, EVALUATION, METRICS, RunFolder, appearing
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
 
 REPORT = "report.html"
 PLOTS = "plots"
-TRAINED = "trained"  # the run's own policy, among those of its evaluation
 
 Values = Mapping[str, Any]
 

@@ -307,11 +307,11 @@ class RunFolder:
         try:
             yield temporary
             for path in (*temporary.iterdir(), temporary):
-                _to_disk(path)
+                to_disk(path)
             if target.exists():  # a run that was rewound comes by again
                 shutil.rmtree(target)
             temporary.rename(target)
-            _to_disk(folder)
+            to_disk(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         for number in self.checkpoints()[:-CHECKPOINTS_KEPT]:
@@ -327,7 +327,8 @@ class RunFolder:
         return self.path / CHECKPOINTS / f"update-{done:06d}"
 
 
-def _to_disk(path: Path) -> None:
+def to_disk(path: Path) -> None:
+    """Return when a file, or the names in a folder, are safe."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -29,7 +29,7 @@ from chaosops_ray.config import (
     resolve,
     validated,
 )
-from chaosops_ray.evaluate import parse_seeds
+from chaosops_ray.evaluate import TRAINED, parse_seeds
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError, unknown
 from chaosops_ray.sim.rng import stream
@@ -170,7 +170,7 @@ def look_over(sweep: Sweep, trials: Sequence[Trial], environment: AnyEnvironment
             if getattr(trial.run, key) != getattr(first, key):
                 raise ConfigError(f"arms {trials[0].arm} and {trial.arm} differ in {key}; such runs cannot be compared")
     for arm in sweep.arms:
-        if arm in (*environment.policies, "trained"):
+        if arm in (*environment.policies, TRAINED):
             raise ConfigError(f"arms: {arm} is the name of a policy already; call the arm otherwise")
     known = (*sweep.arms, *first.evaluation.policies)
     shares = [metric.name for metric in environment.metrics if metric.is_share]
@@ -202,13 +202,11 @@ def look_over(sweep: Sweep, trials: Sequence[Trial], environment: AnyEnvironment
 def _arms(path: Path, sweep: Sweep, given: Mapping[str, Any]) -> dict[str, Run]:
     runs = {}
     for arm, values in sweep.arms.items():
-        if not _NAME.fullmatch(arm):
-            raise ConfigError(f"{path}: arms: {arm[:60]!r} is no name for a folder; use letters, digits, . _ and -")
+        _check_name(f"{path}: arms", arm)
         *extended, own = chain(path, values, f"{path}: arms.{arm}")
         runs[arm] = resolve([*extended, Layer(f"{path}: common", sweep.common), own], given)
     for name, draw in sweep.draws.items():
-        if not _NAME.fullmatch(name):
-            raise ConfigError(f"{path}: draws: {name[:60]!r} is no name for a folder; use letters, digits, . _ and -")
+        _check_name(f"{path}: draws", name)
         layers = chain(path, {"extends": draw.extends}, f"{path}: draws.{name}")
         layers.append(Layer(f"{path}: common", sweep.common))
         plain = resolve(layers, given)
@@ -222,6 +220,11 @@ def _arms(path: Path, sweep: Sweep, given: Mapping[str, Any]) -> dict[str, Run]:
     if not runs:
         raise ConfigError(f"{path} has no arms; write them under arms, or let draws make them")
     return runs
+
+
+def _check_name(place: str, name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{place}: {name[:60]!r} is no name for a folder; use letters, digits, . _ and -")
 
 
 def _factor(draw: Draw, name: str, place: int) -> float:

@@ -36,7 +36,7 @@ from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sweep import Sweep, Trial, load_sweep, look_over, reload
 from chaosops_ray.sweep_progress import SweepProgress
 from chaosops_ray.train import AlarmError
-from chaosops_ray.workers.crew import HARDLY_ANY, CrewError, bundles, reason
+from chaosops_ray.workers.crew import HARDLY_ANY, PLACEMENT_SECONDS, CrewError, bundles, reason
 
 SWEEP = "sweep.yaml"
 TRIALS = "trials"
@@ -45,7 +45,6 @@ _TUNE = "tune"
 _ALARMED, _STOPPED = "alarm.txt", "stopped-early"
 # A trial that died may hold its run folder a while longer, where the folder is on another machine.
 _CLAIM_SECONDS = 120.0
-_PLACEMENT_SECONDS = 600.0
 _LONGEST = 300
 _UPDATE, _SCORE = "update", "score"
 # Updates over which the score is averaged that early stopping goes by.
@@ -79,7 +78,7 @@ def explain(sweep: Sweep, trials: Sequence[Trial]) -> str:
     lines = []
     for trial in trials:
         total = bundles(trial.run).total
-        asked = f"{total['CPU']:g} CPU" + (f", {total['GPU']:g} GPU" if total["GPU"] else "")
+        asked = launch.amount(total["CPU"], total["GPU"])
         lines.append(f"  {trial.name}: {trial.run.model}, {trial.run.updates} updates, {asked}\n")
     written = yaml.safe_dump(sweep.model_dump(mode="json"), sort_keys=False)
     return f"{written}\ntrials, as many at once as the cluster holds:\n{''.join(lines)}"
@@ -270,7 +269,7 @@ class _Watch(tune.Callback):
         self._progress = progress
         self._stops_early = stops_early
         self._folders = folders
-        self._patience = max([_PLACEMENT_SECONDS, *[trial.run.resources.wait for trial in trials]])
+        self._patience = max([PLACEMENT_SECONDS, *[trial.run.resources.wait for trial in trials]])
         self._ran = time.monotonic()
         self.failed: dict[str, str] = {}
 

@@ -28,7 +28,7 @@ from chaosops_ray.workers.samplers.sampler import SamplerError
 # What a process that is gone looks like from here.
 LOST = (RayActorError, OutOfMemoryError, ObjectLostError)
 _PING_SECONDS = 30.0
-_PLACEMENT_SECONDS = 600.0
+PLACEMENT_SECONDS = 600.0
 _AT_ONCE = 1000
 # What a bundle asks for that needs nothing.
 HARDLY_ANY = 0.001
@@ -129,7 +129,7 @@ class Crew:
         """Reserve the resources, then make the actors."""
         self._placed = self._reserved or self._reserve()
         pipelined = self._run.schedule == "pipelined"
-        patience = Patience(startup=_PLACEMENT_SECONDS, silence=self._run.rollout.deadline)
+        patience = Patience(startup=PLACEMENT_SECONDS, silence=self._run.rollout.deadline)
         self.fleet = Fleet.started(
             self._samplers, self._shards, patience, self._run.staleness if pipelined else 0, time.monotonic()
         )
@@ -138,7 +138,7 @@ class Crew:
 
     def _reserve(self) -> PlacementGroup:
         asked = self.bundles.to_place
-        patience = max(_PLACEMENT_SECONDS, self._run.resources.wait)
+        patience = max(PLACEMENT_SECONDS, self._run.resources.wait)
         placed = placement_group(asked, strategy="PACK")
         try:
             ray.get(placed.ready(), timeout=patience)
@@ -262,7 +262,7 @@ class Crew:
         pings = {name: self._actors[name].ping.remote() for name in (*self._samplers, *self._shards)}
         for name, ping in pings.items():
             # One that is only starting is not silent: an engine takes its time to load.
-            patience = _PLACEMENT_SECONDS if self.fleet.health(name) is Health.STARTING else _PING_SECONDS
+            patience = PLACEMENT_SECONDS if self.fleet.health(name) is Health.STARTING else _PING_SECONDS
             try:
                 ray.get(ping, timeout=patience)
             except (*LOST, GetTimeoutError, SamplerError) as error:
