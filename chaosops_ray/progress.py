@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -25,7 +25,7 @@ from chaosops_ray.sim.contract import AnyEnvironment
 # A pipe is told of a phase that only counts on (building 120/400) no more often than this.
 PHASE_SECONDS = 10.0
 _REFRESHES_PER_SECOND = 2
-_LONGEST_PHASE = 200
+LONGEST_PHASE = 200
 _RECENT = 20  # updates from which the time that is left is estimated
 _HISTORY = range(8, 41)  # bars that the history may have
 _HEADING_EVERY = 25
@@ -33,8 +33,55 @@ _HEADING_EVERY = 25
 Row: TypeAlias = Mapping[str, Any]
 
 
-class Progress:
-    """A context manager that is called with every row of metrics; `say` tells of what has no rows."""
+class Display:
+    """A context manager that redraws itself on a terminal, and tells a pipe in lines."""
+
+    def __init__(self, console: Console, refreshes_per_second: float, clock: Callable[[], float]) -> None:
+        self._console = console
+        self._clock = clock
+        self._began = clock()
+        self._phase = ""
+        self._told = ("", 0.0)
+        # Live draws once when it is made, so a subclass fills its own fields before it comes here.
+        self._live = (
+            Live(get_renderable=self.drawn, console=console, refresh_per_second=refreshes_per_second)
+            if console.is_terminal and not console.is_dumb_terminal
+            else None
+        )
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """What goes on now, in a few words."""
+        self._phase = plain(text, LONGEST_PHASE)
+        if self._live is not None:
+            self._live.refresh()
+            return
+        kind, now = re.sub(r"[0-9]+", "", self._phase), self._clock()
+        if kind != self._told[0] or now - self._told[1] >= PHASE_SECONDS:
+            self._told = (kind, now)
+            self._tell(self._phase)
+
+    def _tell(self, text: str) -> None:
+        """A line for a pipe."""
+        self._console.print(Text(text), soft_wrap=True)
+
+    def drawn(self) -> RenderableType:
+        """What a terminal shows now."""
+        raise NotImplementedError
+
+
+class Progress(Display):
+    """What a person sees of one run: it is called with every row of metrics; `say` tells of what has no rows."""
 
     def __init__(
         self,
@@ -47,34 +94,14 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`alarm` is the run's on KL; `before` are the rows of a run that is gone on with."""
-        self._console = console
         self._environment = environment
         self._run = plain(run)
         self._updates = updates
         self._alarm = alarm
-        self._clock = clock
-        self._began = clock()
         self._rows = list(before)
         self._ends: tuple[tuple[int, float], ...] = ()
-        self._phase = ""
-        self._told = ("", 0.0)
         self._lines = 0
-        self._live = (
-            Live(get_renderable=self.drawn, console=console, refresh_per_second=_REFRESHES_PER_SECOND)
-            if console.is_terminal and not console.is_dumb_terminal
-            else None
-        )
-
-    def __enter__(self) -> Progress:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
+        super().__init__(console, _REFRESHES_PER_SECOND, clock)
 
     def __call__(self, row: Row, /) -> None:
         """An update was made. One that was made before is made again, from a checkpoint: what followed it is void."""
@@ -89,23 +116,9 @@ class Progress:
             return
         if self._lines % _HEADING_EVERY == 0:
             for text in heading(self._environment, row):
-                self._print(text)
+                self._tell(text)
         self._lines += 1
-        self._print(line(self._environment, row, self._alarm, self._left()))
-
-    def say(self, text: str) -> None:
-        """What goes on now, in a few words."""
-        self._phase = plain(text, _LONGEST_PHASE)
-        if self._live is not None:
-            self._live.refresh()
-            return
-        kind, now = re.sub(r"[0-9]+", "", self._phase), self._clock()
-        if kind != self._told[0] or now - self._told[1] >= PHASE_SECONDS:
-            self._told = (kind, now)
-            self._print(self._phase)
-
-    def _print(self, text: str) -> None:
-        self._console.print(Text(text), soft_wrap=True)
+        self._tell(line(self._environment, row, self._alarm, self._left()))
 
     def _left(self) -> float | None:
         """Seconds until the last update, from how long the latest ones took; None before the first."""

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import Any, NamedTuple
 
 from rich import box
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.panel import Panel as Frame
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from chaosops_ray.progress import PHASE_SECONDS, clock_time
+from chaosops_ray.progress import LONGEST_PHASE, Display, clock_time
 from chaosops_ray.report import headline, metric_figure, plain
 from chaosops_ray.sim.contract import AnyEnvironment
 
 _REFRESHES_PER_SECOND = 1
 # A pipe is told of a trial this often on its way.
 _TOLD_EVERY = 0.25
-_LONGEST_PHASE = 200
 _STYLES = {"waiting": "bright_black", "running": "cyan", "finished": "green", "failed": "bold red"}
 
 
@@ -36,8 +33,8 @@ class Standing(NamedTuple):
     note: str = ""
 
 
-class SweepProgress:
-    """A context manager that is told what happens to each trial."""
+class SweepProgress(Display):
+    """What a person sees of a sweep: it is told what happens to each trial."""
 
     def __init__(
         self,
@@ -48,40 +45,12 @@ class SweepProgress:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`trials` are names and the updates that each makes."""
-        self._console = console
         self._environment = environment
         self._sweep = plain(sweep)
         self._trials = {name: Standing(updates) for name, updates in trials}
-        self._clock = clock
-        self._began = clock()
-        self._phase = ""
-        self._told = ("", 0.0)
-        self._live = (
-            Live(get_renderable=self.drawn, console=console, refresh_per_second=_REFRESHES_PER_SECOND)
-            if console.is_terminal and not console.is_dumb_terminal
-            else None
-        )
-
-    def __enter__(self) -> SweepProgress:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
+        super().__init__(console, _REFRESHES_PER_SECOND, clock)
 
     # -- what happens -------------------------------------------------------------------------------------------------
-
-    def say(self, text: str) -> None:
-        """What goes on now, in a few words."""
-        self._phase = plain(text, _LONGEST_PHASE)
-        kind, now = self._phase.rstrip("0123456789/ "), self._clock()
-        if kind != self._told[0] or now - self._told[1] >= PHASE_SECONDS:
-            self._told = (kind, now)
-            self._tell(self._phase)
 
     def began(self, name: str) -> None:
         """The trial was placed."""
@@ -104,13 +73,13 @@ class SweepProgress:
 
     def retried(self, name: str, why: str) -> None:
         """The trial failed and goes on from its last checkpoint."""
-        note = plain(f"failed, goes on from its last checkpoint: {why}", _LONGEST_PHASE)
+        note = plain(f"failed, goes on from its last checkpoint: {why}", LONGEST_PHASE)
         self._change(name, state="waiting", note=note)
         self._tell(f"{name}: {note}")
 
     def failed(self, name: str, why: str) -> None:
         """The trial failed for good."""
-        note = plain(why, _LONGEST_PHASE)
+        note = plain(why, LONGEST_PHASE)
         self._change(name, state="failed", note=note)
         self._tell(f"{name}: failed: {note}")
 
@@ -124,7 +93,7 @@ class SweepProgress:
 
     def _tell(self, text: str) -> None:
         if self._live is None:
-            self._console.print(Text(f"{clock_time(self._clock() - self._began)}  {text}"), soft_wrap=True)
+            super()._tell(f"{clock_time(self._clock() - self._began)}  {text}")
 
     # -- the table ----------------------------------------------------------------------------------------------------
 
