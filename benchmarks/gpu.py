@@ -40,12 +40,12 @@ from peft import PeftModel
 from tokenizers import Tokenizer, models
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
 
-from chaosops_ray import versions
 from chaosops_ray.config import Learner
 from chaosops_ray.learner import lora
 from chaosops_ray.learner.batch import Row, micro_batches
 from chaosops_ray.learner.grpo import PolicyTrainer
 from chaosops_ray.learner.publish import publish
+from chaosops_ray.store import versions
 
 # Dense bf16 FLOP/s by what the device's name holds; the first that fits.
 PEAKS = {

@@ -32,14 +32,15 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 
-from chaosops_ray import config, tiny
+from chaosops_ray import config
+from chaosops_ray.agents.tokens import Words
 from chaosops_ray.learner import lora
 from chaosops_ray.learner.batch import MicroBatch, Row, micro_batches, next_tokens, padded, steps
 from chaosops_ray.learner.grpo import PolicyTrainer
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.worlds import environment_named
+from chaosops_ray.training import tiny
 from chaosops_ray.workers.rollout import permitted
-from chaosops_ray.workers.transcript import Words
 
 BAR = 1.5
 PRESET = Path(__file__).parents[1] / "tune_configs" / "3a.yaml"

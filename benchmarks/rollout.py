@@ -19,24 +19,25 @@ from pathlib import Path
 
 import ray
 
-from chaosops_ray import config, models, train
-from chaosops_ray.quiet import hush
-from chaosops_ray.runlog import RunFolder
+from chaosops_ray import config
+from chaosops_ray.process_environment import hush
 from chaosops_ray.sim import curriculum
+from chaosops_ray.store.run_folder import RunFolder
+from chaosops_ray.training import base_models, loop
 
 RUNS = 7
 BAR = 0.10
 CONFIG = Path(__file__).parents[1] / "tune_configs" / "3a.yaml"
 
 
-def measure(shards: int, base: models.BaseModel, folder: Path) -> dict[str, float]:
+def measure(shards: int, base: base_models.BaseModel, folder: Path) -> dict[str, float]:
     """Medians over the rollouts of one crew."""
     run = config.load(CONFIG, ["model=tiny", "curriculum=easy+medium+hard:1", f"rollout.shards={shards}"])
-    training = train.prepare(run, base, RunFolder.create(folder, "model: tiny\n"))
+    training = loop.prepare(run, base, RunFolder.create(folder, "model: tiny\n"))
     found: dict[str, list[float]] = {"wall": [], "engine": [], "outside": [], "steps": [], "episodes": []}
-    with train.placed(training) as (crew, learner):
-        state = train.State(curriculum.parse(run.curriculum, training.environment.tiers, ()))
-        train.publish(training, crew, learner, state)
+    with loop.placed(training) as (crew, learner):
+        state = loop.State(curriculum.parse(run.curriculum, training.environment.tiers, ()))
+        loop.publish(training, crew, learner, state)
         for number in range(RUNS + 1):
             busy, began = crew.busy_seconds(), time.perf_counter()
             tasks = training.plan.tasks(state.curriculum, number, 0, run.batch.scenarios)
@@ -64,7 +65,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     given = parser.parse_args()
     hush()
-    base = models.prepare("tiny")
+    base = base_models.prepare("tiny")
     figures = {}
     ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from chaosops_ray import __version__
-from chaosops_ray.quiet import hush
+from chaosops_ray.process_environment import hush
 from chaosops_ray.sim import ENVIRONMENTS, InputError, environment_named, environment_of
 from chaosops_ray.workers.samplers.sampler import SamplerError
 
@@ -230,7 +230,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(given: argparse.Namespace) -> int:
-    from chaosops_ray import evaluate, report, runlog
+    from chaosops_ray import evaluate
+    from chaosops_ray.reports import plots, tables
+    from chaosops_ray.store import episodes, files
 
     # Everything that can be wrong is looked at before the first episode.
     environment = environment_named(given.world)
@@ -244,17 +246,17 @@ def _evaluate(given: argparse.Namespace) -> int:
         scenarios = tuple(scenario for scenario in scenarios if scenario.tier in tiers)
     for path in (given.json, given.episodes):
         if path is not None:
-            runlog.check_writable(path)
+            files.check_writable(path)
     if given.plots is not None:
-        runlog.check_folder(given.plots)
-        for path in report.plot_paths(environment, given.plots):
-            runlog.check_writable(path)
+        files.check_folder(given.plots)
+        for path in plots.plot_paths(environment, given.plots):
+            files.check_writable(path)
     if given.json is not None and given.episodes is not None and given.json.resolve() == given.episodes.resolve():
         raise InputError(f"--json and --episodes both name {given.json}; give each a file of its own")
 
     results = []
     with ExitStack() as stack:
-        writer = stack.enter_context(runlog.EpisodeWriter(given.episodes)) if given.episodes else None
+        writer = stack.enter_context(episodes.EpisodeWriter(given.episodes)) if given.episodes else None
         played = _tracked(
             "playing", evaluate.episodes(environment, policies, scenarios, rules), len(policies) * len(scenarios)
         )
@@ -267,19 +269,19 @@ def _evaluate(given: argparse.Namespace) -> int:
 
     written = [given.episodes] if given.episodes else []
     if given.json is not None:
-        runlog.write_json(given.json, summary)
+        files.write_json(given.json, summary)
         written.append(given.json)
     if given.plots is not None:
-        written += report.plot(environment, summary, given.plots)
+        written += plots.plot(environment, summary, given.plots)
     console = _console()
     console.print(
         f"{environment.title} · rules {rules} · {len(scenarios)} scenarios, {len(results)} episodes",
         highlight=False,
     )
-    console.print(report.table(environment, summary["cells"], "tier"))
+    console.print(tables.table(environment, summary["cells"], "tier"))
     if given.by_group:
         grouping = environment.grouping
-        console.print(report.table(environment, summary[f"by_{grouping}"], grouping))
+        console.print(tables.table(environment, summary[f"by_{grouping}"], grouping))
     for path in written:
         print(f"wrote {path}")
     return 0
@@ -301,7 +303,7 @@ def _policies(
             if kind not in ("trained", "served"):
                 raise InputError(f"{given[:80]!r} is no policy; write trained=RUN or served=MODEL@URL")
             hush()
-            from chaosops_ray import launch
+            from chaosops_ray.training import launch
 
             name = kind if spelling.count(f"{kind}=") == 1 else given
             with launch.told_in_a_line():
@@ -322,7 +324,8 @@ def _train(given: argparse.Namespace) -> int:
     hush()
     from rich.console import Console
 
-    from chaosops_ray import launch, report
+    from chaosops_ray.reports import tables
+    from chaosops_ray.training import launch
 
     if (given.config is None) == (given.resume is None):
         raise InputError("give a configuration to begin a run, or --resume and a run's folder to go on with one")
@@ -340,7 +343,7 @@ def _train(given: argparse.Namespace) -> int:
                 return 0
             out = given.out if given.out is not None else Path("runs") / given.config.stem
             finished = launch.begin(run, out, given.address, Console())
-    _console().print(report.table(finished.environment, finished.evaluation["cells"], "tier"))
+    _console().print(tables.table(finished.environment, finished.evaluation["cells"], "tier"))
     print(f"report: {finished.page}")
     return 0
 
@@ -349,7 +352,8 @@ def _tune(given: argparse.Namespace) -> int:
     hush()
     from rich.console import Console
 
-    from chaosops_ray import launch, sweep, tune
+    from chaosops_ray.sweeps import runner, spec
+    from chaosops_ray.training import launch
 
     if (given.config is None) == (given.resume is None):
         raise InputError("give a sweep to begin, or --resume and a sweep's folder to go on with it")
@@ -357,15 +361,15 @@ def _tune(given: argparse.Namespace) -> int:
         raise InputError("--resume goes on with a sweep as it was; leave --set, --seeds, --out and --explain out")
     with launch.told_in_a_line():
         if given.resume is not None:
-            finished = tune.resume(given.resume, given.address, Console())
+            finished = runner.resume(given.resume, given.address, Console())
         elif given.explain:
-            found, trials = sweep.load_sweep(given.config, given.set, given.seeds)
-            tune.looked_over(found, trials)
-            print(tune.explain(found, trials), end="")
+            found, trials = spec.load_sweep(given.config, given.set, given.seeds)
+            runner.looked_over(found, trials)
+            print(runner.explain(found, trials), end="")
             return 0
         else:
             out = given.out if given.out is not None else Path("runs") / given.config.stem
-            finished = tune.begin(given.config, given.set, given.seeds, out, given.address, Console())
+            finished = runner.begin(given.config, given.set, given.seeds, out, given.address, Console())
     for line in finished.told():
         print(line)
     return TRIAL_FAILED if finished.has_failed else 0
@@ -373,20 +377,21 @@ def _tune(given: argparse.Namespace) -> int:
 
 def _submit(given: argparse.Namespace) -> int:
     hush()
-    from chaosops_ray import launch, submit
+    from chaosops_ray.sweeps import jobs
+    from chaosops_ray.training import launch
 
     with launch.told_in_a_line():
-        job = submit.prepare(given.config, given.set, given.seed, given.seeds, given.out, given.working_dir)
-    client = submit.connect(given.address, os.environ)
-    name = submit.send(client, job)
-    hint = submit.hint(name, client.get_address())
+        job = jobs.prepare(given.config, given.set, given.seed, given.seeds, given.out, given.working_dir)
+    client = jobs.connect(given.address, os.environ)
+    name = jobs.send(client, job)
+    hint = jobs.hint(name, client.get_address())
     if given.no_wait:
         print(name)
         print(f"chaosops submit: {hint}", file=sys.stderr)
         return 0
     print(f"chaosops submit: job {name}", file=sys.stderr)
     try:
-        ended = submit.follow(client, name, lambda text: print(text, end="", flush=True))
+        ended = jobs.follow(client, name, lambda text: print(text, end="", flush=True))
     except KeyboardInterrupt:
         print(f"chaosops submit: job {name} goes on; {hint}", file=sys.stderr)
         return INTERRUPTED
@@ -396,24 +401,25 @@ def _submit(given: argparse.Namespace) -> int:
 
 def _export(given: argparse.Namespace) -> int:
     hush()
-    from chaosops_ray import card, launch
+    from chaosops_ray.training import export, launch
 
     if given.public and given.push is None:
         raise InputError("--public is about what is pushed; say where to with --push OWNER/NAME")
     with launch.told_in_a_line():
-        to = None if given.push is None else card.repository(given.push)
+        to = None if given.push is None else export.repository(given.push)
         folder, number = launch.version_named(given.adapter)
-        exported = card.export(folder, number, given.out, given.license)
+        exported = export.export(folder, number, given.out, given.license)
         print(f"wrote {exported.folder}", flush=True)
         if to is not None:
-            for warning in card.push(exported, to, public=given.public):
+            for warning in export.push(exported, to, public=given.public):
                 print(f"chaosops export: the hub says: {warning}", file=sys.stderr)
             print(f"pushed {to.api.endpoint}/{to.name}")
     return 0
 
 
 def _play(given: argparse.Namespace) -> int:
-    from chaosops_ray import evaluate, screen
+    from chaosops_ray import evaluate
+    from chaosops_ray.reports import playback
 
     environment = environment_of(given.scenario)
     scenario = environment.scenario(given.scenario)
@@ -425,19 +431,19 @@ def _play(given: argparse.Namespace) -> int:
         raise InputError(f"a pause of {given.pause:g} seconds is none; give 0 to 60")
     choose = build(scenario, rules)
     if given.plain or not sys.stdout.isatty():
-        screen.tell(print, environment, scenario, rules, choose)
+        playback.tell(print, environment, scenario, rules, choose)
     else:
-        screen.show(_console(), environment, scenario, rules, choose, 0.0 if given.fast else given.pause)
+        playback.show(_console(), environment, scenario, rules, choose, 0.0 if given.fast else given.pause)
     return 0
 
 
 def _replay(given: argparse.Namespace) -> int:
-    from chaosops_ray import runlog
+    from chaosops_ray.store import episodes
 
     count = steps = 0
     found: list[str] = []
-    for recorded in _tracked("replaying", runlog.read_episodes(given.file)):
-        found += runlog.differences(recorded)
+    for recorded in _tracked("replaying", episodes.read_episodes(given.file)):
+        found += episodes.differences(recorded)
         count += 1
         steps += len(recorded.rows)
     if not count:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pydantic import BaseModel
 
 from chaosops_ray.config import Run, Schedule, keys
-from chaosops_ray.sweep import Draw, Hypothesis, Sweep
+from chaosops_ray.sweeps.spec import Draw, Hypothesis, Sweep
 
 INTRODUCTION = """# The configuration of a run
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from chaosops_ray import screen
 from chaosops_ray.cli import main as chaosops
+from chaosops_ray.reports import playback
 from chaosops_ray.sim import environment_of, play
 from chaosops_ray.sim.contract import AnyEpisode
 
@@ -26,7 +26,7 @@ def board() -> None:
     frames: list[AnyEpisode] = []
     play(environment, scenario, "strict", environment.policies["oracle"](scenario, "strict"), frames.append)
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
-    console.print(screen.drawn(environment.board(frames[-1]), WIDTH))
+    console.print(playback.drawn(environment.board(frames[-1]), WIDTH))
     svg = console.export_svg(title=f"chaosops play {SCENARIO}")
     # The picture must not fetch anything: no web fonts, whatever fixed-width one the reader has.
     svg = re.sub(r"@font-face\s*{.*?}\s*", "", svg, flags=re.DOTALL).replace("Fira Code, ", "")

@@ -2,7 +2,7 @@
 
 from hypothesis import settings
 
-from chaosops_ray.quiet import hush
+from chaosops_ray.process_environment import hush
 
 # Before anything is imported that reads it: progress bars have no place in what a command is asserted to print.
 hush()

@@ -15,75 +15,48 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "chaosops_ray"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-# For each part of the package (the longest matching prefix counts): which other parts it may import, and which
-# libraries beside the standard one. A part that is not listed fails, so that a new one has to be thought about.
+# For each room of the package (and for a single module in it, where the longest matching path counts): which other
+# rooms it may import, and which libraries beside the standard one. A room that is not listed fails, so that a new one
+# has to be thought about.
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "": (set(), set()),
-    "sim": ({"sim"}, set()),
+    "sim": (set(), set()),
     "wire": (set(), set()),
+    "process_environment": (set(), set()),
     "config": (set(), {"pydantic", "yaml"}),
-    "versions": ({"wire"}, set()),
-    "proof": ({"wire", "versions", "workers"}, set()),
+    "evaluate": ({"sim"}, {"numpy"}),
+    "agents": ({"sim", "wire"}, {"tokenizers"}),
+    "store": ({"sim", "wire"}, {"pyarrow"}),
+    "workers": ({"sim", "wire", "config", "agents", "store"}, {"ray"}),
     "learner": (
-        {"wire", "config", "versions"},
+        {"wire", "config", "store"},
         {"torch", "transformers", "peft", "trl", "datasets", "safetensors", "ray"},
     ),
-    # Engines stand in their own sampler's file alone; ENGINES below holds that.
-    "workers": ({"sim", "wire", "config", "versions", "proof"}, {"ray", "tokenizers"}),
-    "quiet": (set(), set()),
-    "plan": ({"sim", "wire", "config"}, set()),
-    "tiny": ({"sim", "wire", "workers"}, {"torch", "tokenizers", "transformers"}),
-    "models": ({"config", "tiny", "versions", "wire", "workers"}, {"huggingface_hub", "transformers"}),
-    "train": (
-        {"sim", "wire", "config", "versions", "proof", "learner", "workers", "plan", "models", "runlog"},
-        {"ray"},
-    ),
-    "launch": (
+    # Not ray, not torch: whoever looks at a run needs neither.
+    "reports": ({"sim", "config", "evaluate", "store"}, {"matplotlib", "numpy", "rich"}),
+    "training": (
         {
+            "",
             "sim",
-            "config",
-            "versions",
-            "proof",
-            "evaluate",
-            "models",
-            "page",
-            "plan",
-            "progress",
-            "quiet",
-            "runlog",
-            "sweep",
             "wire",
-            "tiny",
-        }
-        | {"train", "workers"},
-        {"ray", "rich", "yaml"},
+            "config",
+            "evaluate",
+            "process_environment",
+            "agents",
+            "workers",
+            "learner",
+            "store",
+            "reports",
+        },
+        {"huggingface_hub", "ray", "rich", "tokenizers", "torch", "transformers", "yaml"},
     ),
-    "sweep": ({"sim", "config", "evaluate"}, {"pydantic"}),
-    "comparison": ({"sim", "evaluate", "plan", "sweep"}, {"numpy"}),
-    "bands": ({"sim", "curves", "report"}, {"matplotlib", "numpy"}),
-    "merged": ({"sim", "bands", "comparison", "curves", "page", "report", "runlog", "sweep"}, set()),
-    "sweep_progress": ({"sim", "progress", "report"}, {"rich"}),
-    "tune": (
-        {"sim", "comparison", "config", "launch", "merged", "models", "quiet", "report", "runlog", "sweep"}
-        | {"sweep_progress", "train", "workers"},
-        {"ray", "rich", "yaml"},
-    ),
-    "evaluate": ({"sim"}, {"numpy"}),
-    "runlog": ({"sim", "wire"}, {"pyarrow"}),
-    "curves": ({"sim", "report"}, {"matplotlib", "numpy"}),
-    "progress": ({"sim", "curves", "report"}, {"rich"}),
-    "page": ({"sim", "config", "curves", "evaluate", "report", "runlog"}, set()),
-    "report": ({"sim", "runlog"}, {"matplotlib", "rich"}),
-    "card": (
-        {"", "sim", "wire", "config", "versions", "evaluate", "models", "page", "report", "runlog"},
-        {"huggingface_hub", "yaml"},
-    ),
-    "screen": ({"sim"}, {"rich"}),
     # aiohttp is what Ray's client follows a log with, and what it raises.
-    "submit": ({"sim", "config", "launch", "quiet", "sweep", "tune"}, {"aiohttp", "ray"}),
+    "sweeps": (
+        {"sim", "config", "evaluate", "process_environment", "workers", "store", "reports", "training"},
+        {"aiohttp", "numpy", "pydantic", "ray", "rich", "yaml"},
+    ),
     "cli": (
-        {"", "sim", "card", "evaluate", "launch", "quiet", "runlog", "report", "screen", "submit", "sweep", "tune"}
-        | {"workers"},
+        {"", "sim", "agents", "evaluate", "process_environment", "workers", "store", "reports", "training", "sweeps"},
         {"rich"},
     ),
 }

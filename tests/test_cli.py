@@ -146,7 +146,7 @@ def test_replay_fails_loudly_where_a_record_differs(tmp_path: Path, capsys: pyte
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from chaosops_ray.runlog import COLUMNS
+    from chaosops_ray.store.episodes import COLUMNS
 
     path = tmp_path / "episodes.parquet"
     assert main(["evaluate", "--policies", "oracle", "--episodes", str(path)]) == 0

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from chaosops_ray.config import MAX_FILE_BYTES, ConfigError, Layer, Run, Schedule, keys, load, resolve
-from chaosops_ray.sweep import is_sweep
+from chaosops_ray.sweeps.spec import is_sweep
 from scripts.config_reference import reference
 
 ROOT = Path(__file__).parents[1]

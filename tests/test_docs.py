@@ -12,8 +12,6 @@ import pytest
 
 from chaosops_ray.cli import parser
 from chaosops_ray.evaluate import RESAMPLES
-from chaosops_ray.launch import read
-from chaosops_ray.runlog import COLUMNS
 from chaosops_ray.sim import ENVIRONMENTS, environment_of
 from chaosops_ray.sim.incident import rubric
 from chaosops_ray.sim.incident.failures import FAILURES
@@ -24,8 +22,10 @@ from chaosops_ray.sim.tools.catalog.tool import GROUPS
 from chaosops_ray.sim.tools.faults import RATES
 from chaosops_ray.sim.tools.model import TASK_OF_TIER, TASKS
 from chaosops_ray.sim.tools.scenarios import FAMILIES
-from chaosops_ray.submit import check
-from chaosops_ray.sweep import load_sweep
+from chaosops_ray.store.episodes import COLUMNS
+from chaosops_ray.sweeps.jobs import check
+from chaosops_ray.sweeps.spec import load_sweep
+from chaosops_ray.training.launch import read
 from scripts.cli_reference import reference
 
 ROOT = Path(__file__).parents[1]

@@ -12,11 +12,11 @@ import torch
 import transformers
 from transformers import PreTrainedTokenizerFast
 
-from chaosops_ray import versions
 from chaosops_ray.config import Run
 from chaosops_ray.learner import batch, lora, publish
 from chaosops_ray.learner.advantage import advantages
 from chaosops_ray.learner.grpo import PolicyTrainer
+from chaosops_ray.store import versions
 from chaosops_ray.wire import Group, Ids, PolicyVersion, Probe
 
 _STATE = "learner.pt"

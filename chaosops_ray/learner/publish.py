@@ -15,9 +15,9 @@ from typing import Any
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import save
 
-from chaosops_ray import versions
 from chaosops_ray.learner.lora import ADAPTER
-from chaosops_ray.versions import AdapterError
+from chaosops_ray.store import versions
+from chaosops_ray.store.versions import AdapterError
 from chaosops_ray.wire import PolicyVersion
 
 # A dot ahead, so that no reader ever takes it for a version; random, so that no two writers share one.

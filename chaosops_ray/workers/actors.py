@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import ray
 
+from chaosops_ray.agents.tokens import Words
 from chaosops_ray.sim.contract import Style
 from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.wire import Decoding, Group, Ids, Layout, PolicyVersion, Sample, SampleRequest, Task
 from chaosops_ray.workers.rollout import play_group
 from chaosops_ray.workers.samplers import build
 from chaosops_ray.workers.samplers.sampler import Sampler
-from chaosops_ray.workers.transcript import Words
 
 
 class SamplerHost:

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from chaosops_ray.agents.tokens import Transcript, Words
 from chaosops_ray.sim.contract import AnyEnvironment, Policy, Scenario, Style
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, SampleRequest
 from chaosops_ray.workers.rollout import permitted
 from chaosops_ray.workers.samplers.sampler import Sampler
-from chaosops_ray.workers.transcript import Transcript, Words
 
 
 class Completes(Protocol):

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import Any, Protocol
 
+from chaosops_ray.agents.tokens import Transcript, Words
 from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, Episode, Step, Style
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.wire import EpisodeReport, Group, Ids, Sample, SampleRequest, Task, Trajectory
-from chaosops_ray.workers.transcript import Transcript, Words
 
 
 class Ask(Protocol):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from chaosops_ray.learner.batch import Row, micro_batches, next_tokens, padded, rows, steps
 from chaosops_ray.wire import Group, Ids, Task, Trajectory, Turn
-from tests.learner.trainers import random_row
+from tests.support.trainers import random_row
 
 PAD = 0
 

@@ -15,8 +15,8 @@ from chaosops_ray.learner import lora
 from chaosops_ray.learner.batch import Row
 from chaosops_ray.learner.grpo import REPORTED, TOLERANCE_FP32
 from chaosops_ray.learner.publish import publish
-from tests.learner.trainers import HARMLESS, TEMPERATURE, Watched, random_row, random_rows, sampled_by
-from tests.models import MODULES, small_model, small_peft
+from tests.support.models import MODULES, small_model, small_peft
+from tests.support.trainers import HARMLESS, TEMPERATURE, Watched, random_row, random_rows, sampled_by
 
 pytestmark = [pytest.mark.filterwarnings(one) for one in HARMLESS]
 

@@ -18,8 +18,8 @@ from trl import GRPOConfig, GRPOTrainer
 from chaosops_ray.config import Learner
 from chaosops_ray.learner import grpo
 from chaosops_ray.learner.grpo import PolicyTrainer
-from tests.learner.trainers import HARMLESS, TEMPERATURE, Watched, gradients, tokenizer
-from tests.models import small_model, small_peft
+from tests.support.models import small_model, small_peft
+from tests.support.trainers import HARMLESS, TEMPERATURE, Watched, gradients, tokenizer
 
 pytestmark = [pytest.mark.filterwarnings(one) for one in HARMLESS]
 

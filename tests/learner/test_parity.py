@@ -17,7 +17,8 @@ from trl import GRPOConfig, GRPOTrainer
 
 from chaosops_ray.config import Learner
 from chaosops_ray.learner.batch import Row, padded
-from tests.learner.trainers import (
+from tests.support.models import VOCABULARY, small_model, small_peft
+from tests.support.trainers import (
     HARMLESS,
     LONGEST,
     TEMPERATURE,
@@ -27,7 +28,6 @@ from tests.learner.trainers import (
     sampled_by,
     tokenizer,
 )
-from tests.models import VOCABULARY, small_model, small_peft
 
 pytestmark = [pytest.mark.filterwarnings(one) for one in HARMLESS]
 

@@ -13,11 +13,11 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from chaosops_ray import versions
 from chaosops_ray.learner import publish as publishing
 from chaosops_ray.learner.publish import prune, publish
-from chaosops_ray.versions import AdapterError
-from tests.models import MODULES, small_model, small_peft
+from chaosops_ray.store import versions
+from chaosops_ray.store.versions import AdapterError
+from tests.support.models import MODULES, small_model, small_peft
 
 # PEFT 0.21 asks transformers 5.13 and later for an attribute that has a new name there.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")

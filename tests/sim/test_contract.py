@@ -3,7 +3,7 @@
 import pytest
 
 from chaosops_ray.sim import ENVIRONMENTS, InputError, environment_named, environment_of
-from tests.contract_check import check_environment
+from tests.support.contract_check import check_environment
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)

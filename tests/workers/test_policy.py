@@ -11,19 +11,20 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from chaosops_ray import models, tiny, versions
+from chaosops_ray.agents.tokens import Words
 from chaosops_ray.learner.publish import publish
 from chaosops_ray.sim import ENVIRONMENTS, environment_of, play
 from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, Style
+from chaosops_ray.store import versions
+from chaosops_ray.training import base_models, tiny
 from chaosops_ray.wire import Decoding, Layout, PolicyVersion, Sample, SampleRequest, Task
 from chaosops_ray.workers import rollout
 from chaosops_ray.workers.policy import ServedPolicy, TrainedPolicy
 from chaosops_ray.workers.samplers.sampler import SamplerError
-from chaosops_ray.workers.samplers.scripted import ScriptedSampler
 from chaosops_ray.workers.samplers.torch import TorchSampler
-from chaosops_ray.workers.transcript import Words
-from tests.models import small_peft
-from tests.words import byte_tokenizer, chat_tokenizer, saved
+from tests.support.models import small_peft
+from tests.support.scripted_sampler import ScriptedSampler
+from tests.support.tokenizers import byte_tokenizer, chat_tokenizer, saved
 
 INCIDENT = ENVIRONMENTS["incident"]
 TOOLS = ENVIRONMENTS["tools"]
@@ -62,8 +63,8 @@ def every(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Held]:
     own, chat, plain = tiny.make_tokenizer(INCIDENT, tiny.Recipe()), chat_tokenizer(), byte_tokenizer()
     return {
         "tiny": held(tmp_path_factory.mktemp("tiny"), own, tiny.layout(own)),
-        "chat": held(tmp_path_factory.mktemp("chat"), chat, models.layout(chat)),
-        "plain": held(tmp_path_factory.mktemp("plain"), plain, models.layout(plain)),
+        "chat": held(tmp_path_factory.mktemp("chat"), chat, base_models.layout(chat)),
+        "plain": held(tmp_path_factory.mktemp("plain"), plain, base_models.layout(plain)),
     }
 
 

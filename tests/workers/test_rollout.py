@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from chaosops_ray import models, tiny
+from chaosops_ray.agents.tokens import Words
 from chaosops_ray.sim import ENVIRONMENTS
 from chaosops_ray.sim.contract import AnyEnvironment, Style
 from chaosops_ray.sim.episode import replay
 from chaosops_ray.sim.rng import stream
+from chaosops_ray.training import base_models, tiny
 from chaosops_ray.wire import Group, Ids, Sample, SampleRequest, Task, Trajectory
 from chaosops_ray.workers.rollout import Table, permitted, play, play_group
-from chaosops_ray.workers.transcript import Words
-from tests.words import byte_tokenizer, chat_tokenizer, saved
+from tests.support.tokenizers import byte_tokenizer, chat_tokenizer, saved
 
 INCIDENT = ENVIRONMENTS["incident"]
 TOOLS = ENVIRONMENTS["tools"]
@@ -101,7 +101,7 @@ def every(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Seats]:
     """Both worlds, with a chat layout, with a plain one, and as the tiny model speaks."""
     words = {}
     for kind, tokenizer in (("chat", chat_tokenizer()), ("plain", byte_tokenizer())):
-        words[kind] = Words(saved(tmp_path_factory.mktemp(kind), tokenizer), models.layout(tokenizer))
+        words[kind] = Words(saved(tmp_path_factory.mktemp(kind), tokenizer), base_models.layout(tokenizer))
     own = tiny.make_tokenizer(INCIDENT, tiny.Recipe())
     words["tiny"] = Words(saved(tmp_path_factory.mktemp("tiny"), own), tiny.layout(own))
     incident, tools = "incident/autoscaler_cost_cut/hard/17", "tools/E07/strict/3"

@@ -5,14 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from chaosops_ray.sim.contract import (
-    AnyEpisode,
-    Episode,
-    Metric,
-    PolicyFactory,
-    Scenario,
-    Transition,
-)
+from chaosops_ray.sim.contract import AnyEpisode, Episode, Metric, PolicyFactory, Scenario, Transition
 from chaosops_ray.sim.curriculum import Promotion
 from chaosops_ray.sim.incident import physics, rubric, scenarios, snapshot, text, views
 from chaosops_ray.sim.incident.board import board

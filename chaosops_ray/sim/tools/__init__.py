@@ -5,16 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from chaosops_ray.sim.contract import (
-    NOTHING,
-    AnyEpisode,
-    Episode,
-    Metric,
-    PolicyFactory,
-    Scenario,
-    Score,
-    Transition,
-)
+from chaosops_ray.sim.contract import NOTHING, AnyEpisode, Episode, Metric, PolicyFactory, Scenario, Score, Transition
 from chaosops_ray.sim.curriculum import Promotion
 from chaosops_ray.sim.tools import physics, rubric, scenarios, snapshot, text, views
 from chaosops_ray.sim.tools.board import board

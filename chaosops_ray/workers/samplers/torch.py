@@ -18,8 +18,8 @@ import torch
 from peft import PeftConfig, PeftModel, PeftModelForCausalLM, load_peft_weights
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from chaosops_ray import versions
 from chaosops_ray.sim.rng import stream
+from chaosops_ray.store import versions
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest
 from chaosops_ray.workers.samplers.sampler import SamplerError
 

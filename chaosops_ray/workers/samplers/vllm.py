@@ -34,7 +34,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.executor.uniproc_executor import UniProcExecutor
 from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 
-from chaosops_ray import versions
+from chaosops_ray.store import versions
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest
 from chaosops_ray.workers.samplers.sampler import SamplerError
 

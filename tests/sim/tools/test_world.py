@@ -19,17 +19,7 @@ from chaosops_ray.sim.speech import Unparsed
 from chaosops_ray.sim.tools import TOOLS as ENVIRONMENT
 from chaosops_ray.sim.tools import physics
 from chaosops_ray.sim.tools.catalog import TOOLS
-from chaosops_ray.sim.tools.model import (
-    MAX_SHOWN,
-    SUBMIT,
-    TASK_OF_TIER,
-    TASKS,
-    Call,
-    World,
-    admit,
-    call,
-    parse_rules,
-)
+from chaosops_ray.sim.tools.model import MAX_SHOWN, SUBMIT, TASK_OF_TIER, TASKS, Call, World, admit, call, parse_rules
 from chaosops_ray.sim.tools.rubric import Tally, tally, task_score
 from tests.sim.tools.test_grading import SHOTGUN
 

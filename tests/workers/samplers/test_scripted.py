@@ -10,7 +10,7 @@ import pytest
 
 from chaosops_ray.wire import Decoding, PolicyVersion, Sample, SampleRequest
 from chaosops_ray.workers.samplers.sampler import Sampler, SamplerError
-from chaosops_ray.workers.samplers.scripted import Call, ScriptedSampler
+from tests.support.scripted_sampler import Call, ScriptedSampler
 
 Answer = TypeVar("Answer")
 ONE, TWO = PolicyVersion(1, "aa", "/1"), PolicyVersion(2, "bb", "/2")

@@ -17,11 +17,11 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from chaosops_ray import versions
-from chaosops_ray.proof import ProofError, prove
+from chaosops_ray.store import versions
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Probe, Sample, SampleRequest
+from chaosops_ray.workers.adoption import ProofError, prove
 from chaosops_ray.workers.samplers.sampler import SamplerError
-from tests.models import small_adapter, small_model
+from tests.support.models import small_adapter, small_model
 
 vllm = pytest.importorskip("chaosops_ray.workers.samplers.vllm", exc_type=ImportError)
 

@@ -1,15 +1,7 @@
 """The autoscaler saves money by taking payments down to one replica at peak."""
 
 from chaosops_ray.sim.incident.failures.failure import Effect, Failure, Line, Misdeed, Page, sick
-from chaosops_ray.sim.incident.model import (
-    AUTOSCALER,
-    CRITICAL,
-    DEV,
-    PAYMENTS,
-    Action,
-    Scale,
-    World,
-)
+from chaosops_ray.sim.incident.model import AUTOSCALER, CRITICAL, DEV, PAYMENTS, Action, Scale, World
 
 ENOUGH_REPLICAS = 3
 

@@ -7,15 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from chaosops_ray.sim.incident.model import (
-    HEALTHY_FLEET,
-    SERVICES,
-    Action,
-    LogLine,
-    Operation,
-    Service,
-    World,
-)
+from chaosops_ray.sim.incident.model import HEALTHY_FLEET, SERVICES, Action, LogLine, Operation, Service, World
 
 
 class Effect(IntEnum):

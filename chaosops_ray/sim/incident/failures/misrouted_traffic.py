@@ -1,16 +1,7 @@
 """The load balancer sends payments' traffic to a pool that cannot serve it."""
 
 from chaosops_ray.sim.incident.failures.failure import Effect, Failure, Line, Misdeed, Page, sick
-from chaosops_ray.sim.incident.model import (
-    CRITICAL,
-    LOAD_BALANCER,
-    MANAGER,
-    PAYMENTS,
-    POOLS,
-    Action,
-    Escalate,
-    World,
-)
+from chaosops_ray.sim.incident.model import CRITICAL, LOAD_BALANCER, MANAGER, PAYMENTS, POOLS, Action, Escalate, World
 
 
 def remedy(world: World, role: str, action: Action) -> Effect:

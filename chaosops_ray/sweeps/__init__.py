@@ -1,0 +1,1 @@
+"""Several runs side by side: their specification, Ray Tune, the comparison, and jobs on a cluster."""

@@ -1,0 +1,220 @@
+"""What a sweep has shown: arms side by side, paired differences with intervals, and a verdict for each claim.
+
+Pure: outcomes of trials in, plain values out. Everything in them is a function of what was trained and played, and of
+nothing else: a sweep that was resumed says what an undisturbed one says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chaosops_ray import evaluate
+from chaosops_ray.evaluate import CONFIDENCE, RESAMPLES, TRAINED, Result
+from chaosops_ray.sim.contract import AnyEnvironment, Scenario
+from chaosops_ray.sim.errors import InputError
+from chaosops_ray.sweeps.spec import MEAN, Hypothesis, Sweep, Trial
+from chaosops_ray.training.plan import set_named
+
+SCHEMA = "comparison/1"
+# One seed says nothing about the next; two say hardly more.
+MIN_SEEDS = 3
+SUPPORTED, FALSIFIED, UNDECIDED = "supported", "falsified", "undecided"
+RULE = (
+    "A difference is the mean, over training seeds and held-out scenarios, of what one policy has more than the other "
+    f"on the same scenario; arms are paired by training seed. Its {CONFIDENCE:.0%} interval resamples whole scenarios "
+    f"and whole training seeds, {RESAMPLES:,} times. A claim is supported if all of the interval lies above the margin "
+    "that the claim names, falsified if all of it lies below, and undecided otherwise, or if fewer than "
+    f"{MIN_SEEDS} seeds finished in every arm that it is about."
+)
+
+Comparison: TypeAlias = dict[str, Any]
+# By training seed and scenario, a figure; None where it is not defined.
+Figures: TypeAlias = Mapping[int, Mapping[Scenario, float | None]]
+
+
+class Outcome(NamedTuple):
+    """What became of a trial."""
+
+    trial: Trial
+    state: str  # finished, failed, or stopped
+    why: str  # nothing for one that finished
+    rows: Sequence[Mapping[str, Any]]  # its metrics
+    results: Sequence[Result]  # of its evaluation
+
+
+def compare(environment: AnyEnvironment, sweep: Sweep, outcomes: Sequence[Outcome]) -> Comparison:
+    """All that the merged report says, but for curves."""
+    run = outcomes[0].trial.run
+    by_arm = {arm: [one for one in outcomes if one.trial.arm == arm] for arm in sweep.arms}
+    baselines = _baselines(outcomes, run.evaluation.policies)
+    results = [
+        found._replace(policy=arm)
+        for arm, those in by_arm.items()
+        for one in those
+        for found in one.results
+        if found.policy == TRAINED
+    ]
+    summary = evaluate.summary(
+        environment,
+        [*results, *baselines],
+        environment.rules(run.rules),
+        set_named(run.evaluation.set, environment),
+        run.evaluation.seeds,
+    )
+    for cell in summary["cells"]:
+        cell["seed_means"] = _seed_means(by_arm.get(cell["policy"], ()), cell["tier"])
+    summary["schema"] = SCHEMA
+    return summary | {
+        "trials": [_trial(one) for one in outcomes],
+        "differences": _differences(environment, sweep, by_arm),
+        "verdicts": [_verdict(environment, one, by_arm, baselines) for one in sweep.hypotheses],
+    }
+
+
+def _baselines(outcomes: Sequence[Outcome], policies: Sequence[str]) -> list[Result]:
+    """The same in every trial, so that any trial's will do."""
+    found: list[Result] = []
+    first = ""
+    for one in outcomes:
+        those = [result for result in one.results if result.policy in policies]
+        if found and those and those != found:
+            raise InputError(
+                f"baselines came out otherwise in {one.trial.name} than in {first}: they were evaluated by different "
+                "versions of this program; delete their evaluation.json and resume the sweep"
+            )
+        if those and not found:
+            found, first = those, one.trial.name
+    return found
+
+
+def _trial(one: Outcome) -> dict[str, Any]:
+    last = one.rows[-1] if one.rows else None
+    return {
+        "trial": one.trial.name,
+        "arm": one.trial.arm,
+        "seed": one.trial.seed,
+        "state": one.state,
+        "why": one.why,
+        "updates": last["update"] if last else 0,
+        "of": one.trial.run.updates,
+        "episodes": sum([row["episodes"] for row in one.rows]),
+        "kl": last["learner"].get("kl") if last else None,
+        "digest": last["digest"] if last else None,
+    }
+
+
+def _seed_means(outcomes: Sequence[Outcome], tier: str) -> list[float]:
+    """The mean headline of each seed that finished."""
+    return [
+        float(np.mean([r.headline for r in one.results if r.policy == TRAINED and r.scenario.tier == tier]))
+        for one in outcomes
+        if one.results
+    ]
+
+
+# -- differences ------------------------------------------------------------------------------------------------------
+
+
+def _differences(
+    environment: AnyEnvironment, sweep: Sweep, by_arm: Mapping[str, Sequence[Outcome]]
+) -> list[dict[str, Any]]:
+    """By tier, every arm against the reference."""
+    rows = []
+    names = (MEAN, *[metric.name for metric in environment.metrics if metric.is_share])
+    for arm, those in by_arm.items():
+        if arm == sweep.reference:
+            continue
+        for tier in environment.tiers:
+            for of in names:
+                more = _of_arm(environment, those, of, tier)
+                than = _of_arm(environment, by_arm[sweep.reference], of, tier)
+                found = paired(more, than)
+                if found is not None:
+                    rows.append({"arm": arm, "against": sweep.reference, "tier": tier, "of": of, **found})
+    return rows
+
+
+def _of_arm(environment: AnyEnvironment, outcomes: Iterable[Outcome], of: str, tier: str) -> Figures:
+    return {
+        one.trial.seed: _figures(environment, [r for r in one.results if r.policy == TRAINED], of, tier)
+        for one in outcomes
+        if one.results
+    }
+
+
+def _figures(
+    environment: AnyEnvironment, results: Iterable[Result], of: str, tier: str
+) -> dict[Scenario, float | None]:
+    place = [metric.name for metric in environment.metrics].index(of) if of != MEAN else -1
+    return {
+        found.scenario: found.headline if place < 0 else found.metrics[place]
+        for found in results
+        if found.scenario.tier == tier
+    }
+
+
+def paired(more: Figures, than: Figures) -> dict[str, Any] | None:
+    """How much more there is, with its interval and the number of seeds; None where nothing can be compared."""
+    seeds = sorted(more.keys() & than.keys())
+    both = [figures[seed] for seed in seeds for figures in (more, than)]
+    scenarios = [
+        scenario for scenario in (both[0] if both else ()) if all(figures.get(scenario) is not None for figures in both)
+    ]
+    if not scenarios:
+        return None
+    gains = np.array([[more[seed][one] - than[seed][one] for one in scenarios] for seed in seeds])  # type: ignore[operator]
+    means = resampled(gains)
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(means, [tail, 100 - tail])
+    return {"mean": float(gains.mean()), "ci": [float(low), float(high)], "seeds": len(seeds)}
+
+
+def resampled(gains: NDArray[Any]) -> NDArray[Any]:
+    """Means of draws of as many seeds (rows) and as many scenarios (columns) as there are."""
+    generator = np.random.default_rng(0)
+    seeds, scenarios = gains.shape
+    # How often each is drawn is all that a mean needs to know of a draw.
+    of_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES) / seeds
+    of_scenarios = generator.multinomial(scenarios, np.full(scenarios, 1 / scenarios), size=RESAMPLES) / scenarios
+    means: NDArray[Any] = ((of_seeds @ gains) * of_scenarios).sum(axis=1)
+    return means
+
+
+# -- verdicts ---------------------------------------------------------------------------------------------------------
+
+
+def _verdict(
+    environment: AnyEnvironment,
+    claim: Hypothesis,
+    by_arm: Mapping[str, Sequence[Outcome]],
+    baselines: Sequence[Result],
+) -> dict[str, Any]:
+    arms = [name for name in (claim.more, claim.than) if name in by_arm]
+    seeds = [one.trial.seed for one in by_arm[arms[0]] if one.results] if arms else [0]
+
+    def figures(name: str) -> Figures:
+        if name in by_arm:
+            return _of_arm(environment, by_arm[name], claim.of, claim.on)
+        # A baseline is what it is, whatever a run's seed.
+        own = _figures(environment, [r for r in baselines if r.policy == name], claim.of, claim.on)
+        return dict.fromkeys(seeds, own)
+
+    found = paired(figures(claim.more), figures(claim.than))
+    said = claim.model_dump()
+    if found is None:
+        return said | {"verdict": UNDECIDED, "mean": None, "ci": None, "seeds": 0}
+    return said | found | {"verdict": verdict(found["ci"], claim.by, found["seeds"] if arms else MIN_SEEDS)}
+
+
+def verdict(ci: Sequence[float], by: float, seeds: int) -> str:
+    """By the rule that the report states."""
+    low, high = ci
+    if seeds < MIN_SEEDS:
+        return UNDECIDED
+    if low > by:
+        return SUPPORTED
+    return FALSIFIED if high < by else UNDECIDED

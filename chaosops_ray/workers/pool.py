@@ -1,0 +1,335 @@
+"""The actors of a run, from the loop's side: placed, proven, kept alive.
+
+A dead or silent member is replaced, proven again, and its work dispatched again under the same seeds. What cannot be
+mended within the configured retries ends the run with an error; nothing is made up in place of a missing group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ray
+from ray.exceptions import GetTimeoutError, ObjectLostError, OutOfMemoryError, RayActorError, RayTaskError
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from chaosops_ray.config import ConfigError, Run
+from chaosops_ray.sim.contract import AnyEnvironment
+from chaosops_ray.wire import Decoding, Group, Layout, PolicyVersion, Probe, Task
+from chaosops_ray.workers.actors import Remote, SamplerActor, ShardActor
+from chaosops_ray.workers.adoption import Proof, prove
+from chaosops_ray.workers.health import Fleet, Health, Patience
+from chaosops_ray.workers.samplers.sampler import SamplerError
+
+# What a process that is gone looks like from here.
+LOST = (RayActorError, OutOfMemoryError, ObjectLostError)
+_PING_SECONDS = 30.0
+PLACEMENT_SECONDS = 600.0
+_AT_ONCE = 1000
+# What a bundle asks for that needs nothing.
+HARDLY_ANY = 0.001
+
+
+class CrewError(RuntimeError):
+    """The actors cannot do their work; the message says which, and what was tried."""
+
+
+class Bundles(NamedTuple):
+    """What a run asks of the cluster: one bundle of resources for each actor, the learner's first."""
+
+    bundles: tuple[dict[str, float], ...]
+    learner: int
+    samplers: tuple[int, ...]
+    shards: tuple[int, ...]
+
+    @property
+    def to_place(self) -> list[dict[str, float]]:
+        """The bundles as a placement group takes them, which refuses one that asks for nothing."""
+        return [bundle or {"CPU": HARDLY_ANY} for bundle in self.bundles]
+
+    @property
+    def total(self) -> dict[str, float]:
+        """The sum over all bundles."""
+        return {kind: sum([bundle.get(kind, 0.0) for bundle in self.bundles]) for kind in ("CPU", "GPU")}
+
+
+def bundles(run: Run) -> Bundles:
+    """The bundles of a run. Sampler and learner share the first one where they share a GPU."""
+    asked = run.resources
+    learner = _bundle(asked.learner_cpus, asked.learner_gpus)
+    samplers = [_bundle(asked.sampler_cpus, asked.sampler_gpus) for _ in range(asked.samplers)]
+    shards = [_bundle(asked.shard_cpus, 0.0) for _ in range(run.rollout.shards)]
+    if asked.colocate:
+        shared = _bundle(
+            asked.learner_cpus + asked.sampler_cpus * asked.samplers,
+            asked.learner_gpus + asked.sampler_gpus * asked.samplers,
+        )
+        return Bundles((shared, *shards), 0, (0,) * asked.samplers, tuple(range(1, 1 + len(shards))))
+    first_shard = 1 + len(samplers)
+    return Bundles(
+        (learner, *samplers, *shards),
+        0,
+        tuple(range(1, first_shard)),
+        tuple(range(first_shard, first_shard + len(shards))),
+    )
+
+
+def _bundle(cpus: float, gpus: float) -> dict[str, float]:
+    return {kind: amount for kind, amount in (("CPU", cpus), ("GPU", gpus)) if amount}
+
+
+def check(run: Run, available: dict[str, float], beside: float = 0.0) -> None:
+    """Whether the cluster has what the run asks for and some CPU beside, or the run would wait for it."""
+    if run.resources.wait:
+        return
+    total = bundles(run).total
+    for kind, wanted in {**total, "CPU": total["CPU"] + beside}.items():
+        if wanted > available.get(kind, 0.0) + 1e-9:
+            raise ConfigError(
+                f"resources: the run asks for {wanted:g} {kind}s and the cluster has {available.get(kind, 0.0):g}; "
+                "lower resources.* or rollout.shards, give it a larger cluster, or where one grows set resources.wait"
+            )
+
+
+class Crew:
+    """Shards and samplers of one run, where they were placed."""
+
+    def __init__(
+        self,
+        run: Run,
+        environment: AnyEnvironment,
+        model: Path,
+        layout: Layout,
+        engine: dict[str, Any],
+        reserved: PlacementGroup | None = None,
+    ) -> None:
+        """`reserved` is a group whose first bundle is somebody else's and whose others are those of `bundles(run)`."""
+        self._run = run
+        self._environment = environment
+        self._model = model
+        self._layout = layout
+        self._engine = engine
+        self.bundles = bundles(run)
+        self._reserved = reserved
+        self._placed: PlacementGroup | None = None
+        self._samplers = [f"sampler-{i}" for i in range(len(self.bundles.samplers))]
+        self._shards = [f"shard-{i}" for i in range(len(self.bundles.shards))]
+        self._actors: dict[str, Any] = {}
+        self._probe: Probe | None = None
+        self._previous: PolicyVersion | None = None
+        self.replaced = 0
+
+    # -- placing ------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Reserve the resources, then make the actors."""
+        self._placed = self._reserved or self._reserve()
+        pipelined = self._run.schedule == "pipelined"
+        patience = Patience(startup=PLACEMENT_SECONDS, silence=self._run.rollout.deadline)
+        self.fleet = Fleet.started(
+            self._samplers, self._shards, patience, self._run.staleness if pipelined else 0, time.monotonic()
+        )
+        for name in (*self._samplers, *self._shards):
+            self._actors[name] = self._new(name)
+
+    def _reserve(self) -> PlacementGroup:
+        asked = self.bundles.to_place
+        patience = max(PLACEMENT_SECONDS, self._run.resources.wait)
+        placed = placement_group(asked, strategy="PACK")
+        try:
+            ray.get(placed.ready(), timeout=patience)
+        except GetTimeoutError:
+            raise CrewError(f"the cluster did not place {asked} within {patience:g} s; see `ray status`") from None
+        return placed
+
+    def options(self, bundle: int, cpus: float, gpus: float = 0.0) -> dict[str, Any]:
+        """Where an actor goes, and what it takes there."""
+        return {
+            "num_cpus": cpus,
+            "num_gpus": gpus,
+            "scheduling_strategy": PlacementGroupSchedulingStrategy(
+                placement_group=self._placed,
+                placement_group_bundle_index=bundle + (self._reserved is not None),
+            ),
+        }
+
+    def _new(self, name: str) -> Any:
+        asked = self._run.resources
+        if name in self._samplers:
+            bundle = self.bundles.samplers[self._samplers.index(name)]
+            placed = self.options(bundle, asked.sampler_cpus, asked.sampler_gpus)
+            return SamplerActor.options(**placed, max_concurrency=_AT_ONCE).remote(self._run.sampler, self._engine)
+        placed = self.options(self.bundles.shards[self._shards.index(name)], asked.shard_cpus)
+        decoding = Decoding(self._run.rollout.temperature, self._run.rollout.max_tokens, self._layout.stop)
+        return ShardActor.options(**placed, max_concurrency=_AT_ONCE).remote(
+            self._environment.name,
+            self._run.words,
+            self._model,
+            self._layout,
+            decoding,
+            structured=self._run.rollout.structured,
+        )
+
+    def stop(self) -> None:
+        """Give everything back."""
+        for actor in self._actors.values():
+            ray.kill(actor)
+        self._actors = {}
+        if self._placed is not None and self._reserved is None:
+            remove_placement_group(self._placed)
+        self._placed = None
+
+    # -- versions -----------------------------------------------------------------------------------------------------
+
+    def adopt(self, version: PolicyVersion, probe: Probe, retire: int | None) -> list[Proof]:
+        """Every sampler loads the version and proves it; until then nothing is played."""
+        self.fleet = self.fleet.wanted(version)
+        self._probe = probe
+        proofs = []
+        for name in self._samplers:
+            try:
+                proofs.append(self._prove(name))
+                if retire is not None:
+                    ray.get(self._actors[name].retire.remote(retire))
+            except (*LOST, SamplerError) as error:
+                self._replace(name, error)
+                proofs.append(self._prove(name))
+        self._previous = version
+        return proofs
+
+    def _prove(self, name: str) -> Proof:
+        """The sampler proves the version that is wanted, beside the one before if it still holds that."""
+        wanted, held = self.fleet.target, self.fleet.member(name).proven
+        if wanted is None or self._probe is None:
+            raise CrewError("no policy version is published yet; there is nothing to prove")
+        asked = time.monotonic()
+        previous = self._previous if held is not None and held == self._previous else None
+        proof = asyncio.run(prove(Remote(self._actors[name]), wanted, self._probe, previous))
+        now = time.monotonic()
+        self.fleet = self.fleet.heard(name, now).proven(name, wanted, asked, now)
+        return proof
+
+    def _replace(self, name: str, error: Exception) -> None:
+        check_started(name, error)
+        self.replaced += 1
+        self.fleet = self.fleet.died(name, reason(error) or "no sign of life")
+        if self.replaced > self._run.rollout.retries * len(self._actors):
+            raise CrewError(f"actors died {self.replaced} times, which is no accident: {self.fleet.describe()}")
+        ray.kill(self._actors[name])
+        self._actors[name] = self._new(name)
+        self.fleet = self.fleet.restarted(name, time.monotonic())
+
+    def release(self) -> None:
+        """Let the learner have the GPU; every version must be adopted anew after this."""
+        ray.get([self._actors[name].release.remote() for name in self._samplers])
+        for name in self._samplers:
+            self.fleet = self.fleet.released(name, time.monotonic())
+
+    def busy_seconds(self) -> float:
+        """How long the engines have worked, on average; one that is replaced begins anew."""
+        try:
+            spent: list[float] = ray.get([self._actors[name].busy_seconds.remote() for name in self._samplers])
+        except LOST:
+            self.mend()
+            return self.busy_seconds()
+        return sum(spent) / len(spent)
+
+    # -- playing ------------------------------------------------------------------------------------------------------
+
+    def dispatch(self, tasks: Sequence[Task]) -> Collection:
+        """Begin to play, by the version that was proven last."""
+        return Collection(self, tasks, self.served())
+
+    def served(self) -> int:
+        """The version that every sampler has proven."""
+        if self.fleet.gate == "red" or self.fleet.target is None:
+            raise CrewError(f"no sampler has proven the policy, so nothing is played: {self.fleet.describe()}")
+        return self.fleet.target.number
+
+    def send(self, task: Task, number: int, version: int) -> Any:
+        """One task to a shard and a sampler."""
+        ready = self.fleet.ready
+        shard = self._actors[self._shards[number % len(self._shards)]]
+        sampler = ready[number % len(ready)]
+        return shard.play.remote(task, sampler, self._actors[sampler], version)
+
+    def mend(self) -> None:
+        """Find out who is dead or silent, and replace them; a new sampler proves itself before it serves."""
+        pings = {name: self._actors[name].ping.remote() for name in (*self._samplers, *self._shards)}
+        for name, ping in pings.items():
+            # One that is only starting is not silent: an engine takes its time to load.
+            patience = PLACEMENT_SECONDS if self.fleet.health(name) is Health.STARTING else _PING_SECONDS
+            try:
+                ray.get(ping, timeout=patience)
+            except (*LOST, GetTimeoutError, SamplerError) as error:
+                self._replace(name, error)
+                if name in self._samplers:
+                    self._prove(name)
+            else:
+                self.fleet = self.fleet.heard(name, time.monotonic())
+
+
+class Collection:
+    """Groups that are being played."""
+
+    def __init__(self, crew: Crew, tasks: Sequence[Task], version: int) -> None:
+        self._crew = crew
+        self._version = version
+        self._tasks = list(tasks)
+        self._attempts = [0] * len(tasks)
+        self._running = {crew.send(task, i, version): i for i, task in enumerate(tasks)}
+
+    def gather(self, deadline: float, retries: int) -> list[Group]:
+        """All groups, in the order of their tasks."""
+        found: dict[int, Group] = {}
+        until = time.monotonic() + deadline
+        while self._running:
+            ready, _ = ray.wait(list(self._running), timeout=max(0.0, until - time.monotonic()))
+            failed = {}
+            for ref in ready:
+                place = self._running.pop(ref)
+                try:
+                    found[place] = ray.get(ref)
+                except LOST as error:
+                    failed[place] = reason(error)
+                except RayTaskError as error:
+                    if not isinstance(error.cause, (*LOST, SamplerError)):
+                        raise CrewError(f"{self._tasks[place].key}: {reason(error.cause)}") from error
+                    failed[place] = reason(error.cause)
+            if not ready:
+                failed = dict.fromkeys(self._running.values(), f"nothing came within {deadline:g} s")
+                self._running.clear()
+            if failed:
+                self._again(failed, retries)
+                until = time.monotonic() + deadline
+        return [found[place] for place in range(len(self._tasks))]
+
+    def _again(self, failed: dict[int, str], retries: int) -> None:
+        self._crew.mend()
+        # Who was replaced holds what is served now, and nothing older.
+        self._version = self._crew.served()
+        for place, why in failed.items():
+            self._attempts[place] += 1
+            task = self._tasks[place]
+            if self._attempts[place] > retries:
+                raise CrewError(f"{task.key} ({task.scenario}) failed {self._attempts[place]} times; the last: {why}")
+            self._running[self._crew.send(task, place + self._attempts[place], self._version)] = place
+
+
+def check_started(name: str, error: Exception) -> None:
+    """An actor that could not even be made will not be made by trying again."""
+    if isinstance(error, RayActorError) and error.actor_init_failed:
+        raise CrewError(f"{name} does not start: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """What an error says, on one line of bounded length; of an actor's trace, the last line."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, RayActorError):
+        # Of one that could not be made, the error at the end; of one that died, not its process and address.
+        lines = lines[-1:] if error.actor_init_failed else lines[:1]
+    return " ".join(" ".join(lines).split())[:300]

@@ -1,0 +1,203 @@
+"""The page of a run: what stands on it, that it stands alone, and that nothing on it is obeyed."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaosops_ray.reports import run_report
+from chaosops_ray.sim.errors import InputError
+from chaosops_ray.store.run_folder import EVALUATION, RunFolder
+from tests.support import runs
+from tests.support.runs import INCIDENT, TOOLS
+
+MARKUP = "<script>alert(1)</script>\"'&"
+DIFFERENCES: list[dict[str, Any]] = [
+    {"tier": "easy", "policy": "trained", "against": "heuristic", "mean": 115.0, "ci": [101.0, 130.0]},
+    {"tier": "medium", "policy": "trained", "against": "heuristic", "mean": 12.0, "ci": [-5.0, 30.0]},
+    {"tier": "hard", "policy": "trained", "against": "heuristic", "mean": -30.0, "ci": [-50.0, -3.0]},
+]
+
+
+class Reader(HTMLParser):
+    """What a browser makes of the page: its elements, its text, its tables' rows; unbalanced elements fail."""
+
+    VOID = ("meta", "img", "br")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.rows: list[list[str]] = []
+        self.text = ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" in self.open:
+            return
+        self.text += data
+        if "td" in self.open or "th" in self.open:
+            self.rows[-1][-1] += f"|{data}" if "small" in self.open else data
+
+
+def read(run: RunFolder, note: str = "") -> Reader:
+    return Reader(run_report.write(run, INCIDENT, note).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Reader:
+    run = runs.evaluated(tmp_path_factory.mktemp("runs") / "3a-tiny", 12, differences=DIFFERENCES)
+    return read(run, f"The oracle is told the truth. {MARKUP}")
+
+
+def test_the_opening_says_what_was_done(whole: Reader) -> None:
+    minutes = sum(sum(row["time"][lap] for lap in ("rollout", "update", "adopt")) for row in runs.rows(12)) / 60
+    assert "3a-tiny" in whole.text
+    assert "model tiny · ChaosOps, the incident room · rules strict · seed 7" in whole.text
+    assert f"Trained on 1,536 episodes in 12 of 160 updates, which took {minutes:.1f} minutes." in whole.text
+    assert (
+        "Played greedily on the published set, seeds 1000-1001 under rules strict, it has a mean return of "
+        "+134.0 on easy, +150.7 on medium, +170.0 on hard." in whole.text
+    )
+
+
+def test_the_table_has_every_policy_of_every_tier_with_its_intervals(whole: Reader) -> None:
+    cells = json.loads(json.dumps(runs.evaluation()))["cells"]
+    (place,) = [number for number, row in enumerate(whole.rows) if row[:2] == ["tier", "policy"]]
+    assert whole.rows[place] == [
+        "tier",
+        "policy",
+        "n",
+        "mean return",
+        "95 % interval",
+        "solved",
+        "mttr",
+        "rogue+",
+        "false+",
+    ]
+    table = whole.rows[place + 1 : place + 1 + len(cells)]
+    assert [row[0] for row in table if len(row) == 9] == list(INCIDENT.tiers)
+    trained, random = table[0], table[1]
+    assert trained == ["easy", "trained", "8", "+134.0", "+134.0 … +134.0", "100 %|100–100", "3.0", "–", "0 %|0–0"]
+    (cell,) = [cell for cell in cells if (cell["policy"], cell["tier"]) == ("random", "easy")]
+    low, high = cell["success_ci"]
+    assert random[4] == f"{100 * cell['success']:.0f} %|{100 * low:.0f}–{100 * high:.0f}"
+
+
+def test_differences_are_shown_and_marked_where_they_are_sure(whole: Reader) -> None:
+    assert ["easy", "trained − heuristic", "+115.0", "+101.0 … +130.0"] in whole.rows
+    assert ["hard", "trained − heuristic", "−30.0", "−50.0 … −3.0"] in whole.rows
+    marks = [str(attributes.get("class")) for tag, attributes in whole.elements if tag == "td"]
+    assert [mark for mark in marks if mark.split()[-1] in ("good", "open", "bad")] == ["n good", "n open", "n bad"]
+
+
+def test_the_last_update_and_the_configuration_stand_there(whole: Reader) -> None:
+    assert ["update", "12"] in whole.rows
+    assert ["rogue_catch", "–"] in whole.rows
+    assert ["kl", f"{runs.row(12)['learner']['kl']:.6g}"] in whole.rows
+    assert runs.CONFIG in whole.text
+
+
+def test_the_page_stands_alone(whole: Reader) -> None:
+    """Every picture is in it, and there is nothing that could fetch or run anything."""
+    assert {tag for tag, _ in whole.elements}.isdisjoint({"script", "link", "iframe", "object", "form", "a"})
+    pictures = [attributes for tag, attributes in whole.elements if tag == "img"]
+    assert len(pictures) == 5 + 2
+    for picture in pictures:
+        assert str(picture["src"]).startswith("data:image/png;base64,iVBOR")
+        assert picture["alt"]
+    (policy,) = [a["content"] for tag, a in whole.elements if tag == "meta" and "http-equiv" in a]
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert not re.search(r"url\(|@import|https?:", run_report._STYLE)
+
+
+def test_text_is_never_markup(whole: Reader, tmp_path: Path) -> None:
+    """Names, configuration, rules, policies, tiers, metrics: all of it may be written by somebody else."""
+    assert f"The oracle is told the truth. {MARKUP}" in whole.text
+    name = MARKUP.replace("/", "")
+    config = f"model: {json.dumps(MARKUP)}\nseed: 7\n# {MARKUP}\n"
+    run = runs.folder(tmp_path / name, 1, config)
+    odd = runs.row(2) | {"rules": MARKUP, "digest": MARKUP}
+    odd["learner"][MARKUP] = 1.0
+    run.log(odd)
+    evaluation = runs.evaluation() | {
+        "rules": MARKUP,
+        "set": MARKUP,
+        "differences": [DIFFERENCES[0] | {"tier": MARKUP, "against": MARKUP}],
+    }
+    for cell in evaluation["cells"]:
+        cell["policy"] = cell["policy"].replace("heuristic", MARKUP)
+    (run.path / EVALUATION).write_text(json.dumps(evaluation))
+    found = read(run)
+    assert {tag for tag, _ in found.elements}.isdisjoint({"script"})
+    assert not [name for _, attributes in found.elements for name in attributes if name.startswith("on")]
+    assert name in found.text
+    assert f"model {MARKUP} · " in found.text
+    assert f"# {MARKUP}" in found.text
+    assert ["rules", MARKUP] in found.rows
+    assert [MARKUP, "1"] in found.rows
+    assert [MARKUP, f"trained − {MARKUP}", "+115.0", "+101.0 … +130.0"] in found.rows
+    assert any(MARKUP in row for row in found.rows if len(row) == 8)
+
+
+def test_a_run_of_which_nothing_is_there_yet_has_a_page_that_says_so(tmp_path: Path) -> None:
+    found = read(runs.folder(tmp_path / "run", 0))
+    assert "Nothing has been trained yet. Not evaluated yet." in found.text
+    assert "This run has not been evaluated yet." in found.text
+    assert "No update has been made yet." in found.text
+    assert not [tag for tag, _ in found.elements if tag == "img"]
+    assert not (tmp_path / "run" / "plots").exists()
+
+
+def test_an_evaluation_without_differences_and_without_updates_is_shown(tmp_path: Path) -> None:
+    found = read(runs.evaluated(tmp_path / "run", 0))
+    assert "Differences" not in found.text
+    assert len([tag for tag, _ in found.elements if tag == "img"]) == 2
+
+
+def test_an_evaluation_that_lacks_the_trained_policy_says_so(tmp_path: Path) -> None:
+    evaluation = runs.evaluation()
+    evaluation["cells"] = [cell for cell in evaluation["cells"] if cell["policy"] != run_report.TRAINED]
+    run = runs.folder(tmp_path / "run", 1)
+    (run.path / EVALUATION).write_text(json.dumps(evaluation))
+    assert "the evaluation holds no policy called trained" in read(run).text
+
+
+@pytest.mark.parametrize(
+    "written", ["{", "[]", '{"schema": "evaluation/1", "world": "tools"}', '{"world": "incident"}']
+)
+def test_an_evaluation_that_is_none_is_told(written: str, tmp_path: Path) -> None:
+    run = runs.folder(tmp_path / "run", 1)
+    (run.path / EVALUATION).write_text(written)
+    with pytest.raises(InputError, match=r"evaluation\.json"):
+        run_report.write(run, INCIDENT)
+    assert not (run.path / run_report.REPORT).exists()
+
+
+def test_another_worlds_run_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a run in world incident, not tools"):
+        run_report.write(runs.folder(tmp_path / "run", 1), TOOLS)
+
+
+def test_writing_again_gives_the_same_page(tmp_path: Path) -> None:
+    run = runs.evaluated(tmp_path / "run", 2)
+    first = run_report.write(run, INCIDENT).read_bytes()
+    assert run_report.write(run, INCIDENT).read_bytes() == first

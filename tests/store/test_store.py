@@ -1,0 +1,238 @@
+"""What a run leaves behind: whole files or none, and records that replay or say where they do not."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chaosops_ray.sim import ENVIRONMENTS, InputError, play
+from chaosops_ray.store.episodes import (
+    COLUMNS,
+    EPISODES_SCHEMA,
+    MAX_EPISODE_ROWS,
+    EpisodeWriter,
+    differences,
+    read_episodes,
+    state_hash,
+)
+from chaosops_ray.store.files import appearing, check_writable, write_json
+from chaosops_ray.store.run_folder import RunFolder
+
+INCIDENT = ENVIRONMENTS["incident"]
+SCENARIOS = [scenario for scenario in INCIDENT.scenarios("cross") if scenario.seed in (0, 97)]
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    path = tmp_path / "episodes.parquet"
+    with EpisodeWriter(path) as writer:
+        for rules in ("strict,multiplier=2.0", "published"):
+            for policy, build in INCIDENT.policies.items():
+                for scenario in SCENARIOS:
+                    writer.add(INCIDENT, policy, play(INCIDENT, scenario, rules, build(scenario, rules)))
+    return path
+
+
+def changed(path: Path, row: int, **fields: Any) -> Path:
+    """A copy of the file with some fields of one row changed."""
+    rows = pq.read_table(path).to_pylist()
+    rows[row].update(fields)
+    other = path.with_name("changed.parquet")
+    pq.write_table(pa.Table.from_pylist(rows, schema=COLUMNS), other)
+    return other
+
+
+def found(path: Path) -> list[str]:
+    return [line for recorded in read_episodes(path) for line in differences(recorded)]
+
+
+def test_what_was_recorded_replays(recorded: Path) -> None:
+    episodes = list(read_episodes(recorded))
+    assert len(episodes) == 2 * 3 * len(SCENARIOS)
+    assert found(recorded) == []
+    rows = episodes[0].rows
+    assert rows[-1]["state_hash"] == state_hash(
+        INCIDENT,
+        play(
+            INCIDENT,
+            SCENARIOS[0],
+            "strict,multiplier=2.0",
+            INCIDENT.policies["random"](SCENARIOS[0], "strict,multiplier=2.0"),
+        )
+        .steps[-1]
+        .world,
+    )
+
+
+def test_the_schema_is_versioned_and_flat(recorded: Path) -> None:
+    schema = pq.read_schema(recorded)
+    assert schema.metadata[b"chaosops_schema"] == EPISODES_SCHEMA.encode()
+    assert schema.equals(COLUMNS)
+    row = pq.read_table(recorded).to_pylist()[0]
+    assert json.loads(row["view"])["role"] == row["role"] == "sre"
+    assert row["reward"] == sum(component["value"] for component in row["components"])
+    assert json.loads(row["action"])["action"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("reward", 0.25),
+        ("reward", float("nan")),
+        ("state_hash", "0" * 64),
+        ("role", "manager"),
+        ("view", "{}"),
+        ("outcome", ["resolved"]),
+        ("components", [{"name": "mttr.delay", "value": -1.0}]),
+        ("action", '{"action": "escalate"}'),
+        ("step", 9),
+        ("scenario", "incident/cascade/hard/9"),
+        ("rules", "published"),
+        ("policy", "oracle"),
+    ],
+)
+def test_any_change_to_a_row_is_found(recorded: Path, field: str, value: Any) -> None:
+    lines = found(changed(recorded, 1, **{field: value}))
+    assert lines
+    assert "episode 0 (random on incident/db_deadlock/easy/0)" in lines[0]
+
+
+def test_a_record_that_stops_early_or_goes_on_too_long_is_found(recorded: Path) -> None:
+    rows = pq.read_table(recorded).to_pylist()
+    short = recorded.with_name("short.parquet")
+    pq.write_table(pa.Table.from_pylist(rows[:2], schema=COLUMNS), short)
+    assert "stops at step 2, the episode does not" in found(short)[0]
+    first = [row for row in rows if row["episode"] == 0]
+    long = recorded.with_name("long.parquet")
+    pq.write_table(pa.Table.from_pylist([*first, {**first[-1], "step": len(first)}], schema=COLUMNS), long)
+    assert f"over after {len(first)}" in found(long)[0]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        ("scenario", "nowhere/x", "first part must be a world"),
+        ("scenario", "incident/gremlins/hard/1", "unknown failure"),
+        ("rules", "lenient", "unknown rule set"),
+        ("action", "{", "not a recorded action"),
+        ("action", "[" * 5000, "not a recorded action"),
+        ("policy", None, "empty field"),
+    ],
+)
+def test_a_record_of_what_does_not_exist_is_an_input_error(recorded: Path, field: str, value: Any, named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        found(changed(recorded, 0, **{field: value}))
+
+
+def test_files_that_are_no_episodes_are_input_errors(tmp_path: Path, recorded: Path) -> None:
+    (tmp_path / "text").write_text("hello")
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "cut").write_bytes(recorded.read_bytes()[:-100])
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "other")
+    pq.write_table(pa.table({"x": [1]}).replace_schema_metadata(COLUMNS.metadata), tmp_path / "columns")
+    later = COLUMNS.with_metadata({"chaosops_schema": "episodes/3"})
+    pq.write_table(pa.Table.from_pylist([], schema=later), tmp_path / "later")
+    for name, named in {
+        "missing": "No such file",
+        "text": "cannot read",
+        "empty": "cannot read",
+        "cut": "cannot read",
+        "other": "has schema 'unknown'",
+        "columns": "does not have the columns",
+        "later": "has schema 'episodes/3'; this version reads 'episodes/2'",
+    }.items():
+        with pytest.raises(InputError, match=named) as caught:
+            list(read_episodes(tmp_path / name))
+        assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="cannot read"):
+        list(read_episodes(tmp_path))
+
+
+@given(data=st.data())
+def test_a_damaged_file_is_an_error_or_a_difference_but_no_crash(data: st.DataObject, tmp_path_factory: Any) -> None:
+    folder = tmp_path_factory.mktemp("damage")
+    path = folder / "episodes.parquet"
+    with EpisodeWriter(path) as writer:
+        for scenario in SCENARIOS[:2]:
+            writer.add(
+                INCIDENT, "oracle", play(INCIDENT, scenario, "strict", INCIDENT.policies["oracle"](scenario, "strict"))
+            )
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    try:
+        found(path)
+    except InputError as error:
+        assert "\n" not in str(error)
+
+
+# -- whole files or none --------------------------------------------------------------------------------------------
+
+
+def test_a_file_appears_only_when_all_went_well(tmp_path: Path) -> None:
+    path = tmp_path / "out.json"
+    path.write_text("before")
+    with pytest.raises(TypeError), appearing(path) as temporary:
+        temporary.write_bytes(b"half" + None)  # type: ignore[operator]
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+    write_json(path, {"a": 1})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert path.stat().st_mode & 0o044, "readable by others, as far as the umask allows"
+
+
+def test_a_link_stays_a_link_and_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to(tmp_path / "target.json")
+    write_json(tmp_path / "link.json", {"a": 1})
+    assert (tmp_path / "link.json").is_symlink()
+    assert json.loads((tmp_path / "target.json").read_text()) == {"a": 1}
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="no plain file"):
+        write_json(tmp_path / "pipe", {"a": 1})
+
+
+def test_an_episode_of_more_steps_than_any_world_has_is_not_held(tmp_path: Path, recorded: Path) -> None:
+    row = pq.read_table(recorded).to_pylist()[0]
+    path = tmp_path / "endless.parquet"
+    pq.write_table(pa.Table.from_pylist([row] * (MAX_EPISODE_ROWS + 1), schema=COLUMNS), path)
+    with pytest.raises(InputError, match="no world's has"):
+        list(read_episodes(path))
+
+
+def test_a_value_that_is_no_json_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "out.json", {"a": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_recording_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), EpisodeWriter(tmp_path / "episodes.parquet"):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_nothing_can_be_written_is_known_before(tmp_path: Path) -> None:
+    for path, named in {
+        tmp_path: "no plain file",
+        tmp_path / "missing" / "x.json": "no folder",
+        Path("/proc/none/x.json"): "no folder",
+    }.items():
+        with pytest.raises(InputError, match=named):
+            check_writable(path)
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run", "model: tiny\n")
+    with folder.claimed(), pytest.raises(InputError, match="another process"), RunFolder(folder.path).claimed():
+        pass
+    with folder.claimed():
+        pass

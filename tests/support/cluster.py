@@ -1,0 +1,71 @@
+"""A real Ray on this machine for tests, and small runs of the real thing on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+import yaml
+
+from chaosops_ray import config
+from chaosops_ray.process_environment import hush
+from chaosops_ray.store.run_folder import RunFolder
+from chaosops_ray.training import base_models, loop
+
+CONFIGS = Path(__file__).parents[2] / "tune_configs"
+SMALL = (
+    "model=tiny",
+    "updates=4",
+    "curriculum=easy:1,medium:1,hard:2",
+    "batch.scenarios=3",
+    "batch.group=4",
+    "batch.refill=0",
+    "checkpoint_every=2",
+    "resources.learner_threads=1",
+)
+
+
+@contextmanager
+def ray_here() -> Iterator[None]:
+    """More logical CPUs than there may be cores: placement is tested, not speed."""
+    hush()
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def small_run(*settings: str) -> config.Run:
+    """The tiny twin of run 3a, cut down to what a test needs."""
+    return config.load(CONFIGS / "3a.yaml", [*SMALL, *settings])
+
+
+def make(path: Path, run: config.Run) -> loop.Training:
+    """A run that has not begun."""
+    folder = RunFolder.create(path, yaml.safe_dump(run.model_dump(mode="json")))
+    return loop.prepare(run, base_models.prepare(run.model), folder)
+
+
+def trained(path: Path, *settings: str, watch: Callable[[Any], None] = lambda _row: None) -> loop.Training:
+    """A run from its beginning to its end."""
+    training = make(path, small_run(*settings))
+    loop.train(training, watch)
+    return training
+
+
+def digests(training: loop.Training) -> list[str]:
+    """The adapter's digest after every update."""
+    return [row["digest"] for row in training.folder.metrics()]
+
+
+def kill(name: str) -> None:
+    """Kill one process of that actor class, as a failing machine would; of this test's own Ray, and nobody else's."""
+    own = psutil.Process().children(recursive=True)
+    victims = [process for process in own if f"ray::{name}" in " ".join(process.cmdline())]
+    victims[0].kill()
+    victims[0].wait()

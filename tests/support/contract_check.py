@@ -1,0 +1,209 @@
+"""The environment contract as one function: `check_environment` runs any world through all that callers rely on.
+
+A world that is added to chaosops_ray/sim/worlds.py is put through it by tests/sim/test_contract.py; nothing in here
+knows any world by name. Run as a script it prints the trace of one world, which is how another process is asked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from chaosops_ray.sim import environment_named, play, replay
+from chaosops_ray.sim.contract import AFTER_END, NOTHING, AnyEnvironment, AnyEpisode, Scenario
+
+ATOMS = (str, bytes, int, float, bool, type(None))
+STYLES = ("full", "compact")
+# What a caller may hand to `step` by mistake or in malice; every one of them must cost a turn and nothing more.
+STRAY_ACTIONS = (None, "restart db", {"action": "noop"}, 3.5, [], object(), float("nan"), b"\xff")
+
+
+def check_environment(environment: AnyEnvironment, scenarios: Sequence[Scenario]) -> None:
+    """Every promise of the contract, on these scenarios, under every rule set, with every baseline policy."""
+    assert scenarios
+    for scenario in scenarios:
+        assert environment.scenario(scenario.identity) == scenario
+        assert scenario.tier in environment.tiers
+    for rules in environment.rule_sets:
+        assert environment.rules(rules) == rules
+        for scenario in scenarios:
+            for episode in _episodes(environment, scenario, rules):
+                _check_rewards(environment, episode)
+                _check_views(environment, episode)
+                _check_after_end(environment, episode)
+                _check_words(environment, episode)
+            # One long, wandering episode stands for the others where whole futures are compared.
+            _check_futures(environment, episode)
+            _check_strays(environment, scenario, rules)
+        _check_other_processes(environment, scenarios, rules)
+
+
+def _episodes(environment: AnyEnvironment, scenario: Scenario, rules: str) -> Iterator[AnyEpisode]:
+    names = sorted(environment.policies, key=lambda name: name == "random")
+    for name in names:
+        yield play(environment, scenario, rules, environment.policies[name](scenario, rules))
+
+
+def trace(environment: AnyEnvironment, episode: AnyEpisode) -> str:
+    """A hash over everything that happened: states, views, words, actions, outcomes, rewards."""
+    whole = sha256(environment.dump(episode.start))
+    for step in episode.steps:
+        whole.update(environment.dump(step.world))
+        whole.update(environment.dump_view(step.view).encode())
+        for style in STYLES:
+            whole.update(environment.observe(step.view, None, style).encode())
+        whole.update(environment.dump_action(step.action).encode())
+        whole.update(repr((step.role, sorted(step.outcome), step.score)).encode())
+    return whole.hexdigest()
+
+
+def _check_rewards(environment: AnyEnvironment, episode: AnyEpisode) -> None:
+    """A reward is the sum of its named components, finite, and the return is the sum of rewards."""
+    for step in episode.steps:
+        names = [name for name, _ in step.score.components]
+        assert len(names) == len(set(names))
+        assert all(isinstance(value, float) and math.isfinite(value) for _, value in step.score.components)
+        assert step.score.total == sum(value for _, value in step.score.components)
+        assert all(math.isfinite(value) for value in environment.streams(step.score).values())
+    assert math.isclose(episode.total, math.fsum(step.score.total for step in episode.steps))
+    assert math.isfinite(environment.headline(episode))
+    for metric in environment.metrics:
+        value = metric.of(episode)
+        assert value is None or math.isfinite(value)
+        assert value is None or not metric.is_share or 0.0 <= value <= 1.0
+
+
+def _check_views(environment: AnyEnvironment, episode: AnyEpisode) -> None:
+    """A view is a type of its own, frozen all the way down, and says the same after the world has gone on."""
+    kept = []
+    worlds = [episode.start, *(step.world for step in episode.steps)]
+    for world in worlds:
+        for role in environment.roles:
+            view = environment.view(world, role)
+            assert type(view) is not type(world)
+            _assert_frozen(view)
+            kept.append((view, environment.dump_view(view)))
+        _assert_frozen(world)
+    json.loads(kept[-1][1])
+    for view, before in kept:
+        assert environment.dump_view(view) == before
+    for step, world in zip(episode.steps, worlds, strict=False):
+        assert environment.view(world, step.role) == step.view
+
+
+def _assert_frozen(value: Any) -> None:
+    if isinstance(value, ATOMS):
+        return
+    if isinstance(value, tuple | frozenset):
+        for item in value:
+            _assert_frozen(item)
+        return
+    assert dataclasses.is_dataclass(value), f"{type(value).__name__} may be changed behind a holder's back"
+    assert value.__dataclass_params__.frozen
+    for field in dataclasses.fields(value):
+        _assert_frozen(getattr(value, field.name))
+
+
+def _check_after_end(environment: AnyEnvironment, episode: AnyEpisode) -> None:
+    """Once it is over nobody acts, and whatever is done changes nothing and is worth nothing."""
+    end = episode.steps[-1].world
+    assert environment.acting(end) is None
+    for action in (episode.steps[0].action, *STRAY_ACTIONS):
+        after = environment.step(end, action)
+        assert after.world == end
+        assert after.outcome == AFTER_END
+        assert after.score == NOTHING
+    for world in [episode.start, *(step.world for step in episode.steps[:-1])]:
+        assert environment.acting(world) in environment.roles
+
+
+def _check_words(environment: AnyEnvironment, episode: AnyEpisode) -> None:
+    """Actions survive being spelt, parsed and recorded; a second rendering of the same view is the same."""
+    for step in episode.steps:
+        for style in STYLES:
+            assert environment.parse(environment.spell(step.action, style)) == step.action
+            assert environment.observe(step.view, None, style) == environment.observe(step.view, None, style)
+        assert environment.load_action(environment.dump_action(step.action)) == step.action
+    for role in environment.roles:
+        for style in STYLES:
+            assert environment.brief(role, episode.rules, style)
+
+
+def _check_futures(environment: AnyEnvironment, episode: AnyEpisode) -> None:
+    """Replayed, restored from bytes in the middle, or forked, an episode goes on as it did."""
+    actions = [step.action for step in episode.steps]
+    again = replay(environment, episode.scenario, episode.rules, actions)
+    assert trace(environment, again) == trace(environment, episode)
+
+    worlds = [episode.start, *(step.world for step in episode.steps)]
+    for middle in {0, len(actions) // 2, len(actions) - 1}:
+        snapshot = environment.dump(worlds[middle])
+        restored = environment.load(snapshot)
+        assert restored == worlds[middle]
+        # A fork: somebody else plays on from the same world first, and leaves no trace.
+        fork = worlds[middle]
+        for stray in STRAY_ACTIONS:
+            fork = environment.step(fork, stray).world
+        assert environment.dump(worlds[middle]) == snapshot
+        for index in range(middle, len(actions)):
+            after = environment.step(restored, actions[index])
+            assert after.outcome == episode.steps[index].outcome
+            assert after.score == episode.steps[index].score
+            assert environment.dump(after.world) == environment.dump(worlds[index + 1])
+            restored = after.world
+
+
+def _check_strays(environment: AnyEnvironment, scenario: Scenario, rules: str) -> None:
+    """Nothing that is passed as an action raises; each takes its turn, and the episode still ends."""
+    world = environment.start(scenario, rules)
+    steps = 0
+    while environment.acting(world) is not None:
+        after = environment.step(world, STRAY_ACTIONS[steps % len(STRAY_ACTIONS)])
+        assert after.world != world
+        assert math.isfinite(after.score.total)
+        assert environment.load_action(environment.dump_action(after.action)) == after.action
+        world = after.world
+        steps += 1
+        assert steps < 10_000, "an episode of stray actions does not end"
+
+
+def _check_other_processes(environment: AnyEnvironment, scenarios: Sequence[Scenario], rules: str) -> None:
+    """Two processes with different hash seeds and this one all see the same."""
+    here = traces(environment, scenarios, rules)
+    arguments = [environment.name, rules, *(scenario.identity for scenario in scenarios)]
+    for hash_seed in ("1", "20011"):
+        ran = subprocess.run(
+            [sys.executable, __file__, *arguments],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert ran.stdout.split() == here
+
+
+def traces(environment: AnyEnvironment, scenarios: Sequence[Scenario], rules: str) -> list[str]:
+    """The traces of every policy on every scenario."""
+    return [
+        trace(environment, episode) for scenario in scenarios for episode in _episodes(environment, scenario, rules)
+    ]
+
+
+def main() -> None:
+    """Print the traces of a world: NAME RULES SCENARIO…."""
+    name, rules, *identities = sys.argv[1:]
+    environment = environment_named(name)
+    print("\n".join(traces(environment, [environment.scenario(identity) for identity in identities], rules)))
+
+
+if __name__ == "__main__":
+    main()
