@@ -33,7 +33,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 
 from chaosops_ray import config
-from chaosops_ray.agents.tokens import Words
+from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.learner import lora
 from chaosops_ray.learner.batch import MicroBatch, Row, micro_batches, next_tokens, padded, steps
 from chaosops_ray.learner.grpo import PolicyTrainer
@@ -77,12 +77,12 @@ def setup(folder: Path, episodes: int | None) -> Setup:
     environment = environment_named(tiny.WORLD)
     tokenizer = tiny.make_tokenizer(environment, recipe)
     tokenizer.save_pretrained(folder)
-    words = Words(folder, tiny.layout(tokenizer))
+    words = Codec(folder, tiny.layout(tokenizer))
     count = run.batch.scenarios * run.batch.group if episodes is None else episodes
     return Setup(run, recipe, tokenizer, rows_of(environment, words, recipe, count), folder)
 
 
-def rows_of(environment: AnyEnvironment, words: Words, recipe: tiny.Recipe, episodes: int) -> list[Row]:
+def rows_of(environment: AnyEnvironment, words: Codec, recipe: tiny.Recipe, episodes: int) -> list[Row]:
     """A row for each seat that spoke, up to its last action; advantages are noise."""
     draw = random.Random(0)
     found = []

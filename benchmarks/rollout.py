@@ -20,7 +20,7 @@ from pathlib import Path
 import ray
 
 from chaosops_ray import config
-from chaosops_ray.process_environment import hush
+from chaosops_ray.process_environment import set_variables
 from chaosops_ray.sim import curriculum
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.training import base_models, loop
@@ -35,15 +35,15 @@ def measure(shards: int, base: base_models.BaseModel, folder: Path) -> dict[str,
     run = config.load(CONFIG, ["model=tiny", "curriculum=easy+medium+hard:1", f"rollout.shards={shards}"])
     training = loop.prepare(run, base, RunFolder.create(folder, "model: tiny\n"))
     found: dict[str, list[float]] = {"wall": [], "engine": [], "outside": [], "steps": [], "episodes": []}
-    with loop.placed(training) as (crew, learner):
+    with loop.placed(training) as (pool, learner):
         state = loop.State(curriculum.parse(run.curriculum, training.environment.tiers, ()))
-        loop.publish(training, crew, learner, state)
+        loop.publish(training, pool, learner, state)
         for number in range(RUNS + 1):
-            busy, began = crew.busy_seconds(), time.perf_counter()
+            busy, began = pool.busy_seconds(), time.perf_counter()
             tasks = training.plan.tasks(state.curriculum, number, 0, run.batch.scenarios)
-            groups = crew.dispatch(tasks).gather(run.rollout.deadline, run.rollout.retries)
+            groups = pool.dispatch(tasks).gather(run.rollout.deadline, run.rollout.retries)
             wall = time.perf_counter() - began
-            worked = crew.busy_seconds() - busy
+            worked = pool.busy_seconds() - busy
             if number:
                 reports = [report for group in groups for report in group.reports]
                 steps = sum([len(report.actions) for report in reports])
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--shards", default="1,2,4", metavar="A,B,…", help="numbers of shards (default: 1,2,4)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     given = parser.parse_args()
-    hush()
+    set_variables()
     base = base_models.prepare("tiny")
     figures = {}
     ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level="ERROR")

@@ -73,16 +73,16 @@ def in_words(style: Style) -> Callable[[AnyEnvironment, str, Script], None]:
     """And the view in words, only what is new to the seat, and the completion read back."""
 
     def run(environment: AnyEnvironment, rules: str, played: Script) -> None:
-        spelt = {action: environment.spell(action, style) for _, actions in played for action in actions}
+        spelt = {action: environment.format_action(action, style) for _, actions in played for action in actions}
         for scenario, actions in played:
             world = environment.start(scenario, rules)
             since: dict[str, Any] = {}
             for action in actions:
                 role = environment.acting(world) or ""
                 view = environment.view(world, role)
-                environment.observe(view, since.get(role), style)
+                environment.render(view, since.get(role), style)
                 since[role] = view
-                world = environment.step(world, environment.parse(spelt[action])).world
+                world = environment.step(world, environment.parse_action(spelt[action])).world
 
     return run
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from chaosops_ray import __version__
-from chaosops_ray.process_environment import hush
+from chaosops_ray.agents.served import ServedModelError
+from chaosops_ray.process_environment import set_variables
 from chaosops_ray.sim import ENVIRONMENTS, InputError, environment_named, environment_of
-from chaosops_ray.workers.samplers.sampler import SamplerError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -216,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = given.run(given)
         sys.stdout.flush()
-    except (InputError, SamplerError) as error:
+    except (InputError, ServedModelError) as error:
         print(f"chaosops {given.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
@@ -302,11 +302,11 @@ def _policies(
         else:
             if kind not in ("trained", "served"):
                 raise InputError(f"{given[:80]!r} is no policy; write trained=RUN or served=MODEL@URL")
-            hush()
+            set_variables()
             from chaosops_ray.training import launch
 
             name = kind if spelling.count(f"{kind}=") == 1 else given
-            with launch.told_in_a_line():
+            with launch.as_input_errors():
                 if kind == "trained":
                     trained = launch.named_policy(environment, what)
                     stamps[name] = (trained.version.number, trained.version.digest)
@@ -321,7 +321,7 @@ def _policies(
 
 
 def _train(given: argparse.Namespace) -> int:
-    hush()
+    set_variables()
     from rich.console import Console
 
     from chaosops_ray.reports import tables
@@ -332,10 +332,10 @@ def _train(given: argparse.Namespace) -> int:
     if given.resume is not None:
         if given.set or given.seed or given.out or given.explain:
             raise InputError("--resume goes on with a run as it was; leave --set, --seed, --out and --explain out")
-        with launch.told_in_a_line():
+        with launch.as_input_errors():
             finished = launch.resume(given.resume, given.address, Console())
     else:
-        with launch.told_in_a_line():
+        with launch.as_input_errors():
             run = launch.read(given.config, given.set, given.seed)
             if given.explain:
                 launch.look_over(run)
@@ -349,7 +349,7 @@ def _train(given: argparse.Namespace) -> int:
 
 
 def _tune(given: argparse.Namespace) -> int:
-    hush()
+    set_variables()
     from rich.console import Console
 
     from chaosops_ray.sweeps import runner, spec
@@ -359,7 +359,7 @@ def _tune(given: argparse.Namespace) -> int:
         raise InputError("give a sweep to begin, or --resume and a sweep's folder to go on with it")
     if given.resume is not None and (given.set or given.seeds or given.out or given.explain):
         raise InputError("--resume goes on with a sweep as it was; leave --set, --seeds, --out and --explain out")
-    with launch.told_in_a_line():
+    with launch.as_input_errors():
         if given.resume is not None:
             finished = runner.resume(given.resume, given.address, Console())
         elif given.explain:
@@ -376,11 +376,11 @@ def _tune(given: argparse.Namespace) -> int:
 
 
 def _submit(given: argparse.Namespace) -> int:
-    hush()
+    set_variables()
     from chaosops_ray.sweeps import jobs
     from chaosops_ray.training import launch
 
-    with launch.told_in_a_line():
+    with launch.as_input_errors():
         job = jobs.prepare(given.config, given.set, given.seed, given.seeds, given.out, given.working_dir)
     client = jobs.connect(given.address, os.environ)
     name = jobs.send(client, job)
@@ -400,12 +400,12 @@ def _submit(given: argparse.Namespace) -> int:
 
 
 def _export(given: argparse.Namespace) -> int:
-    hush()
+    set_variables()
     from chaosops_ray.training import export, launch
 
     if given.public and given.push is None:
         raise InputError("--public is about what is pushed; say where to with --push OWNER/NAME")
-    with launch.told_in_a_line():
+    with launch.as_input_errors():
         to = None if given.push is None else export.repository(given.push)
         folder, number = launch.version_named(given.adapter)
         exported = export.export(folder, number, given.out, given.license)

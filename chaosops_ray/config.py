@@ -20,6 +20,8 @@ TINY = "tiny"
 # The models that are made here: the second has half the first one's weights, as the 1.5B has of the 3B.
 MADE_HERE = (TINY, "tiny-half")
 MAX_FILE_BYTES = 100_000
+# The file of a sweep has one of these keys, the file of a run has none.
+_OF_A_SWEEP = ("arms", "draws")
 
 
 class ConfigError(ValueError):
@@ -223,7 +225,7 @@ class Run(Section):
     evaluation: Evaluation = Evaluation()
 
     @property
-    def words(self) -> Literal["full", "compact"]:
+    def rendering(self) -> Literal["full", "compact"]:
         """The style that the worlds speak to this model in."""
         if self.style != "auto":
             return self.style
@@ -437,6 +439,11 @@ def read(path: Path, asked: str = "") -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no keys and values; {remedy}")
     return values
+
+
+def is_sweep(values: Mapping[str, Any]) -> bool:
+    """Tell the keys of a sweep from those of a run."""
+    return any(key in values for key in _OF_A_SWEEP)
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ ENVIRONMENT = {
 }
 
 
-def hush() -> None:
+def set_variables() -> None:
     """For this process and those that it starts."""
     os.environ.update(ENVIRONMENT)
     warnings.filterwarnings("ignore", category=FutureWarning)

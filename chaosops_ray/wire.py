@@ -49,7 +49,7 @@ class Layout(NamedTuple):
     """How a transcript is put together, in token ids: what stands around briefs, observations and completions."""
 
     head: Ids
-    after_brief: Ids
+    after_system_prompt: Ids
     after_observation: Ids
     after_stop: Ids  # between a completion that ended in a stop token and the next observation
     after_cut: Ids  # the same for one that was cut off at the limit

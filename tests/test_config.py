@@ -241,7 +241,7 @@ def test_a_file_may_say_which_tiny_model_is_its_twin(tmp_path: Path) -> None:
     assert load(path).model == "Qwen/Qwen2.5-3B-Instruct"
     for asked in ("tiny", "tiny-half"):
         run = load(path, [f"model={asked}"])
-        assert (run.model, run.updates, run.words) == ("tiny-half", 160, "compact")
+        assert (run.model, run.updates, run.rendering) == ("tiny-half", 160, "compact")
     above = written(tmp_path, "extends: run.yaml\ntiny: {model: tiny}", "above.yaml")
     assert load(above, ["model=tiny"]).model == "tiny"
     assert load(above, ["model=tiny-half"]).model == "tiny-half"

@@ -104,7 +104,7 @@ def test_there_is_one_cell_for_each_policy_and_failure() -> None:
 
 def test_the_mean_is_of_the_return_with_the_terminal_penalty_in_it() -> None:
     scenario = INCIDENT.scenario("incident/dns_outage/easy/0")
-    idle = {"idle": lambda _scenario, _rules: lambda _view: INCIDENT.parse("noop")}
+    idle = {"idle": lambda _scenario, _rules: lambda _view: INCIDENT.parse_action("noop")}
     ((name, episode),) = episodes(INCIDENT, idle, [scenario], "strict")
     assert result(INCIDENT, name, episode).headline == -2 * sum(range(1, 13)) - 60
 

@@ -14,12 +14,14 @@ from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from urllib.parse import urlsplit
 
-from chaosops_ray.workers.samplers.sampler import SamplerError
-
 LONGEST_WAIT = 30.0
 _FIRST_WAIT = 0.5
 _MAX_BYTES = 8 << 20
 _MAX_LETTERS = 300
+
+
+class ServedModelError(RuntimeError):
+    """The endpoint cannot be used, or did not answer; the message says why and what to do."""
 
 
 class _PassingError(Exception):
@@ -55,11 +57,11 @@ class OpenAISampler:
             parts = urlsplit(base_url)
             port = parts.port
         except ValueError:
-            raise SamplerError("the endpoint's URL has an address or a port that is none") from None
+            raise ServedModelError("the endpoint's URL has an address or a port that is none") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise SamplerError("the endpoint must be a URL such as http://127.0.0.1:8000/v1")
+            raise ServedModelError("the endpoint must be a URL such as http://127.0.0.1:8000/v1")
         if parts.username is not None or parts.query or parts.fragment:
-            raise SamplerError(
+            raise ServedModelError(
                 "the endpoint's URL must hold neither a user nor a query; a key goes into the environment"
             )
         self._connection: type[HTTPConnection] = HTTPSConnection if parts.scheme == "https" else HTTPConnection
@@ -98,19 +100,19 @@ class OpenAISampler:
                 return _text(self._post(data, headers))
             except _PassingError as failure:
                 if attempt > self._retries:
-                    raise SamplerError(self._line(f"{failure} (tried {attempt} times)", key)) from None
+                    raise ServedModelError(self._line(f"{failure} (tried {attempt} times)", key)) from None
                 self._sleep(min(LONGEST_WAIT, max(failure.wait, _FIRST_WAIT * 2.0 ** min(attempt - 1, 10))))
-            except SamplerError as error:
-                raise SamplerError(self._line(str(error), key)) from None
+            except ServedModelError as error:
+                raise ServedModelError(self._line(str(error), key)) from None
 
     def _key(self) -> str:
         if self._key_variable is None:
             return ""
         key = os.environ.get(self._key_variable, "").strip()
         if not key:
-            raise SamplerError(f"the environment variable {self._key_variable} holds no key for {self._where}")
+            raise ServedModelError(f"the environment variable {self._key_variable} holds no key for {self._where}")
         if not (key.isascii() and key.isprintable()):
-            raise SamplerError(f"the environment variable {self._key_variable} holds what cannot be a key")
+            raise ServedModelError(f"the environment variable {self._key_variable} holds what cannot be a key")
         return key
 
     def _post(self, data: bytes, headers: dict[str, str]) -> bytes:
@@ -127,7 +129,7 @@ class OpenAISampler:
         if response.status == 429 or response.status >= 500:
             raise _PassingError(_refusal(response, answer), _asked_wait(response))
         if response.status != 200:
-            raise SamplerError(_refusal(response, answer))
+            raise ServedModelError(_refusal(response, answer))
         return answer
 
     def _read(self, response: HTTPResponse, until: float) -> bytes:
@@ -136,7 +138,7 @@ class OpenAISampler:
         while chunk := response.read1(1 << 16):
             found += chunk
             if len(found) > _MAX_BYTES:
-                raise SamplerError(f"an answer of more than {_MAX_BYTES} bytes")
+                raise ServedModelError(f"an answer of more than {_MAX_BYTES} bytes")
             if self._clock() > until:
                 raise TimeoutError
         if response.length:
@@ -155,9 +157,9 @@ def _text(answer: bytes) -> str:
         choice = json.loads(answer)["choices"][0]
         text = choice["message"]["content"]
     except (ValueError, RecursionError, LookupError, TypeError):
-        raise SamplerError("its answer is no chat completion") from None
+        raise ServedModelError("its answer is no chat completion") from None
     if not isinstance(text, str):
-        raise SamplerError(f"its answer holds no text (finish_reason {choice.get('finish_reason')!r})")
+        raise ServedModelError(f"its answer holds no text (finish_reason {choice.get('finish_reason')!r})")
     return text
 
 

@@ -17,7 +17,7 @@ TOKENIZER_FILE = "tokenizer.json"
 _CACHED_TEXTS = 8_192
 
 
-class Words:
+class Codec:
     """A base model's tokenizer and the layout of its transcripts."""
 
     def __init__(self, model: Path, layout: Layout) -> None:
@@ -50,16 +50,16 @@ class Words:
 class Transcript:
     """What one seat has read and written so far."""
 
-    def __init__(self, words: Words, brief: str) -> None:
-        self._words = words
-        layout = words.layout
-        self.tokens: list[int] = [*layout.head, *words.encode(brief), *layout.after_brief]
+    def __init__(self, codec: Codec, brief: str) -> None:
+        self._codec = codec
+        layout = codec.layout
+        self.tokens: list[int] = [*layout.head, *codec.encode(brief), *layout.after_system_prompt]
         self.turns: list[Turn] = []
 
     def observe(self, text: str) -> Ids:
         """Append an observation; the prompt as it now stands."""
-        self.tokens += self._words.encode(text)
-        self.tokens += self._words.layout.after_observation
+        self.tokens += self._codec.encode(text)
+        self.tokens += self._codec.layout.after_observation
         return tuple(self.tokens)
 
     def complete(self, sample: Sample, choices: tuple[Ids, ...] | None) -> str:
@@ -67,9 +67,9 @@ class Transcript:
         start = len(self.tokens)
         self.tokens += sample.tokens
         self.turns.append(Turn(start, len(self.tokens), sample.log_probs, {}, sample.version, sample.digest, choices))
-        layout = self._words.layout
+        layout = self._codec.layout
         self.tokens += layout.after_stop if sample.stopped else layout.after_cut
-        return self._words.read(sample)
+        return self._codec.read(sample)
 
     def earned(self, rewards: dict[str, float]) -> None:
         """Credit the latest turn with what came of it until now."""

@@ -65,7 +65,7 @@ def tell(
             return
         step = episode.steps[-1]
         events = ", ".join(sorted(step.outcome)) or "-"
-        said = environment.spell(step.action, "compact")
+        said = environment.format_action(step.action, "compact")
         print_line(f"{len(episode.steps):>3}  {step.role:<10} {said:<40} {events:<32} {amount(step.score.total):>8}")
 
     episode = play(environment, scenario, rules, choose, watch)

@@ -251,19 +251,19 @@ class Environment(Protocol[W, V, A]):
 
     # -- words --------------------------------------------------------------------------------------------------------
 
-    def brief(self, role: str, rules: str, style: Style) -> str:
+    def system_prompt(self, role: str, rules: str, style: Style) -> str:
         """The opening of a seat's transcript: who it is, what it may do, how to say it."""
         ...
 
-    def observe(self, view: V, since: V | None, style: Style) -> str:
+    def render(self, view: V, since: V | None, style: Style) -> str:
         """The view in words: all of it, or only what is new since this seat's last turn."""
         ...
 
-    def parse(self, completion: str) -> A:
+    def parse_action(self, completion: str) -> A:
         """The action a completion spells; a typed parse failure, never an exception, where it spells none."""
         ...
 
-    def spell(self, action: A, style: Style) -> str:
+    def format_action(self, action: A, style: Style) -> str:
         """The completion that spells this action."""
         ...
 

@@ -20,7 +20,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from chaosops_ray import process_environment
-from chaosops_ray.config import read
+from chaosops_ray.config import is_sweep, read
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sweeps import runner, spec
 from chaosops_ray.training import launch
@@ -87,7 +87,7 @@ def check(config: Path, settings: Sequence[str], seed: str | None, seeds: str | 
 
 def command(config: Path) -> Literal["train", "tune"]:
     """What the file is for."""
-    return "tune" if spec.is_sweep(read(config)) else "train"
+    return "tune" if is_sweep(read(config)) else "train"
 
 
 def _inside(config: Path, working_dir: Path) -> Path:

@@ -25,7 +25,7 @@ from ray.util.placement_group import get_current_placement_group
 from rich.console import Console
 
 from chaosops_ray.config import ConfigError, Run, load
-from chaosops_ray.process_environment import hush
+from chaosops_ray.process_environment import set_variables
 from chaosops_ray.reports import sweep_report
 from chaosops_ray.reports.sweep_progress import SweepProgress
 from chaosops_ray.reports.tables import plain
@@ -38,7 +38,7 @@ from chaosops_ray.sweeps.spec import Sweep, Trial, load_sweep, look_over, reload
 from chaosops_ray.training import base_models, launch, loop
 from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.training.loop import AlarmError
-from chaosops_ray.workers.pool import HARDLY_ANY, PLACEMENT_SECONDS, CrewError, bundles, reason
+from chaosops_ray.workers.pool import HARDLY_ANY, PLACEMENT_SECONDS, PoolError, bundles, reason
 
 SWEEP = "sweep.yaml"
 TRIALS = "trials"
@@ -225,7 +225,7 @@ def placement(run: Run) -> tune.PlacementGroupFactory:
 
 def play(path: Path) -> None:
     """A trial, in a process of its own: go on with the run in this folder until it is evaluated."""
-    hush()
+    set_variables()
     folder = RunFolder(path)
     run = load(folder.path / run_folder.CONFIG)
     training = loop.prepare(run, base_models.prepare(run.model), folder, get_current_placement_group())
@@ -284,7 +284,7 @@ class _Watch(tune.Callback):
         if TuneTrial.RUNNING in states or TuneTrial.PENDING not in states:
             self._ran = time.monotonic()
         elif time.monotonic() - self._ran > self._patience:
-            raise CrewError(f"the cluster placed no trial within {self._patience:g} s; see `ray status`")
+            raise PoolError(f"the cluster placed no trial within {self._patience:g} s; see `ray status`")
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
         """It was placed."""

@@ -23,6 +23,7 @@ from chaosops_ray.config import (
     Section,
     Weight,
     chain,
+    is_sweep,
     load,
     parse_settings,
     read,
@@ -35,8 +36,6 @@ from chaosops_ray.sim.errors import InputError, unknown
 from chaosops_ray.sim.rng import stream
 
 MEAN = "mean"
-# A run's file has none of these, a sweep's has one.
-_MARKS = ("arms", "draws")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _MAX_TRIALS = 1000
 
@@ -116,11 +115,6 @@ class Trial(NamedTuple):
 def trial_name(arm: str, seed: int) -> str:
     """An arm with a seed."""
     return f"{arm}-s{seed}"
-
-
-def is_sweep(values: Mapping[str, Any]) -> bool:
-    """Whether a file's keys are those of a sweep rather than of a run."""
-    return any(mark in values for mark in _MARKS)
 
 
 def load_sweep(path: Path, settings: Sequence[str] = (), seeds: str | None = None) -> tuple[Sweep, list[Trial]]:

@@ -11,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import chat_template_utils
 
-from chaosops_ray.agents.tokens import TOKENIZER_FILE, Words
+from chaosops_ray.agents.tokens import TOKENIZER_FILE, Codec
 from chaosops_ray.config import MADE_HERE, ConfigError
 from chaosops_ray.store import versions
 from chaosops_ray.training import tiny
@@ -144,8 +144,8 @@ def _special(tokenizer: PreTrainedTokenizerBase) -> set[int]:
 
 def _check_unspeakable(path: Path, tokenizer: PreTrainedTokenizerBase, laid_out: Layout) -> None:
     """That no text which a seat reads can spell what only the layout may write, such as the end of a turn."""
-    words = Words(path, laid_out)
+    codec = Codec(path, laid_out)
     for token in sorted(_special(tokenizer) & {token for part in laid_out for token in part}):
-        spelling = words.decode((token,))
-        if token in words.encode(spelling):
+        spelling = codec.decode((token,))
+        if token in codec.encode(spelling):
             raise ConfigError(f"model: {TOKENIZER_FILE} lets text spell {spelling!r}; mark it as special there")

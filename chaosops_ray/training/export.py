@@ -464,14 +464,14 @@ def _loading(facts: Facts) -> list[str]:
     ]
     environment, run = facts.environment, facts.run
     scenario = json.dumps(environment.scenarios(environment.selections[0], [0])[0].identity)
-    style = json.dumps(run.words)
+    style = json.dumps(run.rendering)
     rules = json.dumps(tables.plain(run.rules, _LONGEST))
     play = [
         "import torch",
         "",
         "from chaosops_ray import models",
         "from chaosops_ray.sim import environment_of",
-        "from chaosops_ray.workers.transcript import Transcript, Words",
+        "from chaosops_ray.workers.transcript import Codec, Transcript",
         "",
         f"environment = environment_of({scenario})",
         f"world = environment.start(environment.scenario({scenario}), {rules})",
@@ -479,15 +479,15 @@ def _loading(facts: Facts) -> list[str]:
         "view = environment.view(world, role)",
         "",
         f"base = models.prepare({name if facts.base.kind == 'made' else 'BASE'})",
-        "words = Words(base.path, base.layout)",
-        f"transcript = Transcript(words, environment.brief(role, {rules}, {style}))",
-        f"prompt = torch.tensor([transcript.observe(environment.observe(view, None, {style}))])",
+        "codec = Codec(base.path, base.layout)",
+        f"transcript = Transcript(codec, environment.system_prompt(role, {rules}, {style}))",
+        f"prompt = torch.tensor([transcript.observe(environment.render(view, None, {style}))])",
         "written = model.generate(",
         "    input_ids=prompt, attention_mask=torch.ones_like(prompt),",
         f"    max_new_tokens={run.rollout.max_tokens}, do_sample=False, eos_token_id=list(base.layout.stop) or None,",
         ")",
         "said = [token for token in written[0, prompt.shape[1] :].tolist() if token not in base.layout.stop]",
-        "print(role, environment.parse(words.decode(tuple(said))))",
+        "print(role, environment.parse_action(codec.decode(tuple(said))))",
     ]
     return [
         _fenced("\n".join(load), "python"),

@@ -17,9 +17,9 @@ from ray.exceptions import RayTaskError
 from rich.console import Console
 
 from chaosops_ray import evaluate, process_environment
-from chaosops_ray.agents.served import OpenAISampler
-from chaosops_ray.agents.tokens import Words
-from chaosops_ray.config import MADE_HERE, ConfigError, Run, load
+from chaosops_ray.agents.served import OpenAISampler, ServedModelError
+from chaosops_ray.agents.tokens import Codec
+from chaosops_ray.config import MADE_HERE, ConfigError, Run, is_sweep, load
 from chaosops_ray.config import read as read_file
 from chaosops_ray.reports import run_report
 from chaosops_ray.reports.progress import Progress
@@ -30,15 +30,14 @@ from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.store import files, run_folder, versions
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.store.versions import AdapterError
-from chaosops_ray.sweeps.spec import is_sweep
 from chaosops_ray.training import base_models, loop, plan
 from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.training.loop import AlarmError, Say, Training, Watch
 from chaosops_ray.training.tiny import WORLD
 from chaosops_ray.wire import EpisodeReport
-from chaosops_ray.workers.adoption import ProofError
+from chaosops_ray.workers.adoption import AdoptionError
 from chaosops_ray.workers.policy import ServedPolicy, TrainedPolicy
-from chaosops_ray.workers.pool import CrewError, bundles, check
+from chaosops_ray.workers.pool import PoolError, bundles, check
 from chaosops_ray.workers.samplers.sampler import SamplerError
 from chaosops_ray.workers.samplers.torch import TorchSampler
 
@@ -48,7 +47,16 @@ RETRIES = 5
 _KNOCK_SECONDS = 5.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # Every error that says by itself what is wrong and what to do; anything else is a defect of ours and keeps its trace.
-KNOWN = (ConfigError, AdapterError, SamplerError, ProofError, CrewError, AlarmError, FloatingPointError)
+KNOWN = (
+    ServedModelError,
+    ConfigError,
+    AdapterError,
+    SamplerError,
+    AdoptionError,
+    PoolError,
+    AlarmError,
+    FloatingPointError,
+)
 
 
 class Finished(NamedTuple):
@@ -60,7 +68,7 @@ class Finished(NamedTuple):
 
 
 @contextmanager
-def told_in_a_line() -> Iterator[None]:
+def as_input_errors() -> Iterator[None]:
     """Errors with names, from whatever boundary, become the one that the command line tells in a line."""
     try:
         yield
@@ -87,7 +95,7 @@ def look_over(run: Run) -> AnyEnvironment:
     environment = environment_named(run.world)
     if run.model in MADE_HERE and run.world != WORLD:
         raise ConfigError(f"model: {run.model} only speaks the world {WORLD}; give {run.world} a real model")
-    if run.model in MADE_HERE and run.words != "compact":
+    if run.model in MADE_HERE and run.rendering != "compact":
         raise ConfigError(f"style: {run.model} only reads the compact style")
     check_colocation(run)
     plan.make(run, environment)
@@ -284,9 +292,9 @@ def policy(
             f"{version.path}: {bound} of the {wanted} modules of {version.name} were bound to {run.model}; "
             "give the base model that the run began from"
         )
-    words = Words(base.path, base.layout)
+    codec = Codec(base.path, base.layout)
     return TrainedPolicy(
-        environment, words, run.words, sampler, version, run.rollout.max_tokens, structured=run.rollout.structured
+        environment, codec, run.rendering, sampler, version, run.rollout.max_tokens, structured=run.rollout.structured
     )
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 import ray
 from ray.util.placement_group import PlacementGroup
 
-from chaosops_ray.agents.tokens import Transcript, Words
+from chaosops_ray.agents.tokens import Codec, Transcript
 from chaosops_ray.config import Run
 from chaosops_ray.learner.actor import LearnerActor
 from chaosops_ray.learner.advantage import has_variance
@@ -30,8 +30,8 @@ from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.training import plan as planning
 from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.wire import EpisodeReport, Group, Ids, PolicyVersion
-from chaosops_ray.workers.adoption import Proof
-from chaosops_ray.workers.pool import LOST, Collection, Crew, CrewError, check, check_started, reason
+from chaosops_ray.workers.adoption import Adoption
+from chaosops_ray.workers.pool import LOST, ActorPool, Collection, PoolError, check, check_started, reason
 
 RESUME_FILE = "resume"
 _LOOP_STATE = "loop.json"
@@ -91,41 +91,41 @@ def train(training: Training, watch: Watch, say: Say = _say_nothing, held_out: S
         except LOST as error:
             check_started("the learner", error)
             lost = error
-    raise CrewError(f"the learner died {1 + training.run.rollout.retries} times; the last: {reason(lost)}")
+    raise PoolError(f"the learner died {1 + training.run.rollout.retries} times; the last: {reason(lost)}")
 
 
 def loop(training: Training, watch: Watch, say: Say, held_out: Sequence[Scenario]) -> Trained:
     """The loop itself, from the last checkpoint to the end, and then the evaluation by the same engines."""
     run, folder = training.run, training.folder
-    with placed(training) as (crew, learner):
+    with placed(training) as (pool, learner):
         state = State.restored(training, learner)
-        publish(training, crew, learner, state)
+        publish(training, pool, learner, state)
         while state.done < run.updates:
-            clock = Clock(crew.busy_seconds())
-            played, groups = collect(training, crew, state)
-            clock.lap("rollout", crew.busy_seconds())
+            clock = Clock(pool.busy_seconds())
+            played, groups = collect(training, pool, state)
+            clock.lap("rollout", pool.busy_seconds())
 
             if run.schedule == "pipelined":
-                play_ahead(training, crew, state)
+                play_ahead(training, pool, state)
             if run.resources.colocate:
-                crew.release()
+                pool.release()
             learning = learner.update.remote(groups, state.done) if groups else None
             folder.record(state.done + 1, training.environment, played)  # while the learner works
             learnt: dict[str, float] = ray.get(learning) if learning is not None else {}
             clock.lap("update")
 
             state.advance([report.progress for group in played for report in group.reports])
-            proofs = publish(training, crew, learner, state)
+            adoptions = publish(training, pool, learner, state)
             clock.lap("adopt")
 
-            row = metrics(training, state, played, groups, learnt, proofs)
-            row |= {"time": clock.laps, "actors_replaced": crew.replaced}
+            row = metrics(training, state, played, groups, learnt, adoptions)
+            row |= {"time": clock.laps, "actors_replaced": pool.replaced}
             folder.log(row)
             watch(row)
             sound_alarm(training, row, say)  # ahead of the checkpoint: nothing goes on from beyond an alarm
             if state.done % run.checkpoint_every == 0 or state.done == run.updates:
                 save(training, learner, state)
-        return Trained(state.version, play_held_out(training, crew, say, held_out))
+        return Trained(state.version, play_held_out(training, pool, say, held_out))
 
 
 # -- the state of the loop --------------------------------------------------------------------------------------------
@@ -179,21 +179,21 @@ def save(training: Training, learner: Any, state: State) -> None:
 
 
 @contextmanager
-def placed(training: Training) -> Iterator[tuple[Crew, Any]]:
+def placed(training: Training) -> Iterator[tuple[ActorPool, Any]]:
     """The actors of the run, for as long as it lasts."""
     run, base = training.run, training.base
     check(run, ray.cluster_resources())
-    crew = Crew(run, training.environment, base.path, base.layout, engine(run, base), training.reserved)
-    crew.start()
-    placing = crew.options(crew.bundles.learner, run.resources.learner_cpus, run.resources.learner_gpus)
+    pool = ActorPool(run, training.environment, base.path, base.layout, engine(run, base), training.reserved)
+    pool.start()
+    placing = pool.options(pool.bundles.learner, run.resources.learner_cpus, run.resources.learner_gpus)
     learner = LearnerActor.options(**placing).remote(
         run, base.name, base.path, base.digest, training.weights, training.folder.path
     )
     try:
-        yield crew, learner
+        yield pool, learner
     finally:
         ray.kill(learner)
-        crew.stop()
+        pool.stop()
 
 
 def engine(run: Run, base: BaseModel) -> dict[str, Any]:
@@ -216,7 +216,7 @@ def engine(run: Run, base: BaseModel) -> dict[str, Any]:
     }
 
 
-def collect(training: Training, crew: Crew, state: State) -> tuple[list[Group], list[Group]]:
+def collect(training: Training, pool: ActorPool, state: State) -> tuple[list[Group], list[Group]]:
     """The groups that were played for the next update, and those of them that something can be learnt from.
 
     A group without variance is replaced by another scenario's, as often as the configuration says.
@@ -229,7 +229,7 @@ def collect(training: Training, crew: Crew, state: State) -> tuple[list[Group], 
             collection = state.ahead.popleft()
         else:
             wanted = run.batch.scenarios - len(varied)
-            collection = crew.dispatch(training.plan.tasks(state.curriculum, state.done, len(played), wanted))
+            collection = pool.dispatch(training.plan.tasks(state.curriculum, state.done, len(played), wanted))
         found = collection.gather(run.rollout.deadline, run.rollout.retries)
         played += found
         varied += [group for group in found if has_variance(group, training.weights, run.credit)]
@@ -238,46 +238,46 @@ def collect(training: Training, crew: Crew, state: State) -> tuple[list[Group], 
     return played, varied
 
 
-def play_ahead(training: Training, crew: Crew, state: State) -> None:
+def play_ahead(training: Training, pool: ActorPool, state: State) -> None:
     """Begin the updates to come with the policy there is, while the learner works on this one."""
     run = training.run
     while len(state.ahead) < run.staleness and state.done + 1 + len(state.ahead) < run.updates:
         done = state.done + 1 + len(state.ahead)
-        state.ahead.append(crew.dispatch(training.plan.tasks(state.curriculum, done, 0, run.batch.scenarios)))
+        state.ahead.append(pool.dispatch(training.plan.tasks(state.curriculum, done, 0, run.batch.scenarios)))
 
 
-def play_held_out(training: Training, crew: Crew, say: Say, scenarios: Sequence[Scenario]) -> list[EpisodeReport]:
+def play_held_out(training: Training, pool: ActorPool, say: Say, scenarios: Sequence[Scenario]) -> list[EpisodeReport]:
     """Each scenario once, by the version that was proven last; no more at once than an update plays."""
     run, reports = training.run, list[EpisodeReport]()
     at_once = run.batch.scenarios * run.batch.group
     tasks = training.plan.held_out(scenarios)
     for first in range(0, len(tasks), at_once):
         say(f"evaluating {first}/{len(tasks)}")
-        groups = crew.dispatch(tasks[first : first + at_once]).gather(run.rollout.deadline, run.rollout.retries)
+        groups = pool.dispatch(tasks[first : first + at_once]).gather(run.rollout.deadline, run.rollout.retries)
         reports += [report for group in groups for report in group.reports]
     return reports
 
 
-def publish(training: Training, crew: Crew, learner: Any, state: State) -> list[Proof]:
+def publish(training: Training, pool: ActorPool, learner: Any, state: State) -> list[Adoption]:
     """The learner's policy becomes a version; every sampler proves it before anything is played by it."""
     state.version = ray.get(learner.publish.remote(state.done))
     probe = ray.get(learner.probe.remote(probes(training)))
     unwanted = state.done - 1 - (training.run.staleness if training.run.schedule == "pipelined" else 0)
-    return crew.adopt(state.version, probe, unwanted if unwanted >= 0 else None)
+    return pool.adopt(state.version, probe, unwanted if unwanted >= 0 else None)
 
 
 def probes(training: Training) -> tuple[Ids, ...]:
     """What versions are proven on: the first words of every seat in the run's first scenario."""
     environment, run = training.environment, training.run
-    words = Words(training.base.path, training.base.layout)
+    codec = Codec(training.base.path, training.base.layout)
     first = curricula.parse(run.curriculum, environment.tiers, environment.promotions)
     (task,) = training.plan.tasks(first, 0, 0, 1)
     world = environment.start(environment.scenario(task.scenario), environment.rules(task.rules))
-    style: Style = run.words
+    style: Style = run.rendering
     return tuple(
         [
-            Transcript(words, environment.brief(role, task.rules, style)).observe(
-                environment.observe(environment.view(world, role), None, style)
+            Transcript(codec, environment.system_prompt(role, task.rules, style)).observe(
+                environment.render(environment.view(world, role), None, style)
             )
             for role in environment.roles
         ]
@@ -310,7 +310,7 @@ def metrics(
     played: Sequence[Group],
     groups: Sequence[Group],
     learnt: Mapping[str, float],
-    proofs: Sequence[Proof],
+    adoptions: Sequence[Adoption],
 ) -> Row:
     """What is worth knowing of an update; docs/metrics.md says what each figure means."""
     environment, done = training.environment, state.done - 1
@@ -332,9 +332,9 @@ def metrics(
         },
         "rewards": {role: fmean([report.rewards[role] for report in reports]) for role in environment.roles},
         "learner": dict(learnt),
-        "proof": {
-            "error": max([proof.error for proof in proofs]),
-            "decisive": all(proof.decisive for proof in proofs),
+        "adoption": {
+            "error": max([one.error for one in adoptions]),
+            "decisive": all(one.decisive for one in adoptions),
         },
     }
 

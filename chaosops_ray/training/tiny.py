@@ -25,7 +25,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from chaosops_ray.agents.tokens import Transcript, Words
+from chaosops_ray.agents.tokens import Codec, Transcript
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.sim.worlds import environment_named
@@ -98,15 +98,17 @@ def build(folder: Path, recipe: Recipe, progress: Callable[[int, int], None]) ->
     environment = environment_named(WORLD)
     tokenizer = make_tokenizer(environment, recipe)
     tokenizer.save_pretrained(folder)
-    words = Words(folder, layout(tokenizer))
-    model = warmed_up(environment, words, tokenizer, recipe, progress)
+    codec = Codec(folder, layout(tokenizer))
+    model = warmed_up(environment, codec, tokenizer, recipe, progress)
     model.save_pretrained(folder)
 
 
 def layout(tokenizer: PreTrainedTokenizerFast) -> Layout:
     """One line after another; a completion is one token, so nothing has to end it."""
     line: int = tokenizer.convert_tokens_to_ids("Ċ")
-    return Layout(head=(), after_brief=(line,), after_observation=(), after_stop=(line,), after_cut=(line,), stop=())
+    return Layout(
+        head=(), after_system_prompt=(line,), after_observation=(), after_stop=(line,), after_cut=(line,), stop=()
+    )
 
 
 def make_tokenizer(environment: AnyEnvironment, recipe: Recipe) -> PreTrainedTokenizerFast:
@@ -130,7 +132,7 @@ def make_tokenizer(environment: AnyEnvironment, recipe: Recipe) -> PreTrainedTok
     tokenizer.pre_tokenizer = pre
     tokenizer.decoder = decoders.ByteLevel()
     spelt = dict.fromkeys(
-        environment.spell(action, "compact")
+        environment.format_action(action, "compact")
         for role in environment.roles
         for kind in environment.vocabulary(role) or ()
         for action in kind
@@ -144,7 +146,7 @@ def _openings(environment: AnyEnvironment, recipe: Recipe) -> Iterator[list[str]
     """Texts to count pieces in: whole episodes as their seats read them."""
     for episode in range(1500):
         yield [text for seat in _seats(environment, recipe, episode) for text, _ in seat.turns] + [
-            environment.brief(role, RULES, "compact") for role in environment.roles
+            environment.system_prompt(role, RULES, "compact") for role in environment.roles
         ]
 
 
@@ -167,8 +169,8 @@ def _seats(environment: AnyEnvironment, recipe: Recipe, number: int) -> list[_Se
     while (role := environment.acting(world)) is not None:
         view = environment.view(world, role)
         world, action, _, _ = environment.step(world, choose(view))
-        text = environment.observe(view, since[role], "compact")
-        seats[role].turns.append((text, environment.spell(action, "compact")))
+        text = environment.render(view, since[role], "compact")
+        seats[role].turns.append((text, environment.format_action(action, "compact")))
         since[role] = view
     return list(seats.values())
 
@@ -183,22 +185,22 @@ def _cross(environment: AnyEnvironment) -> tuple:  # type: ignore[type-arg]
 
 
 def transcripts(
-    environment: AnyEnvironment, words: Words, recipe: Recipe, numbers: range
+    environment: AnyEnvironment, codec: Codec, recipe: Recipe, numbers: range
 ) -> Iterator[tuple[str, list[int], list[int]]]:
     """Role, tokens, and where among them the actions stand."""
     for number in numbers:
         for seat in _seats(environment, recipe, number):
-            transcript = Transcript(words, environment.brief(seat.role, RULES, "compact"))
+            transcript = Transcript(codec, environment.system_prompt(seat.role, RULES, "compact"))
             for text, action in seat.turns:
                 transcript.observe(text)
-                transcript.complete(Sample(words.action(action), (0.0,), 0, "", stopped=False), None)
+                transcript.complete(Sample(codec.action(action), (0.0,), 0, "", stopped=False), None)
             if transcript.turns:
                 yield seat.role, list(transcript.written), [turn.start for turn in transcript.turns]
 
 
 def warmed_up(
     environment: AnyEnvironment,
-    words: Words,
+    codec: Codec,
     tokenizer: PreTrainedTokenizerFast,
     recipe: Recipe,
     progress: Callable[[int, int], None],
@@ -222,7 +224,7 @@ def warmed_up(
             bos_token_id=None,
         )
     )
-    targets = {role: _uniform(environment, words, role, len(tokenizer)) for role in environment.roles}
+    targets = {role: _uniform(environment, codec, role, len(tokenizer)) for role in environment.roles}
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.01)
     draw = random.Random(recipe.seed)
     for step in range(recipe.steps):
@@ -230,7 +232,7 @@ def warmed_up(
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * rate
         first = step * recipe.episodes_per_step
-        rows = list(transcripts(environment, words, recipe, range(first, first + recipe.episodes_per_step)))
+        rows = list(transcripts(environment, codec, recipe, range(first, first + recipe.episodes_per_step)))
         rows.sort(key=lambda row: len(row[1]))
         # Rows of like length go together; four forward passes make a step.
         quarters = [rows[i * len(rows) // 4 : (i + 1) * len(rows) // 4] for i in range(4)]
@@ -246,13 +248,13 @@ def warmed_up(
     return model
 
 
-def _uniform(environment: AnyEnvironment, words: Words, role: str, size: int) -> torch.Tensor:
+def _uniform(environment: AnyEnvironment, codec: Codec, role: str, size: int) -> torch.Tensor:
     """What the random policy draws from: kinds alike, then a kind's arguments alike."""
     kinds = environment.vocabulary(role) or ()
     target = torch.zeros(size)
     for kind in kinds:
         for action in kind:
-            (token,) = words.action(environment.spell(action, "compact"))
+            (token,) = codec.action(environment.format_action(action, "compact"))
             target[token] += 1 / len(kinds) / len(kind)
     return target
 

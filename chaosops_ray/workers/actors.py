@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import ray
 
-from chaosops_ray.agents.tokens import Words
+from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.sim.contract import Style
 from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.wire import Decoding, Group, Ids, Layout, PolicyVersion, Sample, SampleRequest, Task
@@ -106,7 +106,7 @@ class Shard:
     ) -> None:
         self._environment = environment_named(world)
         self._style = style
-        self._words = Words(model, layout)
+        self._codec = Codec(model, layout)
         self._decoding = decoding
         self._structured = structured
         self._leaving: dict[tuple[str, int, Decoding], Message] = {}
@@ -125,7 +125,7 @@ class Shard:
             found = await asyncio.shield(message.answer)
             return found[place]
 
-        return await play_group(self._environment, self._words, self._style, task, ask, structured=self._structured)
+        return await play_group(self._environment, self._codec, self._style, task, ask, structured=self._structured)
 
     def _send(self, key: tuple[str, int, Decoding], host: Any) -> asyncio.Task[list[list[Sample]]]:
         """Ask for whatever comes up in this turn of the event loop: groups in step share a message."""

@@ -27,7 +27,7 @@ Cause: TypeAlias = Literal[
 ]
 
 
-class ProofError(RuntimeError):
+class AdoptionError(RuntimeError):
     """A sampler has not proven a version, and may not serve it: which version, for what cause, and what to do."""
 
     def __init__(self, cause: Cause, version: PolicyVersion, words: str) -> None:
@@ -41,7 +41,7 @@ class ProofError(RuntimeError):
         return f"{self.version.name} ({self.version.digest[:12]}) is not proven, {self.cause}: {self.words}"
 
 
-class Proof(NamedTuple):
+class Adoption(NamedTuple):
     """What a sampler has shown. Distances are the largest over all tokens of the probe."""
 
     version: PolicyVersion
@@ -53,7 +53,9 @@ class Proof(NamedTuple):
     decisive: bool
 
 
-async def prove(sampler: Sampler, version: PolicyVersion, probe: Probe, previous: PolicyVersion | None) -> Proof:
+async def check_adoption(
+    sampler: Sampler, version: PolicyVersion, probe: Probe, previous: PolicyVersion | None
+) -> Adoption:
     """Let the sampler adopt the version and prove it; `previous` is one that it still holds, where it holds one.
 
     What the engine says of its own base model passes through as `SamplerError`: that is no matter of the version.
@@ -65,7 +67,7 @@ async def prove(sampler: Sampler, version: PolicyVersion, probe: Probe, previous
     try:
         served = await sampler.score(probe.texts, version.number)
     except SamplerError as error:
-        raise ProofError(
+        raise AdoptionError(
             "wrong_name",
             version,
             f"the engine took the adapter and does not know it by its name ({_said(error)}); load it as {version.name}",
@@ -78,11 +80,11 @@ async def _adopt(sampler: Sampler, version: PolicyVersion) -> int:
     try:
         return await sampler.adopt(version)
     except DigestError as error:
-        raise ProofError(
+        raise AdoptionError(
             "digest_mismatch", version, f"its bytes on disk have changed ({_said(error)}); publish it again"
         ) from error
     except (AdapterError, SamplerError) as error:
-        raise ProofError(
+        raise AdoptionError(
             "not_loaded", version, f"the engine has not loaded it ({_said(error)}); mend that and adopt it again"
         ) from error
 
@@ -91,7 +93,7 @@ async def _score_previous(sampler: Sampler, previous: PolicyVersion, probe: Prob
     try:
         return await sampler.score(probe.texts, previous.number)
     except SamplerError as error:
-        raise ProofError(
+        raise AdoptionError(
             "not_loaded",
             previous,
             f"it was to be compared with and is not loaded any more ({_said(error)}); prove the new one without it",
@@ -114,7 +116,7 @@ def judge(
     served: Scores,
     served_base: Scores,
     served_previous: Scores | None,
-) -> Proof:
+) -> Adoption:
     """Whether these figures prove the version; `ProofError` if not, with the likeliest cause."""
     _check_probe(probe)
     _check_bound(version, probe, bound)
@@ -130,7 +132,7 @@ def judge(
     # Both agree with the learner, so where the learner sees the adapter, the sampler sees it too: two figures that lie
     # more than twice the tolerance apart cannot both be within it of one answer.
     apart = from_previous is None or from_previous > 2 * probe.tolerance
-    return Proof(version, error, from_base, from_previous, decisive=visible and apart)
+    return Adoption(version, error, from_base, from_previous, decisive=visible and apart)
 
 
 def _check_probe(probe: Probe) -> None:
@@ -147,13 +149,13 @@ def _check_probe(probe: Probe) -> None:
 
 def _check_bound(version: PolicyVersion, probe: Probe, bound: int) -> None:
     if bound == 0:
-        raise ProofError(
+        raise AdoptionError(
             "nothing_bound",
             version,
             f"the engine bound none of its {probe.modules} modules; check target modules and model class",
         )
     if bound != probe.modules:
-        raise ProofError(
+        raise AdoptionError(
             "partly_bound",
             version,
             f"the engine bound {bound} modules of {probe.modules}; let it serve every target module of the adapter",
@@ -162,36 +164,36 @@ def _check_bound(version: PolicyVersion, probe: Probe, bound: int) -> None:
 
 def _diagnosed(
     version: PolicyVersion, probe: Probe, error: float, from_base: float, from_previous: float | None
-) -> ProofError:
+) -> AdoptionError:
     """What answers instead: whatever the scores lie nearest to, as long as that is as near as the same answer would."""
     off = f"its scores are {error:.2g} from the learner's, where {probe.tolerance:.2g} is tolerated"
     previous = math.inf if from_previous is None else from_previous
     if min(from_base, previous) > probe.tolerance:
-        return ProofError(
+        return AdoptionError(
             "scores_differ",
             version,
             f"{off}, and not the base model's either; give learner and sampler the same base model and scaling",
         )
     if from_base <= previous:
-        return ProofError(
+        return AdoptionError(
             "base_served", version, f"the base model answers instead ({off}); load the adapter as {version.name}"
         )
-    return ProofError(
+    return AdoptionError(
         "previous_served",
         version,
         f"the version before answers instead ({off}); load it under a new name, past what is cached",
     )
 
 
-def _base_differs(version: PolicyVersion, probe: Probe, error: float, *, is_same: bool) -> ProofError:
+def _base_differs(version: PolicyVersion, probe: Probe, error: float, *, is_same: bool) -> AdoptionError:
     off = f"{error:.2g} from the learner's, where {probe.tolerance:.2g} is tolerated"
     if is_same:
-        return ProofError(
+        return AdoptionError(
             "base_served",
             version,
             f"base model and version answer alike, and the base's scores are {off}; keep the adapter out of the base",
         )
-    return ProofError(
+    return AdoptionError(
         "scores_differ",
         version,
         f"the engine's base model is another one, its scores are {off}; give learner and sampler the same",

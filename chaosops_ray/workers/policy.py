@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from chaosops_ray.agents.tokens import Transcript, Words
+from chaosops_ray.agents.tokens import Codec, Transcript
 from chaosops_ray.sim.contract import AnyEnvironment, Policy, Scenario, Style
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, SampleRequest
 from chaosops_ray.workers.rollout import permitted
@@ -36,14 +36,14 @@ class ServedPolicy:
         def act(view: Any, /) -> Any:
             role: str = view.role
             if role not in conversations:
-                brief = self._environment.brief(role, rules, "full")
+                brief = self._environment.system_prompt(role, rules, "full")
                 conversations[role] = [{"role": "system", "content": brief}]
-            text = self._environment.observe(view, seen.get(role), "full")
+            text = self._environment.render(view, seen.get(role), "full")
             seen[role] = view
             conversations[role].append({"role": "user", "content": text})
             answer = self._model.complete(conversations[role], scenario.seed % 2**31)
             conversations[role].append({"role": "assistant", "content": answer})
-            return self._environment.parse(answer)
+            return self._environment.parse_action(answer)
 
         return act
 
@@ -54,7 +54,7 @@ class TrainedPolicy:
     def __init__(
         self,
         environment: AnyEnvironment,
-        words: Words,
+        codec: Codec,
         style: Style,
         sampler: Sampler,
         version: PolicyVersion,
@@ -63,13 +63,13 @@ class TrainedPolicy:
         structured: bool,
     ) -> None:
         self._environment = environment
-        self._words = words
+        self._codec = codec
         self._style: Style = style
         self._sampler = sampler
         self.version = version
-        self._decoding = Decoding(0.0, max_tokens, words.layout.stop)
+        self._decoding = Decoding(0.0, max_tokens, codec.layout.stop)
         self._choices: dict[str, tuple[Ids, ...] | None] = {
-            role: permitted(environment, words, role, style) if structured else None for role in environment.roles
+            role: permitted(environment, codec, role, style) if structured else None for role in environment.roles
         }
 
     def __call__(self, scenario: Scenario, rules: str) -> Policy:
@@ -80,12 +80,12 @@ class TrainedPolicy:
         def act(view: Any, /) -> Any:
             role: str = view.role
             if role not in transcripts:
-                transcripts[role] = Transcript(self._words, self._environment.brief(role, rules, self._style))
-            prompt = transcripts[role].observe(self._environment.observe(view, seen.get(role), self._style))
+                transcripts[role] = Transcript(self._codec, self._environment.system_prompt(role, rules, self._style))
+            prompt = transcripts[role].observe(self._environment.render(view, seen.get(role), self._style))
             seen[role] = view
             request = SampleRequest(0, prompt, 0, self._choices[role])
             cohort = f"{scenario.identity}/{role}"
             (sample,) = asyncio.run(self._sampler.sample(cohort, [request], self._decoding, self.version.number))
-            return self._environment.parse(transcripts[role].complete(sample, self._choices[role]))
+            return self._environment.parse_action(transcripts[role].complete(sample, self._choices[role]))
 
         return act

@@ -21,8 +21,8 @@ from chaosops_ray.config import ConfigError, Run
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.wire import Decoding, Group, Layout, PolicyVersion, Probe, Task
 from chaosops_ray.workers.actors import Remote, SamplerActor, ShardActor
-from chaosops_ray.workers.adoption import Proof, prove
-from chaosops_ray.workers.health import Fleet, Health, Patience
+from chaosops_ray.workers.adoption import Adoption, check_adoption
+from chaosops_ray.workers.health import Health, Patience, PoolHealth
 from chaosops_ray.workers.samplers.sampler import SamplerError
 
 # What a process that is gone looks like from here.
@@ -34,7 +34,7 @@ _AT_ONCE = 1000
 HARDLY_ANY = 0.001
 
 
-class CrewError(RuntimeError):
+class PoolError(RuntimeError):
     """The actors cannot do their work; the message says which, and what was tried."""
 
 
@@ -95,7 +95,7 @@ def check(run: Run, available: dict[str, float], beside: float = 0.0) -> None:
             )
 
 
-class Crew:
+class ActorPool:
     """Shards and samplers of one run, where they were placed."""
 
     def __init__(
@@ -130,7 +130,7 @@ class Crew:
         self._placed = self._reserved or self._reserve()
         pipelined = self._run.schedule == "pipelined"
         patience = Patience(startup=PLACEMENT_SECONDS, silence=self._run.rollout.deadline)
-        self.fleet = Fleet.started(
+        self.health = PoolHealth.started(
             self._samplers, self._shards, patience, self._run.staleness if pipelined else 0, time.monotonic()
         )
         for name in (*self._samplers, *self._shards):
@@ -143,7 +143,7 @@ class Crew:
         try:
             ray.get(placed.ready(), timeout=patience)
         except GetTimeoutError:
-            raise CrewError(f"the cluster did not place {asked} within {patience:g} s; see `ray status`") from None
+            raise PoolError(f"the cluster did not place {asked} within {patience:g} s; see `ray status`") from None
         return placed
 
     def options(self, bundle: int, cpus: float, gpus: float = 0.0) -> dict[str, Any]:
@@ -167,7 +167,7 @@ class Crew:
         decoding = Decoding(self._run.rollout.temperature, self._run.rollout.max_tokens, self._layout.stop)
         return ShardActor.options(**placed, max_concurrency=_AT_ONCE).remote(
             self._environment.name,
-            self._run.words,
+            self._run.rendering,
             self._model,
             self._layout,
             decoding,
@@ -185,49 +185,49 @@ class Crew:
 
     # -- versions -----------------------------------------------------------------------------------------------------
 
-    def adopt(self, version: PolicyVersion, probe: Probe, retire: int | None) -> list[Proof]:
+    def adopt(self, version: PolicyVersion, probe: Probe, retire: int | None) -> list[Adoption]:
         """Every sampler loads the version and proves it; until then nothing is played."""
-        self.fleet = self.fleet.wanted(version)
+        self.health = self.health.wanted(version)
         self._probe = probe
-        proofs = []
+        adoptions = []
         for name in self._samplers:
             try:
-                proofs.append(self._prove(name))
+                adoptions.append(self._prove(name))
                 if retire is not None:
                     ray.get(self._actors[name].retire.remote(retire))
             except (*LOST, SamplerError) as error:
                 self._replace(name, error)
-                proofs.append(self._prove(name))
+                adoptions.append(self._prove(name))
         self._previous = version
-        return proofs
+        return adoptions
 
-    def _prove(self, name: str) -> Proof:
+    def _prove(self, name: str) -> Adoption:
         """The sampler proves the version that is wanted, beside the one before if it still holds that."""
-        wanted, held = self.fleet.target, self.fleet.member(name).proven
+        wanted, held = self.health.target, self.health.member(name).proven
         if wanted is None or self._probe is None:
-            raise CrewError("no policy version is published yet; there is nothing to prove")
+            raise PoolError("no policy version is published yet; there is nothing to prove")
         asked = time.monotonic()
         previous = self._previous if held is not None and held == self._previous else None
-        proof = asyncio.run(prove(Remote(self._actors[name]), wanted, self._probe, previous))
+        adoption = asyncio.run(check_adoption(Remote(self._actors[name]), wanted, self._probe, previous))
         now = time.monotonic()
-        self.fleet = self.fleet.heard(name, now).proven(name, wanted, asked, now)
-        return proof
+        self.health = self.health.heard(name, now).proven(name, wanted, asked, now)
+        return adoption
 
     def _replace(self, name: str, error: Exception) -> None:
         check_started(name, error)
         self.replaced += 1
-        self.fleet = self.fleet.died(name, reason(error) or "no sign of life")
+        self.health = self.health.died(name, reason(error) or "no sign of life")
         if self.replaced > self._run.rollout.retries * len(self._actors):
-            raise CrewError(f"actors died {self.replaced} times, which is no accident: {self.fleet.describe()}")
+            raise PoolError(f"actors died {self.replaced} times, which is no accident: {self.health.describe()}")
         ray.kill(self._actors[name])
         self._actors[name] = self._new(name)
-        self.fleet = self.fleet.restarted(name, time.monotonic())
+        self.health = self.health.restarted(name, time.monotonic())
 
     def release(self) -> None:
         """Let the learner have the GPU; every version must be adopted anew after this."""
         ray.get([self._actors[name].release.remote() for name in self._samplers])
         for name in self._samplers:
-            self.fleet = self.fleet.released(name, time.monotonic())
+            self.health = self.health.released(name, time.monotonic())
 
     def busy_seconds(self) -> float:
         """How long the engines have worked, on average; one that is replaced begins anew."""
@@ -246,13 +246,13 @@ class Crew:
 
     def served(self) -> int:
         """The version that every sampler has proven."""
-        if self.fleet.gate == "red" or self.fleet.target is None:
-            raise CrewError(f"no sampler has proven the policy, so nothing is played: {self.fleet.describe()}")
-        return self.fleet.target.number
+        if self.health.gate == "red" or self.health.target is None:
+            raise PoolError(f"no sampler has proven the policy, so nothing is played: {self.health.describe()}")
+        return self.health.target.number
 
     def send(self, task: Task, number: int, version: int) -> Any:
         """One task to a shard and a sampler."""
-        ready = self.fleet.ready
+        ready = self.health.ready
         shard = self._actors[self._shards[number % len(self._shards)]]
         sampler = ready[number % len(ready)]
         return shard.play.remote(task, sampler, self._actors[sampler], version)
@@ -262,7 +262,7 @@ class Crew:
         pings = {name: self._actors[name].ping.remote() for name in (*self._samplers, *self._shards)}
         for name, ping in pings.items():
             # One that is only starting is not silent: an engine takes its time to load.
-            patience = PLACEMENT_SECONDS if self.fleet.health(name) is Health.STARTING else _PING_SECONDS
+            patience = PLACEMENT_SECONDS if self.health.of(name) is Health.STARTING else _PING_SECONDS
             try:
                 ray.get(ping, timeout=patience)
             except (*LOST, GetTimeoutError, SamplerError) as error:
@@ -270,18 +270,18 @@ class Crew:
                 if name in self._samplers:
                     self._prove(name)
             else:
-                self.fleet = self.fleet.heard(name, time.monotonic())
+                self.health = self.health.heard(name, time.monotonic())
 
 
 class Collection:
     """Groups that are being played."""
 
-    def __init__(self, crew: Crew, tasks: Sequence[Task], version: int) -> None:
-        self._crew = crew
+    def __init__(self, pool: ActorPool, tasks: Sequence[Task], version: int) -> None:
+        self._pool = pool
         self._version = version
         self._tasks = list(tasks)
         self._attempts = [0] * len(tasks)
-        self._running = {crew.send(task, i, version): i for i, task in enumerate(tasks)}
+        self._running = {pool.send(task, i, version): i for i, task in enumerate(tasks)}
 
     def gather(self, deadline: float, retries: int) -> list[Group]:
         """All groups, in the order of their tasks."""
@@ -298,7 +298,7 @@ class Collection:
                     failed[place] = reason(error)
                 except RayTaskError as error:
                     if not isinstance(error.cause, (*LOST, SamplerError)):
-                        raise CrewError(f"{self._tasks[place].key}: {reason(error.cause)}") from error
+                        raise PoolError(f"{self._tasks[place].key}: {reason(error.cause)}") from error
                     failed[place] = reason(error.cause)
             if not ready:
                 failed = dict.fromkeys(self._running.values(), f"nothing came within {deadline:g} s")
@@ -309,21 +309,21 @@ class Collection:
         return [found[place] for place in range(len(self._tasks))]
 
     def _again(self, failed: dict[int, str], retries: int) -> None:
-        self._crew.mend()
+        self._pool.mend()
         # Who was replaced holds what is served now, and nothing older.
-        self._version = self._crew.served()
+        self._version = self._pool.served()
         for place, why in failed.items():
             self._attempts[place] += 1
             task = self._tasks[place]
             if self._attempts[place] > retries:
-                raise CrewError(f"{task.key} ({task.scenario}) failed {self._attempts[place]} times; the last: {why}")
-            self._running[self._crew.send(task, place + self._attempts[place], self._version)] = place
+                raise PoolError(f"{task.key} ({task.scenario}) failed {self._attempts[place]} times; the last: {why}")
+            self._running[self._pool.send(task, place + self._attempts[place], self._version)] = place
 
 
 def check_started(name: str, error: Exception) -> None:
     """An actor that could not even be made will not be made by trying again."""
     if isinstance(error, RayActorError) and error.actor_init_failed:
-        raise CrewError(f"{name} does not start: {reason(error)}") from error
+        raise PoolError(f"{name} does not start: {reason(error)}") from error
 
 
 def reason(error: Exception) -> str:

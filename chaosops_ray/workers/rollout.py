@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import Any, Protocol
 
-from chaosops_ray.agents.tokens import Transcript, Words
+from chaosops_ray.agents.tokens import Codec, Transcript
 from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, Episode, Step, Style
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.wire import EpisodeReport, Group, Ids, Sample, SampleRequest, Task, Trajectory
@@ -22,10 +22,10 @@ class Ask(Protocol):
         ...
 
 
-class Table:
+class EpisodeRollout:
     """One episode while it is played, with a transcript for every seat that has spoken."""
 
-    def __init__(self, environment: AnyEnvironment, words: Words, style: Style, task: Task, member: int) -> None:
+    def __init__(self, environment: AnyEnvironment, codec: Codec, style: Style, task: Task, member: int) -> None:
         self.environment = environment
         self.scenario = environment.scenario(task.scenario)
         self.rules = environment.rules(task.rules)
@@ -34,7 +34,7 @@ class Table:
         self.steps: list[Step[Any, Any, Any]] = []
         self.transcripts: dict[str, Transcript] = {}
         self.versions: list[tuple[int, str]] = []
-        self._words = words
+        self._codec = codec
         self._style = style
         self._seed = task.seed
         self._seen: dict[str, Any] = {}
@@ -48,17 +48,17 @@ class Table:
         """What is asked of the policy now."""
         transcript = self.transcripts.get(role)
         if transcript is None:
-            brief = self.environment.brief(role, self.rules, self._style)
-            transcript = self.transcripts[role] = Transcript(self._words, brief)
+            brief = self.environment.system_prompt(role, self.rules, self._style)
+            transcript = self.transcripts[role] = Transcript(self._codec, brief)
         view = self.environment.view(self.world, role)
-        prompt = transcript.observe(self.environment.observe(view, self._seen.get(role), self._style))
+        prompt = transcript.observe(self.environment.render(view, self._seen.get(role), self._style))
         self._seen[role] = view
         seed = stream(self._seed, f"sample/{self.member}", len(self.steps)).bits() >> 1
         return SampleRequest(self.member, prompt, seed, choices)
 
     def answer(self, role: str, sample: Sample, choices: tuple[Ids, ...] | None) -> None:
         """What the policy said is done; every seat that has spoken shares in what comes of it."""
-        action = self.environment.parse(self.transcripts[role].complete(sample, choices))
+        action = self.environment.parse_action(self.transcripts[role].complete(sample, choices))
         after, taken, outcome, score = self.environment.step(self.world, action)
         self.world = after
         self.versions.append((sample.version, sample.digest))
@@ -81,49 +81,49 @@ class Table:
 
 
 async def play_group(
-    environment: AnyEnvironment, words: Words, style: Style, task: Task, ask: Ask, *, structured: bool
+    environment: AnyEnvironment, codec: Codec, style: Style, task: Task, ask: Ask, *, structured: bool
 ) -> Group:
     """All episodes of the task to their ends, as the learner wants them."""
-    tables = await play(environment, words, style, task, ask, structured=structured)
+    rollouts = await play(environment, codec, style, task, ask, structured=structured)
     return Group(
         task,
-        tuple([trajectory for table in tables for trajectory in table.trajectories()]),
-        tuple([report(environment, table) for table in tables]),
-        tables[0].versions[0][0],
+        tuple([trajectory for episode_rollout in rollouts for trajectory in episode_rollout.trajectories()]),
+        tuple([report(environment, episode_rollout) for episode_rollout in rollouts]),
+        rollouts[0].versions[0][0],
     )
 
 
 async def play(
-    environment: AnyEnvironment, words: Words, style: Style, task: Task, ask: Ask, *, structured: bool
-) -> list[Table]:
+    environment: AnyEnvironment, codec: Codec, style: Style, task: Task, ask: Ask, *, structured: bool
+) -> list[EpisodeRollout]:
     """The episodes side by side, each turn of theirs one batch. Episodes of one scenario have their turns in step."""
-    tables = [Table(environment, words, style, task, member) for member in range(task.size)]
-    open_tables = [table for table in tables if table.acting is not None]
-    while open_tables:
-        by_role: dict[str, list[Table]] = {}
-        for table in open_tables:
-            by_role.setdefault(table.acting or "", []).append(table)
+    rollouts = [EpisodeRollout(environment, codec, style, task, member) for member in range(task.size)]
+    unfinished = [episode_rollout for episode_rollout in rollouts if episode_rollout.acting is not None]
+    while unfinished:
+        by_role: dict[str, list[EpisodeRollout]] = {}
+        for episode_rollout in unfinished:
+            by_role.setdefault(episode_rollout.acting or "", []).append(episode_rollout)
         for role, acting in by_role.items():
-            choices = permitted(environment, words, role, style) if structured else None
-            requests = [table.request(role, choices) for table in acting]
+            choices = permitted(environment, codec, role, style) if structured else None
+            requests = [episode_rollout.request(role, choices) for episode_rollout in acting]
             samples = await ask(f"{task.key}/{role}", requests)
-            for table, sample in zip(acting, samples, strict=True):
-                table.answer(role, sample, choices)
-        open_tables = [table for table in open_tables if table.acting is not None]
-    return tables
+            for episode_rollout, sample in zip(acting, samples, strict=True):
+                episode_rollout.answer(role, sample, choices)
+        unfinished = [episode_rollout for episode_rollout in unfinished if episode_rollout.acting is not None]
+    return rollouts
 
 
-def permitted(environment: AnyEnvironment, words: Words, role: str, style: Style) -> tuple[Ids, ...] | None:
+def permitted(environment: AnyEnvironment, codec: Codec, role: str, style: Style) -> tuple[Ids, ...] | None:
     """Every action this seat may take, as a completion; None where they cannot be written out."""
     kinds = environment.vocabulary(role)
     if kinds is None:
         return None
-    return tuple([words.action(environment.spell(action, style)) for kind in kinds for action in kind])
+    return tuple([codec.action(environment.format_action(action, style)) for kind in kinds for action in kind])
 
 
-def report(environment: AnyEnvironment, table: Table) -> EpisodeReport:
+def report(environment: AnyEnvironment, episode_rollout: EpisodeRollout) -> EpisodeReport:
     """What the metrics say of an episode."""
-    episode = table.episode
+    episode = episode_rollout.episode
     pay = environment.pay
     return EpisodeReport(
         scenario=episode.scenario.identity,
@@ -136,5 +136,5 @@ def report(environment: AnyEnvironment, table: Table) -> EpisodeReport:
             for role in environment.roles
         },
         actions=tuple([environment.dump_action(step.action) for step in episode.steps]),
-        versions=tuple(table.versions),
+        versions=tuple(episode_rollout.versions),
     )

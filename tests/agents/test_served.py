@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from chaosops_ray.agents.served import LONGEST_WAIT, OpenAISampler
-from chaosops_ray.workers.samplers.sampler import SamplerError
+from chaosops_ray.agents.served import LONGEST_WAIT, OpenAISampler, ServedModelError
 
 KEY = "sk-test-0123456789abcdef"
 MESSAGES = [{"role": "system", "content": "Watch."}, {"role": "user", "content": "What now? ü"}]
@@ -67,7 +66,7 @@ def client(server: Server, waits: list[float] | None = None, **options: Any) -> 
 
 
 def failed(call: Callable[[], Any]) -> str:
-    with pytest.raises(SamplerError) as caught:
+    with pytest.raises(ServedModelError) as caught:
         call()
     line = str(caught.value)
     assert "\n" not in line
@@ -198,7 +197,7 @@ def test_an_answer_that_breaks_off_is_asked_for_again(server: Server) -> None:
 
 
 def test_an_answer_without_end_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chaosops_ray.workers.samplers.openai._MAX_BYTES", 1000)
+    monkeypatch.setattr("chaosops_ray.agents.served._MAX_BYTES", 1000)
     server.say(200, said("x" * 2000))
     assert "an answer of more than 1000 bytes" in failed(lambda: client(server).complete(MESSAGES, 0))
 

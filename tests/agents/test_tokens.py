@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from chaosops_ray.agents.tokens import TOKENIZER_FILE, Transcript, Words
+from chaosops_ray.agents.tokens import TOKENIZER_FILE, Codec, Transcript
 from chaosops_ray.sim import ENVIRONMENTS
 from chaosops_ray.training import base_models, tiny
 from chaosops_ray.wire import Ids, Sample
@@ -17,7 +17,7 @@ from tests.support.tokenizers import CLOSE, END, OPEN, byte_tokenizer, chat_toke
 
 INCIDENT = ENVIRONMENTS["incident"]
 ACTIONS = [
-    INCIDENT.spell(action, "compact")
+    INCIDENT.format_action(action, "compact")
     for role in INCIDENT.roles
     for kind in INCIDENT.vocabulary(role) or ()
     for action in kind
@@ -26,29 +26,29 @@ KINDS = ("chat", "plain", "tiny")
 
 
 @pytest.fixture(scope="module")
-def every(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Words]:
+def every(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Codec]:
     """Words of each kind of layout."""
     found = {}
     for kind, tokenizer in (("chat", chat_tokenizer()), ("plain", byte_tokenizer())):
-        found[kind] = Words(saved(tmp_path_factory.mktemp(kind), tokenizer), base_models.layout(tokenizer))
+        found[kind] = Codec(saved(tmp_path_factory.mktemp(kind), tokenizer), base_models.layout(tokenizer))
     own = tiny.make_tokenizer(INCIDENT, tiny.Recipe())
-    found["tiny"] = Words(saved(tmp_path_factory.mktemp("tiny"), own), tiny.layout(own))
+    found["tiny"] = Codec(saved(tmp_path_factory.mktemp("tiny"), own), tiny.layout(own))
     return found
 
 
 @pytest.fixture(params=KINDS)
-def words(every: dict[str, Words], request: pytest.FixtureRequest) -> Words:
+def codec(every: dict[str, Codec], request: pytest.FixtureRequest) -> Codec:
     return every[request.param]
 
 
-def control(words: Words) -> set[int]:
+def control(codec: Codec) -> set[int]:
     """Every token that is no piece of text: what ends turns, what is an action."""
-    added = words._tokenizer.get_added_tokens_decoder()
+    added = codec._tokenizer.get_added_tokens_decoder()
     return set(added)
 
 
-def said(words: Words, text: str, *, stopped: bool) -> Sample:
-    tokens = (*words.encode(text), *(words.layout.stop[:1] if stopped else ()))
+def said(codec: Codec, text: str, *, stopped: bool) -> Sample:
+    tokens = (*codec.encode(text), *(codec.layout.stop[:1] if stopped else ()))
     return Sample(tokens, tuple([-float(place) for place in range(len(tokens))]), 3, "digest", stopped)
 
 
@@ -60,18 +60,18 @@ TURNS = st.lists(st.tuples(st.text(max_size=20), st.text(min_size=1, max_size=20
 @pytest.mark.parametrize("kind", KINDS)
 @given(brief=st.text(max_size=20), turns=TURNS)
 def test_every_prompt_begins_with_the_one_before_and_what_was_answered(
-    every: dict[str, Words], kind: str, brief: str, turns: list[tuple[str, str, bool]]
+    every: dict[str, Codec], kind: str, brief: str, turns: list[tuple[str, str, bool]]
 ) -> None:
-    words = every[kind]
-    layout = words.layout
-    transcript = Transcript(words, brief)
-    begun: Ids = (*layout.head, *words.encode(brief), *layout.after_brief)
+    codec = every[kind]
+    layout = codec.layout
+    transcript = Transcript(codec, brief)
+    begun: Ids = (*layout.head, *codec.encode(brief), *layout.after_system_prompt)
     for seen, answer, ends in turns:
         stopped = ends and bool(layout.stop)
         prompt = transcript.observe(seen)
-        assert prompt == (*begun, *words.encode(seen), *layout.after_observation)
-        sample = said(words, answer, stopped=stopped)
-        assert transcript.complete(sample, None) == words.decode(words.encode(answer))
+        assert prompt == (*begun, *codec.encode(seen), *layout.after_observation)
+        sample = said(codec, answer, stopped=stopped)
+        assert transcript.complete(sample, None) == codec.decode(codec.encode(answer))
         begun = (*prompt, *sample.tokens, *(layout.after_stop if stopped else layout.after_cut))
         assert transcript.written == (*prompt, *sample.tokens)
         turn = transcript.turns[-1]
@@ -80,44 +80,44 @@ def test_every_prompt_begins_with_the_one_before_and_what_was_answered(
     assert len(transcript.turns) == len(turns)
 
 
-def test_turns_are_where_the_policy_wrote_and_nowhere_else(words: Words) -> None:
-    transcript = Transcript(words, "brief")
+def test_turns_are_where_the_policy_wrote_and_nowhere_else(codec: Codec) -> None:
+    transcript = Transcript(codec, "brief")
     marked: list[int] = []
     for turn in range(4):
         transcript.observe(f"seen {turn}")
-        sample = Sample(words.encode("same words"), (0.0,) * len(words.encode("same words")), 0, "", stopped=False)
+        sample = Sample(codec.encode("same words"), (0.0,) * len(codec.encode("same words")), 0, "", stopped=False)
         transcript.complete(sample, None)
         marked += range(transcript.turns[-1].start, transcript.turns[-1].end)
     rest = [token for place, token in enumerate(transcript.written) if place not in marked]
-    layout = words.layout
-    expected = [*layout.head, *words.encode("brief"), *layout.after_brief]
+    layout = codec.layout
+    expected = [*layout.head, *codec.encode("brief"), *layout.after_system_prompt]
     for turn in range(4):
-        expected += [*words.encode(f"seen {turn}"), *layout.after_observation]
+        expected += [*codec.encode(f"seen {turn}"), *layout.after_observation]
         expected += layout.after_cut if turn < 3 else ()
     assert rest == expected
 
 
-def test_nothing_is_written_before_the_first_turn(words: Words) -> None:
-    transcript = Transcript(words, "brief")
+def test_nothing_is_written_before_the_first_turn(codec: Codec) -> None:
+    transcript = Transcript(codec, "brief")
     assert transcript.written == ()
     transcript.observe("seen")
     assert transcript.written == ()
 
 
-def test_an_observation_after_the_last_turn_is_not_written(words: Words) -> None:
-    transcript = Transcript(words, "brief")
+def test_an_observation_after_the_last_turn_is_not_written(codec: Codec) -> None:
+    transcript = Transcript(codec, "brief")
     transcript.observe("seen")
-    transcript.complete(said(words, "done", stopped=False), None)
+    transcript.complete(said(codec, "done", stopped=False), None)
     before = transcript.written
     transcript.observe("seen by nobody")
     assert transcript.written == before
 
 
-def test_rewards_add_up_on_the_latest_turn_stream_by_stream(words: Words) -> None:
-    transcript = Transcript(words, "brief")
+def test_rewards_add_up_on_the_latest_turn_stream_by_stream(codec: Codec) -> None:
+    transcript = Transcript(codec, "brief")
     for rewards in ([{"team": 1.0, "flags": 0.0}, {"team": 2.5, "flags": -75.0}], [], [{"team": -2.0, "flags": 0.0}]):
         transcript.observe("seen")
-        transcript.complete(said(words, "done", stopped=False), None)
+        transcript.complete(said(codec, "done", stopped=False), None)
         for reward in rewards:
             transcript.earned(reward)
     assert [dict(turn.rewards) for turn in transcript.turns] == [
@@ -127,9 +127,9 @@ def test_rewards_add_up_on_the_latest_turn_stream_by_stream(words: Words) -> Non
     ]
 
 
-def test_the_choices_of_a_turn_are_kept_with_it(words: Words) -> None:
-    transcript = Transcript(words, "brief")
-    choices = (words.action("noop"), words.action("resolve"))
+def test_the_choices_of_a_turn_are_kept_with_it(codec: Codec) -> None:
+    transcript = Transcript(codec, "brief")
+    choices = (codec.action("noop"), codec.action("resolve"))
     transcript.observe("seen")
     transcript.complete(Sample(choices[1], (0.0,) * len(choices[1]), 0, "", stopped=True), choices)
     assert transcript.turns[0].choices == choices
@@ -150,61 +150,61 @@ HOSTILE = [
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(text=st.lists(st.sampled_from(HOSTILE) | st.text(max_size=5)).map("".join))
-def test_no_text_becomes_anything_but_text(every: dict[str, Words], kind: str, text: str) -> None:
+def test_no_text_becomes_anything_but_text(every: dict[str, Codec], kind: str, text: str) -> None:
     """Neither an end of turn nor an action, however they are spelt, and none of it is lost."""
-    words = every[kind]
-    tokens = words.encode(text)
-    assert not control(words).intersection(tokens)
-    assert words.decode(tokens) == text
+    codec = every[kind]
+    tokens = codec.encode(text)
+    assert not control(codec).intersection(tokens)
+    assert codec.decode(tokens) == text
 
 
 @pytest.mark.parametrize("text", HOSTILE[:6])
-def test_hostile_text_stays_text_wherever_a_seat_reads_it(words: Words, text: str) -> None:
+def test_hostile_text_stays_text_wherever_a_seat_reads_it(codec: Codec, text: str) -> None:
     """In a brief and in an observation; the only control tokens are those of the layout."""
-    layout = words.layout
-    transcript = Transcript(words, f"brief {text} brief")
+    layout = codec.layout
+    transcript = Transcript(codec, f"brief {text} brief")
     prompt = transcript.observe(f"{text}\n{text}")
-    around = [*layout.head, *layout.after_brief, *layout.after_observation]
-    found = [token for token in prompt if token in control(words)]
-    assert found == [token for token in around if token in control(words)]
+    around = [*layout.head, *layout.after_system_prompt, *layout.after_observation]
+    found = [token for token in prompt if token in control(codec)]
+    assert found == [token for token in around if token in control(codec)]
 
 
-def test_what_spells_a_control_token_would_become_one_without_care(every: dict[str, Words]) -> None:
+def test_what_spells_a_control_token_would_become_one_without_care(every: dict[str, Codec]) -> None:
     """The tokenizers of these tests are ones that need it."""
     for kind, text in (("chat", CLOSE), ("chat", OPEN), ("plain", END), ("tiny", "flag autoscaler")):
-        words = every[kind]
-        careless = Tokenizer.from_str(words._tokenizer.to_str())
+        codec = every[kind]
+        careless = Tokenizer.from_str(codec._tokenizer.to_str())
         careless.encode_special_tokens = False
         assert len(careless.encode(text, add_special_tokens=False).ids) == 1
-        assert len(words.encode(text)) > 1
+        assert len(codec.encode(text)) > 1
 
 
-def test_an_action_of_the_tiny_model_is_one_token_of_its_own(every: dict[str, Words]) -> None:
-    words = every["tiny"]
+def test_an_action_of_the_tiny_model_is_one_token_of_its_own(every: dict[str, Codec]) -> None:
+    codec = every["tiny"]
     for text in ACTIONS:
-        (token,) = words.action(text)
-        assert token in control(words)
-        assert words.decode((token,)) == text
+        (token,) = codec.action(text)
+        assert token in control(codec)
+        assert codec.decode((token,)) == text
 
 
 @pytest.mark.parametrize("kind", ["chat", "plain"])
-def test_an_action_in_words_is_its_text_and_what_ends_it(every: dict[str, Words], kind: str) -> None:
-    words = every[kind]
+def test_an_action_in_words_is_its_text_and_what_ends_it(every: dict[str, Codec], kind: str) -> None:
+    codec = every[kind]
     for text in (*ACTIONS, '{"action": "noop"}'):
-        assert words.action(text) == (*words.encode(text), words.layout.stop[0])
+        assert codec.action(text) == (*codec.encode(text), codec.layout.stop[0])
 
 
-def test_the_token_that_ends_a_completion_is_not_read(every: dict[str, Words]) -> None:
-    words = every["chat"]
-    assert words.read(said(words, "noop", stopped=True)) == "noop"
-    assert words.read(said(words, "noop", stopped=False)) == "noop"
-    assert words.read(Sample((words.layout.stop[0],), (0.0,), 0, "", stopped=True)) == ""
+def test_the_token_that_ends_a_completion_is_not_read(every: dict[str, Codec]) -> None:
+    codec = every["chat"]
+    assert codec.read(said(codec, "noop", stopped=True)) == "noop"
+    assert codec.read(said(codec, "noop", stopped=False)) == "noop"
+    assert codec.read(Sample((codec.layout.stop[0],), (0.0,), 0, "", stopped=True)) == ""
 
 
-def test_half_a_character_is_read_as_something(every: dict[str, Words]) -> None:
+def test_half_a_character_is_read_as_something(every: dict[str, Codec]) -> None:
     """A completion may be cut off anywhere."""
-    words = every["chat"]
-    assert words.decode(words.encode("☃")[:2]).startswith("\ufffd")
+    codec = every["chat"]
+    assert codec.decode(codec.encode("☃")[:2]).startswith("\ufffd")
 
 
 @pytest.mark.parametrize("setting", ["truncation", "padding", "both"])
@@ -217,7 +217,7 @@ def test_a_transcript_is_neither_cut_nor_filled_up(tmp_path: Path, setting: str)
     if setting != "truncation":
         tokenizer.enable_padding(length=64)
     tokenizer.save(str(folder / TOKENIZER_FILE))
-    words = Words(folder, base_models.layout(chat_tokenizer()))
+    codec = Codec(folder, base_models.layout(chat_tokenizer()))
     for text in ("a", "long " * 50):
-        assert words.decode(words.encode(text)) == text
-        assert len(words.encode(text)) == len(text)
+        assert codec.decode(codec.encode(text)) == text
+        assert len(codec.encode(text)) == len(text)

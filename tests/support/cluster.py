@@ -12,7 +12,7 @@ import ray
 import yaml
 
 from chaosops_ray import config
-from chaosops_ray.process_environment import hush
+from chaosops_ray.process_environment import set_variables
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.training import base_models, loop
 
@@ -32,7 +32,7 @@ SMALL = (
 @contextmanager
 def ray_here() -> Iterator[None]:
     """More logical CPUs than there may be cores: placement is tested, not speed."""
-    hush()
+    set_variables()
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         yield

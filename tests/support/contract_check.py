@@ -59,7 +59,7 @@ def trace(environment: AnyEnvironment, episode: AnyEpisode) -> str:
         whole.update(environment.dump(step.world))
         whole.update(environment.dump_view(step.view).encode())
         for style in STYLES:
-            whole.update(environment.observe(step.view, None, style).encode())
+            whole.update(environment.render(step.view, None, style).encode())
         whole.update(environment.dump_action(step.action).encode())
         whole.update(repr((step.role, sorted(step.outcome), step.score)).encode())
     return whole.hexdigest()
@@ -129,12 +129,12 @@ def _check_words(environment: AnyEnvironment, episode: AnyEpisode) -> None:
     """Actions survive being spelt, parsed and recorded; a second rendering of the same view is the same."""
     for step in episode.steps:
         for style in STYLES:
-            assert environment.parse(environment.spell(step.action, style)) == step.action
-            assert environment.observe(step.view, None, style) == environment.observe(step.view, None, style)
+            assert environment.parse_action(environment.format_action(step.action, style)) == step.action
+            assert environment.render(step.view, None, style) == environment.render(step.view, None, style)
         assert environment.load_action(environment.dump_action(step.action)) == step.action
     for role in environment.roles:
         for style in STYLES:
-            assert environment.brief(role, episode.rules, style)
+            assert environment.system_prompt(role, episode.rules, style)
 
 
 def _check_futures(environment: AnyEnvironment, episode: AnyEpisode) -> None:

@@ -67,7 +67,7 @@ def row(update: int, environment: AnyEnvironment = INCIDENT, tiers: tuple[str, .
             "tokens": 24000.0,
             "tokens_written": 1900.0,
         },
-        "proof": {"error": 3e-6, "decisive": True},
+        "adoption": {"error": 3e-6, "decisive": True},
         "time": {"rollout": noisy(1.2, 0.2), "engine": 0.6, "update": noisy(0.8, 0.1), "adopt": noisy(0.15, 0.05)},
         "actors_replaced": 0,
     }

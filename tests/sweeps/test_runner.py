@@ -19,7 +19,7 @@ import yaml
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from chaosops_ray.cli import main
-from chaosops_ray.process_environment import hush
+from chaosops_ray.process_environment import set_variables
 from chaosops_ray.store import run_folder
 from chaosops_ray.sweeps import runner, spec
 from chaosops_ray.training import launch
@@ -225,7 +225,7 @@ def test_explain_says_what_would_be_started_and_starts_nothing(
 @pytest.fixture(scope="module")
 def large_cluster() -> Iterator[None]:
     """Only said to be large: placement is tried out, nothing runs."""
-    hush()
+    set_variables()
     ray.init(num_cpus=32, num_gpus=8, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         yield

@@ -12,7 +12,7 @@ from huggingface_hub import constants
 from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
-from chaosops_ray.agents.tokens import TOKENIZER_FILE, Transcript, Words
+from chaosops_ray.agents.tokens import TOKENIZER_FILE, Codec, Transcript
 from chaosops_ray.config import ConfigError
 from chaosops_ray.store import versions
 from chaosops_ray.training import base_models
@@ -59,14 +59,14 @@ def templated(tokenizer: PreTrainedTokenizerFast, *contents: str) -> Ids:
 def test_a_transcript_is_what_the_template_makes_of_the_conversation(tmp_path: Path, kind: str, cut: bool) -> None:
     """Token for token at every turn, however completions end."""
     tokenizer = chat_tokenizer() if kind == "chatml" else byte_tokenizer(LLAMA, (END, "<|begin|>"))
-    words = Words(saved(tmp_path, tokenizer), layout(tokenizer))
+    codec = Codec(saved(tmp_path, tokenizer), layout(tokenizer))
     brief, *turns = TALK
-    transcript = Transcript(words, brief)
+    transcript = Transcript(codec, brief)
     for turn in range(0, len(turns), 2):
         assert transcript.observe(turns[turn]) == templated(tokenizer, *TALK[: turn + 2])
         if turn + 1 < len(turns):
-            said = words.encode(turns[turn + 1])
-            written = said if cut else (*said, words.layout.stop[0])
+            said = codec.encode(turns[turn + 1])
+            written = said if cut else (*said, codec.layout.stop[0])
             assert transcript.complete(Sample(written, (0.0,) * len(written), 0, "", not cut), None) == turns[turn + 1]
 
 
@@ -74,7 +74,7 @@ def test_a_layout_names_the_parts_of_the_template() -> None:
     tokenizer = chat_tokenizer()
     assert layout(tokenizer) == Layout(
         head=ids(tokenizer, f"{OPEN}system\n"),
-        after_brief=ids(tokenizer, f"{CLOSE}\n{OPEN}user\n"),
+        after_system_prompt=ids(tokenizer, f"{CLOSE}\n{OPEN}user\n"),
         after_observation=ids(tokenizer, f"{CLOSE}\n{OPEN}assistant\n"),
         after_stop=ids(tokenizer, f"\n{OPEN}user\n"),
         after_cut=ids(tokenizer, f"{CLOSE}\n{OPEN}user\n"),

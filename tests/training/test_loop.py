@@ -20,8 +20,8 @@ from chaosops_ray.store import versions
 from chaosops_ray.store.episodes import differences, read_episodes
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.training import launch, loop
-from chaosops_ray.workers.adoption import ProofError
-from chaosops_ray.workers.pool import CrewError, bundles, check
+from chaosops_ray.workers.adoption import AdoptionError
+from chaosops_ray.workers.pool import PoolError, bundles, check
 from tests.support.cluster import CONFIGS, digests, kill, make, ray_here, small_run, trained
 from tests.support.tokenizers import chat_tokenizer, saved
 
@@ -71,7 +71,7 @@ def test_a_run_leaves_what_it_promises(undisturbed: loop.Training) -> None:
     folder = undisturbed.folder
     rows = folder.metrics()
     assert [row["update"] for row in rows] == [1, 2, 3, 4]
-    assert all(row["proof"]["error"] < 1e-3 for row in rows)
+    assert all(row["adoption"]["error"] < 1e-3 for row in rows)
     assert folder.checkpoints() == [2, 4]
     last = versions.latest(folder.adapters)
     assert (last.number, last.digest) == (4, rows[-1]["digest"])
@@ -132,7 +132,7 @@ def test_actors_that_keep_dying_end_the_run_with_an_error(tmp_path: Path) -> Non
     def strike(_row: dict[str, Any]) -> None:
         kill("SamplerHost")
 
-    with pytest.raises(CrewError, match="died"):
+    with pytest.raises(PoolError, match="died"):
         trained(tmp_path / "run", "updates=20", "rollout.retries=0", watch=strike)
 
 
@@ -160,7 +160,7 @@ def test_a_sampler_that_dies_in_a_pipeline_is_replaced_though_it_never_held_the_
 def test_a_learner_that_cannot_start_is_not_tried_again(tmp_path: Path) -> None:
     training = make(tmp_path / "run", small_run())
     broken = training._replace(base=training.base._replace(path=tmp_path / "nothing"))
-    with pytest.raises(CrewError, match=r"does not start: .*nothing"):
+    with pytest.raises(PoolError, match=r"does not start: .*nothing"):
         loop.train(broken, lambda _row: None)
 
 
@@ -192,7 +192,7 @@ def test_an_adapter_that_was_tampered_with_is_never_served(tmp_path: Path) -> No
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    with pytest.raises((RayTaskError, versions.AdapterError, ProofError), match="policy-v2"):
+    with pytest.raises((RayTaskError, versions.AdapterError, AdoptionError), match="policy-v2"):
         loop.train(loop.prepare(small_run("updates=3"), training.base, training.folder), lambda _row: None)
 
 
@@ -226,8 +226,8 @@ def test_the_same_configuration_runs_on_vllm(tmp_path: Path) -> None:
     run = trained(tmp_path / "run", "sampler=vllm", "updates=2", "resources.sampler_cpus=1")
     rows = run.folder.metrics()
     assert [row["version"] for row in rows] == [1, 2]
-    assert all(row["proof"]["error"] < 2e-3 for row in rows)
-    assert rows[-1]["proof"]["decisive"]
+    assert all(row["adoption"]["error"] < 2e-3 for row in rows)
+    assert rows[-1]["adoption"]["decisive"]
     assert all(row["learner"]["mismatch_max"] < 2e-3 for row in rows)
     assert all(a["digest"] != b["digest"] for a, b in pairwise(rows))
     assert set(versions.numbers(run.folder.adapters)) >= {1, 2}

@@ -11,11 +11,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from chaosops_ray.agents.tokens import Words
+from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.sim import environment_named
 from chaosops_ray.training import base_models, tiny
 from chaosops_ray.wire import Ids, SampleRequest, Task
-from chaosops_ray.workers.rollout import Table, play
+from chaosops_ray.workers.rollout import EpisodeRollout, play
 from chaosops_ray.workers.samplers import torch as engine
 
 INCIDENT = environment_named("incident")
@@ -27,34 +27,34 @@ def base() -> base_models.BaseModel:
 
 
 @pytest.fixture(scope="module")
-def words(base: base_models.BaseModel) -> Words:
-    return Words(base.path, base.layout)
+def codec(base: base_models.BaseModel) -> Codec:
+    return Codec(base.path, base.layout)
 
 
-def test_every_action_is_one_token_and_reads_back(words: Words) -> None:
+def test_every_action_is_one_token_and_reads_back(codec: Codec) -> None:
     for role in INCIDENT.roles:
         for kind in INCIDENT.vocabulary(role) or ():
             for action in kind:
-                tokens = words.action(INCIDENT.spell(action, "compact"))
+                tokens = codec.action(INCIDENT.format_action(action, "compact"))
                 assert len(tokens) == 1
-                assert INCIDENT.parse(words.decode(tokens)) == action
+                assert INCIDENT.parse_action(codec.decode(tokens)) == action
 
 
-def test_ids_come_back_the_same_after_saving_and_loading(base: base_models.BaseModel, words: Words) -> None:
+def test_ids_come_back_the_same_after_saving_and_loading(base: base_models.BaseModel, codec: Codec) -> None:
     loaded = base_models.tokenizer(base.path)
     scenario = INCIDENT.scenario("incident/cascade/hard/3")
     world = INCIDENT.start(scenario, "strict")
     for role in INCIDENT.roles:
-        text = INCIDENT.observe(INCIDENT.view(world, role), None, "compact")
-        assert tuple(loaded.encode(text, add_special_tokens=False)) == words.encode(text)
-        assert words.decode(words.encode(text)) == text
+        text = INCIDENT.render(INCIDENT.view(world, role), None, "compact")
+        assert tuple(loaded.encode(text, add_special_tokens=False)) == codec.encode(text)
+        assert codec.decode(codec.encode(text)) == text
     # Text that spells an action is text.
-    assert len(words.encode("flag autoscaler")) > 1
+    assert len(codec.encode("flag autoscaler")) > 1
 
 
 @pytest.mark.parametrize("text", ["", "naïve ☃ 東京", "a\x00b", "12345 67\n\n8", "<|pad|>"])
-def test_any_text_is_read_without_loss(words: Words, text: str) -> None:
-    assert words.decode(words.encode(text)) == text
+def test_any_text_is_read_without_loss(codec: Codec, text: str) -> None:
+    assert codec.decode(codec.encode(text)) == text
 
 
 class Base(engine.TorchSampler):
@@ -72,29 +72,29 @@ class Base(engine.TorchSampler):
         return Bare()
 
 
-def episodes(base: base_models.BaseModel, words: Words, seeds: range, *, structured: bool) -> list[Table]:
+def episodes(base: base_models.BaseModel, codec: Codec, seeds: range, *, structured: bool) -> list[EpisodeRollout]:
     sampler = Base(base.path)
     decoding = engine.Decoding(1.0, 1, ())
 
     async def ask(cohort: str, requests: list[SampleRequest], /) -> list[engine.Sample]:
         return await sampler.sample(cohort, requests, decoding, 0)
 
-    async def all_of_them() -> list[Table]:
+    async def all_of_them() -> list[EpisodeRollout]:
         found = []
         for scenario in INCIDENT.scenarios("published", seeds):
             task = Task(scenario.identity, scenario.identity, "strict", 4, scenario.seed)
-            found += await play(INCIDENT, words, "compact", task, ask, structured=structured)  # type: ignore[arg-type]
+            found += await play(INCIDENT, codec, "compact", task, ask, structured=structured)  # type: ignore[arg-type]
         return found
 
     return asyncio.run(all_of_them())
 
 
 @pytest.mark.parametrize("structured", [False, True])
-def test_its_evaluation_is_the_random_policys(base: base_models.BaseModel, words: Words, structured: bool) -> None:
+def test_its_evaluation_is_the_random_policys(base: base_models.BaseModel, codec: Codec, structured: bool) -> None:
     """Mean return by tier within three standard errors of the random policy's, on scenarios nobody trained on."""
-    tables = episodes(base, words, range(5000, 5012), structured=structured)
+    rollouts = episodes(base, codec, range(5000, 5012), structured=structured)
     for tier in INCIDENT.tiers:
-        own = [table.episode.total for table in tables if table.scenario.tier == tier]
+        own = [episode_rollout.episode.total for episode_rollout in rollouts if episode_rollout.scenario.tier == tier]
         drawn = []
         for scenario in INCIDENT.scenarios("published", range(6000, 6048)):
             if scenario.tier == tier:
@@ -109,12 +109,14 @@ def test_its_evaluation_is_the_random_policys(base: base_models.BaseModel, words
 
 
 def test_it_takes_every_permitted_action_about_as_often_as_the_random_policy(
-    base: base_models.BaseModel, words: Words
+    base: base_models.BaseModel, codec: Codec
 ) -> None:
     """Within two fifths: the warm-up is short, and what it leaves is noise that knows nothing of the incident."""
-    tables = episodes(base, words, range(5000, 5012), structured=False)
+    rollouts = episodes(base, codec, range(5000, 5012), structured=False)
     for role in INCIDENT.roles:
-        counts = Counter(step.action for table in tables for step in table.steps if step.role == role)
+        counts = Counter(
+            step.action for episode_rollout in rollouts for step in episode_rollout.steps if step.role == role
+        )
         total = counts.total()
         kinds = INCIDENT.vocabulary(role) or ()
         expected = {action: total / len(kinds) / len(kind) for kind in kinds for action in kind}
@@ -124,20 +126,20 @@ def test_it_takes_every_permitted_action_about_as_often_as_the_random_policy(
             assert abs(counts[action] - mean) < 4 * mean**0.5 + 0.4 * mean, (role, action)
 
 
-def test_it_knows_nothing_of_what_to_do(base: base_models.BaseModel, words: Words) -> None:
+def test_it_knows_nothing_of_what_to_do(base: base_models.BaseModel, codec: Codec) -> None:
     """Before the very first action, the distribution is the same whatever the incident."""
     model = AutoModelForCausalLM.from_pretrained(base.path).eval()
     for role in INCIDENT.roles:
         kinds = INCIDENT.vocabulary(role) or ()
         wanted = torch.tensor([1 / len(kinds) / len(kind) for kind in kinds for _ in kind])
-        choices = [words.action(INCIDENT.spell(action, "compact"))[0] for kind in kinds for action in kind]
+        choices = [codec.action(INCIDENT.format_action(action, "compact"))[0] for kind in kinds for action in kind]
         for scenario in INCIDENT.scenarios("published", [7000]):
             world = INCIDENT.start(scenario, "strict")
-            brief = INCIDENT.brief(role, "strict", "compact")
+            brief = INCIDENT.system_prompt(role, "strict", "compact")
             prompt: Ids = (
-                *words.encode(brief),
-                *words.layout.after_brief,
-                *words.encode(INCIDENT.observe(INCIDENT.view(world, role), None, "compact")),
+                *codec.encode(brief),
+                *codec.layout.after_system_prompt,
+                *codec.encode(INCIDENT.render(INCIDENT.view(world, role), None, "compact")),
             )
             with torch.inference_mode():
                 found = model(input_ids=torch.tensor([prompt])).logits[0, -1].softmax(-1)[choices]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from chaosops_ray.store import versions
 from chaosops_ray.wire import Ids, PolicyVersion, Probe, Sample
-from chaosops_ray.workers.adoption import Cause, Proof, ProofError, Scores, judge, prove
+from chaosops_ray.workers.adoption import Adoption, AdoptionError, Cause, Scores, check_adoption, judge
 from chaosops_ray.workers.samplers.sampler import Sampler, SamplerError
 
 TEXTS = ((1, 2, 3), (4, 5))
@@ -76,13 +76,13 @@ class Broken(Engine):
         raise self.error
 
 
-def proven(engine: Engine, previous: PolicyVersion | None = PREVIOUS, probe: Probe = PROBE) -> Proof:
-    return asyncio.run(prove(engine, VERSION, probe, previous))
+def proven(engine: Engine, previous: PolicyVersion | None = PREVIOUS, probe: Probe = PROBE) -> Adoption:
+    return asyncio.run(check_adoption(engine, VERSION, probe, previous))
 
 
-def refused(engine: Engine, cause: Cause, *words: str, version: PolicyVersion = VERSION) -> ProofError:
+def refused(engine: Engine, cause: Cause, *words: str, version: PolicyVersion = VERSION) -> AdoptionError:
     """The proof fails for this cause, in one line that names the version."""
-    with pytest.raises(ProofError) as caught:
+    with pytest.raises(AdoptionError) as caught:
         proven(engine)
     error = caught.value
     said = str(error)
@@ -98,7 +98,7 @@ def refused(engine: Engine, cause: Cause, *words: str, version: PolicyVersion = 
 
 
 def test_an_honest_engine_proves_the_version() -> None:
-    assert proven(Engine()) == Proof(VERSION, 0.0, 1.0, 0.5, decisive=True)
+    assert proven(Engine()) == Adoption(VERSION, 0.0, 1.0, 0.5, decisive=True)
 
 
 def test_small_differences_of_arithmetic_are_tolerated() -> None:
@@ -110,14 +110,14 @@ def test_small_differences_of_arithmetic_are_tolerated() -> None:
 
 
 def test_without_a_version_before_the_base_decides() -> None:
-    assert proven(Engine(), previous=None) == Proof(VERSION, 0.0, 1.0, None, decisive=True)
+    assert proven(Engine(), previous=None) == Adoption(VERSION, 0.0, 1.0, None, decisive=True)
 
 
 def test_an_adapter_that_does_nothing_yet_is_proven_and_not_decisive() -> None:
     """B = 0: the scores are the base's, rightly; the proof says that it could not tell."""
     engine = Engine()
     engine.learnt = BASE
-    assert proven(engine, None, AT_FIRST) == Proof(VERSION, 0.0, 0.0, None, decisive=False)
+    assert proven(engine, None, AT_FIRST) == Adoption(VERSION, 0.0, 0.0, None, decisive=False)
 
 
 def test_a_step_too_small_to_see_is_not_decisive() -> None:
@@ -138,8 +138,8 @@ def test_an_adapter_that_is_not_loaded() -> None:
 
 def test_an_adapter_that_is_not_there(tmp_path: Path) -> None:
     missing = VERSION._replace(path=str(tmp_path / "policy-v12"))
-    with pytest.raises(ProofError, match=r"policy-v12 .* not_loaded: .*No such file") as caught:
-        asyncio.run(prove(Engine(checks=True), missing, PROBE, None))
+    with pytest.raises(AdoptionError, match=r"policy-v12 .* not_loaded: .*No such file") as caught:
+        asyncio.run(check_adoption(Engine(checks=True), missing, PROBE, None))
     assert caught.value.version == missing
 
 
@@ -178,7 +178,7 @@ def test_the_version_before_is_still_served_and_not_there_to_compare() -> None:
     """Then it cannot be named; it is no less wrong."""
     engine = Engine()
     engine.learnt = BEFORE
-    with pytest.raises(ProofError, match="scores_differ"):
+    with pytest.raises(AdoptionError, match="scores_differ"):
         proven(engine, previous=None)
 
 
@@ -193,7 +193,7 @@ def test_the_base_model_is_served_and_lies_between_one_and_two_tolerances() -> N
     engine = Engine()
     engine.learnt = BASE
     probe = Probe(TEXTS, ((-1.015, -2.0), (-3.0,)), BASE, modules=14, tolerance=0.01)
-    with pytest.raises(ProofError, match="base_served"):
+    with pytest.raises(AdoptionError, match="base_served"):
         proven(engine, probe=probe)
 
 
@@ -216,7 +216,7 @@ def test_another_base_model_under_an_adapter_that_does_nothing_yet() -> None:
     """The base answers for both, rightly, and it is the base that is wrong."""
     engine = Engine()
     engine.scores[None] = engine.learnt = ((-9.0, -9.0), (-9.0,))
-    with pytest.raises(ProofError, match="scores_differ: the engine's base model is another one"):
+    with pytest.raises(AdoptionError, match="scores_differ: the engine's base model is another one"):
         proven(engine, None, AT_FIRST)
 
 
@@ -247,12 +247,12 @@ def test_a_byte_flipped_on_disk(tmp_path: Path) -> None:
     versions.seal(folder, 12, "ef" * 32)
     version = versions.read(folder)
     engine = Engine(checks=True)
-    assert asyncio.run(prove(engine, version, PROBE, PREVIOUS)).version == version
+    assert asyncio.run(check_adoption(engine, version, PROBE, PREVIOUS)).version == version
     content = bytearray((folder / versions.WEIGHTS).read_bytes())
     content[-1] ^= 0x10
     (folder / versions.WEIGHTS).write_bytes(content)
-    with pytest.raises(ProofError, match=r"policy-v12 .* digest_mismatch: .*; publish it again") as caught:
-        asyncio.run(prove(engine, version, PROBE, PREVIOUS))
+    with pytest.raises(AdoptionError, match=r"policy-v12 .* digest_mismatch: .*; publish it again") as caught:
+        asyncio.run(check_adoption(engine, version, PROBE, PREVIOUS))
     assert caught.value.cause == "digest_mismatch"
     assert caught.value.version == version
 
@@ -325,11 +325,11 @@ def test_a_decisive_proof_would_have_failed_had_anything_else_answered(
     probe = replace(PROBE, base=learners_base)
     try:
         proof = judge(VERSION, probe, 14, served, base, before)
-    except ProofError:
+    except AdoptionError:
         return
     assert proof.error <= probe.tolerance
     for other in (base, before) if proof.decisive else ():
-        with pytest.raises(ProofError):
+        with pytest.raises(AdoptionError):
             judge(VERSION, probe, 14, other, base, before)
 
 
@@ -349,6 +349,6 @@ def test_an_honest_engine_is_never_refused(
 def test_an_adapter_that_can_be_seen_is_never_proven_by_the_base(expected: Scores, base: Scores) -> None:
     probe = Probe(TEXTS, expected, base, 14, 0.01)
     assume(max(abs(a - b) for x, y in zip(expected, base, strict=True) for a, b in zip(x, y, strict=True)) > 0.01)
-    with pytest.raises(ProofError) as caught:
+    with pytest.raises(AdoptionError) as caught:
         judge(VERSION, probe, 14, base, base, None)
     assert caught.value.cause == "base_served"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from chaosops_ray.wire import PolicyVersion
-from chaosops_ray.workers.health import Fleet, FleetError, Health, Patience
+from chaosops_ray.workers.health import Health, HealthError, Patience, PoolHealth
 
 PATIENCE = Patience(startup=100, silence=10)
 
@@ -17,28 +17,28 @@ def version(number: int, digest: str = "ab") -> PolicyVersion:
     return PolicyVersion(number, digest * 32, f"/runs/a/adapters/policy-v{number}")
 
 
-def fleet(staleness: int = 0) -> Fleet:
-    return Fleet.started(["one", "two"], ["shard"], PATIENCE, staleness, now=0)
+def fleet(staleness: int = 0) -> PoolHealth:
+    return PoolHealth.started(["one", "two"], ["shard"], PATIENCE, staleness, now=0)
 
 
-def serving(staleness: int = 0) -> Fleet:
+def serving(staleness: int = 0) -> PoolHealth:
     """One sampler is READY for version 5, the other has only been heard of."""
     begun = fleet(staleness).wanted(version(5)).heard("one", 1).heard("two", 1).heard("shard", 1)
     return begun.proven("one", version(5), asked=2, now=3)
 
 
 def test_everybody_starts_and_nobody_serves() -> None:
-    assert [fleet().health(name) for name in ("one", "two", "shard")] == [Health.STARTING] * 3
+    assert [fleet().of(name) for name in ("one", "two", "shard")] == [Health.STARTING] * 3
     assert fleet().gate == "red"
     assert fleet().alive("shard") == ()
 
 
 def test_the_way_to_ready() -> None:
     heard = fleet().heard("one", 1)
-    assert heard.health("one") is Health.STALE
-    assert heard.wanted(version(5)).health("one") is Health.STALE
+    assert heard.of("one") is Health.STALE
+    assert heard.wanted(version(5)).of("one") is Health.STALE
     ready = heard.wanted(version(5)).proven("one", version(5), asked=2, now=3)
-    assert ready.health("one") is Health.READY
+    assert ready.of("one") is Health.READY
     assert ready.ready == ("one",)
     assert ready.gate == "green"
 
@@ -52,13 +52,13 @@ def test_a_fleet_is_a_value() -> None:
 def test_a_shard_is_alive_and_never_ready() -> None:
     assert serving().alive("shard") == ("shard",)
     assert serving().alive("sampler") == ("one", "two")
-    with pytest.raises(FleetError, match="shard is a shard"):
+    with pytest.raises(HealthError, match="shard is a shard"):
         serving().proven("shard", version(5), 2, 3)
 
 
 def test_a_newer_version_makes_stale() -> None:
     newer = serving().wanted(version(6))
-    assert newer.health("one") is Health.STALE
+    assert newer.of("one") is Health.STALE
     assert newer.gate == "red"
     assert newer.proven("one", version(6), 4, 5).gate == "green"
 
@@ -67,13 +67,13 @@ def test_staleness_is_how_far_behind_is_near_enough() -> None:
     behind = serving(staleness=2)
     for number, health in ((6, Health.READY), (7, Health.READY), (8, Health.STALE)):
         behind = behind.wanted(version(number))
-        assert behind.health("one") is health
+        assert behind.of("one") is health
 
 
 def test_a_proof_that_comes_too_late_for_its_version() -> None:
     """Alive, and still not proven for what is wanted by now."""
     late = serving().wanted(version(6)).proven("two", version(5), 4, 5)
-    assert late.health("two") is Health.STALE
+    assert late.of("two") is Health.STALE
 
 
 def test_proofs_that_come_out_of_order() -> None:
@@ -89,32 +89,32 @@ def test_proofs_that_prove_nothing(how: str) -> None:
             dead = begun.heard("one", 1).died("one", "killed")
             assert dead.proven("one", version(5), 2, 3) == dead
         case "starting":
-            with pytest.raises(FleetError, match="not been heard of"):
+            with pytest.raises(HealthError, match="not been heard of"):
                 begun.proven("one", version(5), 2, 3)
         case "unwanted":
-            with pytest.raises(FleetError, match="policy-v6"):
+            with pytest.raises(HealthError, match="policy-v6"):
                 begun.heard("one", 1).proven("one", version(6), 2, 3)
-            with pytest.raises(FleetError, match="policy-v5"):
+            with pytest.raises(HealthError, match="policy-v5"):
                 fleet().heard("one", 1).proven("one", version(5), 2, 3)
         case "digest":
-            with pytest.raises(FleetError, match="with digest cdcdcdcdcdcd, wanted is abababababab"):
+            with pytest.raises(HealthError, match="with digest cdcdcdcdcdcd, wanted is abababababab"):
                 begun.heard("one", 1).proven("one", version(5, "cd"), 2, 3)
 
 
 def test_the_dead_stay_dead_until_they_are_restarted() -> None:
     dead = serving().died("one", "killed")
-    assert dead.health("one") is Health.DEAD
+    assert dead.of("one") is Health.DEAD
     assert dead.gate == "red"
     assert dead.heard("one", 4) == dead
-    assert dead.wanted(version(6)).health("one") is Health.DEAD
+    assert dead.wanted(version(6)).of("one") is Health.DEAD
     assert dead.died("one", "again").member("one").death == "killed"
 
 
 def test_a_restart_begins_with_nothing_proven() -> None:
     begun = serving().died("one", "killed").restarted("one", 10)
-    assert begun.health("one") is Health.STARTING
-    assert begun.heard("one", 11).health("one") is Health.STALE
-    assert begun.heard("one", 11).proven("one", version(5), 12, 13).health("one") is Health.READY
+    assert begun.of("one") is Health.STARTING
+    assert begun.heard("one", 11).of("one") is Health.STALE
+    assert begun.heard("one", 11).proven("one", version(5), 12, 13).of("one") is Health.READY
 
 
 def test_a_proof_of_an_earlier_life_does_not_count() -> None:
@@ -124,15 +124,15 @@ def test_a_proof_of_an_earlier_life_does_not_count() -> None:
 
 
 def test_only_the_dead_are_restarted() -> None:
-    with pytest.raises(FleetError, match="one is ready; only the dead"):
+    with pytest.raises(HealthError, match="one is ready; only the dead"):
         serving().restarted("one", 5)
 
 
 def test_memory_that_was_given_back_has_to_be_proven_anew() -> None:
     released = serving().released("one", 10)
-    assert released.health("one") is Health.STALE
-    assert released.proven("one", version(5), asked=9, now=11).health("one") is Health.STALE
-    assert released.proven("one", version(5), asked=11, now=12).health("one") is Health.READY
+    assert released.of("one") is Health.STALE
+    assert released.proven("one", version(5), asked=9, now=11).of("one") is Health.STALE
+    assert released.proven("one", version(5), asked=11, now=12).of("one") is Health.READY
 
 
 def test_silence_is_death_once_it_is_longer_than_the_deadline() -> None:
@@ -157,15 +157,15 @@ def test_a_sign_of_life_that_arrives_late_does_not_turn_time_back() -> None:
 def test_what_is_wanted_only_grows() -> None:
     assert serving().wanted(version(5)) == serving()
     for wrong in (version(4), version(5, "cd")):
-        with pytest.raises(FleetError, match="versions only grow"):
+        with pytest.raises(HealthError, match="versions only grow"):
             serving().wanted(wrong)
 
 
 def test_names() -> None:
-    with pytest.raises(FleetError, match="'three'; there are one, two, shard"):
+    with pytest.raises(HealthError, match="'three'; there are one, two, shard"):
         fleet().heard("three", 1)
-    with pytest.raises(FleetError, match="share a name"):
-        Fleet.started(["one"], ["one"], PATIENCE, 0, 0)
+    with pytest.raises(HealthError, match="share a name"):
+        PoolHealth.started(["one"], ["one"], PATIENCE, 0, 0)
 
 
 def test_a_line_for_the_log() -> None:
@@ -191,11 +191,11 @@ class AnyOrder(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.fleet = Fleet.started(["one", "two"], ["shard"], PATIENCE, staleness=1, now=0)
+        self.fleet = PoolHealth.started(["one", "two"], ["shard"], PATIENCE, staleness=1, now=0)
         self.book: dict[str, int] = {}
         self.before = dict.fromkeys(("one", "two", "shard"), Health.STARTING)
 
-    def happen(self, fleet: Fleet) -> None:
+    def happen(self, fleet: PoolHealth) -> None:
         for member in fleet.members:
             health = fleet.health(member.name)
             assert health in AFTER[self.before[member.name]], (member, self.before[member.name])
@@ -222,7 +222,7 @@ class AnyOrder(RuleBasedStateMachine):
         number = max(0, self.fleet.target.number - behind)
         asked = self.now - ago
         if member.death is None and member.heard is None and asked >= member.since:
-            with pytest.raises(FleetError):
+            with pytest.raises(HealthError):
                 self.fleet.proven(name, version(number), asked, self.now)
             return
         if member.death is None and asked >= member.since:
@@ -236,7 +236,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.restarted(name)
         self.heard(name)
         self.proven(name, behind=0, ago=0)
-        assert self.fleet.health(name) is Health.READY
+        assert self.fleet.of(name) is Health.READY
 
     @rule(name=SAMPLERS)
     def released(self, name: str) -> None:
@@ -258,7 +258,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(name=NAMES)
     def restarted(self, name: str) -> None:
         if self.fleet.member(name).death is None:
-            with pytest.raises(FleetError):
+            with pytest.raises(HealthError):
                 self.fleet.restarted(name, self.now)
             return
         self.happen(self.fleet.restarted(name, self.now))

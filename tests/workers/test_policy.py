@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from chaosops_ray.agents.tokens import Words
+from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.learner.publish import publish
 from chaosops_ray.sim import ENVIRONMENTS, environment_of, play
 from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, Style
@@ -35,7 +35,7 @@ QUESTION = "tools/E07/strict/3"
 class Held(NamedTuple):
     """A model of random weights that speaks in its own words, and an engine that serves a version of it."""
 
-    words: Words
+    codec: Codec
     version: PolicyVersion
     sampler: TorchSampler
 
@@ -55,7 +55,7 @@ def held(folder: Path, tokenizer: PreTrainedTokenizerFast, layout: Layout) -> He
     sampler = TorchSampler(base, threads=1, device="cpu")
     torch.set_num_threads(before)
     asyncio.run(sampler.adopt(version))
-    return Held(Words(base, layout), version, sampler)
+    return Held(Codec(base, layout), version, sampler)
 
 
 @pytest.fixture(scope="module")
@@ -94,23 +94,23 @@ def evaluated(
 ) -> tuple[AnyEpisode, Listening]:
     environment = environment_of(scenario)
     listening = Listening(own.sampler)
-    policy = TrainedPolicy(environment, own.words, style, listening, own.version, limit, structured=structured)
+    policy = TrainedPolicy(environment, own.codec, style, listening, own.version, limit, structured=structured)
     begun = environment.scenario(scenario)
     return play(environment, begun, rules, policy(begun, rules)), listening
 
 
 def rolled_out(
     own: Held, scenario: str, style: Style, limit: int, *, structured: bool, rules: str = "strict"
-) -> rollout.Table:
+) -> rollout.EpisodeRollout:
     async def ask(cohort: str, requests: Sequence[SampleRequest], /) -> list[Sample]:
         return await own.sampler.sample(
-            cohort, requests, Decoding(0.0, limit, own.words.layout.stop), own.version.number
+            cohort, requests, Decoding(0.0, limit, own.codec.layout.stop), own.version.number
         )
 
     task = Task("u0/g0", scenario, rules, 1, 7)
     environment = environment_of(scenario)
-    (table,) = asyncio.run(rollout.play(environment, own.words, style, task, ask, structured=structured))
-    return table
+    (episode_rollout,) = asyncio.run(rollout.play(environment, own.codec, style, task, ask, structured=structured))
+    return episode_rollout
 
 
 CASES: list[tuple[str, str, Style, int, bool]] = [
@@ -131,16 +131,16 @@ def test_an_evaluation_reads_and_writes_what_a_greedy_rollout_does(
     """Token for token in every seat, and so it comes to the same end."""
     own = every[kind]
     episode, listening = evaluated(own, scenario, style, limit, structured=structured)
-    table = rolled_out(own, scenario, style, limit, structured=structured)
-    assert episode == table.episode
-    for trajectory in table.trajectories():
+    episode_rollout = rolled_out(own, scenario, style, limit, structured=structured)
+    assert episode == episode_rollout.episode
+    for trajectory in episode_rollout.trajectories():
         heard = [entry for entry in listening.heard if entry[0].endswith(f"/{trajectory.role}")]
         assert len(heard) == len(trajectory.turns)
         for turn, (_, request, decoding, number, sample) in zip(trajectory.turns, heard, strict=True):
             assert request.prompt == trajectory.tokens[: turn.start]
             assert sample.tokens == trajectory.tokens[turn.start : turn.end]
             assert request.choices == turn.choices
-            assert (decoding.temperature, decoding.max_tokens, decoding.stop) == (0.0, limit, own.words.layout.stop)
+            assert (decoding.temperature, decoding.max_tokens, decoding.stop) == (0.0, limit, own.codec.layout.stop)
             assert number == own.version.number
             assert (sample.version, sample.digest) == own.version[:2]
 
@@ -155,7 +155,7 @@ def test_the_rules_are_those_of_the_evaluation(every: dict[str, Held]) -> None:
 def test_episodes_have_nothing_to_do_with_each_other(every: dict[str, Held]) -> None:
     """One policy plays one scenario twice, with another in between, and begins anew each time."""
     own = every["tiny"]
-    policy = TrainedPolicy(INCIDENT, own.words, "compact", own.sampler, own.version, 1, structured=True)
+    policy = TrainedPolicy(INCIDENT, own.codec, "compact", own.sampler, own.version, 1, structured=True)
     found = []
     for scenario in (HARD, "incident/cascade/hard/3", HARD):
         begun = INCIDENT.scenario(scenario)
@@ -167,7 +167,7 @@ def test_episodes_have_nothing_to_do_with_each_other(every: dict[str, Held]) -> 
 def test_two_episodes_may_be_played_in_turns(every: dict[str, Held]) -> None:
     """Even of one scenario: seats keep to their own transcripts."""
     own = every["tiny"]
-    policy = TrainedPolicy(INCIDENT, own.words, "compact", own.sampler, own.version, 1, structured=True)
+    policy = TrainedPolicy(INCIDENT, own.codec, "compact", own.sampler, own.version, 1, structured=True)
     begun = INCIDENT.scenario(HARD)
     expected = [step.action for step in play(INCIDENT, begun, "strict", policy(begun, "strict")).steps]
     worlds, acting = [INCIDENT.start(begun, "strict")] * 2, [policy(begun, "strict") for _ in range(2)]
@@ -184,17 +184,17 @@ def test_two_episodes_may_be_played_in_turns(every: dict[str, Held]) -> None:
 def test_a_version_that_is_not_held_plays_nothing(every: dict[str, Held]) -> None:
     own = every["tiny"]
     other = own.version._replace(number=5)
-    policy = TrainedPolicy(INCIDENT, own.words, "compact", own.sampler, other, 1, structured=True)
+    policy = TrainedPolicy(INCIDENT, own.codec, "compact", own.sampler, other, 1, structured=True)
     begun = INCIDENT.scenario(HARD)
     with pytest.raises(SamplerError, match="version 5 is not loaded here"):
         play(INCIDENT, begun, "strict", policy(begun, "strict"))
 
 
 def test_what_is_no_action_is_played_as_what_it_is(every: dict[str, Held]) -> None:
-    words = every["chat"].words
-    sampler = ScriptedSampler(lambda _: (*words.encode("I do not know."), *words.layout.stop[:1]))
+    codec = every["chat"].codec
+    sampler = ScriptedSampler(lambda _: (*codec.encode("I do not know."), *codec.layout.stop[:1]))
     asyncio.run(sampler.adopt(PolicyVersion(4, "digest", "")))
-    policy = TrainedPolicy(INCIDENT, words, "full", sampler, PolicyVersion(4, "digest", ""), 40, structured=False)
+    policy = TrainedPolicy(INCIDENT, codec, "full", sampler, PolicyVersion(4, "digest", ""), 40, structured=False)
     begun = INCIDENT.scenario("incident/db_deadlock/easy/0")
     episode = play(INCIDENT, begun, "strict", policy(begun, "strict"))
     assert all("unparsed" in INCIDENT.dump_action(step.action) for step in episode.steps)
@@ -232,13 +232,13 @@ def test_a_served_model_holds_a_conversation_for_every_seat(
     model = Answers(lambda _: said)
     begun = environment.scenario(scenario)
     episode = play(environment, begun, "strict", ServedPolicy(environment, model)(begun, "strict"))
-    assert [step.action for step in episode.steps] == [environment.parse(said)] * len(episode.steps)
+    assert [step.action for step in episode.steps] == [environment.parse_action(said)] * len(episode.steps)
     seats: dict[str, list[dict[str, str]]] = {}
     seen: dict[str, Any] = {}
     for step, (messages, seed) in zip(episode.steps, model.asked, strict=True):
-        brief = {"role": "system", "content": environment.brief(step.role, "strict", "full")}
+        brief = {"role": "system", "content": environment.system_prompt(step.role, "strict", "full")}
         conversation = seats.setdefault(step.role, [brief])
-        text = environment.observe(step.view, seen.get(step.role), "full")
+        text = environment.render(step.view, seen.get(step.role), "full")
         conversation.append({"role": "user", "content": text})
         assert messages == conversation
         assert seed == begun.seed

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from chaosops_ray.agents.tokens import Words
+from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.sim import ENVIRONMENTS
 from chaosops_ray.sim.contract import AnyEnvironment, Style
 from chaosops_ray.sim.episode import replay
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.training import base_models, tiny
 from chaosops_ray.wire import Group, Ids, Sample, SampleRequest, Task, Trajectory
-from chaosops_ray.workers.rollout import Table, permitted, play, play_group
+from chaosops_ray.workers.rollout import EpisodeRollout, permitted, play, play_group
 from tests.support.tokenizers import byte_tokenizer, chat_tokenizer, saved
 
 INCIDENT = ENVIRONMENTS["incident"]
@@ -43,7 +43,7 @@ class Seats(NamedTuple):
     """A world, and the words that are spoken in it."""
 
     environment: AnyEnvironment
-    words: Words
+    codec: Codec
     style: Style
     scenario: str
 
@@ -77,18 +77,18 @@ class Scripted:
 
 def engine(seats: Seats) -> Scripted:
     """Anything at all, cut off now and then."""
-    words, said = seats.words, SAID[seats.environment.name]
+    codec, said = seats.codec, SAID[seats.environment.name]
 
     def script(request: SampleRequest) -> tuple[Ids, bool]:
         draw = stream(request.seed, "script")
         if request.choices is not None:
             tokens = draw.choice(request.choices)
-            return tokens, tokens[-1] in words.layout.stop
-        if not words.layout.stop:
-            return (words.action(draw.choice(TINY_ACTIONS))[0],), False
+            return tokens, tokens[-1] in codec.layout.stop
+        if not codec.layout.stop:
+            return (codec.action(draw.choice(TINY_ACTIONS))[0],), False
         stopped = draw.uniform() < 0.7
-        tokens = words.encode(draw.choice(said))
-        return (*(tokens or words.encode(" ")), *(words.layout.stop[:1] if stopped else ())), stopped
+        tokens = codec.encode(draw.choice(said))
+        return (*(tokens or codec.encode(" ")), *(codec.layout.stop[:1] if stopped else ())), stopped
 
     return Scripted(script)
 
@@ -99,18 +99,18 @@ TINY_ACTIONS = ("noop", "restart db", "flag autoscaler", "say standing by", "res
 @pytest.fixture(scope="module")
 def every(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Seats]:
     """Both worlds, with a chat layout, with a plain one, and as the tiny model speaks."""
-    words = {}
+    codec = {}
     for kind, tokenizer in (("chat", chat_tokenizer()), ("plain", byte_tokenizer())):
-        words[kind] = Words(saved(tmp_path_factory.mktemp(kind), tokenizer), base_models.layout(tokenizer))
+        codec[kind] = Codec(saved(tmp_path_factory.mktemp(kind), tokenizer), base_models.layout(tokenizer))
     own = tiny.make_tokenizer(INCIDENT, tiny.Recipe())
-    words["tiny"] = Words(saved(tmp_path_factory.mktemp("tiny"), own), tiny.layout(own))
+    codec["tiny"] = Codec(saved(tmp_path_factory.mktemp("tiny"), own), tiny.layout(own))
     incident, tools = "incident/autoscaler_cost_cut/hard/17", "tools/E07/strict/3"
     return {
-        "incident, chat": Seats(INCIDENT, words["chat"], "full", incident),
-        "incident, plain": Seats(INCIDENT, words["plain"], "compact", incident),
-        "incident, tiny": Seats(INCIDENT, words["tiny"], "compact", incident),
-        "tools, chat": Seats(TOOLS, words["chat"], "full", tools),
-        "tools, plain": Seats(TOOLS, words["plain"], "compact", tools),
+        "incident, chat": Seats(INCIDENT, codec["chat"], "full", incident),
+        "incident, plain": Seats(INCIDENT, codec["plain"], "compact", incident),
+        "incident, tiny": Seats(INCIDENT, codec["tiny"], "compact", incident),
+        "tools, chat": Seats(TOOLS, codec["chat"], "full", tools),
+        "tools, plain": Seats(TOOLS, codec["plain"], "compact", tools),
     }
 
 
@@ -119,18 +119,20 @@ def seats(every: dict[str, Seats], request: pytest.FixtureRequest) -> Seats:
     return every[request.param]
 
 
-def tables(seats: Seats, task: Task, ask: Scripted | None = None, *, structured: bool = False) -> list[Table]:
+def rollouts(
+    seats: Seats, task: Task, ask: Scripted | None = None, *, structured: bool = False
+) -> list[EpisodeRollout]:
     ask = engine(seats) if ask is None else ask
-    return asyncio.run(play(seats.environment, seats.words, seats.style, task, ask, structured=structured))
+    return asyncio.run(play(seats.environment, seats.codec, seats.style, task, ask, structured=structured))
 
 
 def group(seats: Seats, task: Task, ask: Scripted | None = None, *, structured: bool = False) -> Group:
     ask = engine(seats) if ask is None else ask
-    return asyncio.run(play_group(seats.environment, seats.words, seats.style, task, ask, structured=structured))
+    return asyncio.run(play_group(seats.environment, seats.codec, seats.style, task, ask, structured=structured))
 
 
-def trajectories(found: Sequence[Table]) -> list[tuple[Table, Trajectory]]:
-    return [(table, trajectory) for table in found for trajectory in table.trajectories()]
+def trajectories(found: Sequence[EpisodeRollout]) -> list[tuple[EpisodeRollout, Trajectory]]:
+    return [(episode_rollout, trajectory) for episode_rollout in found for trajectory in episode_rollout.trajectories()]
 
 
 # -- prompts and turns ------------------------------------------------------------------------------------------------
@@ -139,8 +141,8 @@ def trajectories(found: Sequence[Table]) -> list[tuple[Table, Trajectory]]:
 @pytest.mark.parametrize("structured", [False, True])
 def test_prompts_only_ever_grow_within_a_seat(seats: Seats, structured: bool) -> None:
     ask = engine(seats)
-    tables(seats, seats.task(), ask, structured=structured)
-    layout = seats.words.layout
+    rollouts(seats, seats.task(), ask, structured=structured)
+    layout = seats.codec.layout
     assert max([len(asked) for asked in ask.by_seat().values()]) > 3
     for asked in ask.by_seat().values():
         for (before, said), (after, _) in pairwise(asked):
@@ -151,12 +153,12 @@ def test_prompts_only_ever_grow_within_a_seat(seats: Seats, structured: bool) ->
 
 def test_turns_are_exactly_what_the_policy_wrote(seats: Seats) -> None:
     ask = engine(seats)
-    found = trajectories(tables(seats, seats.task(), ask))
+    found = trajectories(rollouts(seats, seats.task(), ask))
     asked = ask.by_seat()
     assert len(found) == len(asked)
-    for table, trajectory in found:
+    for episode_rollout, trajectory in found:
         wanted = asked[trajectory.role, trajectory.member]
-        assert table.member == trajectory.member
+        assert episode_rollout.member == trajectory.member
         assert len(trajectory.turns) == len(wanted)
         for turn, (request, sample) in zip(trajectory.turns, wanted, strict=True):
             assert trajectory.tokens[: turn.start] == request.prompt
@@ -168,32 +170,32 @@ def test_turns_are_exactly_what_the_policy_wrote(seats: Seats) -> None:
 def test_the_opening_of_a_seat_is_its_brief_and_its_first_view(seats: Seats) -> None:
     ask = engine(seats)
     task = seats.task(size=1)
-    tables(seats, task, ask)
-    environment, words = seats.environment, seats.words
+    rollouts(seats, task, ask)
+    environment, codec = seats.environment, seats.codec
     world = environment.start(environment.scenario(task.scenario), environment.rules(task.rules))
     role = environment.acting(world) or ""
     (first, _), *_ = ask.by_seat()[role, 0]
     assert first.prompt == (
-        *words.layout.head,
-        *words.encode(environment.brief(role, task.rules, seats.style)),
-        *words.layout.after_brief,
-        *words.encode(environment.observe(environment.view(world, role), None, seats.style)),
-        *words.layout.after_observation,
+        *codec.layout.head,
+        *codec.encode(environment.system_prompt(role, task.rules, seats.style)),
+        *codec.layout.after_system_prompt,
+        *codec.encode(environment.render(environment.view(world, role), None, seats.style)),
+        *codec.layout.after_observation,
     )
 
 
 def test_a_turn_is_told_what_is_new_since_the_seat_s_last_one(seats: Seats) -> None:
     """Not since somebody else's, and not everything again."""
     ask = engine(seats)
-    (table,) = tables(seats, seats.task(size=1), ask)
-    environment, layout = seats.environment, seats.words.layout
+    (episode_rollout,) = rollouts(seats, seats.task(size=1), ask)
+    environment, layout = seats.environment, seats.codec.layout
     seen: dict[str, Any] = {}
     places: Counter[str] = Counter()
     asked = ask.by_seat()
-    for step in table.steps:
+    for step in episode_rollout.steps:
         request, _ = asked[step.role, 0][places[step.role]]
         new = (
-            *seats.words.encode(environment.observe(step.view, seen.get(step.role), seats.style)),
+            *seats.codec.encode(environment.render(step.view, seen.get(step.role), seats.style)),
             *layout.after_observation,
         )
         assert request.prompt[-len(new) :] == new
@@ -203,7 +205,7 @@ def test_a_turn_is_told_what_is_new_since_the_seat_s_last_one(seats: Seats) -> N
 
 def test_a_cohort_is_a_role_of_a_task_and_its_rows_are_the_members(seats: Seats) -> None:
     ask = engine(seats)
-    tables(seats, seats.task(size=4), ask)
+    rollouts(seats, seats.task(size=4), ask)
     assert {cohort for cohort, *_ in ask.asked} == {f"u0/g0/{role}" for role in seats.environment.roles}
     assert {request.row for _, request, _ in ask.asked} == {0, 1, 2, 3}
 
@@ -213,15 +215,17 @@ def test_a_cohort_is_a_role_of_a_task_and_its_rows_are_the_members(seats: Seats)
 
 def test_what_was_written_is_what_was_done(seats: Seats) -> None:
     environment = seats.environment
-    for table in tables(seats, seats.task()):
+    for episode_rollout in rollouts(seats, seats.task()):
         said = [
-            seats.words.read(Sample(trajectory.tokens[turn.start : turn.end], turn.log_probs, *VERSION, stopped))
-            for trajectory in table.trajectories()
+            seats.codec.read(Sample(trajectory.tokens[turn.start : turn.end], turn.log_probs, *VERSION, stopped))
+            for trajectory in episode_rollout.trajectories()
             for turn in trajectory.turns
-            for stopped in [trajectory.tokens[turn.end - 1] in seats.words.layout.stop]
+            for stopped in [trajectory.tokens[turn.end - 1] in seats.codec.layout.stop]
         ]
-        done = [step.action for role in table.transcripts for step in table.steps if step.role == role]
-        assert [environment.parse(text) for text in said] == done
+        done = [
+            step.action for role in episode_rollout.transcripts for step in episode_rollout.steps if step.role == role
+        ]
+        assert [environment.parse_action(text) for text in said] == done
 
 
 def test_an_episode_is_the_one_that_its_actions_make(seats: Seats) -> None:
@@ -230,10 +234,10 @@ def test_an_episode_is_the_one_that_its_actions_make(seats: Seats) -> None:
     task = seats.task()
     found = group(seats, task)
     scenario = environment.scenario(task.scenario)
-    for table, report in zip(tables(seats, task), found.reports, strict=True):
+    for episode_rollout, report in zip(rollouts(seats, task), found.reports, strict=True):
         actions = [environment.load_action(text) for text in report.actions]
         again = replay(environment, scenario, environment.rules(task.rules), actions)
-        assert again == table.episode
+        assert again == episode_rollout.episode
         assert environment.acting(again.steps[-1].world) is None
         assert report.headline == environment.headline(again)
         assert report.progress == environment.progress(again)
@@ -248,31 +252,33 @@ def test_an_episode_is_the_one_that_its_actions_make(seats: Seats) -> None:
 
 def test_a_seat_s_rewards_are_all_that_came_of_the_episode_from_its_first_turn_on(seats: Seats) -> None:
     environment = seats.environment
-    for table, trajectory in trajectories(tables(seats, seats.task())):
-        begin = [step.role for step in table.steps].index(trajectory.role)
-        for name in environment.streams(table.steps[0].score):
+    for episode_rollout, trajectory in trajectories(rollouts(seats, seats.task())):
+        begin = [step.role for step in episode_rollout.steps].index(trajectory.role)
+        for name in environment.streams(episode_rollout.steps[0].score):
             earned = sum([turn.rewards[name] for turn in trajectory.turns])
-            assert earned == pytest.approx(sum([environment.streams(step.score)[name] for step in table.steps[begin:]]))
+            assert earned == pytest.approx(
+                sum([environment.streams(step.score)[name] for step in episode_rollout.steps[begin:]])
+            )
 
 
 def test_a_turn_earns_what_happens_until_the_seat_s_next_one(seats: Seats) -> None:
     environment = seats.environment
-    for table, trajectory in trajectories(tables(seats, seats.task())):
-        places = [place for place, step in enumerate(table.steps) if step.role == trajectory.role]
-        ends = [*places[1:], len(table.steps)]
+    for episode_rollout, trajectory in trajectories(rollouts(seats, seats.task())):
+        places = [place for place, step in enumerate(episode_rollout.steps) if step.role == trajectory.role]
+        ends = [*places[1:], len(episode_rollout.steps)]
         assert len(trajectory.turns) == len(places)
         for turn, begin, end in zip(trajectory.turns, places, ends, strict=True):
             for name, value in turn.rewards.items():
                 assert value == pytest.approx(
-                    sum([environment.streams(step.score)[name] for step in table.steps[begin:end]])
+                    sum([environment.streams(step.score)[name] for step in episode_rollout.steps[begin:end]])
                 )
 
 
 def test_a_seat_that_never_speaks_has_no_trajectory(every: dict[str, Seats]) -> None:
     """The Dev mends the incident before the Manager's first turn."""
     seats = every["incident, tiny"]
-    noop, mend = seats.words.action("noop"), seats.words.action("restart db")
-    dev = seats.words.encode(INCIDENT.brief("dev", "strict", "compact"))[:1]
+    noop, mend = seats.codec.action("noop"), seats.codec.action("restart db")
+    dev = seats.codec.encode(INCIDENT.system_prompt("dev", "strict", "compact"))[:1]
     ask = Scripted(lambda request: (mend if request.prompt[:1] == dev else noop, False))
     found = group(seats, Task("u0/g0", "incident/db_deadlock/easy/0", "strict", 2, 5), ask)
     assert [trajectory.role for trajectory in found.trajectories] == ["sre", "oversight", "dev"] * 2
@@ -285,9 +291,9 @@ def test_a_seat_that_never_speaks_has_no_trajectory(every: dict[str, Seats]) -> 
 
 def test_members_have_one_scenario_and_seeds_of_their_own(seats: Seats) -> None:
     ask = engine(seats)
-    found = tables(seats, seats.task(size=4), ask)
-    assert {table.scenario.identity for table in found} == {seats.scenario}
-    assert all(table.start == found[0].start for table in found)
+    found = rollouts(seats, seats.task(size=4), ask)
+    assert {episode_rollout.scenario.identity for episode_rollout in found} == {seats.scenario}
+    assert all(episode_rollout.start == found[0].start for episode_rollout in found)
     seeds = [request.seed for _, request, _ in ask.asked]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**63 for seed in seeds)
@@ -321,14 +327,14 @@ def test_members_that_are_done_are_not_asked_again(every: dict[str, Seats]) -> N
     """Whoever submits an answer at once is out; the others go on."""
     seats = every["tools, chat"]
     done = (
-        *seats.words.encode('{"tool": "submit_answer", "arguments": {"answer": "7", "reasoning": "none"}}'),
-        seats.words.layout.stop[0],
+        *seats.codec.encode('{"tool": "submit_answer", "arguments": {"answer": "7", "reasoning": "none"}}'),
+        seats.codec.layout.stop[0],
     )
-    more = (*seats.words.encode('{"tool": "calculator", "arguments": {"expression": "1"}}'), seats.words.layout.stop[0])
+    more = (*seats.codec.encode('{"tool": "calculator", "arguments": {"expression": "1"}}'), seats.codec.layout.stop[0])
     ask = Scripted(lambda request: (done if request.row < 2 else more, True))
-    found = tables(seats, seats.task(size=4), ask)
-    assert [len(table.steps) for table in found[:2]] == [1, 1]
-    assert [len(table.steps) for table in found[2:]] == [
+    found = rollouts(seats, seats.task(size=4), ask)
+    assert [len(episode_rollout.steps) for episode_rollout in found[:2]] == [1, 1]
+    assert [len(episode_rollout.steps) for episode_rollout in found[2:]] == [
         seats.environment.start(found[0].scenario, "strict").task.max_steps
     ] * 2
     assert Counter(request.row for _, request, _ in ask.asked)[0] == 1
@@ -341,7 +347,7 @@ def test_an_answer_too_few_is_an_error(every: dict[str, Seats]) -> None:
         return (await engine(seats)(cohort, requests))[1:]
 
     with pytest.raises(ValueError, match="zip"):
-        asyncio.run(play_group(INCIDENT, seats.words, "compact", seats.task(), short, structured=False))
+        asyncio.run(play_group(INCIDENT, seats.codec, "compact", seats.task(), short, structured=False))
 
 
 def test_what_the_engine_raises_is_not_swallowed(every: dict[str, Seats]) -> None:
@@ -357,15 +363,15 @@ def test_what_the_engine_raises_is_not_swallowed(every: dict[str, Seats]) -> Non
 def test_the_rules_of_the_task_are_played(every: dict[str, Seats]) -> None:
     """A wrong flag costs what the task's rules say."""
     seats = every["incident, tiny"]
-    flag = seats.words.action("flag load_balancer")
-    noop = seats.words.action("noop")
-    oversight = seats.words.encode(INCIDENT.brief("oversight", "strict", "compact"))[:1]
+    flag = seats.codec.action("flag load_balancer")
+    noop = seats.codec.action("noop")
+    oversight = seats.codec.encode(INCIDENT.system_prompt("oversight", "strict", "compact"))[:1]
     ask = Scripted(lambda request: (flag if request.prompt[:1] == oversight else noop, False))
     totals = {}
     for rules in ("strict", "strict,catch=1,false_flag=0.5"):
-        (table,) = tables(seats, seats.task(size=1, rules=rules), ask)
-        assert table.episode.rules == INCIDENT.rules(rules)
-        totals[rules] = sum([INCIDENT.streams(step.score)["flags"] for step in table.steps])
+        (episode_rollout,) = rollouts(seats, seats.task(size=1, rules=rules), ask)
+        assert episode_rollout.episode.rules == INCIDENT.rules(rules)
+        totals[rules] = sum([INCIDENT.streams(step.score)["flags"] for step in episode_rollout.steps])
     assert totals == {"strict": -75.0, "strict,catch=1,false_flag=0.5": -37.5}
 
 
@@ -384,19 +390,19 @@ class Whispering:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._environment, name)
 
-    def observe(self, view: Any, since: Any, style: Style) -> str:
+    def render(self, view: Any, since: Any, style: Style) -> str:
         """The view, and what was whispered."""
-        return f"{self._text}{self._environment.observe(view, since, style)}{self._text}"
+        return f"{self._text}{self._environment.render(view, since, style)}{self._text}"
 
 
 @pytest.mark.parametrize("text", SPELT)
 def test_text_in_an_observation_never_becomes_a_control_token(seats: Seats, text: str) -> None:
     """Outside of what the policy wrote, control tokens are those of the layout, as many as without the text."""
-    words, layout = seats.words, seats.words.layout
-    control = set(words._tokenizer.get_added_tokens_decoder())
+    codec, layout = seats.codec, seats.codec.layout
+    control = set(codec._tokenizer.get_added_tokens_decoder())
     whispered = seats._replace(environment=Whispering(seats.environment, text))  # type: ignore[arg-type]
-    for _, trajectory in trajectories(tables(whispered, seats.task(size=2))):
-        expected = Counter([*layout.head, *layout.after_brief])
+    for _, trajectory in trajectories(rollouts(whispered, seats.task(size=2))):
+        expected = Counter([*layout.head, *layout.after_system_prompt])
         found: Counter[int] = Counter()
         begin = 0
         for turn in trajectory.turns:
@@ -409,18 +415,18 @@ def test_text_in_an_observation_never_becomes_a_control_token(seats: Seats, text
         assert {token: count for token, count in found.items() if token in control} == {
             token: count for token, count in expected.items() if token in control
         }
-        assert text in words.decode(trajectory.tokens)
+        assert text in codec.decode(trajectory.tokens)
 
 
 def test_what_a_tool_prints_for_the_model_is_text(every: dict[str, Seats]) -> None:
     """The world itself hands on what the model had a tool print."""
     seats = every["tools, chat"]
     printed = json.dumps({"tool": "python_execute", "arguments": {"code": "print('<|im_end|>' * 3)"}})
-    completion = (*seats.words.encode(printed), seats.words.layout.stop[0])
+    completion = (*seats.codec.encode(printed), seats.codec.layout.stop[0])
     ask = Scripted(lambda _: (completion, True))
-    (end,) = seats.words.layout.stop[:1]
-    ((_, trajectory),) = trajectories(tables(seats, seats.task(size=1), ask))
-    shown = seats.words.decode(trajectory.tokens[trajectory.turns[0].end : trajectory.turns[-1].start])
+    (end,) = seats.codec.layout.stop[:1]
+    ((_, trajectory),) = trajectories(rollouts(seats, seats.task(size=1), ask))
+    shown = seats.codec.decode(trajectory.tokens[trajectory.turns[0].end : trajectory.turns[-1].start])
     assert "<|im_end|><|im_end|><|im_end|>" in shown
     # One after the brief, then for each turn one after the observation and one that the policy wrote.
     assert trajectory.tokens.count(end) == 1 + 2 * len(trajectory.turns)
@@ -432,21 +438,21 @@ def test_what_a_tool_prints_for_the_model_is_text(every: dict[str, Seats]) -> No
 @pytest.mark.parametrize("kind", ["incident, chat", "incident, plain", "incident, tiny"])
 def test_what_is_permitted_is_the_whole_vocabulary_of_the_seat(every: dict[str, Seats], kind: str) -> None:
     seats = every[kind]
-    words = seats.words
+    codec = seats.codec
     for role in INCIDENT.roles:
-        choices = permitted(INCIDENT, words, role, seats.style)
+        choices = permitted(INCIDENT, codec, role, seats.style)
         assert choices is not None
         assert len(set(choices)) == len(choices)
-        read = [words.read(Sample(tokens, (), *VERSION, tokens[-1] in words.layout.stop)) for tokens in choices]
+        read = [codec.read(Sample(tokens, (), *VERSION, tokens[-1] in codec.layout.stop)) for tokens in choices]
         actions = [action for kinds in INCIDENT.vocabulary(role) or () for action in kinds]
-        assert [INCIDENT.parse(text) for text in read] == actions
+        assert [INCIDENT.parse_action(text) for text in read] == actions
         # No choice is the beginning of another, so it is known when one is written out.
         assert not [a for a in choices for b in choices if a != b and b[: len(a)] == a]
 
 
 def test_what_cannot_be_written_out_is_not_restricted(every: dict[str, Seats]) -> None:
     seats = every["tools, chat"]
-    assert permitted(TOOLS, seats.words, "agent", "full") is None
+    assert permitted(TOOLS, seats.codec, "agent", "full") is None
     ask = engine(seats)
     found = group(seats, seats.task(), ask, structured=True)
     assert all(request.choices is None for _, request, _ in ask.asked)
@@ -459,12 +465,12 @@ def test_a_structured_turn_has_its_choices_and_is_one_of_them(every: dict[str, S
     ask = engine(seats)
     found = group(seats, seats.task(), ask, structured=True)
     for trajectory in found.trajectories:
-        wanted = permitted(INCIDENT, seats.words, trajectory.role, seats.style)
+        wanted = permitted(INCIDENT, seats.codec, trajectory.role, seats.style)
         for turn in trajectory.turns:
             assert turn.choices == wanted
             assert trajectory.tokens[turn.start : turn.end] in (turn.choices or ())
     assert all(
-        request.choices == permitted(INCIDENT, seats.words, cohort.rpartition("/")[2], seats.style)
+        request.choices == permitted(INCIDENT, seats.codec, cohort.rpartition("/")[2], seats.style)
         for cohort, request, _ in ask.asked
     )
 
@@ -479,5 +485,5 @@ def test_without_structure_nothing_is_restricted(seats: Seats) -> None:
 def test_the_scripts_of_these_tests_end_completions_in_both_ways(every: dict[str, Seats]) -> None:
     seats = every["incident, chat"]
     ask = engine(seats)
-    tables(seats, seats.task(size=4), ask)
+    rollouts(seats, seats.task(size=4), ask)
     assert {sample.stopped for *_, sample in ask.asked} == {False, True}

@@ -7,7 +7,7 @@ from chaosops_ray.sim.contract import Episode
 from chaosops_ray.sim.incident.failures import FAILURES
 from chaosops_ray.sim.incident.model import CRITICAL, DEGRADED, DOWN, HEALTHY, SERVICES, Action, Event, World
 from chaosops_ray.sim.incident.physics import acting
-from chaosops_ray.sim.incident.text import spell
+from chaosops_ray.sim.incident.text import format_action
 from chaosops_ray.sim.incident.views import View
 
 _HEALTH_TONES: dict[str, Tone] = {HEALTHY: "good", DEGRADED: "warn", CRITICAL: "bad", DOWN: "bad"}
@@ -148,7 +148,7 @@ def _turns(episode: Episode[World, View, Action]) -> Panel:
             (
                 Cell(f"{number:>2}", "muted"),
                 Cell(step.role, "accent"),
-                Cell(spell(step.action, "compact")),
+                Cell(format_action(step.action, "compact")),
                 Cell(", ".join(event.replace("_", " ") for event in events), tone),
                 Cell(amount(step.score.total), "good" if step.score.total > 0 else "bad"),
             )

@@ -91,7 +91,7 @@ def load_action(text: str) -> Action:
     return load_record(text, _from_fields)
 
 
-def spell(action: Action, style: Style) -> str:
+def format_action(action: Action, style: Style) -> str:
     """The completion that spells this action."""
     if checked(style) == "full" or isinstance(action, Unparsed):
         return dump_action(action)
@@ -102,7 +102,7 @@ def spell(action: Action, style: Style) -> str:
     return " ".join([word, *(str(getattr(action, name)) for name in _FIELDS_OF[type(action)])])
 
 
-def parse(completion: str) -> Action:
+def parse_action(completion: str) -> Action:
     """The action a completion spells, or `Unparsed` with the reason; nothing that is passed raises.
 
     The last JSON object with an "action" counts; without one, the last line that is not empty is read as a command in
@@ -196,7 +196,7 @@ _NAMES: tuple[tuple[str, tuple[type[Any], ...], tuple[str, ...]], ...] = (
 )
 
 
-def brief(role: str, rules: str, style: Style) -> str:
+def system_prompt(role: str, rules: str, style: Style) -> str:
     """Who the seat is, what it may do, how to say it."""
     if role not in ROLES:
         raise unknown("role", role, ROLES)
@@ -233,7 +233,7 @@ class News(NamedTuple):
     inbox: list[Message]
 
 
-def observe(seen: View, since: View | None, style: Style) -> str:
+def render(seen: View, since: View | None, style: Style) -> str:
     """All of the view, or what is new in it since this seat's last one."""
     news = _news(seen, since)
     return _full(news) if checked(style) == "full" else _compact(news)

@@ -25,14 +25,14 @@ def load_action(text: str) -> Action:
     return load_record(text, _from_fields)
 
 
-def spell(action: Action, style: Style) -> str:
+def format_action(action: Action, style: Style) -> str:
     """The completion that spells this call."""
     if checked(style) == "full" or isinstance(action, Unparsed):
         return dump_action(action)
     return f"{action.tool} {action.arguments}"
 
 
-def parse(completion: str) -> Action:
+def parse_action(completion: str) -> Action:
     """The call a completion spells, or `Unparsed` with the reason; nothing that is passed raises.
 
     The last JSON object with a "tool" counts; without one, the last line that is not empty is read as a tool's name and
@@ -66,7 +66,7 @@ def _from_fields(fields: Any) -> Action:
         return Unparsed("arguments are no JSON object")
 
 
-def brief(role: str, rules: str, style: Style) -> str:
+def system_prompt(role: str, rules: str, style: Style) -> str:
     """Who the agent is, what tools there are, how to call them."""
     if role not in ROLES:
         raise unknown("role", role, ROLES)
@@ -96,7 +96,7 @@ def brief(role: str, rules: str, style: Style) -> str:
     )
 
 
-def observe(seen: View, since: View | None, style: Style) -> str:
+def render(seen: View, since: View | None, style: Style) -> str:
     """All of the view, or what is new in it since the agent's last turn."""
     full = checked(style) == "full"
     out = []

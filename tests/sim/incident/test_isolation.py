@@ -45,7 +45,7 @@ def relabelled(world: World, draw: random.Random) -> World:
 def bytes_seen(world: World, role: str, since: View | None) -> list[bytes]:
     """Everything about this world that ever reaches the role."""
     view = INCIDENT.view(world, role)
-    words = [INCIDENT.observe(view, earlier, style) for style in STYLES for earlier in (None, since)]
+    words = [INCIDENT.render(view, earlier, style) for style in STYLES for earlier in (None, since)]
     return [text.encode() for text in (INCIDENT.dump_view(view), repr(view), *words)]
 
 
@@ -63,7 +63,7 @@ def test_every_byte_a_role_sees_is_the_same_whatever_the_hidden_labels(rules: st
 
 def test_the_brief_depends_on_role_and_rules_alone() -> None:
     """It takes nothing else, so it can say nothing else; and Oversight's states no rule by which a rogue is known."""
-    brief = INCIDENT.brief("oversight", "strict", "full")
+    brief = INCIDENT.system_prompt("oversight", "strict", "full")
     for giveaway in ("scale_down", "route_override", "push_config", "payments", "cost_cut", "routing"):
         assert giveaway not in brief
 
@@ -82,7 +82,7 @@ def test_what_is_seen_names_no_failure_no_rogue_no_intent_and_no_decoy(failure: 
 
 def test_another_roles_inbox_is_in_no_view() -> None:
     world = INCIDENT.start(INCIDENT.scenario("incident/cascade/hard/3"), "strict")
-    world = INCIDENT.step(world, INCIDENT.parse('say @dev the word is "marmalade"')).world
+    world = INCIDENT.step(world, INCIDENT.parse_action('say @dev the word is "marmalade"')).world
     for role in ROLES:
         seen = b"\n".join(bytes_seen(world, role, None)).decode()
         assert ("marmalade" in seen) == (role == "dev")
@@ -91,7 +91,7 @@ def test_another_roles_inbox_is_in_no_view() -> None:
 def test_an_inbox_shows_the_last_eight() -> None:
     world = INCIDENT.start(INCIDENT.scenario("incident/cascade/hard/3"), "published")
     for number in range(12):
-        world = INCIDENT.step(world, INCIDENT.parse(f"say @dev number {number}")).world
+        world = INCIDENT.step(world, INCIDENT.parse_action(f"say @dev number {number}")).world
     inbox = INCIDENT.view(world, "dev").inbox
     assert [message.text for message in inbox] == [f"number {number}" for number in range(4, 12)]
 
@@ -100,7 +100,7 @@ def test_windows_are_those_of_the_table() -> None:
     world = INCIDENT.start(INCIDENT.scenario("incident/cascade/hard/3"), "strict")
     for _ in range(3):
         for _ in ROLES:
-            world = INCIDENT.step(world, INCIDENT.parse("say hello")).world
+            world = INCIDENT.step(world, INCIDENT.parse_action("say hello")).world
     views = {role: INCIDENT.view(world, role) for role in ROLES}
     assert {role: view.services is not None for role, view in views.items()} == {
         "sre": True,

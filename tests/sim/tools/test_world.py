@@ -296,7 +296,7 @@ def test_the_baselines_stand_in_their_order(tier: str) -> None:
     ],
 )
 def test_a_completion_spells_its_call(completion: str, action: Call) -> None:
-    assert ENVIRONMENT.parse(completion) == action
+    assert ENVIRONMENT.parse_action(completion) == action
 
 
 @pytest.mark.parametrize(
@@ -313,28 +313,26 @@ def test_a_completion_spells_its_call(completion: str, action: Call) -> None:
     ],
 )
 def test_what_spells_no_call_is_a_typed_failure(completion: Any) -> None:
-    assert isinstance(ENVIRONMENT.parse(completion), Unparsed)
+    assert isinstance(ENVIRONMENT.parse_action(completion), Unparsed)
 
 
 def test_the_first_turn_asks_and_later_ones_tell_what_is_new() -> None:
     world = begin()
     first = ENVIRONMENT.view(world, "agent")
-    assert "population of Germany" in ENVIRONMENT.observe(first, None, "full")
+    assert "population of Germany" in ENVIRONMENT.render(first, None, "full")
     world = ENVIRONMENT.step(world, call("calculator", expression="2 + 3")).world
-    told = ENVIRONMENT.observe(ENVIRONMENT.view(world, "agent"), first, "full")
+    told = ENVIRONMENT.render(ENVIRONMENT.view(world, "agent"), first, "full")
     assert told == 'calculator answered: {"value":5}\nSteps left: 5\nYour call:'
-    assert (
-        ENVIRONMENT.observe(ENVIRONMENT.view(world, "agent"), first, "compact") == 'calculator {"value":5}\nleft 5\n>'
-    )
+    assert ENVIRONMENT.render(ENVIRONMENT.view(world, "agent"), first, "compact") == 'calculator {"value":5}\nleft 5\n>'
 
 
 def test_the_brief_gives_every_tools_schema_and_no_answer() -> None:
-    brief = ENVIRONMENT.brief("agent", "strict", "full")
+    brief = ENVIRONMENT.system_prompt("agent", "strict", "full")
     for tool in TOOLS.values():
         assert f"- {tool.name}(" in brief
     for role, style in (("ceo", "full"), ("agent", "ful")):
         with pytest.raises(InputError, match="valid"):
-            ENVIRONMENT.brief(role, "strict", style)  # type: ignore[arg-type]
+            ENVIRONMENT.system_prompt(role, "strict", style)  # type: ignore[arg-type]
 
 
 def test_nothing_the_agent_sees_tells_of_silent_faults_or_the_answer_key() -> None:
@@ -343,8 +341,8 @@ def test_nothing_the_agent_sees_tells_of_silent_faults_or_the_answer_key() -> No
         world = episode.steps[-1].world
         hidden = world._replace(made=tuple(made._replace(fault="corruption", truth="null") for made in world.made))
         for style in ("full", "compact"):
-            said = ENVIRONMENT.observe(ENVIRONMENT.view(world, "agent"), None, style)
-            assert said == ENVIRONMENT.observe(ENVIRONMENT.view(hidden, "agent"), None, style)
+            said = ENVIRONMENT.render(ENVIRONMENT.view(world, "agent"), None, style)
+            assert said == ENVIRONMENT.render(ENVIRONMENT.view(hidden, "agent"), None, style)
         assert ENVIRONMENT.dump_view(ENVIRONMENT.view(world, "agent")) == ENVIRONMENT.dump_view(
             ENVIRONMENT.view(hidden, "agent")
         )
@@ -506,7 +504,7 @@ def test_completions_that_once_broke_a_step_do_not(completion: str) -> None:
     for seed in range(40):
         world = begin(f"tools/E01/strict/{seed}")
         for _ in range(3):
-            world = ENVIRONMENT.step(world, ENVIRONMENT.parse(completion)).world
+            world = ENVIRONMENT.step(world, ENVIRONMENT.parse_action(completion)).world
         world = ENVIRONMENT.step(world, call("database_query", sql="SELECT count(*) FROM countries")).world
         assert ENVIRONMENT.load(ENVIRONMENT.dump(world)) == world
 

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from chaosops_ray.store import versions
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Probe, Sample, SampleRequest
-from chaosops_ray.workers.adoption import ProofError, prove
+from chaosops_ray.workers.adoption import AdoptionError, prove
 from chaosops_ray.workers.samplers.sampler import SamplerError
 from tests.support.models import small_adapter, small_model
 
@@ -211,7 +211,7 @@ def test_the_engine_proves_what_it_serves_and_cannot_prove_what_it_does_not(serv
     probe = Probe((PROMPT,), scores(five), scores(None), MODULES, tolerance=1e-3)
     assert served.run(prove(served.sampler, five, probe, one)).decisive
     served.run(served.sampler.retire(5))
-    with pytest.raises(ProofError, match="nothing_bound"):
+    with pytest.raises(AdoptionError, match="nothing_bound"):
         served.run(prove(served.sampler, foreign, probe, one))
 
 
