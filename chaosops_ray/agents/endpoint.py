@@ -108,11 +108,13 @@ class OpenAISampler:
         try:
             async with (
                 asyncio.timeout(self._timeout),
-                httpx.AsyncClient(trust_env=False, follow_redirects=False, verify=self._tls, timeout=None) as client,
+                httpx.AsyncClient(
+                    trust_env=False, follow_redirects=False, verify=self._tls, timeout=self._timeout
+                ) as client,
                 client.stream("POST", self._url, content=data, headers=headers) as response,
             ):
                 answer = await _read(response)
-        except TimeoutError:
+        except (TimeoutError, httpx.TimeoutException):
             raise _PassingError(f"no answer within {self._timeout:g} s") from None
         except (httpx.TransportError, OSError, UnicodeError) as error:  # a host's name may be impossible to encode
             raise _PassingError(f"no answer ({type(error).__name__}: {error})") from None

@@ -57,6 +57,7 @@ class Recipe(NamedTuple):
     spread: float = 0.1
     # Of an action's loss against an observed token's. Actions are few, and what they must be is known exactly.
     action_weight: float = 20.0
+    openings: int = 1500  # episodes that show which pieces of text, and which actions, are worth a token
     steps: int = 280
     episodes_per_step: int = 40
     learning_rate: float = 3e-3
@@ -172,7 +173,7 @@ class Conversation(NamedTuple):
 
 
 def rules_of(environment: AnyEnvironment) -> str:
-    """Return the rules of the warm-up: strict, under which only permitted actions count, or else the world's default."""
+    """Return the rules of the warm-up: strict ones, which permit no other actions, or else the world's default."""
     return _STRICT if _STRICT in environment.rule_sets else environment.rule_sets[0]
 
 

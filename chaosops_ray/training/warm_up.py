@@ -24,8 +24,6 @@ from chaosops_ray.training.tiny import PIECES, STYLE, Recipe
 from chaosops_ray.wire import Ids, Sample
 
 PAD = "<|pad|>"
-# How many episodes show which pieces of text, and which actions, are worth a token.
-_OPENINGS = 1500
 _SEEN_OFTEN = 3
 
 # The permitted actions of a turn, kind by kind, each by its one token.
@@ -81,7 +79,7 @@ def _vocabulary(environment: AnyEnvironment, recipe: Recipe) -> tuple[Counter[st
     rules = tiny.rules_of(environment)
     texts: Counter[str] = Counter()
     actions: dict[str, dict[str, None]] = {role: {} for role in environment.roles}
-    for number in range(_OPENINGS):
+    for number in range(recipe.openings):
         for conversation in tiny.conversations(environment, rules, tiny.scenario(environment, recipe, number)):
             texts.update([conversation.system_prompt, *[turn.text for turn in conversation.turns]])
             # By identity: worlds hand out the same value again and again, and equal actions may differ in type.
@@ -112,8 +110,8 @@ def transcripts(environment: AnyEnvironment, codec: Codec, recipe: Recipe, numbe
 def _only(action: Ids) -> int:
     if len(action) != 1:
         raise ValueError(
-            f"a permitted action did not come up in the first {_OPENINGS} warm-up episodes, so it is {len(action)} "
-            "tokens and not one; a world for tiny models must have a fixed set of actions"
+            f"a permitted action did not come up in the recipe's openings, so it is {len(action)} tokens and not one; "
+            "a world for tiny models must have a fixed set of actions"
         )
     return action[0]
 

@@ -203,8 +203,9 @@ def test_nobody_there() -> None:
     nobody = OpenAISampler(f"http://127.0.0.1:{port}", "m", retries=2, sleep=waits.append)
     assert "no answer (ConnectError" in failed(lambda: nobody.complete(MESSAGES, 0))
     assert waits == [0.5, 1.0]
-    nowhere = OpenAISampler("http://a..b/v1", "m", retries=0)
-    assert "no answer" in failed(lambda: nowhere.complete(MESSAGES, 0))
+    for host in ("a..b", "xn--a"):  # neither can be looked up, for different reasons
+        nowhere = OpenAISampler(f"http://{host}/v1", "m", retries=0)
+        assert "no answer" in failed(lambda asker=nowhere: asker.complete(MESSAGES, 0))  # type: ignore[misc]
 
 
 def test_a_server_that_says_nothing_runs_into_the_timeout() -> None:
@@ -297,9 +298,7 @@ def test_a_redirect_is_not_followed_with_the_key(server: Server, monkeypatch: py
     assert len(server.asked) == 1
 
 
-def test_no_proxy_of_the_environment_is_asked(
-    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_no_proxy_of_the_environment_is_asked(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nor is a password of a netrc file sent."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -224,9 +224,7 @@ def test_what_was_written_is_what_was_done(seats: Seats) -> None:
             for turn in trajectory.turns
             for stopped in [trajectory.tokens[turn.end - 1] in seats.codec.layout.stop]
         ]
-        done = [
-            step.action for role in episode_rollout.seats for step in episode_rollout.steps if step.role == role
-        ]
+        done = [step.action for role in episode_rollout.seats for step in episode_rollout.steps if step.role == role]
         assert [environment.parse_action(text) for text in said] == done
 
 
