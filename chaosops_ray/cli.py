@@ -272,7 +272,7 @@ def _evaluate(given: argparse.Namespace) -> int:
         files.write_json(given.json, summary)
         written.append(given.json)
     if given.plots is not None:
-        written += plots.plot(environment, summary, given.plots)
+        written += [plot.path for plot in plots.plot(environment, summary, given.plots)]
     console = _console()
     console.print(
         f"{environment.title} · rules {rules} · {len(scenarios)} scenarios, {len(results)} episodes",
