@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from chaosops_ray.reports.drawing import Plot
-from chaosops_ray.reports.tables import printable
+from chaosops_ray.reports.tables import plain, printable
 
 # What has a meaning within a line of Markdown: emphasis, code, links, headings, table cells, mathematics, emoji by
 # name, and addresses that some readers turn into links.
@@ -84,4 +84,4 @@ def _environment(**more: Any) -> Environment:
 _HTML = _environment()
 _HTML.filters["embedded"] = _embedded
 _MARKDOWN_FILES = _environment(finalize=_as_markdown)
-_MARKDOWN_FILES.filters["fenced"] = fenced
+_MARKDOWN_FILES.filters |= {"fenced": fenced, "plain": plain}

@@ -118,7 +118,7 @@ def evaluation_table(environment: AnyEnvironment, cells: Sequence[Mapping[str, A
             cell["policy"],
             cell[key],
             str(cell["episodes"]),
-            Figure(headline(environment, cell["mean"]), *[headline(environment, bound) for bound in cell["mean_ci"]]),
+            interval_figure(environment, cell["mean"], cell["mean_ci"]),
             headline(environment, cell["median"]),
             tuple([_figure(metric, cell) for metric in shown]),
             is_trained=cell["policy"] == TRAINED,
@@ -127,6 +127,12 @@ def evaluation_table(environment: AnyEnvironment, cells: Sequence[Mapping[str, A
         for cell in cells
     ]
     return EvaluationTable(key, environment.headline_name, shown, tuple(rows))
+
+
+def interval_figure(environment: AnyEnvironment, value: float, ci: Sequence[float]) -> Figure:
+    """Format a value of the headline score with its interval."""
+    low, high = ci
+    return Figure(*[headline(environment, one) for one in (value, low, high)])
 
 
 def _figure(metric: Metric, cell: Mapping[str, Any]) -> Figure:

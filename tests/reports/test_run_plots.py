@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from chaosops_ray.reports import drawing, metrics_rows, run_plots
 from chaosops_ray.sim.errors import InputError
@@ -18,6 +20,11 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 def drawn(found: list[dict[str, object]], environment: object = INCIDENT, run: str = "a run") -> dict[str, Figure]:
     return {name: figure for name, (_, figure) in run_plots.curves(environment, found, run, 2.0).items()}  # type: ignore[arg-type]
+
+
+def training(axes: Axes) -> list[Line2D]:
+    """The rolling means, beside which there may be a line at zero and points of the held-out set."""
+    return [line for line in axes.lines if line.get_linewidth() == 2 and len(line.get_xdata())]
 
 
 def texts(figure: Figure) -> list[str]:
@@ -82,6 +89,29 @@ def test_a_tier_that_pauses_has_no_line_across_the_pause() -> None:
     found = [row(update, tiers=("easy",) if update <= 20 or update > 60 else ("hard",)) for update in range(1, 81)]
     (axes,) = drawn(found)["training_mean.png"].axes
     assert np.isnan(training(axes)[0].get_ydata()).sum() == 1
+    assert any(text.startswith("hard ") for text in texts(drawn(found)["training_mean.png"]))
+
+
+def held_out(axes: Axes) -> list[Line2D]:
+    return [line for line in axes.lines if line.get_marker() == "D" and len(line.get_xdata())]
+
+
+def test_what_the_held_out_set_gave_is_drawn_as_points_of_its_own() -> None:
+    found = runs.with_held_out(rows(30), 10)
+    figures = drawn(found)
+    (mean,) = figures["training_mean.png"].axes
+    for line, tier in zip(held_out(mean), INCIDENT.tiers, strict=True):
+        assert list(line.get_xdata()) == [10, 20, 30]
+        assert list(line.get_ydata()) == [found[at - 1]["evaluation"]["tiers"][tier]["mean"] for at in (10, 20, 30)]
+    catch, _ = figures["training_detection.png"].axes
+    assert [len(held_out(axes)) for axes in (*figures["training_solved.png"].axes, catch)] == [3, 2]
+    assert [text.get_text() for text in mean.get_legend().get_texts()] == ["training", "held out"]
+    (without,) = drawn(rows(30))["training_mean.png"].axes
+    assert without.get_legend() is None
+
+
+def test_a_tier_that_only_the_held_out_set_has_is_named() -> None:
+    found = runs.with_held_out([row(update, tiers=("easy",)) for update in range(1, 11)], 5)
     assert any(text.startswith("hard ") for text in texts(drawn(found)["training_mean.png"]))
 
 

@@ -110,6 +110,49 @@ def test_differences_are_shown_and_marked_where_they_are_sure(whole: Reader) -> 
     assert [mark for mark in marks if mark.split()[-1:] in (["good"], ["bad"])] == ["n good", "n bad"]
 
 
+def test_the_table_by_failure_marks_what_was_never_solved(tmp_path: Path) -> None:
+    run = runs.folder(tmp_path / "run", 1)
+    evaluation = runs.evaluation()
+    unsolved = ("cascade", "dns_outage", "disk_full")
+    for cell in evaluation["by_failure"]:
+        if cell["failure"] in unsolved or cell["policy"] == "random":
+            cell |= {"success": 0.0, "success_ci": [0.0, 0.0]}
+    (run.path / EVALUATION).write_text(json.dumps(evaluation))
+    found = read(run)
+    failures = list(dict.fromkeys(cell["failure"] for cell in evaluation["by_failure"]))
+    heading = next(place for place, row in enumerate(found.rows) if row[:2] == ["failure", "policy"])
+    table = found.rows[heading + 1 : heading + 1 + 3 * len(failures)]
+    assert [row[0] for row in table[::3]] == failures
+    marked = {row[0] for row in table if row[1] == "trained|never solved"}
+    assert marked == set(unsolved)
+    assert {row[0] for row in table if row[1] == "trained"} == set(failures) - marked
+    assert sum("never solved" in cell for row in table for cell in row) == 3
+    assert "Never solved by the trained policy: cascade, disk_full, dns_outage." in found.text
+
+
+def test_where_all_was_solved_nothing_is_marked(whole: Reader) -> None:
+    assert "ever solved" not in whole.text
+
+
+def test_what_the_held_out_set_gave_during_training_has_a_table(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run", runs.CONFIG)
+    rows = runs.with_held_out(runs.rows(10), 5)
+    for row in rows:
+        run.log(row)
+    found = read(run)
+    assert "Held out during training" in found.text
+    heading = next(place for place, row in enumerate(found.rows) if row[:2] == ["update", "tier"])
+    table = found.rows[heading + 1 : heading + 7]
+    assert [row[:2] for row in table] == [[str(update), tier] for update in (5, 10) for tier in INCIDENT.tiers]
+    figures = rows[9]["evaluation"]["tiers"]["hard"]
+    assert table[-1][3:5] == [f"{figures['mean']:+.1f}".replace("-", "−"), f"{100 * figures['success']:.0f} %"]
+    assert "evaluation · tiers" not in found.text
+
+
+def test_without_evaluation_during_training_there_is_no_such_table(whole: Reader) -> None:
+    assert "Held out" not in whole.text
+
+
 def test_the_last_update_and_the_configuration_stand_there(whole: Reader) -> None:
     assert ["update", "12"] in whole.rows
     assert ["rogue_catch", "–"] in whole.rows
