@@ -282,7 +282,7 @@ def _evaluate(given: argparse.Namespace) -> int:
         files.write_json(given.json, summary)
         written.append(given.json)
     if given.plots is not None:
-        written += plots.plot(environment, summary, given.plots)
+        written += [plot.path for plot in plots.plot(environment, summary, given.plots)]
     console = _console()
     console.print(
         f"{environment.title} · rules {rules} · {len(scenarios)} scenarios, {len(results)} episodes",
@@ -405,17 +405,17 @@ def _submit(given: argparse.Namespace) -> int:
 
 def _export(given: argparse.Namespace) -> int:
     set_variables()
-    from chaosops_ray.training import export, launch, policies
+    from chaosops_ray.training import export, hub, launch, policies
 
     if given.public and given.push is None:
         raise InputError("--public is about what is pushed; say where to with --push OWNER/NAME")
     with launch.as_input_errors():
-        to = None if given.push is None else export.repository(given.push)
+        to = None if given.push is None else hub.repository(given.push)
         folder, number = policies.version_named(given.adapter)
         exported = export.export(folder, number, given.out, given.license)
         print(f"wrote {exported.folder}", flush=True)
         if to is not None:
-            for warning in export.push(exported, to, public=given.public):
+            for warning in hub.push(exported, to, public=given.public):
                 print(f"chaosops export: the hub says: {warning}", file=sys.stderr)
             print(f"pushed {to.api.endpoint}/{to.name}")
     return 0

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from chaosops_ray import evaluate
 from chaosops_ray.evaluate import CONFIDENCE, RESAMPLES, TRAINED, Result
+from chaosops_ray.reports.sweep_report import Arm, SweepFacts
 from chaosops_ray.sim.contract import AnyEnvironment, Scenario
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sweeps.spec import MEAN, Hypothesis, Sweep, Trial
@@ -73,6 +74,22 @@ def compare(environment: AnyEnvironment, sweep: Sweep, outcomes: Sequence[Outcom
         "differences": _differences(environment, sweep, by_arm),
         "verdicts": [_verdict(environment, one, by_arm, baselines) for one in sweep.hypotheses],
     }
+
+
+def report_facts(
+    sweep: Sweep, outcomes: Sequence[Outcome], comparison: Comparison, digests: Mapping[str, str]
+) -> SweepFacts:
+    """Gather what the report is written from; `digests` are those of the arms' base models."""
+    runs = {one.trial.arm: one.trial.run for one in reversed(outcomes)}
+    rows = {arm: [one.rows for one in outcomes if one.trial.arm == arm] for arm in sweep.arms}
+    return SweepFacts(
+        {arm: Arm(runs[arm], digests[arm], rows[arm]) for arm in sweep.arms},
+        sweep.seeds,
+        sweep.reference,
+        sweep.published,
+        comparison,
+        RULE,
+    )
 
 
 def _baselines(outcomes: Sequence[Outcome], policies: Sequence[str]) -> list[Result]:

@@ -33,7 +33,7 @@ from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import files, run_folder
 from chaosops_ray.store.run_folder import RunFolder
-from chaosops_ray.sweeps.comparison import Comparison, Outcome, compare
+from chaosops_ray.sweeps.comparison import Comparison, Outcome, compare, report_facts
 from chaosops_ray.sweeps.spec import Sweep, Trial, load_sweep, look_over, reload
 from chaosops_ray.training import base_models, launch, loop, measure
 from chaosops_ray.training.base_models import BaseModel
@@ -172,7 +172,8 @@ def played(
     outcomes = [outcome(trial, out / TRIALS / trial.name, environment, watch.failed) for trial in trials]
     comparison = compare(environment, sweep, outcomes)
     digests = {trial.arm: bases[trial.run.model].digest for trial in trials}
-    return Finished(comparison, sweep_report.write(out, environment, sweep, outcomes, comparison, digests))
+    facts = report_facts(sweep, outcomes, comparison, digests)
+    return Finished(comparison, sweep_report.write(out, environment, facts))
 
 
 def tuner(out: Path, sweep: Sweep, trials: Sequence[Trial], watch: tune.Callback) -> tune.Tuner:

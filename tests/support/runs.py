@@ -78,6 +78,18 @@ def rows(count: int = UPDATES, environment: AnyEnvironment = INCIDENT) -> list[d
     return [row(update, environment) for update in range(1, count + 1)]
 
 
+def with_held_out(
+    found: list[dict[str, Any]], every: int, environment: AnyEnvironment = INCIDENT
+) -> list[dict[str, Any]]:
+    """The same rows, with what the held-out set gave after each `every`-th update."""
+    return [
+        one | {"evaluation": {"tiers": row(10_000 + one["update"], environment)["tiers"]}}
+        if one["update"] % every == 0
+        else one
+        for one in found
+    ]
+
+
 def evaluation(environment: AnyEnvironment = INCIDENT) -> dict[str, Any]:
     """A small evaluation, of a baseline under the name of the trained policy and of others."""
     scenarios = environment.scenarios(environment.selections[0], [1000, 1001])
