@@ -40,7 +40,7 @@ from chaosops_ray.learner.grpo import PolicyTrainer
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.training import tiny
-from chaosops_ray.workers.rollout import permitted
+from chaosops_ray.workers.rollout import completions
 
 BAR = 1.5
 PRESET = Path(__file__).parents[1] / "tune_configs" / "3a.yaml"
@@ -86,10 +86,10 @@ def rows_of(environment: AnyEnvironment, words: Codec, recipe: tiny.Recipe, epis
     """A row for each seat that spoke, up to its last action; advantages are noise."""
     draw = random.Random(0)
     found = []
-    for role, tokens, starts in tiny.transcripts(environment, words, recipe, range(episodes)):
-        line = next_tokens(permitted(environment, words, role, "compact") or (), ())
+    for role, tokens, starts, offered in tiny.transcripts(environment, words, recipe, range(episodes)):
+        lines = tuple([next_tokens(completions(environment, words, kinds, "compact"), ()) for kinds in offered])
         spread = tuple([draw.gauss(0, 1) for _ in starts])
-        found.append(Row(tuple(tokens), tuple(starts), (0.0,) * len(starts), spread, role, (line,) * len(starts)))
+        found.append(Row(tuple(tokens), tuple(starts), (0.0,) * len(starts), spread, role, lines))
     return found
 
 

@@ -16,9 +16,10 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -26,7 +27,8 @@ from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from chaosops_ray.agents.tokens import Codec, Transcript
-from chaosops_ray.sim.contract import AnyEnvironment
+from chaosops_ray.config import ConfigError
+from chaosops_ray.sim.contract import AnyEnvironment, Kinds, Scenario
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.wire import Layout, Sample
@@ -93,9 +95,11 @@ def ensure(progress: Callable[[int, int], None] = lambda _done, _steps: None, re
     return folder
 
 
-def build(folder: Path, recipe: Recipe, progress: Callable[[int, int], None]) -> None:
-    """Make tokenizer and model, and save them as any Hugging Face model is."""
-    environment = environment_named(WORLD)
+def build(
+    folder: Path, recipe: Recipe, progress: Callable[[int, int], None], environment: AnyEnvironment | None = None
+) -> None:
+    """Make tokenizer and model of a world, and save them as any Hugging Face model is."""
+    environment = environment or environment_named(WORLD)
     tokenizer = make_tokenizer(environment, recipe)
     tokenizer.save_pretrained(folder)
     codec = Codec(folder, layout(tokenizer))
@@ -114,13 +118,15 @@ def layout(tokenizer: PreTrainedTokenizerFast) -> Layout:
 def make_tokenizer(environment: AnyEnvironment, recipe: Recipe) -> PreTrainedTokenizerFast:
     """Bytes, so that any text can be read; every piece that transcripts hold again and again; every action."""
     counts: Counter[str] = Counter()
+    offered: dict[Kinds[Any], None] = {}
     pre = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_PIECES), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    for texts in _openings(environment, recipe):
+    for texts, kinds in _openings(environment, recipe):
+        offered.update(dict.fromkeys(kinds))
         for text in texts:
             counts.update([piece for piece, _ in pre.pre_tokenize_str(text)])
     pieces = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -132,29 +138,34 @@ def make_tokenizer(environment: AnyEnvironment, recipe: Recipe) -> PreTrainedTok
     tokenizer.pre_tokenizer = pre
     tokenizer.decoder = decoders.ByteLevel()
     spelt = dict.fromkeys(
-        environment.format_action(action, "compact")
-        for role in environment.roles
-        for kind in environment.vocabulary(role) or ()
-        for action in kind
+        environment.format_action(action, "compact") for kinds in offered for kind in kinds for action in kind
     )
     tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in (PAD, *spelt)])
     # The base class keeps the tokenizer file as it is; a model's own class would rebuild the pre-tokenizer.
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=PAD)
 
 
-def _openings(environment: AnyEnvironment, recipe: Recipe) -> Iterator[list[str]]:
-    """Texts to count pieces in: whole episodes as their seats read them."""
+def _openings(environment: AnyEnvironment, recipe: Recipe) -> Iterator[tuple[list[str], list[Kinds[Any]]]]:
+    """Texts to count pieces in, whole episodes as their seats read them, and what the seats were offered."""
     for episode in range(1500):
-        yield [text for seat in _seats(environment, recipe, episode) for text, _ in seat.turns] + [
-            environment.system_prompt(role, RULES, "compact") for role in environment.roles
-        ]
+        turns = [turn for seat in _seats(environment, recipe, episode) for turn in seat.turns]
+        prompts = [environment.system_prompt(role, RULES, "compact") for role in environment.roles]
+        yield [turn.text for turn in turns] + prompts, [turn.kinds for turn in turns]
+
+
+class _Turn(NamedTuple):
+    """A turn of a random episode: what the seat read, the action as it is spelt, and what it chose from."""
+
+    text: str
+    action: str
+    kinds: Kinds[Any]
 
 
 class _Seat(NamedTuple):
-    """What one seat of a random episode read before each of its actions, and the actions as they are spelt."""
+    """One seat of a random episode."""
 
     role: str
-    turns: list[tuple[str, str]]
+    turns: list[_Turn]
 
 
 def _seats(environment: AnyEnvironment, recipe: Recipe, number: int) -> list[_Seat]:
@@ -162,7 +173,7 @@ def _seats(environment: AnyEnvironment, recipe: Recipe, number: int) -> list[_Se
     draw = stream(recipe.seed, "warm-up", number)
     tier = environment.tiers[number % len(environment.tiers)]
     cases = [scenario for scenario in _cross(environment) if scenario.tier == tier]
-    scenario = environment.scenario(f"{WORLD}/{draw.choice(cases).case}/{tier}/{seed}")
+    scenario = environment.scenario(draw.choice(cases)._replace(seed=seed).identity)
     choose = environment.policies["random"](scenario, RULES)
     seats = {role: _Seat(role, []) for role in environment.roles}
     world, since = environment.start(scenario, RULES), dict.fromkeys(environment.roles)
@@ -170,32 +181,47 @@ def _seats(environment: AnyEnvironment, recipe: Recipe, number: int) -> list[_Se
         view = environment.view(world, role)
         world, action, _, _ = environment.step(world, choose(view))
         text = environment.render(view, since[role], "compact")
-        seats[role].turns.append((text, environment.format_action(action, "compact")))
+        seats[role].turns.append(
+            _Turn(text, environment.format_action(action, "compact"), permitted(environment, view))
+        )
         since[role] = view
     return list(seats.values())
 
 
-_CROSS: dict[str, tuple[object, ...]] = {}
+def permitted(environment: AnyEnvironment, view: Any) -> Kinds[Any]:
+    """List what the seat of this view may do; a world whose actions cannot be listed has no tiny model."""
+    kinds = environment.permitted(view)
+    if kinds is None:
+        raise ConfigError(f"model: world {environment.name} does not list its permitted actions; give it a real model")
+    return kinds
 
 
-def _cross(environment: AnyEnvironment) -> tuple:  # type: ignore[type-arg]
-    if environment.name not in _CROSS:
-        _CROSS[environment.name] = environment.scenarios("cross", [0])
-    return _CROSS[environment.name]
+@cache
+def _cross(environment: AnyEnvironment) -> tuple[Scenario, ...]:
+    """Every case of the world's last, widest evaluation set."""
+    return environment.scenarios(environment.selections[-1], [0])
 
 
-def transcripts(
-    environment: AnyEnvironment, codec: Codec, recipe: Recipe, numbers: range
-) -> Iterator[tuple[str, list[int], list[int]]]:
-    """Role, tokens, and where among them the actions stand."""
+class Example(NamedTuple):
+    """A transcript to learn from, with the places where actions begin and what each was chosen from."""
+
+    role: str
+    tokens: list[int]
+    starts: list[int]
+    kinds: list[Kinds[Any]]
+
+
+def transcripts(environment: AnyEnvironment, codec: Codec, recipe: Recipe, numbers: range) -> Iterator[Example]:
+    """Yield the transcript of every seat of these random episodes."""
     for number in numbers:
         for seat in _seats(environment, recipe, number):
             transcript = Transcript(codec, environment.system_prompt(seat.role, RULES, "compact"))
-            for text, action in seat.turns:
-                transcript.observe(text)
-                transcript.complete(Sample(codec.action(action), (0.0,), 0, "", stopped=False), None)
+            for turn in seat.turns:
+                transcript.observe(turn.text)
+                transcript.complete(Sample(codec.action(turn.action), (0.0,), 0, "", stopped=False), None)
             if transcript.turns:
-                yield seat.role, list(transcript.written), [turn.start for turn in transcript.turns]
+                starts = [turn.start for turn in transcript.turns]
+                yield Example(seat.role, list(transcript.written), starts, [turn.kinds for turn in seat.turns])
 
 
 def warmed_up(
@@ -224,7 +250,7 @@ def warmed_up(
             bos_token_id=None,
         )
     )
-    targets = {role: _uniform(environment, codec, role, len(tokenizer)) for role in environment.roles}
+    target = cache(lambda kinds: _uniform(environment, codec, kinds, len(tokenizer)))
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.01)
     draw = random.Random(recipe.seed)
     for step in range(recipe.steps):
@@ -233,13 +259,13 @@ def warmed_up(
             group["lr"] = recipe.learning_rate * rate
         first = step * recipe.episodes_per_step
         rows = list(transcripts(environment, codec, recipe, range(first, first + recipe.episodes_per_step)))
-        rows.sort(key=lambda row: len(row[1]))
+        rows.sort(key=lambda row: len(row.tokens))
         # Rows of like length go together; four forward passes make a step.
         quarters = [rows[i * len(rows) // 4 : (i + 1) * len(rows) // 4] for i in range(4)]
         draw.shuffle(quarters)
-        total = sum([len(tokens) for _, tokens, _ in rows])
+        total = sum([len(row.tokens) for row in rows])
         for quarter in quarters:
-            loss = _loss(model, quarter, targets, pad, recipe.action_weight) / total
+            loss = _loss(model, quarter, target, pad, recipe.action_weight) / total
             loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -248,9 +274,8 @@ def warmed_up(
     return model
 
 
-def _uniform(environment: AnyEnvironment, codec: Codec, role: str, size: int) -> torch.Tensor:
+def _uniform(environment: AnyEnvironment, codec: Codec, kinds: Kinds[Any], size: int) -> torch.Tensor:
     """What the random policy draws from: kinds alike, then a kind's arguments alike."""
-    kinds = environment.vocabulary(role) or ()
     target = torch.zeros(size)
     for kind in kinds:
         for action in kind:
@@ -261,20 +286,19 @@ def _uniform(environment: AnyEnvironment, codec: Codec, role: str, size: int) ->
 
 def _loss(
     model: Qwen2ForCausalLM,
-    rows: list[tuple[str, list[int], list[int]]],
-    targets: dict[str, torch.Tensor],
+    rows: list[Example],
+    target: Callable[[Kinds[Any]], torch.Tensor],
     pad: int,
     weight: float,
 ) -> torch.Tensor:
-    length = max(len(tokens) for _, tokens, _ in rows)
-    ids = torch.tensor([tokens + [pad] * (length - len(tokens)) for _, tokens, _ in rows])
+    length = max(len(row.tokens) for row in rows)
+    ids = torch.tensor([row.tokens + [pad] * (length - len(row.tokens)) for row in rows])
     logits = model(input_ids=ids).logits[:, :-1]
     labels = ids[:, 1:].masked_fill(ids[:, 1:] == pad, -100)
-    places = [(row, start - 1, role) for row, (role, _, starts) in enumerate(rows) for start in starts]
-    at = torch.tensor([place[:2] for place in places])
+    at = torch.tensor([(place, start - 1) for place, row in enumerate(rows) for start in row.starts])
     labels[at[:, 0], at[:, 1]] = -100
     observed = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")
     acted = functional.cross_entropy(
-        logits[at[:, 0], at[:, 1]], torch.stack([targets[role] for *_, role in places]), reduction="sum"
+        logits[at[:, 0], at[:, 1]], torch.stack([target(kinds) for row in rows for kinds in row.kinds]), reduction="sum"
     )
     return observed + weight * acted

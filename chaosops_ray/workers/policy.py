@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from chaosops_ray.agents.tokens import Codec, Transcript
 from chaosops_ray.sim.contract import AnyEnvironment, Policy, Scenario, Style
-from chaosops_ray.wire import Decoding, Ids, PolicyVersion, SampleRequest
+from chaosops_ray.wire import Decoding, PolicyVersion, SampleRequest
 from chaosops_ray.workers.rollout import permitted
 from chaosops_ray.workers.samplers.sampler import Sampler
 
@@ -68,9 +68,7 @@ class TrainedPolicy:
         self._sampler = sampler
         self.version = version
         self._decoding = Decoding(0.0, max_tokens, codec.layout.stop)
-        self._choices: dict[str, tuple[Ids, ...] | None] = {
-            role: permitted(environment, codec, role, style) if structured else None for role in environment.roles
-        }
+        self._structured = structured
 
     def __call__(self, scenario: Scenario, rules: str) -> Policy:
         """The seats of one episode; each keeps its own transcript."""
@@ -83,9 +81,10 @@ class TrainedPolicy:
                 transcripts[role] = Transcript(self._codec, self._environment.system_prompt(role, rules, self._style))
             prompt = transcripts[role].observe(self._environment.render(view, seen.get(role), self._style))
             seen[role] = view
-            request = SampleRequest(0, prompt, 0, self._choices[role])
+            choices = permitted(self._environment, self._codec, view, self._style) if self._structured else None
+            request = SampleRequest(0, prompt, 0, choices)
             cohort = f"{scenario.identity}/{role}"
             (sample,) = asyncio.run(self._sampler.sample(cohort, [request], self._decoding, self.version.number))
-            return self._environment.parse_action(transcripts[role].complete(sample, self._choices[role]))
+            return self._environment.parse_action(transcripts[role].complete(sample, choices))
 
         return act

@@ -6,10 +6,11 @@ Plain code: no actor, no engine. Whatever speaks for the policy is awaited; what
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 from chaosops_ray.agents.tokens import Codec, Transcript
-from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, Episode, Step, Style
+from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, Episode, Kinds, Step, Style
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.wire import EpisodeReport, Group, Ids, Sample, SampleRequest, Task, Trajectory
 
@@ -44,8 +45,8 @@ class EpisodeRollout:
         """Whose turn it is."""
         return self.environment.acting(self.world)
 
-    def request(self, role: str, choices: tuple[Ids, ...] | None) -> SampleRequest:
-        """What is asked of the policy now."""
+    def request(self, role: str, *, structured: bool) -> SampleRequest:
+        """Build what is asked of the policy now."""
         transcript = self.transcripts.get(role)
         if transcript is None:
             brief = self.environment.system_prompt(role, self.rules, self._style)
@@ -53,6 +54,7 @@ class EpisodeRollout:
         view = self.environment.view(self.world, role)
         prompt = transcript.observe(self.environment.render(view, self._seen.get(role), self._style))
         self._seen[role] = view
+        choices = permitted(self.environment, self._codec, view, self._style) if structured else None
         seed = stream(self._seed, f"sample/{self.member}", len(self.steps)).bits() >> 1
         return SampleRequest(self.member, prompt, seed, choices)
 
@@ -104,20 +106,23 @@ async def play(
         for episode_rollout in unfinished:
             by_role.setdefault(episode_rollout.acting or "", []).append(episode_rollout)
         for role, acting in by_role.items():
-            choices = permitted(environment, codec, role, style) if structured else None
-            requests = [episode_rollout.request(role, choices) for episode_rollout in acting]
+            requests = [episode_rollout.request(role, structured=structured) for episode_rollout in acting]
             samples = await ask(f"{task.key}/{role}", requests)
-            for episode_rollout, sample in zip(acting, samples, strict=True):
-                episode_rollout.answer(role, sample, choices)
+            for episode_rollout, request, sample in zip(acting, requests, samples, strict=True):
+                episode_rollout.answer(role, sample, request.choices)
         unfinished = [episode_rollout for episode_rollout in unfinished if episode_rollout.acting is not None]
     return rollouts
 
 
-def permitted(environment: AnyEnvironment, codec: Codec, role: str, style: Style) -> tuple[Ids, ...] | None:
-    """Every action this seat may take, as a completion; None where they cannot be written out."""
-    kinds = environment.vocabulary(role)
-    if kinds is None:
-        return None
+def permitted(environment: AnyEnvironment, codec: Codec, view: Any, style: Style) -> tuple[Ids, ...] | None:
+    """List every action that the seat of this view may take now, as completions; None where it cannot be listed."""
+    kinds = environment.permitted(view)
+    return None if kinds is None else completions(environment, codec, kinds, style)
+
+
+@lru_cache(maxsize=256)
+def completions(environment: AnyEnvironment, codec: Codec, kinds: Kinds[Any], style: Style) -> tuple[Ids, ...]:
+    """Write actions as completions, in the order of their kinds."""
     return tuple([codec.action(environment.format_action(action, style)) for kind in kinds for action in kind])
 
 

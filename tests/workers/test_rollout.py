@@ -15,6 +15,8 @@ from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.sim import ENVIRONMENTS
 from chaosops_ray.sim.contract import AnyEnvironment, Style
 from chaosops_ray.sim.episode import replay
+from chaosops_ray.sim.incident.text import vocabulary
+from chaosops_ray.sim.incident.views import View
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.training import base_models, tiny
 from chaosops_ray.wire import Group, Ids, Sample, SampleRequest, Task, Trajectory
@@ -435,16 +437,22 @@ def test_what_a_tool_prints_for_the_model_is_text(every: dict[str, Seats]) -> No
 # -- what a seat may say ----------------------------------------------------------------------------------------------
 
 
+def seen(role: str) -> View:
+    """What the role sees as an incident begins."""
+    start = INCIDENT.start(INCIDENT.scenario("incident/autoscaler_cost_cut/hard/17"), "strict")
+    return INCIDENT.view(start, role)
+
+
 @pytest.mark.parametrize("kind", ["incident, chat", "incident, plain", "incident, tiny"])
 def test_what_is_permitted_is_the_whole_vocabulary_of_the_seat(every: dict[str, Seats], kind: str) -> None:
     seats = every[kind]
     codec = seats.codec
     for role in INCIDENT.roles:
-        choices = permitted(INCIDENT, codec, role, seats.style)
+        choices = permitted(INCIDENT, codec, seen(role), seats.style)
         assert choices is not None
         assert len(set(choices)) == len(choices)
         read = [codec.read(Sample(tokens, (), *VERSION, tokens[-1] in codec.layout.stop)) for tokens in choices]
-        actions = [action for kinds in INCIDENT.vocabulary(role) or () for action in kinds]
+        actions = [action for kinds in vocabulary(role) for action in kinds]
         assert [INCIDENT.parse_action(text) for text in read] == actions
         # No choice is the beginning of another, so it is known when one is written out.
         assert not [a for a in choices for b in choices if a != b and b[: len(a)] == a]
@@ -452,7 +460,8 @@ def test_what_is_permitted_is_the_whole_vocabulary_of_the_seat(every: dict[str, 
 
 def test_what_cannot_be_written_out_is_not_restricted(every: dict[str, Seats]) -> None:
     seats = every["tools, chat"]
-    assert permitted(TOOLS, seats.codec, "agent", "full") is None
+    start = TOOLS.start(TOOLS.scenario("tools/E07/strict/3"), "strict")
+    assert permitted(TOOLS, seats.codec, TOOLS.view(start, "agent"), "full") is None
     ask = engine(seats)
     found = group(seats, seats.task(), ask, structured=True)
     assert all(request.choices is None for _, request, _ in ask.asked)
@@ -465,12 +474,12 @@ def test_a_structured_turn_has_its_choices_and_is_one_of_them(every: dict[str, S
     ask = engine(seats)
     found = group(seats, seats.task(), ask, structured=True)
     for trajectory in found.trajectories:
-        wanted = permitted(INCIDENT, seats.codec, trajectory.role, seats.style)
+        wanted = permitted(INCIDENT, seats.codec, seen(trajectory.role), seats.style)
         for turn in trajectory.turns:
             assert turn.choices == wanted
             assert trajectory.tokens[turn.start : turn.end] in (turn.choices or ())
     assert all(
-        request.choices == permitted(INCIDENT, seats.codec, cohort.rpartition("/")[2], seats.style)
+        request.choices == permitted(INCIDENT, seats.codec, seen(cohort.rpartition("/")[2]), seats.style)
         for cohort, request, _ in ask.asked
     )
 
