@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from chaosops_ray.config import Schedule
 from chaosops_ray.reports import plots, run_report, sweep_plots, tables
 from chaosops_ray.reports.run_plots import Plot, made
 from chaosops_ray.sim.contract import AnyEnvironment, Metric
@@ -239,7 +240,9 @@ def _trials(comparison: Comparison) -> Cells:
 
 def _arms(outcomes: Sequence[Outcome], digests: Mapping[str, str]) -> Cells:
     rows = []
-    for one in {one.trial.arm: one for one in outcomes}.values():
+    arms = {one.trial.arm: one for one in outcomes}.values()
+    options = list(dict.fromkeys([name for one in arms for name in one.trial.run.rule_options]))
+    for one in arms:
         run = one.trial.run
         rows.append(
             [
@@ -248,16 +251,23 @@ def _arms(outcomes: Sequence[Outcome], digests: Mapping[str, str]) -> Cells:
                 run.curriculum,
                 str(run.updates),
                 *[
-                    f"{figure.start:g}" if figure.start == figure.end else f"{figure.start:g} → {figure.end:g}"
-                    for figure in (run.catch, run.false_flag, run.learner.learning_rate)
+                    _schedule(figure)
+                    for figure in (*[run.rule_options.get(name) for name in options], run.learner.learning_rate)
                 ],
                 str(run.learner.lora_rank),
                 f"{run.batch.scenarios} × {run.batch.group}",
                 digests[one.trial.arm][:12],
             ]
         )
-    heading = ["arm", "model", "curriculum", "updates", "right flag ×", "wrong flag ×", "learning rate", "LoRA r"]
+    named = [name.replace("_", " ") for name in options]
+    heading = ["arm", "model", "curriculum", "updates", *named, "learning rate", "LoRA r"]
     return Cells([*heading, "batch", "base"], 3, rows)
+
+
+def _schedule(figure: Schedule | None) -> str:
+    if figure is None:
+        return _DASH
+    return f"{figure.start:g}" if figure.start == figure.end else f"{figure.start:g} → {figure.end:g}"
 
 
 def _titles(environment: AnyEnvironment) -> dict[str, str]:
