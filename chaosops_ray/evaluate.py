@@ -230,10 +230,13 @@ def _cell(environment: AnyEnvironment, results: Sequence[Result]) -> dict[str, A
 
 
 def interval(values: Iterable[tuple[Scenario, float]]) -> list[float] | None:
-    """A bootstrap interval of the mean. Whole scenarios are resampled: episodes of one scenario are not independent."""
-    clusters: dict[Scenario, list[float]] = {}
+    """Return a bootstrap interval of the mean.
+
+    Whole scenarios are resampled, or whole pairs: their episodes are not independent.
+    """
+    clusters: dict[str, list[float]] = {}
     for scenario, value in values:
-        clusters.setdefault(scenario, []).append(value)
+        clusters.setdefault(scenario.cluster, []).append(value)
     if not clusters:
         return None
     sums = np.array([sum(members) for members in clusters.values()])

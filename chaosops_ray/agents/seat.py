@@ -32,18 +32,12 @@ from chaosops_ray.agents.tokens import Codec, Transcript
 from chaosops_ray.sim.contract import AnyEnvironment, Style
 from chaosops_ray.wire import Ids, Sample, SampleRequest, Turn
 
-Kinds: TypeAlias = tuple[tuple[Any, ...], ...]
 Message: TypeAlias = dict[str, str]
-
-
-def permitted(environment: AnyEnvironment, view: Any) -> Kinds | None:
-    """Every action that the role may take on this view, kind by kind; None where they cannot be written out."""
-    return environment.vocabulary(view.role)
 
 
 def choices(environment: AnyEnvironment, codec: Codec, view: Any, style: Style) -> tuple[Ids, ...] | None:
     """Every permitted action as a completion; None where they cannot be written out."""
-    kinds = permitted(environment, view)
+    kinds = environment.permitted(view)
     return None if kinds is None else codec.choices(environment.format_action, style, kinds)
 
 

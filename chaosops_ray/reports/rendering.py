@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
+from collections.abc import Sequence
 from html import escape
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ class Table(NamedTuple):
 
     heading: tuple[str, ...]
     words: int
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     coloured: int = -1
     marks: tuple[str, ...] = ()
 

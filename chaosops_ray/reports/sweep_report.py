@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chaosops_ray.config import Run
+from chaosops_ray.config import Run, Schedule
 from chaosops_ray.reports import plots, sweep_plots, tables
 from chaosops_ray.reports.drawing import Plot
 from chaosops_ray.reports.metrics_rows import Row
@@ -214,24 +214,29 @@ def _trials(trials: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _arms(arms: Mapping[str, Arm]) -> Table:
+    options = list(dict.fromkeys([name for arm in arms.values() for name in arm.run.rule_options]))
     rows = [
         (
             name,
             Path(arm.run.model).name if Path(arm.run.model).is_absolute() else arm.run.model,
             arm.run.curriculum,
             str(arm.run.updates),
-            *[
-                f"{figure.start:g}" if figure.start == figure.end else f"{figure.start:g} → {figure.end:g}"
-                for figure in (arm.run.catch, arm.run.false_flag, arm.run.learner.learning_rate)
-            ],
+            *[_schedule(arm.run.rule_options.get(option)) for option in options],
+            _schedule(arm.run.learner.learning_rate),
             str(arm.run.learner.lora_rank),
             f"{arm.run.batch.scenarios} × {arm.run.batch.group}",
             arm.base_digest[:12],
         )
         for name, arm in arms.items()
     ]
-    heading = ("arm", "model", "curriculum", "updates", "right flag ×", "wrong flag ×", "learning rate", "LoRA r")
-    return Table((*heading, "batch", "base"), 3, rows)
+    heading = ("arm", "model", "curriculum", "updates", *[option.replace("_", " ") for option in options])
+    return Table((*heading, "learning rate", "LoRA r", "batch", "base"), 3, rows)
+
+
+def _schedule(figure: Schedule | None) -> str:
+    if figure is None:
+        return DASH
+    return f"{figure.start:g}" if figure.start == figure.end else f"{figure.start:g} → {figure.end:g}"
 
 
 def _titles(environment: AnyEnvironment) -> dict[str, str]:

@@ -184,20 +184,28 @@ def paired(more: Figures, than: Figures) -> dict[str, Any] | None:
     if not scenarios:
         return None
     gains = np.array([[more[seed][one] - than[seed][one] for one in scenarios] for seed in seeds])  # type: ignore[operator]
-    means = resampled(gains)
+    means = resampled(gains, [scenario.cluster for scenario in scenarios])
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(means, [tail, 100 - tail])
     return {"mean": float(gains.mean()), "ci": [float(low), float(high)], "seeds": len(seeds)}
 
 
-def resampled(gains: NDArray[Any]) -> NDArray[Any]:
-    """Means of draws of as many seeds (rows) and as many scenarios (columns) as there are."""
+def resampled(gains: NDArray[Any], clusters: Sequence[str]) -> NDArray[Any]:
+    """Return the means of draws of as many seeds (rows) and as many clusters of scenarios (columns) as there are."""
     generator = np.random.default_rng(0)
-    seeds, scenarios = gains.shape
+    seeds = len(gains)
+    places = {name: place for place, name in enumerate(dict.fromkeys(clusters))}
+    columns = np.array([places[name] for name in clusters])
+    size = len(places)
+    share = size / len(clusters)  # exactly 1 where no two belong together, and then nothing below changes a figure
+    sums = np.zeros((size, seeds))
+    np.add.at(sums, columns, gains.T * share)
+    sizes = np.bincount(columns) * share
     # How often each is drawn is all that a mean needs to know of a draw.
     of_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES) / seeds
-    of_scenarios = generator.multinomial(scenarios, np.full(scenarios, 1 / scenarios), size=RESAMPLES) / scenarios
-    means: NDArray[Any] = ((of_seeds @ gains) * of_scenarios).sum(axis=1)
+    drawn = generator.multinomial(size, np.full(size, 1 / size), size=RESAMPLES)
+    weighed: NDArray[Any] = ((of_seeds @ sums.T) * (drawn / size)).sum(axis=1)
+    means: NDArray[Any] = weighed / ((drawn * sizes).sum(axis=1) / size)
     return means
 
 

@@ -21,7 +21,6 @@ from chaosops_ray.config import MADE_HERE, ConfigError, Run, is_sweep, load
 from chaosops_ray.config import read as read_file
 from chaosops_ray.reports import run_report
 from chaosops_ray.reports.progress import Progress
-from chaosops_ray.sim import curriculum
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.worlds import environment_named
@@ -91,7 +90,7 @@ def look_over(run: Run) -> AnyEnvironment:
     check_colocation(run)
     plan.make(run, environment)
     plan.stream_weights(run, environment)
-    curriculum.parse(run.curriculum, environment.tiers, environment.promotions)
+    plan.curriculum(run, environment)
     evaluate.parse_policies(environment, ",".join(run.evaluation.policies))
     seeds = evaluate.parse_seeds(run.evaluation.seeds)
     if seeds[-1] >= plan.FIRST_SEED:

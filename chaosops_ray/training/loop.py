@@ -23,7 +23,6 @@ from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.config import Run
 from chaosops_ray.learner.actor import LearnerActor
 from chaosops_ray.learner.advantage import has_variance
-from chaosops_ray.sim import curriculum as curricula
 from chaosops_ray.sim.contract import AnyEnvironment, Scenario, Style
 from chaosops_ray.sim.curriculum import Curriculum
 from chaosops_ray.sim.worlds import environment_named
@@ -153,8 +152,8 @@ class State:
     @classmethod
     def restored(cls, training: Training, learner: Any) -> State:
         """From the run's last checkpoint, or from the beginning."""
-        run, environment, folder = training.run, training.environment, training.folder
-        state = cls(curricula.parse(run.curriculum, environment.tiers, environment.promotions))
+        run, folder = training.run, training.folder
+        state = cls(planning.curriculum(run, training.environment))
         kept = folder.checkpoints()
         if kept:
             path = folder.checkpoint_path(kept[-1])
@@ -268,8 +267,7 @@ def probes(training: Training) -> tuple[Ids, ...]:
     """What versions are proven on: the first words of every seat in the run's first scenario."""
     environment, run = training.environment, training.run
     codec = Codec(training.base.path, training.base.layout)
-    first = curricula.parse(run.curriculum, environment.tiers, environment.promotions)
-    (task,) = training.plan.tasks(first, 0, 0, 1)
+    task = training.plan.tasks(planning.curriculum(run, environment), 0, 0, 1)[0]
     world = environment.start(environment.scenario(task.scenario), environment.rules(task.rules))
     style: Style = run.rendering
     return tuple(
@@ -317,8 +315,7 @@ def metrics(
         "version": state.version.number,
         "digest": state.version.digest,
         "rules": training.plan.rules(done),
-        "catch": training.run.catch.at(done, training.run.updates),
-        "false_flag": training.run.false_flag.at(done, training.run.updates),
+        "rule_options": training.plan.options(done),
         "episodes": len(reports),
         "groups": {"played": len(played), "learnt_from": len(groups)},
         "tiers": by_tier(environment, reports),

@@ -20,14 +20,14 @@ from functools import lru_cache
 from hashlib import sha256
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer
 
-from chaosops_ray.agents.seat import Kinds, Seat, permitted
+from chaosops_ray.agents.seat import Kinds, Seat
 from chaosops_ray.agents.tokens import TOKENIZER_FILE
 from chaosops_ray.config import ConfigError
-from chaosops_ray.sim.contract import AnyEnvironment, Scenario, Style
+from chaosops_ray.sim.contract import AnyEnvironment, Kinds, Scenario, Style
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.wire import Layout
 
@@ -161,7 +161,7 @@ class Turn(NamedTuple):
 
     text: str
     action: str
-    permitted: Kinds
+    permitted: Kinds[Any]
 
 
 class Conversation(NamedTuple):
@@ -210,8 +210,8 @@ def conversations(environment: AnyEnvironment, rules: str, scenario: Scenario) -
     return list(found.values())
 
 
-def _permitted(environment: AnyEnvironment, view: object) -> Kinds:
-    kinds = permitted(environment, view)
+def _permitted(environment: AnyEnvironment, view: object) -> Kinds[Any]:
+    kinds = environment.permitted(view)
     if not kinds:
         raise ConfigError(
             f"model: a tiny model needs permitted actions that can be written out, and world {environment.name} has "

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from chaosops_ray.agents import seat as seats
-from chaosops_ray.agents.seat import ChatSeat, Seat, TokenSeat, choices, permitted
+from chaosops_ray.agents.seat import ChatSeat, Seat, TokenSeat, choices
 from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.sim import ENVIRONMENTS
 from chaosops_ray.sim.contract import AnyEnvironment
@@ -102,8 +102,8 @@ def test_a_structured_seat_asks_for_what_its_view_permits(codec: Codec) -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(INCIDENT, name)
 
-        def vocabulary(self, role: str) -> Any:
-            return (INCIDENT.vocabulary(role) or ())[: self.width]
+        def permitted(self, view: Any) -> Any:
+            return (INCIDENT.permitted(view) or ())[: self.width]
 
         width = 1
 
@@ -113,7 +113,7 @@ def test_a_structured_seat_asks_for_what_its_view_permits(codec: Codec) -> None:
     for width, view in zip((1, 2), views("sre"), strict=False):
         world.width = width
         request = seat.request(view)
-        kinds = permitted(world, view)  # type: ignore[arg-type]
+        kinds = world.permitted(view)  # type: ignore[arg-type]
         assert kinds is not None
         assert request.choices == tuple([codec.action(INCIDENT.format_action(a, "full")) for k in kinds for a in k])
         assert request.choices is not None

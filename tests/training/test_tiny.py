@@ -19,6 +19,7 @@ from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.config import ConfigError
 from chaosops_ray.sim import environment_named
 from chaosops_ray.sim import play as play_episode
+from chaosops_ray.sim.incident.text import vocabulary
 from chaosops_ray.training import base_models, tiny, warm_up
 from chaosops_ray.wire import Ids, SampleRequest, Task
 from chaosops_ray.workers.rollout import EpisodeRollout, play
@@ -39,7 +40,7 @@ def codec(base: base_models.BaseModel) -> Codec:
 
 def test_every_action_is_one_token_and_reads_back(codec: Codec) -> None:
     for role in INCIDENT.roles:
-        for kind in INCIDENT.vocabulary(role) or ():
+        for kind in vocabulary(role):
             for action in kind:
                 tokens = codec.action(INCIDENT.format_action(action, "compact"))
                 assert len(tokens) == 1
@@ -124,7 +125,7 @@ def test_it_takes_every_permitted_action_about_as_often_as_the_random_policy(
             step.action for episode_rollout in rollouts for step in episode_rollout.steps if step.role == role
         )
         total = counts.total()
-        kinds = INCIDENT.vocabulary(role) or ()
+        kinds = vocabulary(role)
         expected = {action: total / len(kinds) / len(kind) for kind in kinds for action in kind}
         # What is no permitted action of this seat hardly ever happens.
         assert sum([count for action, count in counts.items() if action not in expected]) < 0.02 * total
@@ -136,7 +137,7 @@ def test_it_knows_nothing_of_what_to_do(base: base_models.BaseModel, codec: Code
     """Before the very first action, the distribution is the same whatever the incident."""
     model = AutoModelForCausalLM.from_pretrained(base.path).eval()
     for role in INCIDENT.roles:
-        kinds = INCIDENT.vocabulary(role) or ()
+        kinds = vocabulary(role)
         wanted = torch.tensor([1 / len(kinds) / len(kind) for kind in kinds for _ in kind])
         choices = [codec.action(INCIDENT.format_action(action, "compact"))[0] for kind in kinds for action in kind]
         for scenario in INCIDENT.scenarios("published", [7000]):
@@ -207,7 +208,7 @@ CHANGES = {
     "an action's words": {
         "format_action": lambda action, style: INCIDENT.format_action(action, style).replace("flag", "accuse")
     },
-    "what is permitted": {"vocabulary": lambda role: (INCIDENT.vocabulary(role) or ())[:-1]},
+    "what is permitted": {"permitted": lambda view: (INCIDENT.permitted(view) or ())[:-1]},
     "the rules": {"rule_sets": ("published",)},
     "the world's name": {"name": "accident"},
     "the dynamics": {

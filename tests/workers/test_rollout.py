@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from chaosops_ray.agents.seat import choices, permitted
+from chaosops_ray.agents.seat import choices
 from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.sim import ENVIRONMENTS
 from chaosops_ray.sim.contract import AnyEnvironment, Style
@@ -450,7 +450,7 @@ def test_what_is_permitted_is_the_whole_vocabulary_of_the_seat(every: dict[str, 
         assert found is not None
         assert len(set(found)) == len(found)
         read = [codec.read(Sample(tokens, (), *VERSION, tokens[-1] in codec.layout.stop)) for tokens in found]
-        actions = [action for kinds in permitted(INCIDENT, view) or () for action in kinds]
+        actions = [action for kinds in INCIDENT.permitted(view) or () for action in kinds]
         assert [INCIDENT.parse_action(text) for text in read] == actions
         # No choice is the beginning of another, so it is known when one is written out.
         assert not [a for a in found for b in found if a != b and b[: len(a)] == a]
@@ -458,6 +458,8 @@ def test_what_is_permitted_is_the_whole_vocabulary_of_the_seat(every: dict[str, 
 
 def test_what_cannot_be_written_out_is_not_restricted(every: dict[str, Seats]) -> None:
     seats = every["tools, chat"]
+    start = TOOLS.start(TOOLS.scenario("tools/E07/strict/3"), "strict")
+    assert choices(TOOLS, seats.codec, TOOLS.view(start, "agent"), "full") is None
     ask = engine(seats)
     found = group(seats, seats.task(), ask, structured=True)
     assert all(request.choices is None for _, request, _ in ask.asked)
