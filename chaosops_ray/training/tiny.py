@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer
 
-from chaosops_ray.agents.seat import Kinds, Seat
+from chaosops_ray.agents.seat import Seat
 from chaosops_ray.agents.tokens import TOKENIZER_FILE
 from chaosops_ray.config import ConfigError
 from chaosops_ray.sim.contract import AnyEnvironment, Kinds, Scenario, Style

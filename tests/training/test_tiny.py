@@ -285,9 +285,9 @@ class Narrowing:
         self.latest = INCIDENT.view(world, role)
         return self.latest
 
-    def vocabulary(self, role: str) -> Any:
+    def permitted(self, view: Any) -> Any:
         """The first kinds of action, as many as the step says."""
-        kinds = INCIDENT.vocabulary(role) or ()
+        kinds = INCIDENT.permitted(view) or ()
         return kinds[: 1 + self.latest.step % len(kinds)]
 
 
