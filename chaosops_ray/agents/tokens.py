@@ -13,6 +13,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from chaosops_ray.sim.contract import Style
 from chaosops_ray.wire import Ids, Layout, Sample, Turn
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -44,7 +45,7 @@ class Codec:
         return (*(self.encode(text) if single is None else (single,)), *self.layout.stop[:1])
 
     def choices(
-        self, spell: Callable[[Any, str], str], style: str, kinds: tuple[tuple[Any, ...], ...]
+        self, spell: Callable[[Any, Style], str], style: Style, kinds: tuple[tuple[Any, ...], ...]
     ) -> tuple[Ids, ...]:
         """The completion of each action, in order, as `spell` writes it in this style; computed once for equal actions.
 
@@ -54,8 +55,8 @@ class Codec:
 
     def _completions(
         self,
-        spell: Callable[[Any, str], str],
-        style: str,
+        spell: Callable[[Any, Style], str],
+        style: Style,
         kinds: tuple[tuple[Any, ...], ...],
         _types: tuple[type, ...],
     ) -> tuple[Ids, ...]:
