@@ -220,9 +220,13 @@ def _permitted(environment: AnyEnvironment, view: object) -> Kinds[Any]:
     return kinds
 
 
-@lru_cache(8)
 def _cases(environment: AnyEnvironment) -> tuple[Scenario, ...]:
     """Return a scenario for each case of the world's largest evaluation set."""
+    return _largest_set(environment)  # type: ignore[arg-type]  # hashable, as every object that does not say otherwise
+
+
+@lru_cache(8)
+def _largest_set(environment: AnyEnvironment) -> tuple[Scenario, ...]:
     return max([environment.scenarios(selection, [0]) for selection in environment.selections], key=len)
 
 
