@@ -110,19 +110,17 @@ def single(one: Made) -> Player:
 
 
 def test_scenarios_side_by_side_are_played_as_one_by_one(small: Made) -> None:
-    """33 scenarios, more than fit into a batch or two; of all tiers, with episodes of different lengths."""
+    """33 scenarios in three batches; of all tiers, with episodes of different lengths."""
     expected = [played.episode for played in single(small)(SCENARIOS, "strict")]
     assert len({step.action for episode in expected for step in episode.steps}) > 1
-    stamps = {small.version[:2]}
-    for at_once in (1, 16):
-        found = list(batched(small, at_once)(SCENARIOS, "strict"))
-        assert [played.episode for played in found] == expected
-        assert all(set(played.versions or ()) == stamps for played in found)
+    found = list(batched(small, 16)(SCENARIOS, "strict"))
+    assert [played.episode for played in found] == expected
+    assert all(set(played.versions or ()) == {small.version[:2]} for played in found)
 
 
 def test_so_are_completions_of_many_tokens_under_other_rules(chat: Made) -> None:
-    expected = [played.episode for played in single(chat)(SCENARIOS[:6], "published")]
-    assert [played.episode for played in batched(chat, 4)(SCENARIOS[:6], "published")] == expected
+    expected = [played.episode for played in single(chat)(SCENARIOS[:3], "published")]
+    assert [played.episode for played in batched(chat, 2)(SCENARIOS[:3], "published")] == expected
 
 
 # -- who plays, and for how long --------------------------------------------------------------------------------------
