@@ -204,8 +204,7 @@ def resampled(gains: NDArray[Any], clusters: Sequence[str]) -> NDArray[Any]:
     # How often each is drawn is all that a mean needs to know of a draw.
     of_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES) / seeds
     drawn = generator.multinomial(size, np.full(size, 1 / size), size=RESAMPLES)
-    weighed: NDArray[Any] = ((of_seeds @ sums.T) * (drawn / size)).sum(axis=1)
-    means: NDArray[Any] = weighed / ((drawn * sizes).sum(axis=1) / size)
+    means: NDArray[Any] = ((of_seeds @ sums.T) * (drawn / size)).sum(axis=1) / ((drawn * sizes).sum(axis=1) / size)
     return means
 
 
