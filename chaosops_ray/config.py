@@ -181,7 +181,7 @@ class Resources(Section):
 
 
 class Evaluation(Section):
-    """What the run is measured on when it is over."""
+    """What the run is measured on when it is over, and if wanted on the way."""
 
     set: str = Field(default="auto", description="an evaluation set's name; auto: the world's first")
     seeds: Annotated[str, BeforeValidator(_text)] = Field(
@@ -189,6 +189,9 @@ class Evaluation(Section):
     )
     policies: tuple[str, ...] = Field(
         default=("random", "heuristic", "oracle"), min_length=1, description="measured beside the trained one"
+    )
+    every: int = Field(
+        default=0, ge=0, description="updates between measurements on the way; 0 measures when the run is over"
     )
 
 

@@ -61,7 +61,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     ),
 }
 ENGINES = {
-    "chaosops_ray/workers/samplers/torch.py": {"torch", "transformers", "peft"},
+    "chaosops_ray/workers/samplers/torch.py": {"torch", "transformers", "peft", "safetensors"},
     "chaosops_ray/workers/samplers/vllm.py": {"torch", "vllm"},
 }
 # The two worlds never know each other; only the list of worlds knows both.

@@ -35,7 +35,7 @@ from chaosops_ray.store import files, run_folder
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.sweeps.comparison import Comparison, Outcome, compare
 from chaosops_ray.sweeps.spec import Sweep, Trial, load_sweep, look_over, reload
-from chaosops_ray.training import base_models, launch, loop
+from chaosops_ray.training import base_models, launch, loop, measure
 from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.training.loop import AlarmError
 from chaosops_ray.workers.pool import HARDLY_ANY, PLACEMENT_SECONDS, PoolError, bundles, reason
@@ -345,7 +345,7 @@ def outcome(trial: Trial, path: Path, environment: AnyEnvironment, failed: Mappi
     folder = RunFolder(path)
     rows = folder.metrics()
     if (path / run_folder.EVALUATION).exists():
-        return Outcome(trial, "finished", "", rows, launch.results(folder, environment))
+        return Outcome(trial, "finished", "", rows, measure.results(folder, environment))
     if (path / _ALARMED).exists():
         return Outcome(trial, "failed", (path / _ALARMED).read_text(encoding="utf-8"), rows, ())
     if (path / _STOPPED).exists():

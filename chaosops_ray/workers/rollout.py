@@ -98,6 +98,29 @@ async def play(
 ) -> list[EpisodeRollout]:
     """The episodes side by side, each turn of theirs one batch. Episodes of one scenario have their turns in step."""
     rollouts = [EpisodeRollout(environment, codec, style, task, member) for member in range(task.size)]
+    await _play_out(environment, codec, style, rollouts, task.key, ask, structured=structured)
+    return rollouts
+
+
+async def play_together(
+    environment: AnyEnvironment, codec: Codec, style: Style, tasks: Sequence[Task], ask: Ask, *, structured: bool
+) -> list[EpisodeRollout]:
+    """Play one episode of each task, side by side as rows of one cohort: a batch of different scenarios."""
+    rollouts = [EpisodeRollout(environment, codec, style, task, row) for row, task in enumerate(tasks)]
+    await _play_out(environment, codec, style, rollouts, "together", ask, structured=structured)
+    return rollouts
+
+
+async def _play_out(
+    environment: AnyEnvironment,
+    codec: Codec,
+    style: Style,
+    rollouts: Sequence[EpisodeRollout],
+    cohort: str,
+    ask: Ask,
+    *,
+    structured: bool,
+) -> None:
     unfinished = [episode_rollout for episode_rollout in rollouts if episode_rollout.acting is not None]
     while unfinished:
         by_role: dict[str, list[EpisodeRollout]] = {}
@@ -106,11 +129,10 @@ async def play(
         for role, acting in by_role.items():
             choices = permitted(environment, codec, role, style) if structured else None
             requests = [episode_rollout.request(role, choices) for episode_rollout in acting]
-            samples = await ask(f"{task.key}/{role}", requests)
+            samples = await ask(f"{cohort}/{role}", requests)
             for episode_rollout, sample in zip(acting, samples, strict=True):
                 episode_rollout.answer(role, sample, choices)
         unfinished = [episode_rollout for episode_rollout in unfinished if episode_rollout.acting is not None]
-    return rollouts
 
 
 def permitted(environment: AnyEnvironment, codec: Codec, role: str, style: Style) -> tuple[Ids, ...] | None:

@@ -36,7 +36,7 @@ from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 
 from chaosops_ray.store import versions
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest
-from chaosops_ray.workers.samplers.sampler import SamplerError
+from chaosops_ray.workers.samplers.sampler import BASE, SamplerError
 
 # The ranks that the engine's kernels are made for.
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -185,6 +185,7 @@ class VllmSampler:
         self._asleep = False
         self._adapters: dict[int, tuple[LoRARequest, PolicyVersion]] = {}
         self._digests: dict[int, str] = {}
+        self._base: PolicyVersion | None = None
         self._names = count()
         self._running: dict[str, int | None] = {}
         self._busy = self._since = 0.0
@@ -223,6 +224,10 @@ class VllmSampler:
         self._digests[version.number] = version.digest
         return bound
 
+    async def adopt_base(self, digest: str) -> None:
+        """Permit sampling of the base model."""
+        self._base = PolicyVersion(BASE, digest, "")
+
     async def retire(self, number: int) -> None:
         """Forget a version, if it is loaded; what is being sampled from it ends in an error."""
         if number not in self._adapters:
@@ -260,13 +265,13 @@ class VllmSampler:
         cohort: str,  # noqa: ARG002 - the prefix cache finds by itself what prompts have in common
         requests: Sequence[SampleRequest],
         decoding: Decoding,
-        number: int,
+        number: int | None,
     ) -> list[Sample]:
         """A completion for each request, in order.
 
         Log-probabilities are of what was drawn from: at the temperature, among the choices. Greedy ones are at 1.
         """
-        adapter, version = self._adapter(number)
+        adapter, version = self._serving(number)
         if 0 < decoding.temperature < COLDEST:
             raise SamplerError(f"vllm samples greedily or from temperature {COLDEST} on, not at {decoding.temperature}")
         return await self._alive(_all([self._sample(request, decoding, adapter, version) for request in requests]))
@@ -274,6 +279,13 @@ class VllmSampler:
     def busy_seconds(self) -> float:
         """For how long at least one request has been with the engine."""
         return self._busy + (time.perf_counter() - self._since if self._running else 0.0)
+
+    def _serving(self, number: int | None) -> tuple[LoRARequest | None, PolicyVersion]:
+        if number is not None:
+            return self._adapter(number)
+        if self._base is None:
+            raise SamplerError("the base model is not served here; adopt it explicitly, or name a policy version")
+        return None, self._base
 
     def _adapter(self, number: int) -> tuple[LoRARequest, PolicyVersion]:
         if number not in self._adapters:
@@ -289,7 +301,7 @@ class VllmSampler:
         return tuple([scores[token].logprob for token, scores in zip(text[1:], found[1:], strict=True)])
 
     async def _sample(
-        self, request: SampleRequest, decoding: Decoding, adapter: LoRARequest, version: PolicyVersion
+        self, request: SampleRequest, decoding: Decoding, adapter: LoRARequest | None, version: PolicyVersion
     ) -> Sample:
         choices, limit, stop = request.choices, decoding.max_tokens, list(decoding.stop)
         if choices is not None:
