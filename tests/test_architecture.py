@@ -29,7 +29,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "store": ({"sim", "wire"}, {"pyarrow"}),
     "workers": ({"sim", "wire", "config", "agents", "store"}, {"ray"}),
     "learner": (
-        {"wire", "config", "store"},
+        {"wire", "config", "process_environment", "store"},
         {"torch", "transformers", "peft", "trl", "datasets", "safetensors", "ray"},
     ),
     # Not ray, not torch: whoever looks at a run needs neither.
