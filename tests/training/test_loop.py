@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,10 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from chaosops_ray import config, evaluate
 from chaosops_ray.config import ConfigError
-from chaosops_ray.sim import play
 from chaosops_ray.store import versions
 from chaosops_ray.store.episodes import differences, read_episodes
 from chaosops_ray.store.run_folder import RunFolder
-from chaosops_ray.training import launch, loop
+from chaosops_ray.training import loop, policies
 from chaosops_ray.workers.adoption import AdoptionError
 from chaosops_ray.workers.pool import PoolError, bundles, check
 from tests.support.cluster import CONFIGS, digests, kill, make, ray_here, small_run, trained
@@ -54,12 +53,12 @@ def test_what_was_held_out_is_played_as_the_adapter_plays_it_anywhere(tmp_path: 
     scenarios = environment.scenarios("published", range(1000, 1002))
     said: list[str] = []
     trained = loop.train(training, lambda _row: None, said.append, scenarios)
-    assert said == ["evaluating 0/22", "evaluating 12/22"]
-    policy = launch.named_policy(environment, str(training.folder.path))
-    assert (policy.version.number, policy.version.digest) == trained.version[:2]
+    assert said == ["evaluating held-out 0/22", "evaluating held-out 12/22"]
+    player = policies.trained(environment, str(training.folder.path), "torch")
     assert [report.scenario for report in trained.held_out] == [one.identity for one in scenarios]
-    for report, scenario in zip(trained.held_out, scenarios, strict=True):
-        episode = play(environment, scenario, "strict", policy(scenario, "strict"))
+    for report, (episode, stamps) in zip(trained.held_out, player(scenarios, "strict"), strict=True):
+        assert stamps is not None
+        assert set(stamps) == {trained.version[:2]}
         assert report.actions == tuple([environment.dump_action(step.action) for step in episode.steps])
         assert set(report.versions) == {trained.version[:2]}
         assert evaluate.reported(environment, "p", report.scenario, report.headline, report.metrics) == evaluate.result(
@@ -91,17 +90,66 @@ def test_every_step_of_the_record_carries_the_version_that_took_it_and_replays(u
                     assert step["digest"] == rows[update - 1]["digest"]
 
 
+def test_evaluating_on_the_way_changes_nothing_and_comes_out_the_same_after_a_resume(
+    tmp_path: Path, undisturbed: loop.Training
+) -> None:
+    """The same adapters as without; each row has the figures of the version that it names, whenever it was written."""
+    run = small_run("evaluation.every=3", "keep_every=1")
+    scenarios = undisturbed.environment.scenarios("published", [1000])
+    said: list[str] = []
+    whole = make(tmp_path / "whole", run)
+    found = loop.train(whole, lambda _row: None, said.append, scenarios)
+    assert digests(whole) == digests(undisturbed)
+    rows = whole.folder.metrics()
+    # The last one is the run's own evaluation, and is not played a second time for it.
+    assert [row["update"] for row in rows if "evaluation" in row] == [3, 4]
+    assert said == ["evaluating held-out 0/11"] * 2
+    assert rows[3]["evaluation"] == {"tiers": loop.by_tier(whole.environment, found.held_out)}
+    assert [row["update"] for row in rows if "evaluate" in row["time"]] == [3, 4]
+
+    again = make(tmp_path / "again", run)
+    with pytest.raises(Stop):
+        loop.train(again, stop_after(3), held_out=scenarios)
+    loop.train(again, lambda _row: None, held_out=scenarios)
+    assert [row | {"time": {}} for row in again.folder.metrics()] == [row | {"time": {}} for row in rows]
+
+    player = policies.trained(whole.environment, f"{whole.folder.path}@3", "torch")
+    results = [evaluate.result(whole.environment, "p", played.episode) for played in player(scenarios, "strict")]
+    (cell,) = [
+        one
+        for one in evaluate.summary(whole.environment, results, "strict", "", None)["cells"]
+        if one["tier"] == "hard"
+    ]
+    assert rows[2]["evaluation"]["tiers"]["hard"]["mean"] == pytest.approx(cell["mean"])
+
+
+def test_groups_that_are_played_ahead_of_an_evaluation_stay_within_the_staleness(tmp_path: Path) -> None:
+    training = make(tmp_path / "run", small_run("schedule=pipelined", "evaluation.every=1"))
+    found = loop.train(training, lambda _row: None, held_out=training.environment.scenarios("published", [1000]))
+    rows = training.folder.metrics()
+    assert all("evaluation" in row for row in rows)
+    for row in rows:
+        path = training.folder.path / "episodes" / f"update-{row['update']:06d}.parquet"
+        versions_used = {step["version"] for episode in read_episodes(path) for step in episode.rows}
+        assert versions_used == {max(0, row["update"] - 2)}
+    assert {stamp for report in found.held_out for stamp in report.versions} == {(4, rows[-1]["digest"])}
+
+
 class Stop(Exception):  # noqa: N818 - the driver's death, not an error of ours
     """The driver dies here."""
 
 
-def test_a_driver_that_died_goes_on_and_ends_the_same(tmp_path: Path, undisturbed: loop.Training) -> None:
-    def die(row: dict[str, Any]) -> None:
-        if row["update"] == 3:
+def stop_after(update: int) -> Callable[[dict[str, Any]], None]:
+    def stop(row: dict[str, Any]) -> None:
+        if row["update"] == update:
             raise Stop
 
+    return stop
+
+
+def test_a_driver_that_died_goes_on_and_ends_the_same(tmp_path: Path, undisturbed: loop.Training) -> None:
     with pytest.raises(Stop):
-        trained(tmp_path / "run", watch=die)
+        trained(tmp_path / "run", watch=stop_after(3))
     folder = RunFolder(tmp_path / "run")
     assert [row["update"] for row in folder.metrics()] == [1, 2, 3]
     again = loop.prepare(undisturbed.run, undisturbed.base, folder)

