@@ -56,7 +56,7 @@ bench: $(INSTALLED) ## print the benchmark tables
 	$(BIN)/python benchmarks/learner.py
 
 lock: $(INSTALLED) ## resolve every extra again into constraints.txt and constraints-gpu.txt
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m scripts.lock
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/lock.py
 
 docs: $(INSTALLED) ## write the references of commands and configuration and the pictures anew
 	$(BIN)/python -m scripts.cli_reference > docs/cli.md

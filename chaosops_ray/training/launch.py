@@ -28,10 +28,9 @@ from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.store import files, run_folder
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.store.versions import AdapterError
-from chaosops_ray.training import base_models, loop, measure, plan
+from chaosops_ray.training import base_models, loop, measure, plan, tiny
 from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.training.loop import AlarmError, Say, Training, Watch
-from chaosops_ray.training.tiny import WORLD
 from chaosops_ray.workers.adoption import AdoptionError
 from chaosops_ray.workers.pool import PoolError, bundles, check
 from chaosops_ray.workers.samplers.sampler import SamplerError
@@ -85,10 +84,10 @@ def read(config: Path, settings: Sequence[str], seed: str | None) -> Run:
 def look_over(run: Run) -> AnyEnvironment:
     """Look up everything that a configuration names, short of loading the model."""
     environment = environment_named(run.world)
-    if run.model in MADE_HERE and run.world != WORLD:
-        raise ConfigError(f"model: {run.model} only speaks the world {WORLD}; give {run.world} a real model")
-    if run.model in MADE_HERE and run.rendering != "compact":
-        raise ConfigError(f"style: {run.model} only reads the compact style")
+    if run.model in MADE_HERE:
+        tiny.check(environment)
+    if run.model in MADE_HERE and run.rendering != tiny.STYLE:
+        raise ConfigError(f"style: {run.model} only reads the {tiny.STYLE} style")
     check_colocation(run)
     plan.make(run, environment)
     plan.stream_weights(run, environment)
@@ -147,7 +146,7 @@ def begin(run: Run, out: Path, address: str | None, console: Console) -> Finishe
     environment = look_over(run)
     files.check_new_folder(out)
     with display(run, environment, out, (), console) as progress, cluster([run], address, progress.say):
-        base = prepared(run.model, progress.say)
+        base = prepared(run.model, run.world, progress.say)
         folder = RunFolder.create(out.resolve(), written(run))
         return finish(loop.prepare(run, base, folder), progress, progress.say)
 
@@ -161,7 +160,7 @@ def resume(out: Path, address: str | None, console: Console) -> Finished:
         display(run, environment, out, folder.metrics(), console) as progress,
         cluster([run], address, progress.say),
     ):
-        return finish(loop.prepare(run, prepared(run.model, progress.say), folder), progress, progress.say)
+        return finish(loop.prepare(run, prepared(run.model, run.world, progress.say), folder), progress, progress.say)
 
 
 def display(
@@ -224,8 +223,8 @@ def knock(address: str) -> None:
         raise InputError(f"no Ray cluster at {address}: {error}; see `ray status` there") from None
 
 
-def prepared(model: str, say: Say) -> BaseModel:
+def prepared(model: str, world: str, say: Say) -> BaseModel:
     """The base model, with a word on what takes so long."""
     what = f"warming up {model}" if model in MADE_HERE else f"loading {model}"
     say(what)
-    return base_models.prepare(model, lambda done, steps: say(f"{what} {done}/{steps}"))
+    return base_models.prepare(model, lambda done, steps: say(f"{what} {done}/{steps}"), world)

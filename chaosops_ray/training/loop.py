@@ -18,7 +18,8 @@ from typing import Any, NamedTuple, Protocol
 import ray
 from ray.util.placement_group import PlacementGroup
 
-from chaosops_ray.agents.tokens import Codec, Transcript
+from chaosops_ray.agents.seat import TokenSeat
+from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.config import Run
 from chaosops_ray.learner.actor import LearnerActor
 from chaosops_ray.learner.advantage import has_variance
@@ -273,9 +274,7 @@ def probes(training: Training) -> tuple[Ids, ...]:
     style: Style = run.rendering
     return tuple(
         [
-            Transcript(codec, environment.system_prompt(role, task.rules, style)).observe(
-                environment.render(environment.view(world, role), None, style)
-            )
+            TokenSeat(environment, role, task.rules, style, codec).observe(environment.view(world, role))
             for role in environment.roles
         ]
     )

@@ -18,7 +18,8 @@ import torch
 from transformers import AutoConfig
 
 from chaosops_ray import evaluate
-from chaosops_ray.agents.served import OpenAISampler
+from chaosops_ray.agents.endpoint import OpenAISampler
+from chaosops_ray.agents.served import ServedPolicy
 from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.config import MADE_HERE, ConfigError, Rollout, Run, load
 from chaosops_ray.evaluate import Played, Player
@@ -27,11 +28,9 @@ from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import run_folder, versions
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.store.versions import AdapterError
-from chaosops_ray.training import base_models
+from chaosops_ray.training import base_models, tiny
 from chaosops_ray.training.base_models import BaseModel
-from chaosops_ray.training.tiny import WORLD
 from chaosops_ray.wire import Decoding, PolicyVersion, Sample, SampleRequest, Task
-from chaosops_ray.workers.policy import ServedPolicy
 from chaosops_ray.workers.rollout import play_together
 from chaosops_ray.workers.samplers.build import build, check_installed, settings
 from chaosops_ray.workers.samplers.sampler import Engine
@@ -129,7 +128,7 @@ def trained(environment: AnyEnvironment, spelling: str, sampler: str) -> EngineP
         raise InputError(
             f"{folder.path} was trained in the world {run.world}, not {environment.name}; evaluate it there"
         )
-    base = base_models.prepare(run.model)
+    base = base_models.prepare(run.model, world=run.world)
     version = (
         versions.latest(folder.adapters, base.digest)
         if number is None
@@ -161,13 +160,13 @@ async def adopt(engine: Engine, version: PolicyVersion, base: BaseModel) -> None
 def base_model(environment: AnyEnvironment, name: str, sampler: str, *, structured: bool) -> EnginePlayer:
     """The player of a model by its folder or name, without an adapter, in the style that fits it."""
     check_installed(sampler)
-    if name in MADE_HERE and environment.name != WORLD:
-        raise InputError(f"model: {name} only speaks the world {WORLD}; give {environment.name} a real model")
+    if name in MADE_HERE:
+        tiny.check(environment)
     rollout = Rollout(structured=structured)
     if name in MADE_HERE:
         rollout = Rollout(structured=structured, max_tokens=1)  # its actions are one token each, and nothing ends them
     run = Run(world=environment.name, model=name, rollout=rollout)
-    base = base_models.prepare(name)
+    base = base_models.prepare(name, world=environment.name)
 
     return EnginePlayer(
         environment,

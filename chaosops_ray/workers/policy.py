@@ -1,51 +1,15 @@
-"""Models as the evaluation sees any policy: a view goes in, an action comes out. They play greedily."""
+"""A trained version as the evaluation sees any policy: a view goes in, an action comes out. It plays greedily."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from chaosops_ray.agents.tokens import Codec, Transcript
+from chaosops_ray.agents.seat import TokenSeat
+from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.sim.contract import AnyEnvironment, Policy, Scenario, Style
-from chaosops_ray.wire import Decoding, Ids, PolicyVersion, SampleRequest
-from chaosops_ray.workers.rollout import permitted
+from chaosops_ray.wire import Decoding, PolicyVersion
 from chaosops_ray.workers.samplers.sampler import Sampler
-
-
-class Completes(Protocol):
-    """A served model: a conversation in, its answer out."""
-
-    def complete(self, messages: Sequence[Mapping[str, str]], seed: int) -> str:
-        """The answer."""
-        ...
-
-
-class ServedPolicy:
-    """Any model behind a chat endpoint, in whatever words a person would read."""
-
-    def __init__(self, environment: AnyEnvironment, model: Completes) -> None:
-        self._environment = environment
-        self._model = model
-
-    def __call__(self, scenario: Scenario, rules: str) -> Policy:
-        """The seats of one episode; each holds its own conversation."""
-        conversations: dict[str, list[dict[str, str]]] = {}
-        seen: dict[str, Any] = {}
-
-        def act(view: Any, /) -> Any:
-            role: str = view.role
-            if role not in conversations:
-                brief = self._environment.system_prompt(role, rules, "full")
-                conversations[role] = [{"role": "system", "content": brief}]
-            text = self._environment.render(view, seen.get(role), "full")
-            seen[role] = view
-            conversations[role].append({"role": "user", "content": text})
-            answer = self._model.complete(conversations[role], scenario.seed % 2**31)
-            conversations[role].append({"role": "assistant", "content": answer})
-            return self._environment.parse_action(answer)
-
-        return act
 
 
 class TrainedPolicy:
@@ -68,24 +32,21 @@ class TrainedPolicy:
         self._sampler = sampler
         self.version = version
         self._decoding = Decoding(0.0, max_tokens, codec.layout.stop)
-        self._choices: dict[str, tuple[Ids, ...] | None] = {
-            role: permitted(environment, codec, role, style) if structured else None for role in environment.roles
-        }
+        self._structured = structured
 
     def __call__(self, scenario: Scenario, rules: str) -> Policy:
         """The seats of one episode; each keeps its own transcript."""
-        transcripts: dict[str, Transcript] = {}
-        seen: dict[str, Any] = {}
+        seats: dict[str, TokenSeat] = {}
 
         def act(view: Any, /) -> Any:
             role: str = view.role
-            if role not in transcripts:
-                transcripts[role] = Transcript(self._codec, self._environment.system_prompt(role, rules, self._style))
-            prompt = transcripts[role].observe(self._environment.render(view, seen.get(role), self._style))
-            seen[role] = view
-            request = SampleRequest(0, prompt, 0, self._choices[role])
+            if role not in seats:
+                seats[role] = TokenSeat(
+                    self._environment, role, rules, self._style, self._codec, structured=self._structured
+                )
             cohort = f"{scenario.identity}/{role}"
-            (sample,) = asyncio.run(self._sampler.sample(cohort, [request], self._decoding, self.version.number))
-            return self._environment.parse_action(transcripts[role].complete(sample, self._choices[role]))
+            requests = [seats[role].request(view)]
+            (sample,) = asyncio.run(self._sampler.sample(cohort, requests, self._decoding, self.version.number))
+            return seats[role].answer(sample)
 
         return act

@@ -48,7 +48,7 @@ def small_run(*settings: str) -> config.Run:
 def make(path: Path, run: config.Run) -> loop.Training:
     """A run that has not begun."""
     folder = RunFolder.create(path, yaml.safe_dump(run.model_dump(mode="json")))
-    return loop.prepare(run, base_models.prepare(run.model), folder)
+    return loop.prepare(run, base_models.prepare(run.model, world=run.world), folder)
 
 
 def trained(path: Path, *settings: str, watch: Callable[[Any], None] = lambda _row: None) -> loop.Training:

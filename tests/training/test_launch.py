@@ -41,7 +41,7 @@ MISTAKES = {
     "a world that is none": (["--set", "world=chess"], "chess"),
     "rules that are none": (["--set", "rules=lenient"], "lenient"),
     "a stream that is none": (["--set", "credit.streams={pilot: {team: 1}}"], "pilot"),
-    "tiny in the other world": (["--set", "world=tools"], "tiny only speaks"),
+    "tiny in the other world": (["--set", "world=tools"], "model: "),
     "evaluation on what is trained on": (["--set", "evaluation.seeds=99990-100010"], "hold them out"),
     "a policy that is none": (["--set", "evaluation.policies=[perfect]"], "perfect"),
     "a seed that is none": (["--seed", "-1"], "seed"),

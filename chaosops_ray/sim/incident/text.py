@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 from chaosops_ray.sim.contract import Style, checked
@@ -330,6 +331,7 @@ _ARGUMENTS: dict[type[Any], Callable[[], tuple[Action, ...]]] = {
 }
 
 
+@cache
 def vocabulary(role: str) -> tuple[tuple[Action, ...], ...]:
     """What this seat may do under strict rules, kind by kind, every argument written out."""
     return tuple([_ARGUMENTS[kind]() for kind in PERMITTED[role]])

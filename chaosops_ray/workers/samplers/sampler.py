@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise
 from typing import Protocol
 
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest
@@ -66,3 +68,19 @@ class Engine(Sampler, Protocol):
     async def close(self) -> None:
         """End the engine and free its memory; nothing may be asked of it afterwards."""
         ...
+
+
+@lru_cache(1000)
+def check_choices(choices: tuple[Ids, ...], limit: int) -> None:
+    """Raise SamplerError unless a completion of at most `limit` tokens can be one of the choices and is known to end.
+
+    No choice may be the beginning of another: otherwise a completion could end there or go on.
+    """
+    if not choices or not all(choices):
+        raise SamplerError("a request has no choices, or an empty one among them")
+    longest = max([len(choice) for choice in choices])
+    if longest > limit:
+        raise SamplerError(f"a choice of {longest} tokens does not fit into max_tokens {limit}")
+    for one, other in pairwise(sorted(set(choices))):
+        if other[: len(one)] == one:
+            raise SamplerError(f"the choice {one} is how the choice {other} begins; end them alike")

@@ -10,8 +10,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,8 +20,8 @@ from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.store import versions
-from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest
-from chaosops_ray.workers.samplers.sampler import BASE, SamplerError
+from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest, next_tokens
+from chaosops_ray.workers.samplers.sampler import BASE, SamplerError, check_choices
 
 # Tokens whose keys and values are kept for cohorts that may come back.
 KEPT_TOKENS = 400_000
@@ -212,7 +210,7 @@ class TorchSampler:
         began = time.perf_counter()
         for request in requests:
             if request.choices is not None:
-                _check(request.choices, decoding.max_tokens)
+                check_choices(request.choices, decoding.max_tokens)
         rows = tuple([request.row for request in requests])
         prompts = [request.prompt for request in requests]
         kept = _narrowed(self._kept.pop(cohort, None), number, rows, prompts)
@@ -288,20 +286,6 @@ def _holds(loaded: torch.Tensor, published: torch.Tensor | None) -> bool:
     return published is not None and torch.equal(loaded.cpu(), published.to(loaded.dtype))
 
 
-@lru_cache(1000)
-def _check(choices: tuple[Ids, ...], limit: int) -> None:
-    """That a completion can be one of the choices, and that it is known when one is written out."""
-    if not choices or not all(choices):
-        raise SamplerError("a request has no choices, or an empty one among them")
-    longest = max([len(choice) for choice in choices])
-    if longest > limit:
-        raise SamplerError(f"a choice of {longest} tokens does not fit into max_tokens {limit}")
-    ordered = sorted(set(choices))
-    for one, other in pairwise(ordered):
-        if other[: len(one)] == one:
-            raise SamplerError(f"the choice {one} is how the choice {other} begins; end them alike")
-
-
 def _is_done(request: SampleRequest, written: Sequence[int], decoding: Decoding) -> bool:
     """Whether a completion has come to its end."""
     if request.choices is not None:
@@ -337,8 +321,7 @@ def _choose(
     """A token for each row, by inverting the distribution at a number that hangs on the request's seed alone."""
     for row, (request, so_far) in enumerate(zip(requests, written, strict=True)):
         if request.choices is not None:
-            allowed = sorted({choice[place] for choice in request.choices if choice[:place] == tuple(so_far)})
-            ids = torch.tensor(allowed, device=logits.device)
+            ids = torch.tensor(next_tokens(request.choices, tuple(so_far)), device=logits.device)
             masked = torch.full_like(logits[row], -torch.inf)
             masked[ids] = logits[row, ids]
             logits[row] = masked

@@ -35,8 +35,8 @@ from vllm.v1.executor.uniproc_executor import UniProcExecutor
 from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 
 from chaosops_ray.store import versions
-from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest
-from chaosops_ray.workers.samplers.sampler import BASE, SamplerError
+from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest, next_tokens
+from chaosops_ray.workers.samplers.sampler import BASE, SamplerError, check_choices
 
 # The ranks that the engine's kernels are made for.
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -93,16 +93,18 @@ class ChoiceMask(AdapterLogitsProcessor):
         self, params: SamplingParams
     ) -> Callable[[list[int], torch.Tensor], torch.Tensor] | None:
         """The mask of one request, if it has choices."""
-        choices = (params.extra_args or {}).get(CHOICES)
-        return None if choices is None else lambda written, logits: _masked(choices, written, logits)
+        sent: list[list[int]] | None = (params.extra_args or {}).get(CHOICES)
+        if sent is None:
+            return None
+        choices = tuple([tuple(choice) for choice in sent])  # tuples arrive as lists
+        return lambda written, logits: _masked(choices, tuple(written), logits)
 
 
-def _masked(choices: list[list[int]], written: list[int], logits: torch.Tensor) -> torch.Tensor:
-    done = len(written)
-    following = {choice[done] for choice in choices if len(choice) > done and choice[:done] == written}
+def _masked(choices: tuple[Ids, ...], written: Ids, logits: torch.Tensor) -> torch.Tensor:
+    following = next_tokens(choices, written)
     if not following:
         return logits  # a step that was scheduled before the end was known; its token is thrown away
-    allowed = torch.tensor(sorted(following), device=logits.device)
+    allowed = torch.tensor(following, device=logits.device)
     masked = torch.full_like(logits, -torch.inf)
     masked[allowed] = logits[allowed]
     return masked
@@ -305,7 +307,8 @@ class VllmSampler:
     ) -> Sample:
         choices, limit, stop = request.choices, decoding.max_tokens, list(decoding.stop)
         if choices is not None:
-            limit, stop = _ends(choices, limit)
+            check_choices(choices, limit)
+            limit, stop = _ends(choices)
             self._check("a choice", [token for choice in choices for token in choice])
         with _reasons():
             wanted = SamplingParams(
@@ -383,13 +386,9 @@ def _check_heads(size: int) -> None:
         raise ValueError(f"on a CPU there is no kernel for heads of {size}, only for {', '.join(map(str, known))}")
 
 
-def _ends(choices: Sequence[Ids], limit: int) -> tuple[int, list[int]]:
+def _ends(choices: Sequence[Ids]) -> tuple[int, list[int]]:
     """The limit of a request with these choices, and the tokens that end it."""
-    if not choices or not all(choices):
-        raise SamplerError("a request has no choices, or an empty one among them")
     lengths = {len(choice) for choice in choices}
-    if max(lengths) > limit:
-        raise SamplerError(f"a choice of {max(lengths)} tokens does not fit into max_tokens {limit}")
     ends = {choice[-1] for choice in choices}
     if ends.isdisjoint([token for choice in choices for token in choice[:-1]]):
         return max(lengths), sorted(ends)

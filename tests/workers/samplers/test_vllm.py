@@ -367,7 +367,8 @@ def test_greedy_choice_and_free_text_side_by_side(served: Served) -> None:
     [
         ((), "no choices"),
         (((1,), ()), "an empty one"),
-        (((1,), (1, 2)), "choices of different lengths only if"),
+        (((1,), (1, 2)), "is how the choice"),
+        (((1,), (2, 1, 3)), "choices of different lengths only if"),
         (((1, 2, 3, 4, 5, 6, 7),), "does not fit into max_tokens 6"),
         (((1,), (VOCABULARY + 50,)), "beyond the model's vocabulary"),
     ],
