@@ -14,6 +14,8 @@ from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from urllib.parse import urlsplit
 
+from chaosops_ray.plain_text import one_line
+
 LONGEST_WAIT = 30.0
 _FIRST_WAIT = 0.5
 _MAX_BYTES = 8 << 20
@@ -148,8 +150,7 @@ class OpenAISampler:
     def _line(self, words: str, key: str) -> str:
         """One line without the key, which servers like to repeat, and without what would move a terminal's cursor."""
         clean = words.replace(key, "[key]") if key else words
-        clean = "".join([letter if letter.isprintable() else " " for letter in clean])
-        return f"{self._model} at {self._where}: {' '.join(clean.split())[:_MAX_LETTERS]}"
+        return f"{self._model} at {self._where}: {one_line(clean, _MAX_LETTERS)}"
 
 
 def _text(answer: bytes) -> str:

@@ -21,6 +21,7 @@ from chaosops_ray.agents.served import OpenAISampler, ServedModelError
 from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.config import MADE_HERE, ConfigError, Run, is_sweep, load
 from chaosops_ray.config import read as read_file
+from chaosops_ray.plain_text import one_line
 from chaosops_ray.reports import run_report
 from chaosops_ray.reports.progress import Progress
 from chaosops_ray.sim import curriculum
@@ -212,7 +213,7 @@ def cluster(runs: Sequence[Run], address: str | None, say: Say, beside: float = 
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         what = "Ray does not start" if address is None else f"no Ray cluster at {address}"
-        raise InputError(f"{what}: {' '.join(str(error).split())[:200]}") from None
+        raise InputError(f"{what}: {one_line(error)}") from None
     try:
         for run in runs:
             check(run, ray.cluster_resources(), beside)
