@@ -12,8 +12,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from hashlib import sha256
@@ -29,6 +27,7 @@ from chaosops_ray.agents.tokens import Codec, Transcript
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.sim.worlds import environment_named
+from chaosops_ray.store.files import atomic_folder
 from chaosops_ray.wire import Layout, Sample
 
 WORLD = "incident"
@@ -79,17 +78,13 @@ def ensure(progress: Callable[[int, int], None] = lambda _done, _steps: None, re
     if (folder / "complete").exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".tiny-", dir=folder.parent))
     try:
-        build(temporary, recipe, progress)
-        (temporary / "complete").touch()
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not (folder / "complete").exists():  # somebody else made the same meanwhile, or something is wrong
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with atomic_folder(folder, replace=False) as temporary:
+            build(temporary, recipe, progress)
+            (temporary / "complete").touch()
+    except FileExistsError:
+        if not (folder / "complete").exists():  # otherwise another process made the same meanwhile
+            raise
     return folder
 
 
