@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from chaosops_ray import __version__
 from chaosops_ray.agents.served import ServedModelError
+from chaosops_ray.plain_text import one_line
 from chaosops_ray.process_environment import set_variables
 from chaosops_ray.sim import ENVIRONMENTS, InputError, environment_named, environment_of
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 USAGE = 2
+_LONGEST_ERROR = 4000
 DIFFERS = 1
 TRIAL_FAILED = 1
 INTERRUPTED = 130
@@ -38,7 +40,7 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=lambda prog: argparse.HelpFormatter(prog, width=100), **settings)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"{self.prog}: {' '.join(message.split())}\n")
+        self.exit(USAGE, f"{self.prog}: {one_line(message, _LONGEST_ERROR)}\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -228,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = given.run(given)
         sys.stdout.flush()
     except (InputError, ServedModelError) as error:
-        print(f"chaosops {given.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"chaosops {given.command}: {one_line(error, _LONGEST_ERROR)}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
         print(f"chaosops {given.command}: interrupted", file=sys.stderr)

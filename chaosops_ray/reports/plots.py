@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from chaosops_ray.reports.tables import headline, set_named
 from chaosops_ray.sim.contract import AnyEnvironment
-from chaosops_ray.store.files import appearing
+from chaosops_ray.store.files import atomic_file
 
 # Colours that stay apart for colour-blind readers and in print, one for each policy in order of appearance.
 PALETTE = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
@@ -38,7 +38,7 @@ def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
     """Each figure as a PNG file of its name in the folder; their paths."""
     paths = []
     for name, figure in figures.items():
-        with appearing(folder / name) as temporary:
+        with atomic_file(folder / name) as temporary:
             figure.savefig(temporary, format="png", dpi=150)
         paths.append(folder / name)
     return paths

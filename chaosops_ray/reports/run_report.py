@@ -18,7 +18,7 @@ from chaosops_ray.reports import plots, tables
 from chaosops_ray.reports.run_plots import Plot, draw, made, seconds
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
-from chaosops_ray.store.files import appearing
+from chaosops_ray.store.files import write_text
 from chaosops_ray.store.run_folder import CONFIG, EVALUATION, METRICS, RunFolder
 
 REPORT = "report.html"
@@ -47,8 +47,7 @@ def write(folder: RunFolder, environment: AnyEnvironment, note: str = "") -> Pat
         f"<footer>Every figure is in {CONFIG}, {METRICS} or {EVALUATION} beside this page.</footer>",
     ]
     path = folder.path / REPORT
-    with appearing(path) as temporary:
-        temporary.write_text(document(name, "\n".join(sections)), encoding="utf-8")
+    write_text(path, document(name, "\n".join(sections)))
     return path
 
 

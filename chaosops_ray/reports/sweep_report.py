@@ -83,8 +83,7 @@ def write(
     lead = _lead(environment, sweep, comparison)
     paths = (out / MARKDOWN, out / PAGE)
     for path, text in zip(paths, (_markdown(name, lead, parts, out), _html(name, lead, parts)), strict=True):
-        with files.appearing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        files.write_text(path, text)
     return paths
 
 

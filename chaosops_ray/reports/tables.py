@@ -8,6 +8,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from chaosops_ray.plain_text import printable
 from chaosops_ray.sim.contract import AnyEnvironment, Metric
 
 _LONGEST_NAME = 60
@@ -25,8 +26,7 @@ def headline(environment: AnyEnvironment, value: float) -> str:
 
 def plain(text: str, longest: int = _LONGEST_NAME) -> str:
     """Text as terminals, plots and pages can show it: nothing that a terminal would obey, and not too much of it."""
-    shown = "".join([character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text])
-    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
+    return printable(text, longest)
 
 
 def metric_figure(metric: Metric, value: float | None) -> str:

@@ -13,6 +13,7 @@ from transformers.utils import chat_template_utils
 
 from chaosops_ray.agents.tokens import TOKENIZER_FILE, Codec
 from chaosops_ray.config import MADE_HERE, ConfigError
+from chaosops_ray.plain_text import one_line
 from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.store import versions
 from chaosops_ray.training import tiny
@@ -73,8 +74,8 @@ def locate(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.jinja"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-        raise ConfigError(f"model: {name} is neither a folder here nor to be had from the hub ({reason})") from None
+        said = one_line(error, 160, part="first")
+        raise ConfigError(f"model: {name} is neither a folder here nor to be had from the hub ({said})") from None
 
 
 def tokenizer(path: Path) -> PreTrainedTokenizerFast:

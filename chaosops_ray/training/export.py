@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import string
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,12 +29,13 @@ from huggingface_hub.utils import validate_repo_id
 
 from chaosops_ray import __version__, config, evaluate
 from chaosops_ray.config import MADE_HERE, Run
+from chaosops_ray.plain_text import one_line
 from chaosops_ray.reports import run_report, tables
 from chaosops_ray.sim.contract import AnyEnvironment, Metric
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.store import versions
-from chaosops_ray.store.files import to_disk
+from chaosops_ray.store.files import atomic_folder, make_folder, reason
 from chaosops_ray.store.run_folder import CONFIG, EVALUATION, RunFolder
 from chaosops_ray.training import base_models
 from chaosops_ray.wire import PolicyVersion
@@ -46,7 +46,6 @@ EXPORTS = "export"
 TOKEN = "HF_TOKEN"  # noqa: S105 - the name of a variable
 
 _LONGEST = 200
-_REASON = 300
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,59}")
 _TOKEN_CHARACTERS = frozenset(string.ascii_letters + string.digits + string.punctuation)
 
@@ -152,7 +151,7 @@ def _check_free(path: Path) -> None:
     try:
         taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
     except OSError as error:
-        raise InputError(f"cannot write {path}: {_reason(error)}") from None
+        raise InputError(f"cannot write {path}: {reason(error)}") from None
     if taken:
         raise InputError(f"{path} is there and no empty folder; name another with --out")
 
@@ -180,31 +179,13 @@ def _texts(value: Any) -> Iterator[str]:
 
 @contextmanager
 def _appearing(path: Path) -> Iterator[Path]:
-    """A temporary neighbour to fill; it takes the name when all went well, and is gone otherwise."""
+    """Yield a folder that takes the name when it is filled; errors of the disk become InputError."""
     try:
-        target = path.resolve()  # a link stays a link
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        make_folder(path.resolve().parent)
+        with atomic_folder(path, replace=False) as temporary:
+            yield temporary
     except OSError as error:
-        raise InputError(f"cannot write {path}: {_reason(error)}") from None
-    try:
-        yield temporary
-        # mkdtemp makes folders private; this one is as readable as any other.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        for part in (*temporary.iterdir(), temporary):
-            to_disk(part)
-        temporary.rename(target)
-        to_disk(target.parent)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {_reason(error)}") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)
+        raise InputError(f"cannot write {path}: {reason(error)}") from None
 
 
 # -- the evaluation ---------------------------------------------------------------------------------------------------
@@ -547,7 +528,7 @@ def repository(name: str) -> Repository:
     try:
         validate_repo_id(name)
     except HFValidationError as error:
-        raise InputError(f"--push: {_one_line(str(error))}") from None
+        raise InputError(f"--push: {one_line(str(error))}") from None
     if name.count("/") != 1:
         raise InputError(f"--push {name} names no owner; write OWNER/NAME")
     token = os.environ.get(TOKEN, "").strip()
@@ -573,23 +554,19 @@ def push(exported: Exported, to: Repository, *, public: bool) -> list[str]:
                 to.api.upload_folder(repo_id=to.name, folder_path=exported.folder, commit_message=commit)
         # HTTP, the disk, a card that the hub refuses, an answer that is no JSON, the transfer of large files
         except (HfHubHTTPError, HTTPError, OSError, ValueError, RuntimeError) as error:
-            reason = _told(error, to)
-            raise InputError(f"cannot push {exported.folder} to {to.name}: {reason}") from None
+            refused = _told(error, to)
+            raise InputError(f"cannot push {exported.folder} to {to.name}: {refused}") from None
     if is_open:
         raise InputError(f"{to.name} is there and public; nothing was uploaded, say --public if everybody may see it")
     # Of the hub's own words one is enough; what libraries say of each other is of no use to anybody here.
     said = dict.fromkeys(str(warning.message) for warning in caught if issubclass(warning.category, UserWarning))
-    return [_one_line(_scrubbed(text, to)) for text in said]
+    return [one_line(_scrubbed(text, to)) for text in said]
 
 
 def _told(error: Exception, to: Repository) -> str:
-    return _one_line(_scrubbed(str(error), to)) or type(error).__name__
+    return one_line(_scrubbed(str(error), to)) or type(error).__name__
 
 
 def _scrubbed(text: str, to: Repository) -> str:
     """What a hub or a library says may quote what it was sent."""
     return text.replace(to.api.token, f"[{TOKEN}]")
-
-
-def _one_line(text: str) -> str:
-    return tables.plain(" ".join(text.split()), _REASON)

@@ -19,6 +19,7 @@ from chaosops_ray import evaluate, process_environment
 from chaosops_ray.agents.served import ServedModelError
 from chaosops_ray.config import MADE_HERE, ConfigError, Run, is_sweep, load
 from chaosops_ray.config import read as read_file
+from chaosops_ray.plain_text import one_line
 from chaosops_ray.reports import run_report
 from chaosops_ray.reports.progress import Progress
 from chaosops_ray.sim import curriculum
@@ -203,7 +204,7 @@ def cluster(runs: Sequence[Run], address: str | None, say: Say, beside: float = 
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         what = "Ray does not start" if address is None else f"no Ray cluster at {address}"
-        raise InputError(f"{what}: {' '.join(str(error).split())[:200]}") from None
+        raise InputError(f"{what}: {one_line(error)}") from None
     try:
         for run in runs:
             check(run, ray.cluster_resources(), beside)

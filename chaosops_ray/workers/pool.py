@@ -18,6 +18,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from chaosops_ray.config import ConfigError, Run
+from chaosops_ray.plain_text import one_line
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.wire import Decoding, Group, Layout, PolicyVersion, Probe, Task
 from chaosops_ray.workers.actors import Remote, SamplerActor, ShardActor
@@ -327,9 +328,8 @@ def check_started(name: str, error: Exception) -> None:
 
 
 def reason(error: Exception) -> str:
-    """What an error says, on one line of bounded length; of an actor's trace, the last line."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
+    """The text of an error as one line; of an actor's trace, the line that names the error."""
     if isinstance(error, RayActorError):
-        # Of one that could not be made, the error at the end; of one that died, not its process and address.
-        lines = lines[-1:] if error.actor_init_failed else lines[:1]
-    return " ".join(" ".join(lines).split())[:300]
+        # The error is at the end for an actor that could not be made. For one that died, process and address follow.
+        return one_line(str(error), part="last" if error.actor_init_failed else "first")
+    return one_line(str(error))
