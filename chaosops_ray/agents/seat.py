@@ -93,7 +93,14 @@ class TokenSeat(Seat):
     """
 
     def __init__(
-        self, environment: AnyEnvironment, role: str, rules: str, style: Style, codec: Codec, *, structured: bool = False
+        self,
+        environment: AnyEnvironment,
+        role: str,
+        rules: str,
+        style: Style,
+        codec: Codec,
+        *,
+        structured: bool = False,
     ) -> None:
         super().__init__(environment, role, rules, style)
         self._codec = codec

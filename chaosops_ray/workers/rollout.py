@@ -75,10 +75,7 @@ class EpisodeRollout:
 
     def trajectories(self) -> list[Trajectory]:
         """What each seat read and wrote."""
-        return [
-            Trajectory(role, self.member, seat.tokens, seat.turns)
-            for role, seat in self.seats.items()
-        ]
+        return [Trajectory(role, self.member, seat.tokens, seat.turns) for role, seat in self.seats.items()]
 
 
 async def play_group(

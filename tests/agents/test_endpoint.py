@@ -297,9 +297,7 @@ def test_a_redirect_is_not_followed_with_the_key(server: Server, monkeypatch: py
     assert len(server.asked) == 1
 
 
-def test_no_proxy_of_the_environment_is_asked(
-    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_no_proxy_of_the_environment_is_asked(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nor is a password of a netrc file sent."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

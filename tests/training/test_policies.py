@@ -22,7 +22,7 @@ from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import versions
 from chaosops_ray.store.episodes import differences, read_episodes
 from chaosops_ray.store.versions import AdapterError
-from chaosops_ray.training import base_models, policies, tiny
+from chaosops_ray.training import layouts, policies, tiny
 from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.training.policies import EnginePlayer
 from chaosops_ray.wire import PolicyVersion, SampleRequest
@@ -56,7 +56,7 @@ def made(folder: Path, tokenizer: PreTrainedTokenizerFast, *, is_tiny: bool) -> 
             eos_token_id=None,
         )  # fmt: skip
         Qwen2ForCausalLM(config).save_pretrained(path)
-    layout = tiny.layout(tokenizer) if is_tiny else base_models.layout(tokenizer)
+    layout = tiny.layout(tokenizer) if is_tiny else layouts.layout(tokenizer)
     base = BaseModel(str(path), path, versions.base_digest(path), layout)
     version = publish(small_peft(path, 1, 0.3), folder / "adapters", 4, base.digest, "small")
     rollout = Rollout(max_tokens=1 if is_tiny else 20, structured=is_tiny)

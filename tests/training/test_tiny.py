@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.sim import environment_named
-from chaosops_ray.training import base_models, tiny
+from chaosops_ray.training import base_models, layouts, tiny
 from chaosops_ray.wire import Ids, SampleRequest, Task
 from chaosops_ray.workers.rollout import EpisodeRollout, play
 from chaosops_ray.workers.samplers import torch as engine
@@ -41,7 +41,7 @@ def test_every_action_is_one_token_and_reads_back(codec: Codec) -> None:
 
 
 def test_ids_come_back_the_same_after_saving_and_loading(base: base_models.BaseModel, codec: Codec) -> None:
-    loaded = base_models.tokenizer(base.path)
+    loaded = layouts.tokenizer(base.path)
     scenario = INCIDENT.scenario("incident/cascade/hard/3")
     world = INCIDENT.start(scenario, "strict")
     for role in INCIDENT.roles:
