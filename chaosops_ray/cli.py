@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from chaosops_ray import __version__
 from chaosops_ray.agents.served import ServedModelError
+from chaosops_ray.plain_text import one_line
 from chaosops_ray.process_environment import set_variables
 from chaosops_ray.sim import ENVIRONMENTS, InputError, environment_named, environment_of
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 USAGE = 2
+_LONGEST_ERROR = 4000
 DIFFERS = 1
 TRIAL_FAILED = 1
 INTERRUPTED = 130
@@ -38,7 +40,7 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=lambda prog: argparse.HelpFormatter(prog, width=100), **settings)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"{self.prog}: {' '.join(message.split())}\n")
+        self.exit(USAGE, f"{self.prog}: {one_line(message, _LONGEST_ERROR)}\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -228,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = given.run(given)
         sys.stdout.flush()
     except (InputError, ServedModelError) as error:
-        print(f"chaosops {given.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"chaosops {given.command}: {one_line(error, _LONGEST_ERROR)}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
         print(f"chaosops {given.command}: interrupted", file=sys.stderr)
@@ -242,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _evaluate(given: argparse.Namespace) -> int:
     from chaosops_ray import evaluate
-    from chaosops_ray.reports import plots, tables
+    from chaosops_ray.reports import tables
     from chaosops_ray.store import episodes, files
 
     # Everything that can be wrong is looked at before the first episode.
@@ -259,6 +261,8 @@ def _evaluate(given: argparse.Namespace) -> int:
         if path is not None:
             files.check_writable(path)
     if given.plots is not None:
+        from chaosops_ray.reports import plots
+
         files.check_folder(given.plots)
         for path in plots.plot_paths(environment, given.plots):
             files.check_writable(path)
@@ -310,43 +314,54 @@ def _players(environment: AnyEnvironment, given: argparse.Namespace) -> dict[str
     if not _names_models(given.policies):
         return evaluate.baselines(environment, given.policies)
     set_variables()
-    from chaosops_ray.training import launch, policies
+    from chaosops_ray.training import policies
+    from chaosops_ray.training.errors import as_input_errors
 
-    with launch.as_input_errors():
+    with as_input_errors():
         return policies.players(environment, given.policies, given.sampler, structured=given.structured)
 
 
 def _with_input_errors(items: Iterable[Item]) -> Iterator[Item]:
     """The items; errors of engines that come instead of one are input errors."""
-    from chaosops_ray.training import launch
+    from chaosops_ray.training.errors import as_input_errors
 
-    with launch.as_input_errors():
+    with as_input_errors():
         yield from items
 
 
 def _train(given: argparse.Namespace) -> int:
     set_variables()
-    from rich.console import Console
-
-    from chaosops_ray.reports import tables
-    from chaosops_ray.training import launch
+    from chaosops_ray.store import files
+    from chaosops_ray.training import check
+    from chaosops_ray.training.errors import as_input_errors
 
     if (given.config is None) == (given.resume is None):
         raise InputError("give a configuration to begin a run, or --resume and a run's folder to go on with one")
-    if given.resume is not None:
-        if given.set or given.seed or given.out or given.explain:
-            raise InputError("--resume goes on with a run as it was; leave --set, --seed, --out and --explain out")
-        with launch.as_input_errors():
-            finished = launch.resume(given.resume, given.address, Console())
-    else:
-        with launch.as_input_errors():
-            run = launch.read(given.config, given.set, given.seed)
+    if given.resume is not None and (given.set or given.seed or given.out or given.explain):
+        raise InputError("--resume goes on with a run as it was; leave --set, --seed, --out and --explain out")
+    # Everything that can be refused is refused before Ray and the plots are imported, which takes seconds.
+    with as_input_errors():
+        if given.resume is not None:
+            folder, run, environment = check.begun(given.resume)
+        else:
+            run = check.read(given.config, given.set, given.seed)
+            environment = check.look_over(run)
             if given.explain:
-                launch.look_over(run)
-                print(launch.explain(run), end="")
+                print(check.explain(run), end="")
                 return 0
             out = given.out if given.out is not None else Path("runs") / given.config.stem
-            finished = launch.begin(run, out, given.address, Console())
+            files.check_new_folder(out)
+        if given.address is not None:
+            check.knock(given.address)
+        from rich.console import Console
+
+        from chaosops_ray.reports import tables
+        from chaosops_ray.training import launch
+
+        if given.resume is not None:
+            finished = launch.resume(run, environment, folder, given.address, Console())
+        else:
+            finished = launch.begin(run, environment, out, given.address, Console())
     _console().print(tables.table(finished.environment, finished.evaluation["cells"], "tier"))
     print(f"report: {finished.page}")
     return 0
@@ -354,26 +369,35 @@ def _train(given: argparse.Namespace) -> int:
 
 def _tune(given: argparse.Namespace) -> int:
     set_variables()
-    from rich.console import Console
-
-    from chaosops_ray.sweeps import runner, spec
-    from chaosops_ray.training import launch
+    from chaosops_ray.store import files
+    from chaosops_ray.sweeps import check, spec
+    from chaosops_ray.training import check as check_run
+    from chaosops_ray.training.errors import as_input_errors
 
     if (given.config is None) == (given.resume is None):
         raise InputError("give a sweep to begin, or --resume and a sweep's folder to go on with it")
     if given.resume is not None and (given.set or given.seeds or given.out or given.explain):
         raise InputError("--resume goes on with a sweep as it was; leave --set, --seeds, --out and --explain out")
-    with launch.as_input_errors():
+    with as_input_errors():
         if given.resume is not None:
-            finished = runner.resume(given.resume, given.address, Console())
-        elif given.explain:
-            found, trials = spec.load_sweep(given.config, given.set, given.seeds)
-            runner.looked_over(found, trials)
-            print(runner.explain(found, trials), end="")
-            return 0
+            sweep, trials = check.begun(given.resume)
         else:
-            out = given.out if given.out is not None else Path("runs") / given.config.stem
-            finished = runner.begin(given.config, given.set, given.seeds, out, given.address, Console())
+            sweep, trials = spec.load_sweep(given.config, given.set, given.seeds)
+        environment = check.looked_over(sweep, trials)
+        if given.explain:
+            print(check.explain(sweep, trials), end="")
+            return 0
+        out = given.resume or given.out or Path("runs") / given.config.stem
+        if given.resume is None:
+            files.check_new_folder(out)
+        if given.address is not None:
+            check_run.knock(given.address)
+        from rich.console import Console
+
+        from chaosops_ray.sweeps import runner
+
+        start = runner.begin if given.resume is None else runner.resume
+        finished = start(sweep, trials, environment, out, given.address, Console())
     for line in finished.told():
         print(line)
     return TRIAL_FAILED if finished.has_failed else 0
@@ -382,20 +406,23 @@ def _tune(given: argparse.Namespace) -> int:
 def _submit(given: argparse.Namespace) -> int:
     set_variables()
     from chaosops_ray.sweeps import jobs
-    from chaosops_ray.training import launch
+    from chaosops_ray.training.errors import as_input_errors
 
-    with launch.as_input_errors():
+    with as_input_errors():
         job = jobs.prepare(given.config, given.set, given.seed, given.seeds, given.out, given.working_dir)
-    client = jobs.connect(given.address, os.environ)
-    name = jobs.send(client, job)
-    hint = jobs.hint(name, client.get_address())
+        address = jobs.checked_address(given.address, os.environ)
+    from chaosops_ray.sweeps import job_server
+
+    client = job_server.connect(address)
+    name = job_server.send(client, job)
+    hint = job_server.hint(name, client.get_address())
     if given.no_wait:
         print(name)
         print(f"chaosops submit: {hint}", file=sys.stderr)
         return 0
     print(f"chaosops submit: job {name}", file=sys.stderr)
     try:
-        ended = jobs.follow(client, name, lambda text: print(text, end="", flush=True))
+        ended = job_server.follow(client, name, lambda text: print(text, end="", flush=True))
     except KeyboardInterrupt:
         print(f"chaosops submit: job {name} goes on; {hint}", file=sys.stderr)
         return INTERRUPTED
@@ -405,13 +432,16 @@ def _submit(given: argparse.Namespace) -> int:
 
 def _export(given: argparse.Namespace) -> int:
     set_variables()
-    from chaosops_ray.training import export, hub, launch, policies
+    from chaosops_ray.training import policies
+    from chaosops_ray.training.errors import as_input_errors
 
     if given.public and given.push is None:
         raise InputError("--public is about what is pushed; say where to with --push OWNER/NAME")
-    with launch.as_input_errors():
-        to = None if given.push is None else hub.repository(given.push)
+    with as_input_errors():
         folder, number = policies.version_named(given.adapter)
+        from chaosops_ray.training import export, hub
+
+        to = None if given.push is None else hub.repository(given.push)
         exported = export.export(folder, number, given.out, given.license)
         print(f"wrote {exported.folder}", flush=True)
         if to is not None:

@@ -16,12 +16,15 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_o
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from chaosops_ray.plain_text import one_line
+
 TINY = "tiny"
 # The models that are made here: the second has half the first one's weights, as the 1.5B has of the 3B.
 MADE_HERE = (TINY, "tiny-half")
 MAX_FILE_BYTES = 100_000
 # Keys of older files, and where their values belong now.
 _MOVED = {"catch": "rule_options.catch", "false_flag": "rule_options.false_flag"}
+_LONGEST_ERROR = 4000
 # The file of a sweep has one of these keys, the file of a run has none.
 _OF_A_SWEEP = ("arms", "draws")
 
@@ -31,7 +34,7 @@ class ConfigError(ValueError):
 
     def __init__(self, words: str) -> None:
         # Keys, values and paths are quoted in it, and may hold anything.
-        super().__init__(" ".join(words.splitlines()))
+        super().__init__(one_line(words, _LONGEST_ERROR))
 
 
 class Section(BaseModel):

@@ -23,22 +23,24 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "sim": (set(), set()),
     "wire": (set(), set()),
     "process_environment": (set(), set()),
-    "config": (set(), {"pydantic", "yaml"}),
+    "plain_text": (set(), set()),
+    "config": ({"plain_text"}, {"pydantic", "yaml"}),
     "evaluate": ({"sim"}, {"numpy"}),
-    "agents": ({"sim", "wire"}, {"httpx", "tokenizers"}),
-    "store": ({"sim", "wire"}, {"pyarrow"}),
-    "workers": ({"sim", "wire", "config", "agents", "store"}, {"ray"}),
+    "agents": ({"sim", "wire", "plain_text"}, {"httpx", "tokenizers"}),
+    "store": ({"sim", "wire", "plain_text"}, {"pyarrow"}),
+    "workers": ({"sim", "wire", "plain_text", "config", "agents", "store"}, {"ray"}),
     "learner": (
-        {"wire", "config", "store"},
+        {"wire", "config", "process_environment", "store"},
         {"torch", "transformers", "peft", "trl", "datasets", "safetensors", "ray"},
     ),
     # Not ray, not torch: whoever looks at a run needs neither.
-    "reports": ({"sim", "config", "evaluate", "store"}, {"matplotlib", "numpy", "rich"}),
+    "reports": ({"sim", "plain_text", "config", "evaluate", "store"}, {"matplotlib", "numpy", "rich"}),
     "training": (
         {
             "",
             "sim",
             "wire",
+            "plain_text",
             "config",
             "evaluate",
             "process_environment",
@@ -52,11 +54,23 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     ),
     # aiohttp is what Ray's client follows a log with, and what it raises.
     "sweeps": (
-        {"sim", "config", "evaluate", "process_environment", "workers", "store", "reports", "training"},
+        {"sim", "plain_text", "config", "evaluate", "process_environment", "workers", "store", "reports", "training"},
         {"aiohttp", "numpy", "pydantic", "ray", "rich", "yaml"},
     ),
     "cli": (
-        {"", "sim", "agents", "evaluate", "process_environment", "workers", "store", "reports", "training", "sweeps"},
+        {
+            "",
+            "sim",
+            "plain_text",
+            "agents",
+            "evaluate",
+            "process_environment",
+            "workers",
+            "store",
+            "reports",
+            "training",
+            "sweeps",
+        },
         {"rich"},
     ),
 }

@@ -79,12 +79,12 @@ MISTAKES = [
     ([*GOOD, "--seeds", "9-1"], "smaller end first"),
     ([*GOOD, "--seeds", "x"], "write A-B"),
     ([*GOOD, "--json", "nowhere/out.json"], "no folder nowhere"),
-    ([*GOOD, "--episodes", "."], "no plain file"),
+    ([*GOOD, "--episodes", "."], "plain file"),
     ([*GOOD, "--plots", "nowhere"], "no folder nowhere"),
     ([*GOOD, "--json", "same", "--episodes", "./same"], "give each a file of its own"),
     ([*GOOD, "--json", "x" * 250], "name too long"),
     ([*GOOD, "--json", "x" * 300], "name too long"),
-    ([*GOOD, "--json", "/dev/null"], "no plain file"),
+    ([*GOOD, "--json", "/dev/null"], "plain file"),
     ([*GOOD, "two\nlines"], "unrecognized arguments: two lines"),
     (["play"], "SCENARIO"),
     (["play", "incident/gremlins/hard/1"], "valid: db_deadlock"),
@@ -191,7 +191,7 @@ def test_a_plot_that_cannot_be_drawn_is_known_before_anything_is_written(
     (tmp_path / "mean_by_tier.png").mkdir()
     arguments = ["evaluate", "--policies", "oracle", "--json", str(tmp_path / "out.json"), "--plots", str(tmp_path)]
     assert main(arguments) == 2
-    assert "no plain file" in capsys.readouterr().err
+    assert "plain file" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mean_by_tier.png"]
 
 

@@ -25,7 +25,7 @@ from chaosops_ray.sim.tools.scenarios import FAMILIES
 from chaosops_ray.store.episodes import COLUMNS
 from chaosops_ray.sweeps.jobs import check
 from chaosops_ray.sweeps.spec import load_sweep
-from chaosops_ray.training.launch import read
+from chaosops_ray.training.check import read
 from scripts.cli_reference import reference
 
 ROOT = Path(__file__).parents[1]

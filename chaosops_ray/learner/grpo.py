@@ -18,11 +18,14 @@ import torch
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
-from trl import GRPOConfig, GRPOTrainer
 
 from chaosops_ray.config import Learner
 from chaosops_ray.learner.batch import MicroBatch, Row, micro_batches, padded, steps
+from chaosops_ray.process_environment import hidden
 from chaosops_ray.wire import Ids, Probe
+
+with hidden("vllm"):  # TRL imports it wherever it is installed, which takes seconds, and generation is not TRL's here
+    from trl import GRPOConfig, GRPOTrainer
 
 # The log-probability may differ by this much between engines before a sampler may not serve.
 TOLERANCE_FP32 = 2e-3

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from chaosops_ray.reports.metrics_rows import Row
 from chaosops_ray.sim.errors import InputError
-from chaosops_ray.store.files import appearing
+from chaosops_ray.store.files import atomic_file
 
 # Colours that stay apart for colour-blind readers and in print.
 PALETTE = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
@@ -56,7 +56,7 @@ def save(figures: Mapping[str, Titled], folder: Path) -> list[Plot]:
         raise InputError(f"cannot make the folder {folder}: {error.strerror}") from None
     plots = []
     for name, (title, figure) in figures.items():
-        with appearing(folder / name) as temporary:
+        with atomic_file(folder / name) as temporary:
             figure.savefig(temporary, format="png", dpi=150)
         plots.append(Plot(folder / name, title))
     return plots

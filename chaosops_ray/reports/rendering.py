@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from chaosops_ray.plain_text import printable
 from chaosops_ray.reports.drawing import Plot
-from chaosops_ray.reports.tables import plain, printable
+from chaosops_ray.reports.tables import plain
 
 # What has a meaning within a line of Markdown: emphasis, code, links, headings, table cells, mathematics, emoji by
 # name, and addresses that some readers turn into links.

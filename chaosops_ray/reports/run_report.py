@@ -13,7 +13,7 @@ from chaosops_ray.reports.metrics_rows import Row, held_out, seconds
 from chaosops_ray.reports.rendering import Table, page
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
-from chaosops_ray.store.files import appearing
+from chaosops_ray.store.files import write_text
 from chaosops_ray.store.run_folder import CONFIG, EVALUATION, METRICS, RunFolder
 
 REPORT = "report.html"
@@ -45,8 +45,7 @@ def write(folder: RunFolder, environment: AnyEnvironment) -> Path:
         **_evaluation(environment, found, drawn),
     )
     path = folder.path / REPORT
-    with appearing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path
 
 

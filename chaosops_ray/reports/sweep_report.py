@@ -64,10 +64,8 @@ def write(out: Path, environment: AnyEnvironment, facts: SweepFacts) -> tuple[Pa
     curves = sweep_plots.draw(environment, out.name, arms, out / _PLOTS)
     bars = plots.plot(environment, comparison, out / _PLOTS) if comparison["cells"] else []
     paths = (out / MARKDOWN, out / PAGE)
-    texts = rendered(out, environment, facts, curves, bars)
-    for path, text in zip(paths, texts, strict=True):
-        with files.appearing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    for path, text in zip(paths, rendered(out, environment, facts, curves, bars), strict=True):
+        files.write_text(path, text)
     return paths
 
 

@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from chaosops_ray.evaluate import TRAINED
+from chaosops_ray.plain_text import printable
 from chaosops_ray.sim.contract import AnyEnvironment, Metric
 
 _LONGEST_NAME = 60
@@ -47,15 +48,9 @@ def mark(ci: Sequence[float]) -> str:
     return "good" if low > 0 else "bad" if high < 0 else ""
 
 
-def printable(text: str) -> str:
-    """Replace every character that a terminal or a browser would obey rather than show."""
-    return "".join([character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text])
-
-
 def plain(text: str, longest: int = _LONGEST_NAME) -> str:
     """Make text fit for terminals, plots and pages: printable, and cut to a length."""
-    shown = printable(text)
-    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
+    return printable(text, longest)
 
 
 def set_named(evaluation: Mapping[str, Any]) -> str:

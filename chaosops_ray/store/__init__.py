@@ -1,1 +1,1 @@
-"""What lies on disk: atomic writes, run folders, episodes in Parquet, adapter versions."""
+"""Everything on disk: atomic writes, run folders, episodes in Parquet, adapter versions."""

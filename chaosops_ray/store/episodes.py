@@ -1,12 +1,13 @@
-"""Episodes as Parquet: one row a step, the rows of an episode together; written, read, and replayed.
+"""Episodes as Parquet, one row for each step, the rows of an episode together: writing, reading, replay.
 
-The schema has a version in the file's metadata, and a reader refuses what it does not know.
+The schema has a version in the file's metadata; a reader refuses versions that it does not know.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -15,23 +16,24 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from chaosops_ray.plain_text import one_line
 from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode
 from chaosops_ray.sim.episode import replay
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.worlds import environment_of
-from chaosops_ray.store.files import appearing
+from chaosops_ray.store.files import atomic_file
 
 EPISODES_SCHEMA = "episodes/2"
 _SCHEMA_KEY = b"chaosops_schema"
 _ROWS_AT_ONCE = 20_000
-# No world's episode comes near it; a file that claims otherwise is not held in memory to find out.
+# Far above any world's episode: a file with longer ones is refused before it fills the memory.
 MAX_EPISODE_ROWS = 10_000
 
 _FIELDS: list[tuple[str, pa.DataType]] = [
     ("episode", pa.int64()),
     ("policy", pa.string()),
-    # Which version of a trained policy took this step, and its adapter's digest; -1 with a base model's digest where that
-    # played without an adapter, and -1 with nothing where no model did.
+    # The version of the trained policy that took this step, and its adapter's digest; -1 and the base model's digest
+    # where that played without an adapter, -1 and "" for other policies.
     ("version", pa.int64()),
     ("digest", pa.string()),
     ("scenario", pa.string()),
@@ -50,29 +52,36 @@ COLUMNS = pa.schema(_FIELDS, metadata={_SCHEMA_KEY: EPISODES_SCHEMA.encode()})
 
 
 def state_hash(environment: AnyEnvironment, world: Any) -> str:
-    """SHA-256 of the whole truth."""
+    """SHA-256 of the whole state of a world."""
     return sha256(environment.dump(world)).hexdigest()
 
 
 class EpisodeWriter:
-    """Collects episodes into a Parquet file that appears when the writer is closed without an error."""
+    """A writer of episodes into a Parquet file, which appears when the writer is closed without an error."""
 
     def __init__(self, path: Path) -> None:
-        self._appearing = appearing(path)
+        self._path = path
         self._rows: list[dict[str, Any]] = []
         self._written = 0
 
     def __enter__(self) -> EpisodeWriter:
-        self._file = pq.ParquetWriter(self._appearing.__enter__(), COLUMNS, compression="zstd")
+        with ExitStack() as stack:
+            temporary = stack.enter_context(atomic_file(self._path))
+            self._file = stack.enter_context(pq.ParquetWriter(temporary, COLUMNS, compression="zstd"))
+            stack.push(self._finish)
+            self._open = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._open.__exit__(kind, error, trace)
+
+    def _finish(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
         if kind is None:
             self._flush()
-        self._file.close()
-        self._appearing.__exit__(kind, error, trace)
 
     def add(
         self,
@@ -122,7 +131,7 @@ def _record(environment: AnyEnvironment, step: Any) -> dict[str, Any]:
 
 
 class RecordedEpisode(NamedTuple):
-    """An episode as the file has it: what names it, and a row for each step."""
+    """An episode as it stands in the file: its names, and a row for each step."""
 
     number: int
     policy: str
@@ -132,20 +141,20 @@ class RecordedEpisode(NamedTuple):
 
 
 def read_episodes(path: Path) -> Iterator[RecordedEpisode]:
-    """The episodes of a file, one after the other, without holding them all."""
+    """Yield the episodes of a file, one after the other, without holding them all."""
     try:
         # A file handle of our own: pyarrow then never looks at the path, and it is closed whatever happens.
         with path.open("rb") as handle, pq.ParquetFile(handle) as file:
             _check_schema(path, file.schema_arrow)
             yield from _grouped(file)
     except OSError as error:
-        raise _unreadable(path, error.strerror or str(error)) from None
+        raise _unreadable(path, error.strerror or error) from None
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise _unreadable(path, str(error)) from None
+        raise _unreadable(path, error) from None
 
 
-def _unreadable(path: Path, reason: str) -> InputError:
-    return InputError(f"cannot read {path} ({reason.strip().splitlines()[0]}); give a Parquet file of episodes")
+def _unreadable(path: Path, said: Exception | str) -> InputError:
+    return InputError(f"cannot read {path} ({one_line(said, part='first')}); give a Parquet file of episodes")
 
 
 def _check_schema(path: Path, schema: pa.Schema) -> None:
@@ -169,7 +178,9 @@ def _grouped(file: pq.ParquetFile) -> Iterator[RecordedEpisode]:
                 rows = []
             rows.append(row)
             if len(rows) > MAX_EPISODE_ROWS:
-                raise InputError(f"episode {row['episode']} has more than {MAX_EPISODE_ROWS} steps; no world's has")
+                raise InputError(
+                    f"episode {row['episode']} has more than {MAX_EPISODE_ROWS} steps; no world has so many"
+                )
     if rows:
         yield _recorded(rows)
 
@@ -179,11 +190,11 @@ def _recorded(rows: list[dict[str, Any]]) -> RecordedEpisode:
     return RecordedEpisode(first["episode"], first["policy"], first["scenario"], first["rules"], tuple(rows))
 
 
-# -- simulating again -----------------------------------------------------------------------------------------------
+# -- replay ---------------------------------------------------------------------------------------------------------
 
 
 def differences(recorded: RecordedEpisode) -> list[str]:
-    """What comes out otherwise when the recorded actions are played again, a line for each difference."""
+    """Play the recorded actions again; a line for each difference from the record."""
     environment = environment_of(recorded.scenario)
     scenario = environment.scenario(recorded.scenario)
     rules = environment.rules(recorded.rules)

@@ -1,81 +1,225 @@
-"""Files that appear whole or not at all, and the checks that come before them."""
+"""Files and folders that appear whole or not at all, and the checks that come before them.
+
+Everything is written beside its final name, synced to disk, and renamed. When a write returns, its contents and its
+name are on disk. When it raises, or its process is killed, the final name is as it was before; only a killed process
+leaves something behind, a hidden name that ends in `.part`, which `sweep` deletes.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import tempfile
+import re
+import secrets
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from chaosops_ray.plain_text import one_line
 from chaosops_ray.sim.errors import InputError
+
+_UNFINISHED = re.compile(r"\..*\.[0-9a-f]{8}\.part", re.DOTALL)
+# Of the 255 bytes that a name may have; the rest is for what marks it as unfinished.
+_MAX_NAME_BYTES = 200
+_TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
+
+
+# -- checks -----------------------------------------------------------------------------------------------------------
 
 
 def check_writable(path: Path) -> None:
-    """Fail before the work rather than after it."""
+    """Refuse a file that could not be written, before the work rather than after it."""
     try:
         target = path.resolve()
-        target.with_name(f".{target.name}.00000000").lstat()
+        _beside(target)
+        target.lstat()
     except FileNotFoundError:
         pass
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"cannot write {path}: {reason(error)}") from None
     if target.exists() and not target.is_file():
-        raise InputError(f"cannot write {path}: it is there and no plain file; name another")
+        raise InputError(f"cannot write {path}: it exists and is not a plain file; name another")
     check_folder(target.parent if path.is_symlink() else path.parent)
 
 
 def reason(error: Exception) -> str:
     """The reason of an error of the file system, without its number and path."""
-    return getattr(error, "strerror", None) or str(error)
+    return one_line(getattr(error, "strerror", None) or error)
 
 
 def check_folder(path: Path) -> None:
-    """Fail early where files are to go into a folder that is none."""
+    """Refuse a folder that does not exist or cannot be written into."""
     if not path.is_dir():
         raise InputError(f"there is no folder {path}; make it first")
-    if not os.access(path, os.W_OK):
+    if not os.access(path, os.W_OK | os.X_OK):
         raise InputError(f"cannot write into {path}: no permission")
 
 
+def check_new_folder(path: Path) -> None:
+    """Refuse a run's folder whose name is taken or that cannot be made."""
+    if path.is_dir():
+        if any(path.iterdir()):
+            raise InputError(f"{path} is not empty; name another run folder, or continue that run with --resume {path}")
+    elif path.exists():
+        raise InputError(f"{path} exists and is not a folder; name another run folder")
+    above = path
+    while not above.exists():
+        above = above.parent
+    check_folder(above)
+
+
+# -- atomic writes ----------------------------------------------------------------------------------------------------
+
+
 @contextmanager
-def appearing(path: Path) -> Iterator[Path]:
-    """A temporary neighbour to write to; it takes the name when all went well, and is gone otherwise."""
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield an empty file to fill; on success it takes the name, in place of a file that has it, else it is deleted.
+
+    `path` may be a link: then the file that it leads to is replaced, on that file's device. Of writers at the same
+    time the last one stays.
+    """
     check_writable(path)
-    target = path.resolve()  # a link stays a link
+    target = path.resolve()
+    temporary = _beside(target)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        temporary.touch(exist_ok=False)
     except OSError as error:
         raise InputError(f"cannot write {path}: {reason(error)}") from None
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
-        # mkstemp makes files private; what a run leaves is as readable as any other file.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        to_disk(temporary)
         temporary.replace(target)
+        to_disk(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(path: Path, *, replace: bool) -> Iterator[Path]:
+    """Yield an empty folder to fill; on success it takes the name, else it is deleted. The folder above must exist.
+
+    Where a folder with contents, or anything that is not a folder, has the name by then, this raises FileExistsError.
+    With `replace`, a folder with contents gives way instead: there is a moment without any, but never half a one.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = _beside(target)
+    temporary.mkdir()
+    try:
+        yield temporary
+        _tree_to_disk(temporary)
+        _take_name(temporary, target, replace=replace)
+        to_disk(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _take_name(temporary: Path, target: Path, *, replace: bool) -> None:
+    try:
+        temporary.rename(target)
+    except OSError as error:
+        if error.errno not in _TAKEN:
+            raise
+        if not replace or not target.is_dir():
+            raise FileExistsError(errno.EEXIST, "the name is taken", str(target)) from None
+        # A rename replaces no folder that has contents, and deleting it in place would leave half of it after a crash.
+        former = _beside(target)
+        target.rename(former)
+        try:
+            temporary.rename(target)
+        except OSError:
+            former.rename(target)
+            raise
+        shutil.rmtree(former)
+
+
+def remove_folder(path: Path) -> None:
+    """Delete a folder; nobody ever sees half of it under its name."""
+    doomed = _beside(path)
+    path.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, unless they exist; their names are on disk when this returns."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        to_disk(path.parent)
+
+
+def sweep(folder: Path) -> None:
+    """Delete what killed writers left in a folder; only for the one process that may write there."""
+    for path in folder.iterdir():
+        if _UNFINISHED.fullmatch(path.name):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def to_disk(path: Path) -> None:
+    """Return when the contents of a file, or the names in a folder, are on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _tree_to_disk(folder: Path) -> None:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                _tree_to_disk(Path(entry))
+            elif entry.is_file(follow_symlinks=False):  # a link or a pipe has nothing but its name
+                to_disk(Path(entry))
+    to_disk(folder)
+
+
+def _beside(target: Path) -> Path:
+    """A new hidden name in the same folder; a long name or half a character is cut off."""
+    start = os.fsencode(target.name)[:_MAX_NAME_BYTES].decode(errors="ignore")
+    return target.with_name(f".{start}.{secrets.token_hex(4)}.part")
+
+
+# -- text and JSON ----------------------------------------------------------------------------------------------------
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, in UTF-8."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def write_json(path: Path, value: Any) -> None:
-    """The value as indented JSON."""
-    with appearing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    """Write a value as indented JSON."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Each row as a line of JSON."""
-    with appearing(path) as temporary:
-        temporary.write_text("".join([json.dumps(row, allow_nan=False) + "\n" for row in rows]), encoding="utf-8")
+    """Write each row as a line of JSON."""
+    write_text(path, "".join([_json_line(row) for row in rows]))
+
+
+def append_line(path: Path, row: Mapping[str, Any]) -> None:
+    """Append a row as a line of JSON.
+
+    Other processes see it when this returns, and a killed process loses nothing; only `to_disk` makes it safe from a
+    machine that goes down. A process killed in the middle leaves a last line without an end, which `read_lines` drops.
+    """
+    with path.open("a", encoding="utf-8") as file:
+        file.write(_json_line(row))
+
+
+def _json_line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, allow_nan=False) + "\n"
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The rows of such a file; a last one that a crash cut short is not counted."""
+    """The rows of a file of JSON lines, without a last line that has no end because its writer was killed."""
     rows = []
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -84,31 +228,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines[:-1], 1):
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
-            raise InputError(f"{path}, line {number} is no JSON object; the file was not written by this program")
+            raise InputError(f"{path}, line {number} is not a JSON object; the file was not written by this program")
         rows.append(row)
     return rows
-
-
-def to_disk(path: Path) -> None:
-    """Return when a file, or the names in a folder, are safe."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def check_new_folder(path: Path) -> None:
-    """Fail early where a run's folder is taken, or cannot be made."""
-    if path.is_dir():
-        if any(path.iterdir()):
-            raise InputError(f"{path} is not empty; name another run folder, or go on with it by --resume {path}")
-    elif path.exists():
-        raise InputError(f"{path} is there and no folder; name another run folder")
-    above = path
-    while not above.exists():
-        above = above.parent
-    check_folder(above)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import re
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +14,19 @@ from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.episode import replay
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store.episodes import EpisodeWriter
-from chaosops_ray.store.files import appearing, check_new_folder, read_lines, reason, to_disk, write_lines
+from chaosops_ray.store.files import (
+    append_line,
+    atomic_folder,
+    check_new_folder,
+    make_folder,
+    read_lines,
+    reason,
+    remove_folder,
+    sweep,
+    to_disk,
+    write_lines,
+    write_text,
+)
 from chaosops_ray.wire import Group
 
 METRICS = "metrics.jsonl"
@@ -29,37 +38,37 @@ EVALUATION = "evaluation.json"
 RESULTS = "evaluation-results.jsonl"
 CHECKPOINTS_KEPT = 2
 _CLAIM_POLL_SECONDS = 0.5
-_CHECKPOINT = re.compile(r"update-([0-9]{6})")
+_CHECKPOINT = re.compile(r"update-([0-9]{6,})")
+_EPISODES = re.compile(r"update-([0-9]{6,})\.parquet")
 
 
 class RunFolder:
-    """Where a run leaves what it leaves."""
+    """The folder of one run. Files are on disk when they are written, lines of metrics with the next checkpoint."""
 
     def __init__(self, path: Path) -> None:
         if not (path / CONFIG).is_file():
-            raise InputError(f"{path} is no run: it has no {CONFIG}; give a folder that `chaosops train` made")
+            raise InputError(f"{path} is not a run: it has no {CONFIG}; give a folder that `chaosops train` made")
         self.path = path
         self.adapters = path / ADAPTERS
 
     @classmethod
     def create(cls, path: Path, config: str) -> RunFolder:
-        """A new run's folder; one that holds anything already is left alone."""
+        """Make a new run's folder, unless it holds anything already; it is a run once its configuration is there."""
         check_new_folder(path)
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
             for name in (ADAPTERS, EPISODES, CHECKPOINTS):
                 (path / name).mkdir()
         except OSError as error:
             raise InputError(f"cannot make the run folder {path}: {reason(error)}") from None
-        with appearing(path / CONFIG) as temporary:
-            temporary.write_text(config, encoding="utf-8")
+        write_text(path / CONFIG, config)
         return cls(path)
 
     @contextmanager
     def claimed(self, patience: float = 0.0) -> Iterator[None]:
-        """While somebody trains here nobody else may; the claim dies with its process, and on NFS a while later."""
+        """Keep every other process from training here; the claim ends with its process, on NFS a while later."""
         until = time.monotonic() + patience
-        # Opened for writing, though nothing is written: NFS gives nobody else an exclusive lock.
+        # Opened for writing, though nothing is written: NFS locks exclusively only what is open for writing.
         with (self.path / CONFIG).open("r+b") as file:
             while True:
                 try:
@@ -72,33 +81,40 @@ class RunFolder:
                         ) from None
                     time.sleep(_CLAIM_POLL_SECONDS)
                 except OSError as error:
-                    raise InputError(f"cannot lock {self.path}: {reason(error)}; put it where files lock") from None
+                    raise InputError(
+                        f"cannot lock {self.path}: {reason(error)}; use a file system that supports locks"
+                    ) from None
             yield
 
     # -- metrics --------------------------------------------------------------------------------------------------
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """One line of metrics; it is on its way to the disk when this returns."""
-        with (self.path / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, allow_nan=False) + "\n")
+        """Append a line of metrics. A killed process loses none; of a machine that goes down, see `checkpoint`."""
+        append_line(self.path / METRICS, row)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Every line of metrics; a last one that a crash cut short is not counted."""
+        """Every line of metrics, without a last one that a crash cut short."""
         path = self.path / METRICS
-        return read_lines(path) if path.exists() else []
+        rows = read_lines(path) if path.exists() else []
+        for number, row in enumerate(rows, 1):
+            if type(row.get("update")) is not int:
+                raise InputError(f"{path}, line {number} has no update; the file was not written by this program")
+        return rows
 
     def rewind(self, done: int) -> None:
-        """Forget what came after the first `done` updates."""
-        kept = [row for row in self.metrics() if row["update"] <= done]
-        write_lines(self.path / METRICS, kept)
-        for path in (self.path / EPISODES).glob("update-*.parquet"):
-            if int(path.stem.removeprefix("update-")) > done:
+        """Delete what came after the first `done` updates, and what killed writers left."""
+        sweep(self.path / EPISODES)
+        sweep(self.path / CHECKPOINTS)
+        write_lines(self.path / METRICS, [row for row in self.metrics() if row["update"] <= done])
+        for path in (self.path / EPISODES).iterdir():
+            found = _EPISODES.fullmatch(path.name)
+            if found and int(found[1]) > done:
                 path.unlink()
 
     # -- episodes -------------------------------------------------------------------------------------------------
 
     def record(self, update: int, environment: AnyEnvironment, groups: Sequence[Group]) -> None:
-        """The update's episodes, step by step; they are simulated again from their actions."""
+        """Write the update's episodes, step by step, simulated again from their actions."""
         with EpisodeWriter(self.path / EPISODES / f"update-{update:06d}.parquet") as writer:
             for group in groups:
                 for report in group.reports:
@@ -111,28 +127,25 @@ class RunFolder:
 
     @contextmanager
     def checkpoint(self, done: int) -> Iterator[Path]:
-        """A folder to fill; it becomes the checkpoint after `done` updates when all went well."""
-        folder = self.path / CHECKPOINTS
-        temporary = Path(tempfile.mkdtemp(prefix=".update-", dir=folder))
-        target = folder / f"update-{done:06d}"
-        try:
-            yield temporary
-            for path in (*temporary.iterdir(), temporary):
-                to_disk(path)
-            if target.exists():  # a run that was rewound comes by again
-                shutil.rmtree(target)
-            temporary.rename(target)
-            to_disk(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        """Yield a folder to fill; on success it is the checkpoint after `done` updates, and older ones are deleted.
+
+        The metrics of these updates are on disk before the checkpoint is: a run that is resumed after a machine went
+        down has every line up to there.
+        """
+        # A run that was rewound makes the same checkpoint again.
+        with atomic_folder(self.checkpoint_path(done), replace=True) as folder:
+            yield folder
+            if (self.path / METRICS).exists():
+                to_disk(self.path / METRICS)
+                to_disk(self.path)
         for number in self.checkpoints()[:-CHECKPOINTS_KEPT]:
-            shutil.rmtree(folder / f"update-{number:06d}")
+            remove_folder(self.checkpoint_path(number))
 
     def checkpoints(self) -> list[int]:
-        """After how many updates there are checkpoints."""
+        """The numbers of updates after which there are checkpoints, in order."""
         names = [_CHECKPOINT.fullmatch(path.name) for path in (self.path / CHECKPOINTS).iterdir()]
         return sorted([int(name[1]) for name in names if name])
 
     def checkpoint_path(self, done: int) -> Path:
-        """Where that checkpoint lies."""
+        """The folder of the checkpoint after `done` updates."""
         return self.path / CHECKPOINTS / f"update-{done:06d}"

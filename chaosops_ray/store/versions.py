@@ -1,7 +1,7 @@
 """A published adapter on disk: an immutable folder `policy-v{number}`, digested, with its marker written last.
 
-Nothing here trusts a file: sizes are bounded, links are not followed, and every byte of a version is accounted for, the
-adapter's by its digest and the marker's by its seal.
+No file is trusted: sizes are bounded, links are not followed, and every byte of a version is checked, the adapter's by
+its digest and the marker's by its seal.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from chaosops_ray.store.files import atomic_file
 from chaosops_ray.wire import PolicyVersion
 
 SCHEMA = "adapter/1"
@@ -31,7 +32,7 @@ _MAX_CONFIG_BYTES = 1 << 20
 _MAX_HEADER_BYTES = 1 << 24
 _CHUNK = 1 << 20
 
-# What makes a base model what it is. Everything else in its folder (a README, a licence) may change without harm.
+# The files that a base model's behaviour depends on. Others in its folder (a README, a licence) may change.
 _BASE_FILES = (
     "added_tokens.json",
     "chat_template.jinja",
@@ -52,15 +53,15 @@ class AdapterError(ValueError):
 
 
 class DigestError(AdapterError):
-    """The bytes are not those that were published."""
+    """A version whose bytes are not those that were published."""
 
 
 class BaseError(AdapterError):
-    """The adapter was trained on another base model."""
+    """A version that was trained on another base model."""
 
 
 class Marker(NamedTuple):
-    """What a version says of itself, once it is complete."""
+    """The marker of a complete version."""
 
     number: int
     digest: str
@@ -79,12 +80,12 @@ def digest(folder: Path) -> str:
 def base_digest(folder: Path) -> str:
     """SHA-256 over names and bytes of a base model's configuration, tokenizer and weights."""
     if not (folder / "config.json").is_file():
-        raise AdapterError(f"{folder} is no base model: it has no config.json; give the folder of a saved model")
+        raise AdapterError(f"{folder} is not a base model: it has no config.json; give the folder of a saved model")
     weights = list(folder.glob("*.safetensors"))
     if not weights:
         raise AdapterError(f"{folder} has no *.safetensors weights; save the model with safetensors")
     files = [folder / name for name in _BASE_FILES if os.path.lexists(folder / name)]
-    # The hub's cache is made of links; what is digested is what they lead to, so following them hides nothing.
+    # The hub's cache is made of links. The digest is of the files that they lead to.
     return _digest(sorted(files + weights), follow=True)
 
 
@@ -94,7 +95,7 @@ def _digest(files: Iterable[Path], *, follow: bool) -> str:
         name = path.name.encode()
         with _opened(path, follow=follow) as file:
             size = os.fstat(file.fileno()).st_size
-            # With both lengths ahead of what they measure, no two sets of files give the same stream.
+            # With both lengths ahead of the bytes that they count, no two sets of files give the same stream.
             hasher.update(len(name).to_bytes(8, "big") + name + size.to_bytes(8, "big"))
             seen = 0
             while chunk := file.read(_CHUNK):
@@ -109,14 +110,14 @@ def _digest(files: Iterable[Path], *, follow: bool) -> str:
 
 
 def read(folder: Path, base: str | None = None) -> PolicyVersion:
-    """The version in a folder, with every byte checked; with `base`, also what it was trained on."""
+    """Read the version in a folder and check every byte of it; with `base`, also the base model's digest."""
     number = _number(folder)
     marker = _checked(folder, number, base)
     return PolicyVersion(number, marker.digest, str(folder.resolve()))
 
 
 def verify(version: PolicyVersion, base: str | None = None) -> Marker:
-    """That a version's folder holds what was published under its number and digest."""
+    """Check that a version's folder holds what was published under its number and digest."""
     folder = Path(version.path)
     if folder.name != version.name:
         raise AdapterError(f"{folder} is not the folder of {version.name}; versions keep their names")
@@ -130,7 +131,7 @@ def verify(version: PolicyVersion, base: str | None = None) -> Marker:
 
 
 def latest(adapters: Path, base: str | None = None) -> PolicyVersion:
-    """The highest complete version of a run's folder of adapters. One that is complete and damaged is an error."""
+    """Read the highest complete version of a run's folder of adapters; if that one is damaged, this is an error."""
     complete = numbers(adapters)
     if not complete:
         raise AdapterError(f"{adapters} holds no complete version of a policy; publish one first")
@@ -138,7 +139,7 @@ def latest(adapters: Path, base: str | None = None) -> PolicyVersion:
 
 
 def numbers(adapters: Path) -> list[int]:
-    """The numbers of the complete versions in a run's folder of adapters, in order; their bytes are not looked at."""
+    """The numbers of the complete versions in a run's folder of adapters, in order; their bytes are not checked."""
     if not adapters.is_dir():
         raise AdapterError(f"there is no folder {adapters}; give the adapters folder of a run")
     return sorted(
@@ -149,17 +150,17 @@ def numbers(adapters: Path) -> list[int]:
 
 
 def folder_name(number: int) -> str:
-    """What the folder of a version is called."""
+    """The name of a version's folder."""
     name = f"policy-v{number}"
     if not _FOLDER.fullmatch(name):
-        raise AdapterError(f"{number} is no version number; they run from 0 to 999999999")
+        raise AdapterError(f"a version's number must be 0-999999999, got {number}")
     return name
 
 
 def _number(folder: Path) -> int:
     found = _FOLDER.fullmatch(folder.name)
     if not found:
-        raise AdapterError(f"{folder} is not named as a version is; give a folder such as policy-v12")
+        raise AdapterError(f"{folder} is not a version's folder; give one with a name such as policy-v12")
     return int(found[1])
 
 
@@ -168,23 +169,23 @@ def _checked(folder: Path, number: int, base: str | None) -> Marker:
     _check_files(folder, name)
     marker = _marker(folder, name)
     if marker.number != number:
-        raise AdapterError(f"{folder} says that it is policy-v{marker.number}, not {name}; name it back")
+        raise AdapterError(f"{folder} holds policy-v{marker.number}, not {name}; give it that name again")
     actual = digest(folder)
     if actual != marker.digest:
         raise DigestError(
-            f"{folder}: the bytes of {name} digest to {actual[:12]}, published was {marker.digest[:12]}; "
+            f"{folder}: {name} has digest {actual[:12]}, published was {marker.digest[:12]}; "
             "delete the folder and publish the version again"
         )
     _json_object(folder / CONFIG, _MAX_CONFIG_BYTES, name)
     modules = _modules(folder / WEIGHTS, name)
     if modules != marker.modules:
         raise AdapterError(
-            f"{folder}: {name} binds {modules} modules and its marker says {marker.modules}; publish the version again"
+            f"{folder}: {name} has {modules} modules, its marker says {marker.modules}; publish the version again"
         )
     if base is not None and marker.base != base:
         raise BaseError(
             f"{folder}: {name} was trained on the base model {marker.base[:12]}, wanted is {base[:12]}; "
-            "give the base model that the run began from"
+            "give the run's own base model"
         )
     return marker
 
@@ -192,17 +193,17 @@ def _checked(folder: Path, number: int, base: str | None) -> Marker:
 def _check_files(folder: Path, name: str) -> None:
     try:
         if not stat.S_ISDIR(folder.lstat().st_mode):
-            raise AdapterError(f"{folder} is no folder; {name} must lie there itself, not as a link or a file")
+            raise AdapterError(f"{folder} is not a folder but a link or a file; put the folder of {name} itself there")
         there = set(os.listdir(folder))
     except OSError as error:
-        raise AdapterError(f"cannot read {folder}, the place of {name} ({error.strerror}); publish it first") from None
+        raise AdapterError(f"cannot read {folder} ({error.strerror}); publish {name} first") from None
     if MARKER not in there:
         raise AdapterError(f"{folder} has no {MARKER}: {name} is half-written; delete it and publish the version again")
     for missing in sorted({*_FILES} - there):
         raise AdapterError(f"{folder}: {name} lacks {missing}; delete it and publish the version again")
-    # An engine may pick up whatever lies in the folder (a tokenizer, other weights), and no digest covers it.
+    # An engine may load any other file in the folder (a tokenizer, other weights), and no digest covers it.
     for foreign in sorted(there - {*_FILES, MARKER}):
-        raise AdapterError(f"{folder}: {name} holds {foreign!r}, which is no part of a version; move it elsewhere")
+        raise AdapterError(f"{folder}: {name} holds {foreign!r}, which does not belong to a version; move it elsewhere")
 
 
 def _modules(path: Path, name: str) -> int:
@@ -214,7 +215,7 @@ def _modules(path: Path, name: str) -> int:
         header = _parsed(file.read(size), path, name)
     modules = sum([tensor.endswith(".lora_A.weight") for tensor in header])
     if not modules:
-        raise AdapterError(f"{path}: {name} has no lora_A tensor, so it binds nothing; publish a LoRA adapter")
+        raise AdapterError(f"{path}: {name} has no lora_A tensor; publish a LoRA adapter")
     return modules
 
 
@@ -222,21 +223,21 @@ def _modules(path: Path, name: str) -> int:
 
 
 def seal(folder: Path, number: int, base: str) -> Marker:
-    """Write the marker of a folder whose adapter files are in place; it is on disk when this returns."""
+    """Write the marker of a folder whose adapter files are in place; it appears whole, and once."""
     name = folder_name(number)
     if not _DIGEST.fullmatch(base):
-        raise AdapterError(f"{base[:80]!r} is no digest of a base model for {name}; take it from base_digest()")
+        raise AdapterError(f"{base[:80]!r} is not the digest of a base model, which {name} needs; call base_digest()")
     marker = Marker(number, digest(folder), base, _modules(folder / WEIGHTS, name))
-    with (folder / MARKER).open("xb") as file:
-        file.write(_dumped(marker))
-        file.flush()
-        os.fsync(file.fileno())
+    if os.path.lexists(folder / MARKER):
+        raise AdapterError(f"{folder}: {name} is sealed already; a version never changes, publish a new one")
+    with atomic_file(folder / MARKER) as temporary:
+        temporary.write_bytes(_dumped(marker))
     return marker
 
 
 def _dumped(marker: Marker) -> bytes:
     fields = {"schema": SCHEMA, **marker._asdict()}
-    # The digest covers the adapter; the seal covers what stands in the marker beside it.
+    # The digest covers the adapter, the seal the other fields of the marker.
     fields["seal"] = sha256(json.dumps(fields).encode()).hexdigest()
     return (json.dumps(fields, indent=2) + "\n").encode()
 
@@ -256,7 +257,7 @@ def _marker(folder: Path, name: str) -> Marker:
         raise AdapterError(f"{path}: the marker of {name} must hold {', '.join(wanted)}; publish the version again")
     marker = Marker(**{field: fields[field] for field in wanted})
     if text != _dumped(marker):
-        raise AdapterError(f"{path}: the marker of {name} is not as it was written; publish the version again")
+        raise AdapterError(f"{path}: the marker of {name} was changed; publish the version again")
     return marker
 
 
@@ -265,7 +266,7 @@ def _marker(folder: Path, name: str) -> Marker:
 
 @contextmanager
 def _opened(path: Path, *, follow: bool) -> Iterator[BinaryIO]:
-    """A plain file, opened without waiting for a pipe and, if so wanted, without following a link."""
+    """Open a plain file; never wait for a pipe, and follow a link only with `follow`."""
     flags = os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     try:
         handle = os.open(path, flags)
@@ -273,7 +274,7 @@ def _opened(path: Path, *, follow: bool) -> Iterator[BinaryIO]:
         raise AdapterError(f"cannot read {path} ({error.strerror}); it must be a plain file") from None
     with open(handle, "rb") as file:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise AdapterError(f"{path} is no plain file; put one there")
+            raise AdapterError(f"{path} is not a plain file; replace it by one")
         yield file
 
 
@@ -281,7 +282,7 @@ def _json_object(path: Path, limit: int, name: str) -> dict[str, Any]:
     with _opened(path, follow=False) as file:
         text = file.read(limit + 1)
     if len(text) > limit:
-        raise AdapterError(f"{path}: larger than {limit} bytes, which no {path.name} of {name} is; publish it again")
+        raise AdapterError(f"{path} of {name} is larger than {limit} bytes; publish the version again")
     return _parsed(text, path, name)
 
 
@@ -291,5 +292,5 @@ def _parsed(text: bytes, path: Path, name: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise AdapterError(f"{path} holds no JSON object where {name} needs one; publish the version again")
+        raise AdapterError(f"{path} of {name} is not a JSON object; publish the version again")
     return value

@@ -1,7 +1,7 @@
-"""What a sweep has shown: arms side by side, paired differences with intervals, and a verdict for each claim.
+"""The comparison of a sweep: arms side by side, paired differences with intervals, a verdict for each claim.
 
-Pure: outcomes of trials in, plain values out. Everything in them is a function of what was trained and played, and of
-nothing else: a sweep that was resumed says what an undisturbed one says.
+Pure: outcomes of trials in, plain values out. The result depends only on what was trained and played, so a resumed
+sweep gives the same as an undisturbed one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from chaosops_ray.sweeps.spec import MEAN, Hypothesis, Sweep, Trial
 from chaosops_ray.training.plan import set_named
 
 SCHEMA = "comparison/1"
-# One seed says nothing about the next; two say hardly more.
+# One seed tells nothing about the next one, and two hardly more.
 MIN_SEEDS = 3
 SUPPORTED, FALSIFIED, UNDECIDED = "supported", "falsified", "undecided"
 RULE = (
@@ -33,22 +33,22 @@ RULE = (
 )
 
 Comparison: TypeAlias = dict[str, Any]
-# By training seed and scenario, a figure; None where it is not defined.
+# A figure by training seed and scenario; None where it is not defined.
 Figures: TypeAlias = Mapping[int, Mapping[Scenario, float | None]]
 
 
 class Outcome(NamedTuple):
-    """What became of a trial."""
+    """A trial at its end: its state, metrics and evaluation."""
 
     trial: Trial
     state: str  # finished, failed, or stopped
-    why: str  # nothing for one that finished
+    why: str  # "" for one that finished
     rows: Sequence[Mapping[str, Any]]  # its metrics
     results: Sequence[Result]  # of its evaluation
 
 
 def compare(environment: AnyEnvironment, sweep: Sweep, outcomes: Sequence[Outcome]) -> Comparison:
-    """All that the merged report says, but for curves."""
+    """Compute everything in the sweep report except the curves."""
     run = outcomes[0].trial.run
     by_arm = {arm: [one for one in outcomes if one.trial.arm == arm] for arm in sweep.arms}
     baselines = _baselines(outcomes, run.evaluation.policies)
@@ -93,15 +93,15 @@ def report_facts(
 
 
 def _baselines(outcomes: Sequence[Outcome], policies: Sequence[str]) -> list[Result]:
-    """The same in every trial, so that any trial's will do."""
+    """The results of the baselines, which must be the same in every trial."""
     found: list[Result] = []
     first = ""
     for one in outcomes:
         those = [result for result in one.results if result.policy in policies]
         if found and those and those != found:
             raise InputError(
-                f"baselines came out otherwise in {one.trial.name} than in {first}: they were evaluated by different "
-                "versions of this program; delete their evaluation.json and resume the sweep"
+                f"baselines differ between {one.trial.name} and {first}, which different versions of this program "
+                "evaluated; delete their evaluation.json and resume the sweep"
             )
         if those and not found:
             found, first = those, one.trial.name
@@ -139,7 +139,7 @@ def _seed_means(outcomes: Sequence[Outcome], tier: str) -> list[float]:
 def _differences(
     environment: AnyEnvironment, sweep: Sweep, by_arm: Mapping[str, Sequence[Outcome]]
 ) -> list[dict[str, Any]]:
-    """By tier, every arm against the reference."""
+    """The differences of every arm from the reference, by tier."""
     rows = []
     names = (MEAN, *[metric.name for metric in environment.metrics if metric.is_share])
     for arm, those in by_arm.items():
@@ -175,7 +175,7 @@ def _figures(
 
 
 def paired(more: Figures, than: Figures) -> dict[str, Any] | None:
-    """How much more there is, with its interval and the number of seeds; None where nothing can be compared."""
+    """The mean difference with its interval and the number of seeds; None if nothing can be compared."""
     seeds = sorted(more.keys() & than.keys())
     both = [figures[seed] for seed in seeds for figures in (more, than)]
     scenarios = [
@@ -191,7 +191,7 @@ def paired(more: Figures, than: Figures) -> dict[str, Any] | None:
 
 
 def resampled(gains: NDArray[Any], clusters: Sequence[str]) -> NDArray[Any]:
-    """Return the means of draws of as many seeds (rows) and as many clusters of scenarios (columns) as there are."""
+    """Bootstrap means: each resamples as many seeds (rows) and clusters of scenarios (columns) as there are."""
     generator = np.random.default_rng(0)
     seeds = len(gains)
     places = {name: place for place, name in enumerate(dict.fromkeys(clusters))}
@@ -201,7 +201,7 @@ def resampled(gains: NDArray[Any], clusters: Sequence[str]) -> NDArray[Any]:
     sums = np.zeros((size, seeds))
     np.add.at(sums, columns, gains.T * share)
     sizes = np.bincount(columns) * share
-    # How often each is drawn is all that a mean needs to know of a draw.
+    # A mean depends only on how often each is drawn.
     of_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES) / seeds
     drawn = generator.multinomial(size, np.full(size, 1 / size), size=RESAMPLES)
     means: NDArray[Any] = ((of_seeds @ sums.T) * (drawn / size)).sum(axis=1) / ((drawn * sizes).sum(axis=1) / size)
@@ -223,7 +223,7 @@ def _verdict(
     def figures(name: str) -> Figures:
         if name in by_arm:
             return _of_arm(environment, by_arm[name], claim.of, claim.on)
-        # A baseline is what it is, whatever a run's seed.
+        # A baseline does not depend on a run's seed.
         own = _figures(environment, [r for r in baselines if r.policy == name], claim.of, claim.on)
         return dict.fromkeys(seeds, own)
 
@@ -235,7 +235,7 @@ def _verdict(
 
 
 def verdict(ci: Sequence[float], by: float, seeds: int) -> str:
-    """By the rule that the report states."""
+    """Decide a claim by RULE, which the report states."""
     low, high = ci
     if seeds < MIN_SEEDS:
         return UNDECIDED

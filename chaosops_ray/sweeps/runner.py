@@ -1,7 +1,7 @@
-"""A sweep on Ray Tune: a placement group for each trial, as many at once as the cluster holds, and none dropped.
+"""A sweep on Ray Tune: a placement group for each trial, as many at once as the cluster holds, none dropped.
 
-A trial is a run folder that is gone on with. Where it stands, and whether it is over, is in that folder alone: a trial
-that is retried, or was left when the driver died, goes on from the run's last checkpoint, and Tune need not remember.
+A trial's state is in its run folder alone, not in Tune: a trial that is retried, or that was interrupted when the
+driver died, is resumed from the run's last checkpoint.
 """
 
 from __future__ import annotations
@@ -24,48 +24,49 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 from ray.util.placement_group import get_current_placement_group
 from rich.console import Console
 
-from chaosops_ray.config import ConfigError, Run, load
+from chaosops_ray.config import Run, load
 from chaosops_ray.process_environment import set_variables
 from chaosops_ray.reports import sweep_report
 from chaosops_ray.reports.sweep_progress import SweepProgress
 from chaosops_ray.reports.tables import plain
 from chaosops_ray.sim.contract import AnyEnvironment
-from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import files, run_folder
 from chaosops_ray.store.run_folder import RunFolder
+from chaosops_ray.sweeps.check import SWEEP, TRIALS
 from chaosops_ray.sweeps.comparison import Comparison, Outcome, compare, report_facts
-from chaosops_ray.sweeps.spec import Sweep, Trial, load_sweep, look_over, reload
+from chaosops_ray.sweeps.spec import Sweep, Trial
 from chaosops_ray.training import base_models, launch, loop, measure
 from chaosops_ray.training.base_models import BaseModel
-from chaosops_ray.training.loop import AlarmError
-from chaosops_ray.workers.pool import HARDLY_ANY, PLACEMENT_SECONDS, PoolError, bundles, reason
+from chaosops_ray.training.check import written
+from chaosops_ray.training.errors import AlarmError
+from chaosops_ray.workers.bundles import HARDLY_ANY, bundles
+from chaosops_ray.workers.health import PoolError
+from chaosops_ray.workers.pool import PLACEMENT_SECONDS, reason
 
-SWEEP = "sweep.yaml"
-TRIALS = "trials"
 _TUNE = "tune"
-# In a run's folder: what the alarm said that ended it; that early stopping did.
+# In a run's folder: the text of the alarm that ended it; a mark that early stopping did.
 _ALARMED, _STOPPED = "alarm.txt", "stopped-early"
-# A trial that died may hold its run folder a while longer, where the folder is on another machine.
+# A trial that died may hold the lock of its run folder a while longer if the folder is on another machine.
 _CLAIM_SECONDS = 120.0
 _LONGEST = 300
 _UPDATE, _SCORE = "update", "score"
-# Updates over which the score is averaged that early stopping goes by.
+# Updates over which early stopping averages the score.
 _RECENT = 10
 
 
 class Finished(NamedTuple):
-    """What there is to show of a sweep that is over."""
+    """The results of a sweep that is over."""
 
     comparison: Comparison
     pages: tuple[Path, ...]
 
     @property
     def has_failed(self) -> bool:
-        """Whether any trial has."""
+        """True if any trial failed."""
         return any(one["state"] == "failed" for one in self.comparison["trials"])
 
     def told(self) -> list[str]:
-        """What the command line says of it."""
+        """The lines that the command line prints."""
         lines = [f"{found['verdict']}: {plain(found['claim'], _LONGEST)}" for found in self.comparison["verdicts"]]
         lines += [
             f"{one['trial']} failed: {plain(one['why'], _LONGEST)}"
@@ -75,41 +76,25 @@ class Finished(NamedTuple):
         return [*lines, *[f"report: {path}" for path in self.pages]]
 
 
-def explain(sweep: Sweep, trials: Sequence[Trial]) -> str:
-    """The trials, and what each asks of the cluster."""
-    lines = []
-    for trial in trials:
-        total = bundles(trial.run).total
-        asked = launch.amount(total["CPU"], total["GPU"])
-        lines.append(f"  {trial.name}: {trial.run.model}, {trial.run.updates} updates, {asked}\n")
-    written = yaml.safe_dump(sweep.model_dump(mode="json"), sort_keys=False)
-    return f"{written}\ntrials, as many at once as the cluster holds:\n{''.join(lines)}"
-
-
 def begin(
-    path: Path, settings: Sequence[str], seeds: str | None, out: Path, address: str | None, console: Console
+    sweep: Sweep, trials: Sequence[Trial], environment: AnyEnvironment, out: Path, address: str | None, console: Console
 ) -> Finished:
-    """A new sweep."""
-    sweep, trials = load_sweep(path, settings, seeds)
-    environment = looked_over(sweep, trials)
-    files.check_new_folder(out)
+    """Start a new sweep in a new folder."""
     out = out.resolve()
     with placed(out, environment, trials, address, console) as progress:
         bases = prepared(trials, progress)
         for trial in trials:
-            RunFolder.create(out / TRIALS / trial.name, launch.written(trial.run))
-        with files.appearing(out / SWEEP) as temporary:  # last: where it is, everything is
-            temporary.write_text(yaml.safe_dump(sweep.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+            RunFolder.create(out / TRIALS / trial.name, written(trial.run))
+        # Last: a folder with this file holds the whole sweep.
+        files.write_text(out / SWEEP, yaml.safe_dump(sweep.model_dump(mode="json"), sort_keys=False))
         return played(out, sweep, trials, environment, bases, progress)
 
 
-def resume(out: Path, address: str | None, console: Console) -> Finished:
-    """Go on with a sweep whose driver died: what is over stays, what is not goes on from its last checkpoint."""
+def resume(
+    sweep: Sweep, trials: Sequence[Trial], environment: AnyEnvironment, out: Path, address: str | None, console: Console
+) -> Finished:
+    """Resume a sweep: trials that are over stay, the others continue from their last checkpoints."""
     out = out.resolve()
-    if not (out / SWEEP).is_file():
-        raise InputError(f"{out} is no sweep: it has no {SWEEP}; give a folder that `chaosops tune` made")
-    sweep, trials = reload(out / SWEEP, out / TRIALS)
-    environment = looked_over(sweep, trials)
     with placed(out, environment, trials, address, console) as progress:
         for trial in trials:
             folder = out / TRIALS / trial.name
@@ -122,7 +107,7 @@ def resume(out: Path, address: str | None, console: Console) -> Finished:
 def placed(
     out: Path, environment: AnyEnvironment, trials: Sequence[Trial], address: str | None, console: Console
 ) -> Iterator[SweepProgress]:
-    """Ray, and a display of what goes on there."""
+    """Start Ray, and a display of the sweep's progress."""
     lengths = [(trial.name, trial.run.updates) for trial in trials]
     with (
         SweepProgress(console, environment, out.name, lengths) as progress,
@@ -131,20 +116,8 @@ def placed(
         yield progress
 
 
-def looked_over(sweep: Sweep, trials: Sequence[Trial]) -> AnyEnvironment:
-    """The world of a sweep in which everything that can be wrong has been looked at."""
-    for trial in trials:
-        environment = launch.look_over(trial.run)
-        if trial.run.alarm.action == "pause":
-            raise ConfigError(
-                f"arm {trial.arm}: alarm.action: nobody watches a trial to end a pause; use warn or abort"
-            )
-    look_over(sweep, trials, environment)
-    return environment
-
-
 def prepared(trials: Sequence[Trial], progress: SweepProgress) -> dict[str, BaseModel]:
-    """The base models of all trials, made or fetched once, before any trial asks for them."""
+    """Make or fetch the base models of all trials, each once and before any trial starts."""
     return {
         model: launch.prepared(model, world, progress.say)
         for model, world in {trial.run.model: trial.run.world for trial in trials}.items()
@@ -162,7 +135,7 @@ def played(
     bases: dict[str, BaseModel],
     progress: SweepProgress,
 ) -> Finished:
-    """Play what is left to play, compare, report."""
+    """Play the trials that are not over, compare, report."""
     watch = _Watch(progress, out / TRIALS, trials, stops_early=sweep.stop_early.keep < 1)
     left = [trial for trial in trials if not is_over(out / TRIALS / trial.name)]
     if left:
@@ -177,10 +150,10 @@ def played(
 
 
 def tuner(out: Path, sweep: Sweep, trials: Sequence[Trial], watch: tune.Callback) -> tune.Tuner:
-    """Tune's side of these trials, begun anew each time: where they stand is in their folders, and nowhere else."""
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C ends the sweep at once; --resume goes on with it
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # it speaks however low the verbosity
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # traces; they are in each trial's error.txt too
+    """Make a new Tune experiment of these trials; their state is in their folders, not in Tune's."""
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C ends the sweep at once; --resume continues it
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new output ignores the verbosity
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it logs traces, which each trial's error.txt has
     folders = out / TRIALS
     runs = {trial.name: trial.run for trial in trials}
     logs = out / _TUNE
@@ -205,7 +178,7 @@ def tuner(out: Path, sweep: Sweep, trials: Sequence[Trial], watch: tune.Callback
 
 
 def scheduler(sweep: Sweep, trials: Sequence[Trial]) -> TrialScheduler:
-    """Whether trials that do worse than others are stopped on the way."""
+    """Make the scheduler that stops trials early, or one that stops none."""
     if sweep.stop_early.keep == 1:
         return FIFOScheduler()
     updates = max([trial.run.updates for trial in trials])
@@ -216,17 +189,17 @@ def scheduler(sweep: Sweep, trials: Sequence[Trial]) -> TrialScheduler:
         max_t=updates,
         grace_period=max(1, round(sweep.stop_early.after * updates)),
         reduction_factor=1 / sweep.stop_early.keep,
-        stop_last_trials=False,  # whoever has come so far is evaluated
+        stop_last_trials=False,  # a trial that has come so far is evaluated
     )
 
 
 def placement(run: Run) -> tune.PlacementGroupFactory:
-    """The trial's own process, then the bundles of its run."""
+    """The resources of a trial: its own process, then the bundles of its run."""
     return tune.PlacementGroupFactory([{"CPU": HARDLY_ANY}, *bundles(run).to_place], strategy="PACK")
 
 
 def play(path: Path) -> None:
-    """A trial, in a process of its own: go on with the run in this folder until it is evaluated."""
+    """Play a trial, in a process of its own: continue the run in this folder until it is evaluated."""
     set_variables()
     folder = RunFolder(path)
     run = load(folder.path / run_folder.CONFIG)
@@ -241,18 +214,17 @@ def play(path: Path) -> None:
     try:
         launch.finish(training, report, lambda _text: None, _CLAIM_SECONDS)
     except AlarmError as error:
-        # To be retried would be to go on after the alarm, and that is what the configuration rules out.
-        with files.appearing(folder.path / _ALARMED) as temporary:
-            temporary.write_text(str(error), encoding="utf-8")
+        # No error, since Tune would retry the trial, and the configuration says that an alarm ends it.
+        files.write_text(folder.path / _ALARMED, str(error))
 
 
 def score(row: loop.Row) -> float:
-    """What early stopping goes by."""
+    """The score by which early stopping compares trials."""
     return fmean([tier["mean"] for tier in row["tiers"].values()])
 
 
 def brief(row: loop.Row) -> dict[str, Any]:
-    """What the driver shows of an update, and Tune's loggers keep; the run's own folder has all of it."""
+    """The figures of an update for the driver's display and Tune's loggers; the run's folder has all of them."""
     return {
         _UPDATE: row["update"],
         "kl": row["learner"].get("kl", 0.0),
@@ -267,7 +239,7 @@ def brief(row: loop.Row) -> dict[str, Any]:
 
 
 class _Watch(tune.Callback):
-    """Tune's word of what happens, handed on to whoever watches."""
+    """A callback that passes Tune's events on to the display."""
 
     def __init__(self, progress: SweepProgress, folders: Path, trials: Sequence[Trial], *, stops_early: bool) -> None:
         self._progress = progress
@@ -278,10 +250,10 @@ class _Watch(tune.Callback):
         self.failed: dict[str, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune keeps a copy of its callbacks on disk; a terminal cannot be kept
+        return {}  # Tune pickles its callbacks; a terminal cannot be pickled
 
     def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:  # noqa: ARG002
-        """Waiting has a deadline: nothing runs, and nothing is placed."""
+        """Stop with an error when no trial has been running for too long."""
         states = {trial.status for trial in trials}
         if TuneTrial.RUNNING in states or TuneTrial.PENDING not in states:
             self._ran = time.monotonic()
@@ -289,7 +261,7 @@ class _Watch(tune.Callback):
             raise PoolError(f"the cluster placed no trial within {self._patience:g} s; see `ray status`")
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
-        """It was placed."""
+        """Show that the trial was placed."""
         self._progress.began(trial.config["trial"])
 
     def on_trial_result(
@@ -300,25 +272,25 @@ class _Watch(tune.Callback):
         result: dict[str, Any],
         **info: Any,  # noqa: ARG002
     ) -> None:
-        """It made an update."""
+        """Show an update of the trial."""
         if _UPDATE in result:
             self._progress.updated(trial.config["trial"], result)
 
     def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
-        """It failed, and goes on from its last checkpoint."""
+        """Show that the trial failed and continues from its last checkpoint."""
         self._progress.retried(trial.config["trial"], _why(trial))
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
-        """It failed for good."""
+        """Record that the trial failed and is not retried."""
         self.failed[trial.config["trial"]] = _why(trial)
         self._progress.failed(trial.config["trial"], _why(trial))
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
-        """It is over, its alarm stopped it, or Tune did."""
+        """Record that the trial finished, or was stopped by its alarm or by Tune."""
         name = trial.config["trial"]
         folder = self._folders / name
         if self._stops_early and not is_over(folder):
-            (folder / _STOPPED).touch()
+            files.write_text(folder / _STOPPED, "")
         if (folder / _ALARMED).exists():
             self._progress.failed(name, (folder / _ALARMED).read_text(encoding="utf-8"))
         else:
@@ -326,24 +298,24 @@ class _Watch(tune.Callback):
 
 
 def _why(trial: TuneTrial) -> str:
-    """The reason of its last failure, from where Tune writes it first."""
+    """The reason of the trial's last failure, from the file that Tune writes first."""
     path = Path(trial.local_path) / EXPR_ERROR_PICKLE_FILE
     if not path.exists():
         return "its process died"
-    error = cloudpickle.loads(path.read_bytes())  # this very process wrote it
+    error = cloudpickle.loads(path.read_bytes())  # this process wrote it
     return reason(getattr(error, "cause", None) or error)
 
 
-# -- what became of them ----------------------------------------------------------------------------------------------
+# -- outcomes ---------------------------------------------------------------------------------------------------------
 
 
 def is_over(folder: Path) -> bool:
-    """Whether a trial is evaluated, or was stopped by its alarm or for doing worse than others."""
+    """True if a trial is evaluated, or was stopped by its alarm or by early stopping."""
     return any((folder / name).exists() for name in (run_folder.EVALUATION, _ALARMED, _STOPPED))
 
 
 def outcome(trial: Trial, path: Path, environment: AnyEnvironment, failed: Mapping[str, str]) -> Outcome:
-    """What became of a trial, from its run folder; `failed` has the reasons of those that failed for good."""
+    """The outcome of a trial, from its run folder; `failed` has the reasons of trials that are not retried."""
     folder = RunFolder(path)
     rows = folder.metrics()
     if (path / run_folder.EVALUATION).exists():
@@ -352,5 +324,5 @@ def outcome(trial: Trial, path: Path, environment: AnyEnvironment, failed: Mappi
         return Outcome(trial, "failed", (path / _ALARMED).read_text(encoding="utf-8"), rows, ())
     if (path / _STOPPED).exists():
         return Outcome(trial, "stopped", "did worse than the others", rows, ())
-    why = failed.get(trial.name, "it did not come to its end; resume the sweep")
+    why = failed.get(trial.name, "it did not finish; resume the sweep")
     return Outcome(trial, "failed", why.replace(str(path), path.name), rows, ())

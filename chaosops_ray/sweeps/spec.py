@@ -1,7 +1,7 @@
-"""A sweep: which runs are compared, over which seeds, and what is claimed of them; read as strictly as a run.
+"""A sweep: the runs to compare, their seeds, and the claims to decide; read as strictly as a run.
 
-An arm is a configuration like any other, written where it stands: `{extends: 3a.yaml, rule_options: {catch: 4}}`. A
-trial is an arm with a seed, and nothing but a run.
+An arm is a configuration written in place: `{extends: 3a.yaml, rule_options: {catch: 4}}`. A trial is an arm with a
+seed: one run.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _MAX_TRIALS = 1000
 
 
 class Draw(Section):
-    """Arms that are drawn rather than written: a figure of a run, times factors that are log-uniform."""
+    """Arms that are drawn: a figure of a run, times log-uniform factors."""
 
     extends: str = Field(description="the file of the run")
     key: str = Field(description="the figure, such as learner.learning_rate; a schedule is scaled as a whole")
@@ -57,7 +57,7 @@ class Draw(Section):
 
 
 class StopEarly(Section):
-    """Asynchronous successive halving: at every rung the best go on."""
+    """Asynchronous successive halving: at every rung only the best trials continue."""
 
     keep: float = Field(default=1, gt=0, le=1, description="share of the trials that goes on at each rung; 1: all do")
     after: float = Field(default=0.2, gt=0, lt=1, description="share of the updates before the first rung")
@@ -108,20 +108,20 @@ class Trial(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What its folder is called."""
+        """The name of its folder."""
         return trial_name(self.arm, self.seed)
 
 
 def trial_name(arm: str, seed: int) -> str:
-    """An arm with a seed."""
+    """The name of an arm's trial with this seed."""
     return f"{arm}-s{seed}"
 
 
 def load_sweep(path: Path, settings: Sequence[str] = (), seeds: str | None = None) -> tuple[Sweep, list[Trial]]:
-    """The sweep of a file and its trials; `key=value` settings go to every run, and seeds may be others."""
+    """Read a sweep and its trials; `key=value` settings apply to every run, `seeds` replaces the file's."""
     values = read(path)
     if not is_sweep(values):
-        raise ConfigError(f"{path} is one run and no sweep; start it by: chaosops train {path}")
+        raise ConfigError(f"{path} is one run, not a sweep; start it by: chaosops train {path}")
     sweep = validated(Sweep, values if seeds is None else {**values, "seeds": seeds}, str(path))
     given = parse_settings(settings)
     if "seed" in given:
@@ -132,15 +132,15 @@ def load_sweep(path: Path, settings: Sequence[str] = (), seeds: str | None = Non
     order = parse_seeds(sweep.seeds)
     if len(order) * len(runs) > _MAX_TRIALS:
         raise ConfigError(f"{path}: {len(runs)} arms with {len(order)} seeds are more than {_MAX_TRIALS} trials")
-    # Seed by seed: whatever ends the sweep early has left arms that can be compared.
+    # Seed by seed: a sweep that ends early has arms that can be compared.
     trials = [Trial(arm, seed, run.model_copy(update={"seed": seed})) for seed in order for arm, run in runs.items()]
-    # What was drawn is written out, so that the sweep's own file says what its arms are.
+    # Drawn arms are written out, so that the sweep's own file lists all arms.
     arms = {arm: sweep.arms.get(arm, {}) for arm in runs}
     return sweep.model_copy(update={"arms": arms, "draws": {}, "common": {}}), trials
 
 
 def reload(path: Path, folders: Path) -> tuple[Sweep, list[Trial]]:
-    """The sweep that `dump` wrote, with the runs as their own folders have them."""
+    """Read a sweep's folder again: its own file, and each run's configuration from the run's folder."""
     sweep = validated(Sweep, read(path), str(path))
     trials = [
         Trial(arm, seed, load(folders / trial_name(arm, seed) / "config.yaml"))
@@ -151,21 +151,19 @@ def reload(path: Path, folders: Path) -> tuple[Sweep, list[Trial]]:
 
 
 def look_over(sweep: Sweep, trials: Sequence[Trial], environment: AnyEnvironment) -> None:
-    """Whether its arms can be compared, and its claims be decided."""
+    """Check that the arms can be compared and the claims be decided."""
     first = trials[0].run
     arms = {trial.arm: trial.run.model_copy(update={"seed": 0}) for trial in trials}
     for arm, other in combinations(arms, 2):
         if arms[arm] == arms[other]:
-            raise ConfigError(
-                f"arms {arm} and {other} are the same run; a run that is compared with itself says nothing"
-            )
+            raise ConfigError(f"arms {arm} and {other} are the same run; change one of them, or remove it")
     for trial in trials:
         for key in ("world", "rules", "evaluation"):
             if getattr(trial.run, key) != getattr(first, key):
-                raise ConfigError(f"arms {trials[0].arm} and {trial.arm} differ in {key}; such runs cannot be compared")
+                raise ConfigError(f"arms {trials[0].arm} and {trial.arm} differ in {key}; give all arms the same")
     for arm in sweep.arms:
         if arm in (*environment.policies, TRAINED):
-            raise ConfigError(f"arms: {arm} is the name of a policy already; call the arm otherwise")
+            raise ConfigError(f"arms: {arm} is the name of a policy; give the arm another name")
     known = (*sweep.arms, *first.evaluation.policies)
     shares = [metric.name for metric in environment.metrics if metric.is_share]
     for number, hypothesis in enumerate(sweep.hypotheses):
@@ -174,7 +172,7 @@ def look_over(sweep: Sweep, trials: Sequence[Trial], environment: AnyEnvironment
             if name not in known:
                 raise unknown(f"arm or policy in {place}", name, known)
         if hypothesis.more == hypothesis.than:
-            raise ConfigError(f"{place}: {hypothesis.more} is compared with itself")
+            raise ConfigError(f"{place}: {hypothesis.more} is compared with itself; name two arms or policies")
         if hypothesis.of not in (MEAN, *shares):
             raise unknown(f"figure in {place}", hypothesis.of, (MEAN, *shares))
         if hypothesis.on not in environment.tiers:
@@ -218,11 +216,11 @@ def _arms(path: Path, sweep: Sweep, given: Mapping[str, Any]) -> dict[str, Run]:
 
 def _check_name(place: str, name: str) -> None:
     if not _NAME.fullmatch(name):
-        raise ConfigError(f"{place}: {name[:60]!r} is no name for a folder; use letters, digits, . _ and -")
+        raise ConfigError(f"{place}: {name[:60]!r} must be a name for a folder: up to 40 letters, digits, . _ and -")
 
 
 def _factor(draw: Draw, name: str, place: int) -> float:
-    """Log-uniform, in strata, so that a few draws cover the range; of three digits, so that its name is the truth."""
+    """A log-uniform factor, drawn in strata so that a few cover the range; three digits, as in the arm's name."""
     share = (place + stream(0, f"draws/{name}", place).uniform()) / draw.count
     return float(f"{draw.low * math.exp(share * math.log(draw.high / draw.low)):.3g}")
 
@@ -232,7 +230,7 @@ def _figure(run: Run, key: str, place: str) -> float | Schedule:
     for part in key.split("."):
         found = found.get(part) if isinstance(found, Mapping) else getattr(found, part, None)
     if isinstance(found, bool) or not isinstance(found, int | float | Schedule):
-        raise InputError(f"{place}.key: {key[:60]} is no figure of a run; docs/config.md lists them")
+        raise InputError(f"{place}.key: {key[:60]} is not a figure of a run; docs/config.md lists them")
     return found
 
 

@@ -6,10 +6,8 @@ The adapter's files are those that were published, byte for byte, and no path of
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +21,7 @@ from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.store import versions
-from chaosops_ray.store.files import to_disk
+from chaosops_ray.store.files import atomic_folder, make_folder, reason
 from chaosops_ray.store.run_folder import CONFIG, RunFolder
 from chaosops_ray.training import base_models
 from chaosops_ray.wire import PolicyVersion
@@ -98,7 +96,7 @@ def _check_free(path: Path) -> None:
     try:
         taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
     except OSError as error:
-        raise InputError(f"cannot write {path}: {_reason(error)}") from None
+        raise InputError(f"cannot write {path}: {reason(error)}") from None
     if taken:
         raise InputError(f"{path} exists and is not an empty folder; name another with --out")
 
@@ -126,28 +124,10 @@ def _texts(value: Any) -> Iterator[str]:
 
 @contextmanager
 def _appearing(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside the path; rename it to the path on success, remove it otherwise."""
+    """Yield a folder that takes the name when it is filled; errors of the disk become InputError."""
     try:
-        target = path.resolve()  # a link stays a link
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        make_folder(path.resolve().parent)
+        with atomic_folder(path, replace=False) as temporary:
+            yield temporary
     except OSError as error:
-        raise InputError(f"cannot write {path}: {_reason(error)}") from None
-    try:
-        yield temporary
-        # mkdtemp makes folders private; this one is as readable as any other.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        for part in (*temporary.iterdir(), temporary):
-            to_disk(part)
-        temporary.rename(target)
-        to_disk(target.parent)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {_reason(error)}") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)
+        raise InputError(f"cannot write {path}: {reason(error)}") from None

@@ -1,4 +1,4 @@
-"""Upload of an exported adapter to a hub. The token goes to the hub and nowhere else: errors and warnings never show it."""
+"""Upload of an exported adapter to a hub. The token goes to the hub alone: errors and warnings never show it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from huggingface_hub.utils import logging as hub_logging
 from huggingface_hub.utils import validate_repo_id
 
 from chaosops_ray import __version__
-from chaosops_ray.reports.tables import plain
+from chaosops_ray.plain_text import one_line
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.training.export import Exported
 
 # The only place from which a token is read.
 TOKEN = "HF_TOKEN"  # noqa: S105 - the name of a variable
 
-_LONGEST_REASON = 300
 _TOKEN_CHARACTERS = frozenset(string.ascii_letters + string.digits + string.punctuation)
 
 
@@ -38,7 +37,7 @@ def repository(name: str) -> Repository:
     try:
         validate_repo_id(name)
     except HFValidationError as error:
-        raise InputError(f"--push: {_one_line(str(error))}") from None
+        raise InputError(f"--push: {one_line(str(error))}") from None
     if name.count("/") != 1:
         raise InputError(f"--push {name} has no owner; write OWNER/NAME")
     token = os.environ.get(TOKEN, "").strip()
@@ -70,17 +69,13 @@ def push(exported: Exported, to: Repository, *, public: bool) -> list[str]:
         raise InputError(f"{to.name} is there and public; nothing was uploaded, give --public if everybody may see it")
     # Each of the hub's own warnings once; what libraries warn each other of helps nobody here.
     said = dict.fromkeys(str(warning.message) for warning in caught if issubclass(warning.category, UserWarning))
-    return [_one_line(_scrubbed(text, to)) for text in said]
+    return [one_line(_scrubbed(text, to)) for text in said]
 
 
 def _told(error: Exception, to: Repository) -> str:
-    return _one_line(_scrubbed(str(error), to)) or type(error).__name__
+    return one_line(_scrubbed(str(error), to)) or type(error).__name__
 
 
 def _scrubbed(text: str, to: Repository) -> str:
     """Remove the token: a hub or a library may quote what it was sent."""
     return text.replace(to.api.token, f"[{TOKEN}]")
-
-
-def _one_line(text: str) -> str:
-    return plain(" ".join(text.split()), _LONGEST_REASON)

@@ -29,9 +29,12 @@ from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.training import plan as planning
 from chaosops_ray.training.base_models import BaseModel
+from chaosops_ray.training.errors import AlarmError
 from chaosops_ray.wire import EpisodeReport, Group, Ids, PolicyVersion
 from chaosops_ray.workers.adoption import Adoption
-from chaosops_ray.workers.pool import LOST, ActorPool, Collection, PoolError, check, check_started, reason
+from chaosops_ray.workers.bundles import check
+from chaosops_ray.workers.health import PoolError
+from chaosops_ray.workers.pool import LOST, ActorPool, Collection, check_started, reason
 from chaosops_ray.workers.samplers.build import settings
 
 RESUME_FILE = "resume"
@@ -48,10 +51,6 @@ class Watch(Protocol):
     def __call__(self, row: Row, /) -> None:
         """After every update."""
         ...
-
-
-class AlarmError(RuntimeError):
-    """KL to the base ran away, and the run was told to stop then."""
 
 
 class Trained(NamedTuple):

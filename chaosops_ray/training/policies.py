@@ -11,17 +11,15 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
-
-import torch
-from transformers import AutoConfig
 
 from chaosops_ray import evaluate
 from chaosops_ray.agents.endpoint import OpenAISampler
 from chaosops_ray.agents.served import ServedPolicy
 from chaosops_ray.agents.tokens import Codec
-from chaosops_ray.config import MADE_HERE, ConfigError, Rollout, Run, load
+from chaosops_ray.config import MADE_HERE, Rollout, Run, load
 from chaosops_ray.evaluate import Played, Player
 from chaosops_ray.sim.contract import AnyEnvironment, Scenario
 from chaosops_ray.sim.errors import InputError
@@ -32,7 +30,7 @@ from chaosops_ray.training import base_models, tiny
 from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.wire import Decoding, PolicyVersion, Sample, SampleRequest, Task
 from chaosops_ray.workers.rollout import play_together
-from chaosops_ray.workers.samplers.build import build, check_installed, settings
+from chaosops_ray.workers.samplers.build import check_installed
 from chaosops_ray.workers.samplers.sampler import Engine
 
 KINDS = ("trained", "model", "served")
@@ -41,6 +39,7 @@ KEY = "OPENAI_API_KEY"
 RETRIES = 5
 # Scenarios side by side: torch computes them in one batch and keeps all their transcripts, vLLM has a queue.
 AT_ONCE = {"torch": 16, "vllm": 128}
+_ENGINE = "chaosops_ray.training.local_engine"
 
 
 class EnginePlayer:
@@ -180,28 +179,10 @@ def base_model(environment: AnyEnvironment, name: str, sampler: str, *, structur
 
 
 def engine(run: Run, base: BaseModel, sampler: str) -> Callable[[], Engine]:
-    """Prepare to start an engine on this machine, whatever resources the run was trained on."""
-    resources = run.resources.model_copy(
-        update={
-            "sampler_gpus": float(torch.cuda.is_available()),
-            "sampler_threads": run.resources.learner_threads,
-            "colocate": False,
-            "context": min(run.resources.context, _longest(base) or run.resources.context),
-        }
-    )
-    here = run.model_copy(update={"sampler": sampler, "schedule": "lockstep", "resources": resources})
-    return partial(build, sampler, settings(here, base.path))
-
-
-def _longest(base: BaseModel) -> int | None:
-    """The longest context that a model can read; None where it has no limit."""
-    try:
-        config = AutoConfig.from_pretrained(base.path).get_text_config()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"model: {base.name} has a config.json that transformers cannot use ({reason})") from None
-    longest: int | None = getattr(config, "max_position_embeddings", None)
-    return longest
+    """Prepare to start an engine on this machine."""
+    # Imported here: it loads torch and transformers, and whatever is refused before this needs neither.
+    found: Callable[[], Engine] = import_module(_ENGINE).prepared(run, base, sampler)
+    return found
 
 
 def served(environment: AnyEnvironment, spelling: str) -> ServedPolicy:

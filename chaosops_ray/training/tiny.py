@@ -13,8 +13,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
-import tempfile
 from collections.abc import Callable
 from functools import lru_cache
 from hashlib import sha256
@@ -29,6 +27,7 @@ from chaosops_ray.agents.tokens import TOKENIZER_FILE
 from chaosops_ray.config import ConfigError
 from chaosops_ray.sim.contract import AnyEnvironment, Kinds, Scenario, Style
 from chaosops_ray.sim.rng import stream
+from chaosops_ray.store.files import atomic_folder
 from chaosops_ray.wire import Layout
 
 STYLE: Style = "compact"
@@ -119,18 +118,14 @@ def ensure(
     if (folder / "complete").exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".tiny-", dir=folder.parent))
     try:
-        # Imported here: it loads torch and transformers, and a cached model needs neither.
-        import_module(_MAKER).build(temporary, environment, recipe, progress)
-        (temporary / "complete").touch()
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not (folder / "complete").exists():  # somebody else made the same meanwhile, or something is wrong
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with atomic_folder(folder, replace=False) as temporary:
+            # Imported here: it loads torch and transformers, and a cached model needs neither.
+            import_module(_MAKER).build(temporary, environment, recipe, progress)
+            (temporary / "complete").touch()
+    except FileExistsError:
+        if not (folder / "complete").exists():  # otherwise another process made the same meanwhile
+            raise
     return folder
 
 
@@ -173,7 +168,7 @@ class Conversation(NamedTuple):
 
 
 def rules_of(environment: AnyEnvironment) -> str:
-    """Return the rules of the warm-up: strict ones, which permit no other actions, or else the world's default."""
+    """Return the rules of the warm-up: strict, under which only permitted actions count, or the world's default."""
     return _STRICT if _STRICT in environment.rule_sets else environment.rule_sets[0]
 
 
@@ -222,7 +217,7 @@ def _permitted(environment: AnyEnvironment, view: object) -> Kinds[Any]:
 
 def _cases(environment: AnyEnvironment) -> tuple[Scenario, ...]:
     """Return a scenario for each case of the world's largest evaluation set."""
-    return _largest_set(environment)  # type: ignore[arg-type]  # hashable, as every object that does not say otherwise
+    return _largest_set(environment)
 
 
 @lru_cache(8)

@@ -1,8 +1,8 @@
-"""The proof of adoption: before a sampler may serve a version, it shows that this version is what answers.
+"""The adoption check: a sampler may serve a version only after it has shown that this version answers.
 
-Engines fail here without saying so: an adapter that binds to nothing, or under another name, leaves the base model
-answering, and a cache may keep the version before alive. So the learner scores a fixed text with the adapter and
-without, and the sampler has to come to the same figures.
+Engines fail here without an error: if an adapter binds no module, or has another name, the base model answers, and a
+cache may still hold the version before. So the learner scores a fixed text with the adapter and without it, and the
+sampler must get the same scores.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple, TypeAlias
 
+from chaosops_ray.plain_text import one_line
 from chaosops_ray.store.versions import AdapterError, DigestError
 from chaosops_ray.wire import PolicyVersion, Probe
 from chaosops_ray.workers.samplers.sampler import Sampler, SamplerError
@@ -28,7 +29,7 @@ Cause: TypeAlias = Literal[
 
 
 class AdoptionError(RuntimeError):
-    """A sampler has not proven a version, and may not serve it: which version, for what cause, and what to do."""
+    """A sampler did not pass the check of a version and may not serve it; holds version, cause and remedy."""
 
     def __init__(self, cause: Cause, version: PolicyVersion, words: str) -> None:
         # All three are the arguments, so that the error arrives whole when it crosses a process.
@@ -42,27 +43,27 @@ class AdoptionError(RuntimeError):
 
 
 class Adoption(NamedTuple):
-    """What a sampler has shown. Distances are the largest over all tokens of the probe."""
+    """The result of a passed check. Distances are the largest over all tokens of the probe."""
 
     version: PolicyVersion
     error: float  # from the learner's scores
     from_base: float
     from_previous: float | None
-    # False while the adapter is too close to its base or to the version before to be told apart by these scores:
-    # then digest and bound modules stand, and that one of those answers instead is not ruled out.
+    # False if the adapter is so close to its base or to the version before that these scores do not tell them apart:
+    # digest and bound modules are right then, but one of those may answer instead.
     decisive: bool
 
 
 async def check_adoption(
     sampler: Sampler, version: PolicyVersion, probe: Probe, previous: PolicyVersion | None
 ) -> Adoption:
-    """Let the sampler adopt the version and prove it; `previous` is one that it still holds, where it holds one.
+    """Let the sampler adopt the version, and check it; `previous` is a version that the sampler still holds, if any.
 
-    What the engine says of its own base model passes through as `SamplerError`: that is no matter of the version.
+    If the engine cannot score its own base model, its `SamplerError` passes through: the version is not the cause.
     """
     bound = await _adopt(sampler, version)
     _check_bound(version, probe, bound)
-    # The base comes first: an engine that answers for it and then not for the version is alive and lacks the name.
+    # The base comes first: an engine that scores it and then not the version works and does not know the name.
     served_base = await sampler.score(probe.texts, None)
     try:
         served = await sampler.score(probe.texts, version.number)
@@ -70,7 +71,7 @@ async def check_adoption(
         raise AdoptionError(
             "wrong_name",
             version,
-            f"the engine took the adapter and does not know it by its name ({_said(error)}); load it as {version.name}",
+            f"the engine loaded the adapter under another name ({_said(error)}); load it as {version.name}",
         ) from error
     served_previous = None if previous is None else await _score_previous(sampler, previous, probe)
     return judge(version, probe, bound, served, served_base, served_previous)
@@ -85,7 +86,7 @@ async def _adopt(sampler: Sampler, version: PolicyVersion) -> int:
         ) from error
     except (AdapterError, SamplerError) as error:
         raise AdoptionError(
-            "not_loaded", version, f"the engine has not loaded it ({_said(error)}); mend that and adopt it again"
+            "not_loaded", version, f"the engine has not loaded it ({_said(error)}); fix that and adopt it again"
         ) from error
 
 
@@ -96,14 +97,13 @@ async def _score_previous(sampler: Sampler, previous: PolicyVersion, probe: Prob
         raise AdoptionError(
             "not_loaded",
             previous,
-            f"it was to be compared with and is not loaded any more ({_said(error)}); prove the new one without it",
+            f"the engine no longer holds it for comparison ({_said(error)}); check the new version without it",
         ) from error
 
 
 def _said(error: Exception) -> str:
-    """The error's own line; one that crossed a process carries a traceback ahead of it."""
-    lines = str(error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__
+    """The error's own line; an error that crossed a process carries a traceback before it."""
+    return one_line(error, part="last")
 
 
 # -- judgement --------------------------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ def judge(
     served_base: Scores,
     served_previous: Scores | None,
 ) -> Adoption:
-    """Whether these figures prove the version; `ProofError` if not, with the likeliest cause."""
+    """Check these scores of the version; raise AdoptionError with the likeliest cause if they do not fit."""
     _check_probe(probe)
     _check_bound(version, probe, bound)
     error = _distance(served, probe.expected)
@@ -129,22 +129,24 @@ def judge(
         raise _diagnosed(version, probe, error, from_base, from_previous)
     if base_error > probe.tolerance:
         raise _base_differs(version, probe, base_error, is_same=visible and from_base <= probe.tolerance)
-    # Both agree with the learner, so where the learner sees the adapter, the sampler sees it too: two figures that lie
-    # more than twice the tolerance apart cannot both be within it of one answer.
+    # Both agree with the learner, so if the learner's scores tell adapter and base apart, the sampler's do, too: two
+    # scores more than twice the tolerance apart are not both within the tolerance of a third.
     apart = from_previous is None or from_previous > 2 * probe.tolerance
     return Adoption(version, error, from_base, from_previous, decisive=visible and apart)
 
 
 def _check_probe(probe: Probe) -> None:
-    """A probe that could never fail is a mistake of ours, not a proof of theirs."""
+    """Refuse a probe that no sampler could fail: a defect of the caller."""
     wanted = [len(text) - 1 for text in probe.texts]
     if not wanted or min(wanted) < 1:
-        raise ValueError("the probe needs texts of two tokens or more; without a token to score it proves nothing")
+        raise ValueError("the probe needs texts of two tokens or more; the first token of a text has no score")
     for name, scores in (("expected", probe.expected), ("base", probe.base)):
         if [len(row) for row in scores] != wanted or not math.isfinite(_distance(scores, scores)):
             raise ValueError(f"the probe's {name} scores must be finite, one for each token but the first of each text")
     if not 0 < probe.tolerance < math.inf or probe.modules < 1:
-        raise ValueError(f"tolerance {probe.tolerance} and {probe.modules} modules are no probe; both must be above 0")
+        raise ValueError(
+            f"the probe's tolerance and modules must be above 0, got {probe.tolerance} and {probe.modules}"
+        )
 
 
 def _check_bound(version: PolicyVersion, probe: Probe, bound: int) -> None:
@@ -165,14 +167,14 @@ def _check_bound(version: PolicyVersion, probe: Probe, bound: int) -> None:
 def _diagnosed(
     version: PolicyVersion, probe: Probe, error: float, from_base: float, from_previous: float | None
 ) -> AdoptionError:
-    """What answers instead: whatever the scores lie nearest to, as long as that is as near as the same answer would."""
+    """The error for scores that differ: the base or the version before answers if its scores are the same."""
     off = f"its scores are {error:.2g} from the learner's, where {probe.tolerance:.2g} is tolerated"
     previous = math.inf if from_previous is None else from_previous
     if min(from_base, previous) > probe.tolerance:
         return AdoptionError(
             "scores_differ",
             version,
-            f"{off}, and not the base model's either; give learner and sampler the same base model and scaling",
+            f"{off}, and are not the base model's; give learner and sampler the same base model and scaling",
         )
     if from_base <= previous:
         return AdoptionError(
@@ -181,7 +183,7 @@ def _diagnosed(
     return AdoptionError(
         "previous_served",
         version,
-        f"the version before answers instead ({off}); load it under a new name, past what is cached",
+        f"the version before answers instead ({off}); load it under a new name, which no cache has",
     )
 
 
@@ -196,12 +198,12 @@ def _base_differs(version: PolicyVersion, probe: Probe, error: float, *, is_same
     return AdoptionError(
         "scores_differ",
         version,
-        f"the engine's base model is another one, its scores are {off}; give learner and sampler the same",
+        f"the engine has another base model, whose scores are {off}; give learner and sampler the same",
     )
 
 
 def _distance(these: Scores, those: Scores) -> float:
-    """The largest difference of two scores; without end where they do not pair up or are no figures."""
+    """The largest difference of two scores; infinite if they do not pair up or are not finite."""
     if [len(row) for row in these] != [len(row) for row in those]:
         return math.inf
     pairs = [pair for rows in zip(these, those, strict=True) for pair in zip(*rows, strict=True)]

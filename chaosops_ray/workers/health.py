@@ -33,6 +33,10 @@ class HealthError(ValueError):
     """Something is said of a member that cannot be; a mistake of whoever drives the fleet."""
 
 
+class PoolError(RuntimeError):
+    """The actors cannot do their work; the message says which, and what was tried."""
+
+
 class Patience(NamedTuple):
     """Seconds after which silence means death."""
 

@@ -10,19 +10,21 @@ import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, ObjectLostError, OutOfMemoryError, RayActorError, RayTaskError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from chaosops_ray.config import ConfigError, Run
+from chaosops_ray.config import Run
+from chaosops_ray.plain_text import one_line
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.wire import Decoding, Group, Layout, PolicyVersion, Probe, Task
 from chaosops_ray.workers.actors import Remote, SamplerActor, ShardActor
 from chaosops_ray.workers.adoption import Adoption, check_adoption
-from chaosops_ray.workers.health import Health, Patience, PoolHealth
+from chaosops_ray.workers.bundles import bundles
+from chaosops_ray.workers.health import Health, Patience, PoolError, PoolHealth
 from chaosops_ray.workers.samplers.sampler import SamplerError
 
 # What a process that is gone looks like from here.
@@ -30,69 +32,6 @@ LOST = (RayActorError, OutOfMemoryError, ObjectLostError)
 _PING_SECONDS = 30.0
 PLACEMENT_SECONDS = 600.0
 _AT_ONCE = 1000
-# What a bundle asks for that needs nothing.
-HARDLY_ANY = 0.001
-
-
-class PoolError(RuntimeError):
-    """The actors cannot do their work; the message says which, and what was tried."""
-
-
-class Bundles(NamedTuple):
-    """What a run asks of the cluster: one bundle of resources for each actor, the learner's first."""
-
-    bundles: tuple[dict[str, float], ...]
-    learner: int
-    samplers: tuple[int, ...]
-    shards: tuple[int, ...]
-
-    @property
-    def to_place(self) -> list[dict[str, float]]:
-        """The bundles as a placement group takes them, which refuses one that asks for nothing."""
-        return [bundle or {"CPU": HARDLY_ANY} for bundle in self.bundles]
-
-    @property
-    def total(self) -> dict[str, float]:
-        """The sum over all bundles."""
-        return {kind: sum([bundle.get(kind, 0.0) for bundle in self.bundles]) for kind in ("CPU", "GPU")}
-
-
-def bundles(run: Run) -> Bundles:
-    """The bundles of a run. Sampler and learner share the first one where they share a GPU."""
-    asked = run.resources
-    learner = _bundle(asked.learner_cpus, asked.learner_gpus)
-    samplers = [_bundle(asked.sampler_cpus, asked.sampler_gpus) for _ in range(asked.samplers)]
-    shards = [_bundle(asked.shard_cpus, 0.0) for _ in range(run.rollout.shards)]
-    if asked.colocate:
-        shared = _bundle(
-            asked.learner_cpus + asked.sampler_cpus * asked.samplers,
-            asked.learner_gpus + asked.sampler_gpus * asked.samplers,
-        )
-        return Bundles((shared, *shards), 0, (0,) * asked.samplers, tuple(range(1, 1 + len(shards))))
-    first_shard = 1 + len(samplers)
-    return Bundles(
-        (learner, *samplers, *shards),
-        0,
-        tuple(range(1, first_shard)),
-        tuple(range(first_shard, first_shard + len(shards))),
-    )
-
-
-def _bundle(cpus: float, gpus: float) -> dict[str, float]:
-    return {kind: amount for kind, amount in (("CPU", cpus), ("GPU", gpus)) if amount}
-
-
-def check(run: Run, available: dict[str, float], beside: float = 0.0) -> None:
-    """Whether the cluster has what the run asks for and some CPU beside, or the run would wait for it."""
-    if run.resources.wait:
-        return
-    total = bundles(run).total
-    for kind, wanted in {**total, "CPU": total["CPU"] + beside}.items():
-        if wanted > available.get(kind, 0.0) + 1e-9:
-            raise ConfigError(
-                f"resources: the run asks for {wanted:g} {kind}s and the cluster has {available.get(kind, 0.0):g}; "
-                "lower resources.* or rollout.shards, give it a larger cluster, or where one grows set resources.wait"
-            )
 
 
 class ActorPool:
@@ -327,9 +266,8 @@ def check_started(name: str, error: Exception) -> None:
 
 
 def reason(error: Exception) -> str:
-    """What an error says, on one line of bounded length; of an actor's trace, the last line."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
+    """The text of an error as one line; of an actor's trace, the line that names the error."""
     if isinstance(error, RayActorError):
-        # Of one that could not be made, the error at the end; of one that died, not its process and address.
-        lines = lines[-1:] if error.actor_init_failed else lines[:1]
-    return " ".join(" ".join(lines).split())[:300]
+        # The error is at the end for an actor that could not be made. For one that died, process and address follow.
+        return one_line(str(error), part="last" if error.actor_init_failed else "first")
+    return one_line(str(error))

@@ -23,7 +23,7 @@ from chaosops_ray.store.episodes import (
     read_episodes,
     state_hash,
 )
-from chaosops_ray.store.files import appearing, check_writable, write_json
+from chaosops_ray.store.files import atomic_file, check_writable, write_json
 from chaosops_ray.store.run_folder import RunFolder
 
 INCIDENT = ENVIRONMENTS["incident"]
@@ -181,7 +181,7 @@ def test_a_damaged_file_is_an_error_or_a_difference_but_no_crash(data: st.DataOb
 def test_a_file_appears_only_when_all_went_well(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     path.write_text("before")
-    with pytest.raises(TypeError), appearing(path) as temporary:
+    with pytest.raises(TypeError), atomic_file(path) as temporary:
         temporary.write_bytes(b"half" + None)  # type: ignore[operator]
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
@@ -196,7 +196,7 @@ def test_a_link_stays_a_link_and_a_pipe_is_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "link.json").is_symlink()
     assert json.loads((tmp_path / "target.json").read_text()) == {"a": 1}
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InputError, match="no plain file"):
+    with pytest.raises(InputError, match="not a plain file"):
         write_json(tmp_path / "pipe", {"a": 1})
 
 
@@ -222,7 +222,7 @@ def test_an_interrupted_recording_leaves_no_file(tmp_path: Path) -> None:
 
 def test_where_nothing_can_be_written_is_known_before(tmp_path: Path) -> None:
     for path, named in {
-        tmp_path: "no plain file",
+        tmp_path: "not a plain file",
         tmp_path / "missing" / "x.json": "no folder",
         Path("/proc/none/x.json"): "no folder",
     }.items():

@@ -30,7 +30,7 @@ from ray.job_submission import JobStatus
 from chaosops_ray import process_environment
 from chaosops_ray.cli import main
 from chaosops_ray.sim.errors import InputError
-from chaosops_ray.sweeps import jobs
+from chaosops_ray.sweeps import job_server, jobs
 from chaosops_ray.training import base_models
 from tests.support.cluster import SMALL
 
@@ -325,7 +325,7 @@ class Client:
 )
 def test_the_exit_code_is_that_of_the_job(status: JobStatus, code: int | None, expected: int, words: str) -> None:
     printed: list[str] = []
-    ended = jobs.follow(Client(status, code, "Traceback:\n  and so on\nwhy not\n"), NAME, printed.append)
+    ended = job_server.follow(Client(status, code, "Traceback:\n  and so on\nwhy not\n"), NAME, printed.append)
     assert ended.code == expected
     assert words in ended.words
     assert printed == ["one\n", "two\n"]
@@ -333,7 +333,7 @@ def test_the_exit_code_is_that_of_the_job(status: JobStatus, code: int | None, e
 
 def test_a_log_that_breaks_off_is_no_end() -> None:
     with pytest.raises(InputError, match=f"goes on.*ray job logs {NAME} --follow --address http://cluster:8265"):
-        jobs.follow(Client(JobStatus.RUNNING, None), NAME, lambda _text: None)
+        job_server.follow(Client(JobStatus.RUNNING, None), NAME, lambda _text: None)
 
 
 @pytest.mark.filterwarnings("ignore:ssl=None is deprecated:DeprecationWarning")  # Ray's client still says it so

@@ -22,7 +22,7 @@ from chaosops_ray.cli import main
 from chaosops_ray.process_environment import set_variables
 from chaosops_ray.store import run_folder
 from chaosops_ray.sweeps import runner, spec
-from chaosops_ray.training import launch
+from chaosops_ray.training import check
 from tests.support.cluster import SMALL
 from tests.support.sweeps import CONFIGS
 from tests.sweeps.test_spec import RUNS, SWEEPS, TWINS
@@ -235,7 +235,7 @@ def large_cluster() -> Iterator[None]:
 
 def runs_of(path: Path, settings: list[str]) -> list[Any]:
     if path in RUNS:
-        return [launch.read(path, settings, None)]
+        return [check.read(path, settings, None)]
     return [trial.run for trial in spec.load_sweep(path, settings)[1]]
 
 

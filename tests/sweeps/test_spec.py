@@ -14,7 +14,7 @@ from chaosops_ray.config import ConfigError, Schedule
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import run_folder
 from chaosops_ray.sweeps import spec
-from chaosops_ray.training import launch
+from chaosops_ray.training import check
 from tests.support.runs import INCIDENT
 from tests.support.sweeps import CONFIGS
 
@@ -34,8 +34,8 @@ def test_all_that_was_published_is_there() -> None:
 @TWINS
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_every_run_resolves_and_names_only_what_there_is(path: Path, settings: list[str]) -> None:
-    run = launch.read(path, settings, None)
-    launch.look_over(run)
+    run = check.read(path, settings, None)
+    check.look_over(run)
     assert (run.model in ("tiny", "tiny-half")) == bool(settings)
     stages = [stage.rpartition(":") for stage in run.curriculum.split(",")]
     assert sum([int(updates) for *_, updates in stages]) == run.updates
@@ -56,7 +56,7 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_run_is_what_was_published(name: str) -> None:
-    run = launch.read(CONFIGS / f"{name}.yaml", [], None)
+    run = check.read(CONFIGS / f"{name}.yaml", [], None)
     rate = run.learner.learning_rate
     catch, false_flag = [run.rule_options.get(one, Schedule(start=1, end=1)) for one in ("catch", "false_flag")]
     found = (run.model, run.updates, run.curriculum, run.learner.lora_rank, rate.start, catch.start, catch.end)
@@ -71,7 +71,7 @@ def test_a_run_is_what_was_published(name: str) -> None:
 def test_every_sweep_resolves_and_its_claims_can_be_decided(path: Path, settings: list[str]) -> None:
     found, trials = spec.load_sweep(path, settings)
     for trial in trials:
-        launch.look_over(trial.run)
+        check.look_over(trial.run)
     spec.look_over(found, trials, INCIDENT)
     assert len({trial.name for trial in trials}) == len(trials)
     assert {trial.arm for trial in trials} == set(found.arms)
@@ -123,7 +123,7 @@ def test_draws_cover_their_range_and_are_named_by_their_factor() -> None:
 def test_what_was_written_is_read_back_with_the_runs_of_its_folders(tmp_path: Path) -> None:
     found, trials = spec.load_sweep(CONFIGS / "learning_rate.yaml", ["model=tiny", "updates=9"])
     for trial in trials:
-        run_folder.RunFolder.create(tmp_path / "trials" / trial.name, launch.written(trial.run))
+        run_folder.RunFolder.create(tmp_path / "trials" / trial.name, check.written(trial.run))
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(found.model_dump(mode="json"), sort_keys=False))
     assert spec.reload(tmp_path / "sweep.yaml", tmp_path / "trials") == (found, trials)
 

@@ -20,7 +20,8 @@ from chaosops_ray.store.episodes import differences, read_episodes
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.training import loop, policies
 from chaosops_ray.workers.adoption import AdoptionError
-from chaosops_ray.workers.pool import PoolError, bundles, check
+from chaosops_ray.workers.bundles import bundles, check
+from chaosops_ray.workers.health import PoolError
 from tests.support.cluster import CONFIGS, digests, kill, make, ray_here, small_run, trained
 from tests.support.tokenizers import chat_tokenizer, saved
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from chaosops_ray.workers.policy import TrainedPolicy
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from chaosops_ray.agents.tokens import Codec
@@ -22,11 +23,10 @@ from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import versions
 from chaosops_ray.store.episodes import differences, read_episodes
 from chaosops_ray.store.versions import AdapterError
-from chaosops_ray.training import base_models, policies, tiny
+from chaosops_ray.training import layouts, policies, tiny
 from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.training.policies import EnginePlayer
 from chaosops_ray.wire import PolicyVersion, SampleRequest
-from chaosops_ray.workers.policy import TrainedPolicy
 from chaosops_ray.workers.samplers import build
 from chaosops_ray.workers.samplers.sampler import BASE, Engine, SamplerError
 from chaosops_ray.workers.samplers.torch import TorchSampler
@@ -56,7 +56,7 @@ def made(folder: Path, tokenizer: PreTrainedTokenizerFast, *, is_tiny: bool) -> 
             eos_token_id=None,
         )  # fmt: skip
         Qwen2ForCausalLM(config).save_pretrained(path)
-    layout = tiny.layout(tokenizer) if is_tiny else base_models.layout(tokenizer)
+    layout = tiny.layout(tokenizer) if is_tiny else layouts.layout(tokenizer)
     base = BaseModel(str(path), path, versions.base_digest(path), layout)
     version = publish(small_peft(path, 1, 0.3), folder / "adapters", 4, base.digest, "small")
     rollout = Rollout(max_tokens=1 if is_tiny else 20, structured=is_tiny)

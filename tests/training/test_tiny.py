@@ -20,7 +20,7 @@ from chaosops_ray.config import ConfigError
 from chaosops_ray.sim import environment_named
 from chaosops_ray.sim import play as play_episode
 from chaosops_ray.sim.incident.text import vocabulary
-from chaosops_ray.training import base_models, tiny, warm_up
+from chaosops_ray.training import base_models, layouts, tiny, warm_up
 from chaosops_ray.wire import Ids, SampleRequest, Task
 from chaosops_ray.workers.rollout import EpisodeRollout, play
 from chaosops_ray.workers.samplers import torch as engine
@@ -48,7 +48,7 @@ def test_every_action_is_one_token_and_reads_back(codec: Codec) -> None:
 
 
 def test_ids_come_back_the_same_after_saving_and_loading(base: base_models.BaseModel, codec: Codec) -> None:
-    loaded = base_models.tokenizer(base.path)
+    loaded = layouts.tokenizer(base.path)
     scenario = INCIDENT.scenario("incident/cascade/hard/3")
     world = INCIDENT.start(scenario, "strict")
     for role in INCIDENT.roles:

@@ -18,6 +18,7 @@ from peft import PeftConfig, PeftModel, PeftModelForCausalLM, load_peft_weights
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
+from chaosops_ray.plain_text import one_line
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.store import versions
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest, next_tokens
@@ -95,8 +96,9 @@ class TorchSampler:
             self._model.eval()
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
             self._unload(version.name)
-            reason = " ".join(str(error).split())[:200]
-            raise SamplerError(f"{version.name} does not fit this base model ({reason}); give it its own") from error
+            raise SamplerError(
+                f"{version.name} does not fit this base model ({one_line(error)}); give it its own"
+            ) from error
 
     def _unload(self, name: str) -> None:
         """Take an adapter out again, whole or not; otherwise half of it would speak for the base model, too."""
