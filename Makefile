@@ -50,7 +50,7 @@ lock: $(INSTALLED) ## resolve every extra anew into constraints.txt and constrai
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/lock.py
 
-docs: $(INSTALLED) ## write the references of commands and configuration and the pictures anew
+docs: $(INSTALLED) ## write the references of commands and configuration, and the pictures
 	$(BIN)/python -m scripts.cli_reference > docs/cli.md
 	$(BIN)/python -m scripts.config_reference > docs/config.md
 	$(BIN)/python -m scripts.pictures
