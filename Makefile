@@ -58,7 +58,7 @@ bench: $(INSTALLED) ## print the benchmark tables
 lock: $(INSTALLED) ## resolve every extra again into constraints.txt and constraints-gpu.txt
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/lock.py
 
-docs: $(INSTALLED) ## write the references of commands and configuration and the pictures anew
+docs: $(INSTALLED) ## write the references of commands and configuration, and the pictures
 	$(BIN)/python -m scripts.cli_reference > docs/cli.md
 	$(BIN)/python -m scripts.config_reference > docs/config.md
 	$(BIN)/python -m scripts.pictures

@@ -1,4 +1,4 @@
-"""`chaosops …`: what a person types. Every mistake of theirs is one line on stderr and exit code 2."""
+"""The commands of `chaosops`. A mistake of the user is one line on stderr and exit code 2."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DIFFERENCES_SHOWN = 20
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse prints its usage before an error; one line says more. And help is as wide as the docs that quote it."""
+    """A parser whose errors are one line, without the usage, and whose help is as wide as the docs that quote it."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(formatter_class=lambda prog: argparse.HelpFormatter(prog, width=100), **settings)
@@ -44,7 +44,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The commands and their options."""
+    """Build the parser of all commands and options."""
     root = _Parser(
         prog="chaosops", description="Deterministic worlds in which language models learn to watch AI agents."
     )
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
         help="play policies on an evaluation set and print a table with intervals",
         description="Play policies on an evaluation set and print a table with intervals.",
     )
-    evaluate.add_argument("--world", default="incident", metavar="NAME", help=f"which world (one of: {worlds})")
+    evaluate.add_argument("--world", default="incident", metavar="NAME", help=f"the world, one of: {worlds}")
     evaluate.add_argument(
         "--policies",
         required=True,
@@ -81,77 +81,81 @@ def parser() -> argparse.ArgumentParser:
         help="a rule set, such as strict (the default), published, or strict,multiplier=2",
     )
     evaluate.add_argument(
-        "--set", metavar="SET", help=f"an evaluation set, by default the published one ({_by_world('selections')})"
+        "--set", metavar="SET", help=f"an evaluation set; default: the published one ({_by_world('selections')})"
     )
     evaluate.add_argument("--tiers", metavar="A,B,…", help="only these tiers")
-    evaluate.add_argument("--seeds", metavar="A-B", help="play each case of each tier with each of these seeds instead")
-    evaluate.add_argument("--by-group", action="store_true", help="print the table per failure or family too")
-    evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the cells here")
+    evaluate.add_argument("--seeds", metavar="A-B", help="play each case of each tier with each of these seeds")
+    evaluate.add_argument("--by-group", action="store_true", help="also print the table by failure or family")
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the figures of the table to this file")
     evaluate.add_argument(
-        "--episodes", type=Path, metavar="FILE", help="write every step of every episode here, as Parquet"
+        "--episodes", type=Path, metavar="FILE", help="write every step of every episode to this file, as Parquet"
     )
     evaluate.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the plots into this folder, as PNG")
     evaluate.set_defaults(run=_evaluate)
 
     train = commands.add_parser(
         "train",
-        help="train a policy on a Ray cluster, measure it, write a report",
-        description="Train a policy on a Ray cluster, measure it, write a report. The cluster is this machine unless "
-        "--address says otherwise.",
+        help="train a policy on a Ray cluster, evaluate it, write a report",
+        description="Train a policy on a Ray cluster, evaluate it, write a report. Without --address, the cluster runs "
+        "on this machine.",
     )
     train.add_argument(
         "config",
         type=Path,
         nargs="?",
         metavar="CONFIG",
-        help="for example tune_configs/3a.yaml; docs/config.md has the keys",
+        help="a configuration, such as tune_configs/3a.yaml; docs/config.md lists the keys",
     )
     train.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="over the file, such as model=tiny; repeatable",
+        help="override a key of the file, such as model=tiny; repeatable",
     )
     train.add_argument("--seed", metavar="N", help="the run's seed, the same as --set seed=N")
     train.add_argument("--out", type=Path, metavar="FOLDER", help="the run folder (default: runs/NAME-OF-CONFIG)")
-    train.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with this run from its last checkpoint")
+    train.add_argument("--resume", type=Path, metavar="FOLDER", help="continue this run from its last checkpoint")
     train.add_argument("--address", metavar="ADDRESS", help="a running Ray cluster, for example auto")
-    train.add_argument("--explain", action="store_true", help="print the resolved configuration and its actors")
+    train.add_argument(
+        "--explain", action="store_true", help="print the complete configuration and its actors, and start nothing"
+    )
     train.set_defaults(run=_train)
 
     tune = commands.add_parser(
         "tune",
         help="train the runs of a sweep side by side and merge them into one report",
-        description="Train the runs of a sweep side by side on Ray Tune and merge them into one report. The cluster is "
-        "this machine unless --address says otherwise. Exit code 1 if a trial failed.",
+        description="Train the runs of a sweep side by side on Ray Tune and merge them into one report. Without "
+        "--address, the cluster runs on this machine. Exit code 1 if a trial failed.",
     )
     tune.add_argument(
-        "config", type=Path, nargs="?", metavar="SWEEP", help="for example tune_configs/phase3.yaml; see docs/config.md"
+        "config",
+        type=Path,
+        nargs="?",
+        metavar="SWEEP",
+        help="a sweep, such as tune_configs/phase3.yaml; see docs/config.md",
     )
     tune.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="over every run of the sweep, such as model=tiny; repeatable",
+        help="override a key of every run of the sweep, such as model=tiny; repeatable",
     )
-    tune.add_argument("--seeds", metavar="A-B", help="train each arm with these seeds instead of the sweep's")
+    tune.add_argument("--seeds", metavar="A-B", help="train each arm with these seeds, not with those of the sweep")
     tune.add_argument("--out", type=Path, metavar="FOLDER", help="the sweep's folder (default: runs/NAME-OF-SWEEP)")
-    tune.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with this sweep after its driver died")
+    tune.add_argument("--resume", type=Path, metavar="FOLDER", help="continue this sweep after its driver died")
     tune.add_argument("--address", metavar="ADDRESS", help="a running Ray cluster, for example auto")
     tune.add_argument("--explain", action="store_true", help="print the sweep and its trials, and start nothing")
     tune.set_defaults(run=_tune)
 
     submit = commands.add_parser(
         "submit",
-        help="send a configuration to a Ray cluster as a job and follow it",
-        description="Send the working directory to a Ray cluster, train CONFIG there as a job, print what it prints, "
+        help="run a configuration as a job on a Ray cluster and follow it",
+        description="Upload the working directory to a Ray cluster, train CONFIG there as a job, print its output, "
         "and end with its exit code. Ctrl-C leaves the job running.",
     )
-    submit.add_argument(
-        "config", type=Path, metavar="CONFIG", help="as for train, or a sweep; it lies in the working directory"
-    )
+    submit.add_argument("config", type=Path, metavar="CONFIG", help="a run or a sweep, in the working directory")
     submit.add_argument(
         "--address", required=True, metavar="URL", help="the cluster's dashboard, for example http://127.0.0.1:8265"
     )
@@ -160,48 +164,48 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="FOLDER",
-        help="the run folder: an absolute path that all nodes of the cluster see",
+        help="the run folder: an absolute path that all nodes of the cluster can see",
     )
     submit.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="over the file, such as model=tiny; repeatable"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key, such as model=tiny; repeatable"
     )
     submit.add_argument("--seed", metavar="N", help="the run's seed, the same as --set seed=N")
     submit.add_argument("--seeds", metavar="A-B", help="for a sweep: train each arm with these seeds")
     submit.add_argument(
-        "--working-dir", type=Path, default=Path(), metavar="FOLDER", help="what is sent (default: where you are)"
+        "--working-dir", type=Path, default=Path(), metavar="FOLDER", help="the folder to upload (default: this one)"
     )
     submit.add_argument(
-        "--no-wait", action="store_true", help="print the job's name and return as soon as the cluster has it"
+        "--no-wait", action="store_true", help="print the name of the job and return when the cluster has it"
     )
     submit.set_defaults(run=_submit)
 
     export = commands.add_parser(
         "export",
         help="write a run's adapter with a model card into a folder, for others to load",
-        description="Write a run's adapter with a model card into a folder in PEFT's format, and push it to a hub if "
-        "asked to.",
+        description="Write a run's adapter with a model card into a folder in PEFT's format. With --push, upload it "
+        "to a hub.",
     )
-    export.add_argument("adapter", metavar="RUN[@N]", help="a run's last version, or its N-th")
+    export.add_argument("adapter", metavar="RUN[@N]", help="the last version of a run, or version N")
     export.add_argument("--out", type=Path, metavar="FOLDER", help="a new folder (default: RUN/export/policy-vN)")
-    export.add_argument("--license", metavar="ID", help="the adapter's license for the card, such as apache-2.0")
+    export.add_argument("--license", metavar="ID", help="the license in the model card, such as apache-2.0")
     export.add_argument(
         "--push",
         metavar="OWNER/NAME",
         help="upload the folder to this model repository; the token is read from HF_TOKEN",
     )
-    export.add_argument(
-        "--public", action="store_true", help="everybody may see what is pushed (default: it is private)"
-    )
+    export.add_argument("--public", action="store_true", help="make the repository public (default: private)")
     export.set_defaults(run=_export)
 
     play = commands.add_parser(
         "play", help="watch one episode in the terminal", description="Watch one episode in the terminal."
     )
-    play.add_argument("scenario", metavar="SCENARIO", help="for example incident/autoscaler_cost_cut/hard/17")
-    play.add_argument("--policy", default="oracle", metavar="NAME", help="who plays all seats (default: oracle)")
+    play.add_argument("scenario", metavar="SCENARIO", help="such as incident/autoscaler_cost_cut/hard/17")
+    play.add_argument(
+        "--policy", default="oracle", metavar="NAME", help="the policy that plays all roles (default: oracle)"
+    )
     play.add_argument("--rules", metavar="RULES", help="a rule set (default: strict)")
     play.add_argument("--fast", action="store_true", help="do not pause between steps")
-    play.add_argument("--plain", action="store_true", help="print lines, as is done when the output is no terminal")
+    play.add_argument("--plain", action="store_true", help="print lines; the default if the output is not a terminal")
     play.add_argument("--pause", type=float, default=1.0, metavar="SECONDS", help="pause between steps (default: 1)")
     play.set_defaults(run=_play)
 
@@ -210,7 +214,9 @@ def parser() -> argparse.ArgumentParser:
         help="simulate recorded episodes again and compare every step",
         description="Simulate recorded episodes again and compare every step. Exit code 1 if anything differs.",
     )
-    replay.add_argument("file", type=Path, metavar="FILE", help="Parquet episodes, as evaluate --episodes writes them")
+    replay.add_argument(
+        "file", type=Path, metavar="FILE", help="episodes in Parquet, as evaluate --episodes writes them"
+    )
     replay.set_defaults(run=_replay)
     return root
 
@@ -220,9 +226,9 @@ def _by_world(listed: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code."""
+    """Run a command and return the exit code."""
     for output in (sys.stdout, sys.stderr):
-        # A terminal that cannot show a character shows its code instead; it is no reason to lose an evaluation.
+        # A terminal that cannot show a character shows its code instead of stopping the command.
         if isinstance(output, io.TextIOWrapper):
             output.reconfigure(errors="backslashreplace")
     given = parser().parse_args(arguments)
@@ -236,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"chaosops {given.command}: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone; Python would complain once more while it closes stdout.
+        # The reader of our output has ended; without this, Python reports the error again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code
@@ -247,7 +253,7 @@ def _evaluate(given: argparse.Namespace) -> int:
     from chaosops_ray.reports import tables
     from chaosops_ray.store import episodes, files
 
-    # Everything that can be wrong is looked at before the first episode.
+    # Check everything before the first episode.
     environment = environment_named(given.world)
     rules = environment.rules(given.rules if given.rules is not None else environment.rule_sets[0])
     players = _players(environment, given)
@@ -267,7 +273,7 @@ def _evaluate(given: argparse.Namespace) -> int:
         for path in plots.plot_paths(environment, given.plots):
             files.check_writable(path)
     if given.json is not None and given.episodes is not None and given.json.resolve() == given.episodes.resolve():
-        raise InputError(f"--json and --episodes both name {given.json}; give each a file of its own")
+        raise InputError(f"--json and --episodes both name {given.json}; give two different files")
 
     results = []
     with ExitStack() as stack:
@@ -336,9 +342,9 @@ def _train(given: argparse.Namespace) -> int:
     from chaosops_ray.training.errors import as_input_errors
 
     if (given.config is None) == (given.resume is None):
-        raise InputError("give a configuration to begin a run, or --resume and a run's folder to go on with one")
+        raise InputError("give either a configuration to start a run, or --resume FOLDER to continue one")
     if given.resume is not None and (given.set or given.seed or given.out or given.explain):
-        raise InputError("--resume goes on with a run as it was; leave --set, --seed, --out and --explain out")
+        raise InputError("--resume continues a run unchanged; remove --set, --seed, --out and --explain")
     # Everything that can be refused is refused before Ray and the plots are imported, which takes seconds.
     with as_input_errors():
         if given.resume is not None:
@@ -375,9 +381,9 @@ def _tune(given: argparse.Namespace) -> int:
     from chaosops_ray.training.errors import as_input_errors
 
     if (given.config is None) == (given.resume is None):
-        raise InputError("give a sweep to begin, or --resume and a sweep's folder to go on with it")
+        raise InputError("give either a sweep to start, or --resume FOLDER to continue one")
     if given.resume is not None and (given.set or given.seeds or given.out or given.explain):
-        raise InputError("--resume goes on with a sweep as it was; leave --set, --seeds, --out and --explain out")
+        raise InputError("--resume continues a sweep unchanged; remove --set, --seeds, --out and --explain")
     with as_input_errors():
         if given.resume is not None:
             sweep, trials = check.begun(given.resume)
@@ -424,7 +430,7 @@ def _submit(given: argparse.Namespace) -> int:
     try:
         ended = job_server.follow(client, name, lambda text: print(text, end="", flush=True))
     except KeyboardInterrupt:
-        print(f"chaosops submit: job {name} goes on; {hint}", file=sys.stderr)
+        print(f"chaosops submit: job {name} is still running; {hint}", file=sys.stderr)
         return INTERRUPTED
     print(f"chaosops submit: {ended.words}", file=sys.stderr)
     return ended.code
@@ -436,7 +442,7 @@ def _export(given: argparse.Namespace) -> int:
     from chaosops_ray.training.errors import as_input_errors
 
     if given.public and given.push is None:
-        raise InputError("--public is about what is pushed; say where to with --push OWNER/NAME")
+        raise InputError("--public needs --push OWNER/NAME")
     with as_input_errors():
         folder, number = policies.version_named(given.adapter)
         from chaosops_ray.training import export, hub
@@ -459,10 +465,12 @@ def _play(given: argparse.Namespace) -> int:
     scenario = environment.scenario(given.scenario)
     rules = environment.rules(given.rules if given.rules is not None else environment.rule_sets[0])
     if "," in given.policy:
-        raise InputError(f"one policy plays all seats; give one of {', '.join(environment.policies)}")
+        raise InputError(
+            f"--policy must be one name, because one policy plays all roles: {', '.join(environment.policies)}"
+        )
     (build,) = evaluate.parse_policies(environment, given.policy).values()
     if not 0 <= given.pause <= 60:
-        raise InputError(f"a pause of {given.pause:g} seconds is none; give 0 to 60")
+        raise InputError(f"--pause must be 0-60, got {given.pause:g}")
     choose = build(scenario, rules)
     if given.plain or not sys.stdout.isatty():
         playback.tell(print, environment, scenario, rules, choose)
@@ -481,7 +489,7 @@ def _replay(given: argparse.Namespace) -> int:
         count += 1
         steps += len(recorded.rows)
     if not count:
-        raise InputError(f"{given.file} holds no episodes")
+        raise InputError(f"{given.file} has no episodes; give a file that evaluate --episodes wrote")
     if found:
         for line in found[:DIFFERENCES_SHOWN]:
             print(line, file=sys.stderr)
@@ -490,12 +498,12 @@ def _replay(given: argparse.Namespace) -> int:
             print(f"and {hidden} more", file=sys.stderr)
         print(f"chaosops replay: {len(found)} differences in {count} episodes of {given.file}", file=sys.stderr)
         return DIFFERS
-    print(f"{count} episodes, {steps} steps: every view, action, outcome, reward and state hash came out the same")
+    print(f"{count} episodes, {steps} steps: every view, action, outcome, reward and state hash is the same")
     return 0
 
 
 def _tracked(what: str, items: Iterable[Item], total: int | None = None) -> Iterable[Item]:
-    """The items, with a bar on stderr while they come if a person is there to see it."""
+    """Yield the items, with a progress bar on stderr if that is a terminal."""
     from rich.console import Console
     from rich.progress import track
 
@@ -506,7 +514,7 @@ def _tracked(what: str, items: Iterable[Item], total: int | None = None) -> Iter
 def _console() -> Console:
     from rich.console import Console
 
-    # A pipe has no width of its own, and a table folded at 80 columns cannot be read.
+    # A pipe has no width, and a table that is wrapped at 80 columns cannot be read.
     return Console() if sys.stdout.isatty() else Console(width=140)
 
 

@@ -1,4 +1,4 @@
-"""Draw the pictures in docs/images anew; `make docs` runs it."""
+"""Draw the pictures in docs/images. `make docs` runs this script."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def test_what_arms_have_in_common_lies_between_their_files_and_their_own_words(t
     assert (found["a"].updates, found["b"].updates) == (7, 8)
     tiny = {trial.arm: trial.run for trial in spec.load_sweep(path, ["model=tiny"])[1]}
     assert [(run.updates, run.batch.scenarios, run.batch.group) for run in tiny.values()] == [(9, 8, 2), (9, 8, 3)]
-    with pytest.raises(ConfigError, match=r"sweep.yaml: common: modle is no key"):
+    with pytest.raises(ConfigError, match=r"sweep.yaml: common: modle: unknown key"):
         spec.load_sweep(written(tmp_path, common={"modle": "m"}))
 
 
@@ -140,13 +140,13 @@ def written(folder: Path, **values: Any) -> Path:
 
 CLAIM = {"claim": "x", "more": "a", "than": "b", "on": "hard"}
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
-    "a key that is none": ({"arm": {}}, "sweep.yaml: arm is no key; did you mean arms?"),
+    "a key that is none": ({"arm": {}}, "sweep.yaml: arm: unknown key; did you mean arms?"),
     "a key of a claim that is none": (
         {"hypotheses": [{**CLAIM, "form": "mean"}]},
-        "sweep.yaml: hypotheses.0.form is no key; known are claim",
+        "sweep.yaml: hypotheses.0.form: unknown key; known keys: claim",
     ),
     "a claim without a tier": ({"hypotheses": [{"claim": "x", "more": "a", "than": "b"}]}, "hypotheses.0.on is missing"),
-    "a typo within an arm": ({"arms": {"a": {"extends": str(CONFIGS / "3a.yaml"), "modle": "m"}}}, "arms.a: modle is no"),
+    "a typo within an arm": ({"arms": {"a": {"extends": str(CONFIGS / "3a.yaml"), "modle": "m"}}}, "arms.a: modle: unknown"),
     "an arm that extends nothing": ({"arms": {"a": {"extends": "none.yaml"}}}, "arms.a: extends: cannot read"),
     "an arm that is no folder": ({"arms": {"../a": {"extends": str(CONFIGS / "3a.yaml")}}}, "is no name for a folder"),
     "no arms": ({"arms": {}}, "has no arms"),
