@@ -205,6 +205,173 @@ def test_the_set_test_can_fail() -> None:
         assert any(is_set(source) for node in ast.walk(ast.parse(text)) for source in ordered_by(node)), text
 
 
+# What gives a file its final name, or makes it safe: once, in the store.
+NAMING = {
+    "os": {"replace", "rename", "renames", "link", "symlink", "fsync", "fdatasync", "open", "mkfifo"},
+    "tempfile": {"mkstemp", "mkdtemp", "NamedTemporaryFile", "TemporaryDirectory", "TemporaryFile"},
+    "shutil": {"move"},
+}
+WRITERS = {"write_text", "write_bytes", "touch", "symlink_to", "hardlink_to"}
+# The store's own, which yield a place to write to that takes its name later.
+ATOMIC = {"atomic_file", "atomic_folder", "checkpoint", "_appearing"}
+# By module and function, what writes otherwise.
+WRITES = {
+    ("chaosops_ray/cli.py", "main"): "stdout is led to /dev/null after its reader has gone",
+    ("chaosops_ray/learner/actor.py", "save"): "fills the folder of RunFolder.checkpoint, in another process",
+}
+
+
+def called(node: ast.Call) -> tuple[str, str]:
+    """What is called, as (module or object, name); the first is empty where it is no plain name."""
+    match node.func:
+        case ast.Name(id=name):
+            return "", name
+        case ast.Attribute(value=ast.Name(id=owner), attr=name):
+            return owner, name
+        case ast.Attribute(attr=name):
+            return "", name
+    return "", ""
+
+
+def opens_to_write(node: ast.Call) -> bool:
+    """`open(path, mode)` or `path.open(mode)`, with a mode that is not known to be one of reading."""
+    owner, name = called(node)
+    if name != "open" or owner == "os":
+        return False
+    place = 1 if isinstance(node.func, ast.Name) or owner in ("io", "codecs", "gzip") else 0
+    modes = [*node.args[place : place + 1], *[keyword.value for keyword in node.keywords if keyword.arg == "mode"]]
+    return any(not isinstance(mode, ast.Constant) or set(str(mode.value)) & set("wax+") for mode in modes)
+
+
+def is_of(node: ast.expr, names: set[str]) -> bool:
+    """One of these names, or a path below it."""
+    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        node = node.left
+    return isinstance(node, ast.Name) and node.id in names
+
+
+def atomic_names(tree: ast.AST) -> set[str]:
+    """The names that the store's context managers are bound to."""
+    return {
+        item.optional_vars.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.With)
+        for item in node.items
+        if isinstance(item.optional_vars, ast.Name)
+        and isinstance(item.context_expr, ast.Call)
+        and called(item.context_expr)[1] in ATOMIC
+    }
+
+
+def scopes(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
+    """Each function with its name, and what stands outside of functions."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    yield from [(function.name, function) for function in functions]
+    outside = [
+        node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    ]
+    yield "", ast.Module(body=outside, type_ignores=[])
+
+
+def writes(tree: ast.Module) -> Iterator[tuple[str, int, str]]:
+    """Function, line and name of each call that writes to disk past the store."""
+    for function, scope in scopes(tree):
+        filled = atomic_names(scope)
+        for node in ast.walk(scope):
+            if not isinstance(node, ast.Call):
+                continue
+            owner, name = called(node)
+            method = isinstance(node.func, ast.Attribute)
+            # str.replace takes two arguments, Path.replace one.
+            renames = name == "rename" or (name == "replace" and len(node.args) + len(node.keywords) == 1)
+            if name in NAMING.get(owner, ()) or (method and renames):
+                yield function, node.lineno, f"{owner}.{name}"
+            elif (method and name in WRITERS and owner != "files") or opens_to_write(node):
+                target = node.func.value if isinstance(node.func, ast.Attribute) else node.args[0]
+                if not is_of(target, filled):
+                    yield function, node.lineno, name
+
+
+def naming_imports(tree: ast.AST) -> list[str]:
+    """Names that would be called without their module, past the rule above."""
+    return [
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name in NAMING.get(node.module or "", ())
+    ]
+
+
+OUTSIDE = [module for module in MODULES if part_of(module) != "store"]
+
+
+@pytest.mark.parametrize("module", OUTSIDE, ids=named)
+def test_only_the_store_writes_to_disk(module: Path) -> None:
+    """As far as the syntax shows it. What libraries write (torch.save, save_pretrained, savefig) it does not show."""
+    tree = ast.parse(module.read_text())
+    assert not naming_imports(tree)
+    for function, line, call in writes(tree):
+        assert (named(module), function) in WRITES, f"{named(module)}:{line} calls {call}; use chaosops_ray.store.files"
+
+
+def test_every_exception_to_the_disk_s_rule_is_needed() -> None:
+    found = {(named(module), function) for module in OUTSIDE for function, *_ in writes(ast.parse(module.read_text()))}
+    assert WRITES.keys() <= found
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "os.replace(a, b)",
+        "os.rename(a, b)",
+        "os.fsync(1)",
+        "os.open(a, os.O_RDONLY)",
+        "tempfile.mkdtemp()",
+        "shutil.move(a, b)",
+        "path.replace(other)",
+        "path.rename(other)",
+        "(path / 'x').rename(target=other)",
+        "path.write_text('x')",
+        "path.with_name('x').write_bytes(b'x')",
+        "open(path, 'w')",
+        "open(path, mode='ab')",
+        "open(path, mode)",
+        "path.open('x')",
+        "(path / 'x').open(mode='r+')",
+        "path.touch()",
+    ],
+)
+def test_the_disk_test_can_fail(call: str) -> None:
+    assert list(writes(ast.parse(call))), call
+    assert list(writes(ast.parse(f"def f():\n    {call}"))), call
+    inside = ast.parse(f"def f():\n    with atomic_folder(x) as other_path:\n        {call}")
+    assert list(writes(inside)), call
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "with atomic_file(a) as path: path.write_text('x')",
+        "with files.atomic_folder(a, replace=False) as path: (path / 'b' / 'c').write_bytes(b'x')",
+        "with run.checkpoint(1) as path: open(path / 'b', 'w')",
+        "text.replace('a', 'b')",
+        "row._replace(a=1)",
+        "dataclasses.replace(row, a=1)",
+        "open(path)",
+        "path.open('rb')",
+        "files.write_text(path, 'x')",
+        "open(path, encoding='utf-8')",
+    ],
+)
+def test_the_disk_test_can_pass(text: str) -> None:
+    assert not list(writes(ast.parse(f"def f():\n    {text}")))
+
+
+def test_names_without_their_module_do_not_pass_the_disk_test() -> None:
+    assert naming_imports(ast.parse("from os import replace, path")) == ["os.replace"]
+
+
 HEAVY = ("ray", "torch", "pydantic", "numpy", "pyarrow", "rich", "matplotlib", "yaml")
 PROBE = """
 import json, sys, time

@@ -110,15 +110,19 @@ def atomic_folder(path: Path, *, replace: bool) -> Iterator[Path]:
     try:
         yield temporary
         _tree_to_disk(temporary)
-        _take_name(temporary, target, replace=replace)
+        former = _take_name(temporary, target, replace=replace)
         to_disk(target.parent)
+        if former is not None:
+            shutil.rmtree(former)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _take_name(temporary: Path, target: Path, *, replace: bool) -> None:
+def _take_name(temporary: Path, target: Path, *, replace: bool) -> Path | None:
+    """Rename the folder to the target; return where the folder lies that gave way to it, if any."""
     try:
         temporary.rename(target)
+        return None
     except OSError as error:
         if error.errno not in _TAKEN:
             raise
@@ -132,7 +136,7 @@ def _take_name(temporary: Path, target: Path, *, replace: bool) -> None:
         except OSError:
             former.rename(target)
             raise
-        shutil.rmtree(former)
+        return former
 
 
 def remove_folder(path: Path) -> None:

@@ -151,14 +151,14 @@ def test_a_damaged_version_is_not_papered_over(model: PeftModel, adapters: Path,
 def test_what_a_crash_left_is_removed(model: PeftModel, adapters: Path, digest: str) -> None:
     """A temporary folder of any version, and a folder of this number without its marker."""
     publish(model, adapters, 6, digest, "tiny")
-    shutil.copytree(adapters / "policy-v6", adapters / ".policy-v5.00ff00ff")
+    shutil.copytree(adapters / "policy-v6", adapters / ".policy-v5.00ff00ff.part")
     shutil.copytree(adapters / "policy-v6", adapters / "policy-v7")
     (adapters / "policy-v7" / versions.MARKER).unlink()
     assert publish(model, adapters, 7, digest, "tiny").number == 7
     assert names(adapters) == ["policy-v6", "policy-v7"]
 
 
-@pytest.mark.parametrize("step", ["_config", "_weights", "_to_disk", "_appear"])
+@pytest.mark.parametrize("step", ["_config", "_weights"])
 def test_a_failure_on_the_way_leaves_nothing(
     model: PeftModel, adapters: Path, digest: str, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -175,24 +175,37 @@ def test_a_failure_on_the_way_leaves_nothing(
 def test_a_killed_learner_leaves_no_version(
     model: PeftModel, adapters: Path, digest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed between any two steps, nothing that a reader takes for a version is there; the next one cleans up."""
+    """Until the last step nothing that a reader takes for a version is there; the next learner cleans up.
+
+    tests/store/test_files.py kills the writer of a folder at every step.
+    """
     seen = []
-    original = publishing._write
+    original = versions.seal
 
-    def spy(path: Path, content: bytes) -> None:
-        original(path, content)
+    def spy(folder: Path, number: int, base: str) -> versions.Marker:
+        marker = original(folder, number, base)
         seen.append((names(adapters), versions.numbers(adapters)))
-        # What SIGKILL would leave at this point.
-        shutil.copytree(path.parent, adapters / f".policy-v8.0000000{len(seen)}")
+        shutil.copytree(folder, adapters / ".policy-v8.00000001.part")  # what SIGKILL would leave at this point
+        return marker
 
-    monkeypatch.setattr(publishing, "_write", spy)
+    monkeypatch.setattr(versions, "seal", spy)
     publish(model, adapters, 8, digest, "tiny")
-    assert len(seen) == 2
-    assert all(not complete and not [name for name in there if name[0] != "."] for there, complete in seen)
-    publish(model, adapters, 9, digest, "tiny")
     monkeypatch.undo()
-    assert prune(adapters, [8, 9]) == ()
-    assert names(adapters) == ["policy-v8", "policy-v9"]
+    ((there, complete),) = seen
+    assert (len(there), there[0][:11], complete) == (1, ".policy-v8.", [])
+    assert names(adapters) == [".policy-v8.00000001.part", "policy-v8"]
+    assert prune(adapters, [8]) == ()
+    assert names(adapters) == ["policy-v8"]
+
+
+def test_a_link_in_a_version_s_place_is_not_followed(
+    model: PeftModel, adapters: Path, digest: str, tmp_path: Path
+) -> None:
+    adapters.mkdir()
+    (adapters / "policy-v3").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(AdapterError, match="policy-v3 is a link"):
+        publish(model, adapters, 3, digest, "tiny")
+    assert names(tmp_path) == ["adapters"]
 
 
 def test_a_reader_sees_all_or_nothing(model: PeftModel, adapters: Path, digest: str) -> None:
@@ -234,5 +247,5 @@ def test_prune_keeps_what_it_is_told(model: PeftModel, adapters: Path, digest: s
 
 @pytest.mark.parametrize("number", [-1, 10**9])
 def test_a_number_that_is_none(model: PeftModel, adapters: Path, digest: str, number: int) -> None:
-    with pytest.raises(AdapterError, match="no version number"):
+    with pytest.raises(AdapterError, match="number"):
         publish(model, adapters, number, digest, "tiny")

@@ -207,7 +207,7 @@ def test_the_adapter_is_served_for_the_base_model_too() -> None:
 def test_another_base_model() -> None:
     engine = Engine()
     engine.scores[None] = ((-9.0, -9.0), (-9.0,))
-    refused(engine, "scores_differ", "base model is another one")
+    refused(engine, "scores_differ", "base model")
     engine.learnt = ((-9.5, -9.0), (-8.0,))
     refused(engine, "scores_differ")
 
@@ -216,7 +216,7 @@ def test_another_base_model_under_an_adapter_that_does_nothing_yet() -> None:
     """The base answers for both, rightly, and it is the base that is wrong."""
     engine = Engine()
     engine.scores[None] = engine.learnt = ((-9.0, -9.0), (-9.0,))
-    with pytest.raises(AdoptionError, match="scores_differ: the engine's base model is another one"):
+    with pytest.raises(AdoptionError, match=r"scores_differ: .*base model"):
         proven(engine, None, AT_FIRST)
 
 

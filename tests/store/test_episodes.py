@@ -1,9 +1,8 @@
-"""What a run leaves behind: whole files or none, and records that replay or say where they do not."""
+"""Recorded episodes replay, or it is said where they do not; a file of them is whole or not there."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,26 @@ from chaosops_ray.store.episodes import (
     read_episodes,
     state_hash,
 )
-from chaosops_ray.store.files import atomic_file, check_writable, write_json
-from chaosops_ray.store.run_folder import RunFolder
+from tests.support.crashes import stopped_at_each_step
 
+RECORDS = """
+from chaosops_ray.sim import ENVIRONMENTS, play
+from chaosops_ray.store.episodes import COLUMNS, EpisodeWriter, pa
+
+pa.Table.from_pylist([], schema=COLUMNS)  # imports what every work would import again
+INCIDENT = ENVIRONMENTS["incident"]
+SCENARIO = INCIDENT.scenarios("cross")[0]
+EPISODE = play(INCIDENT, SCENARIO, "strict", INCIDENT.policies["oracle"](SCENARIO, "strict"))
+
+def prepare(folder):
+    pass
+
+def work(folder):
+    with EpisodeWriter(folder / "out") as writer:
+        sys.audit("step")
+        writer.add(INCIDENT, "oracle", EPISODE)
+        sys.audit("step")
+"""
 INCIDENT = ENVIRONMENTS["incident"]
 SCENARIOS = [scenario for scenario in INCIDENT.scenarios("cross") if scenario.seed in (0, 97)]
 
@@ -175,43 +191,12 @@ def test_a_damaged_file_is_an_error_or_a_difference_but_no_crash(data: st.DataOb
         assert "\n" not in str(error)
 
 
-# -- whole files or none --------------------------------------------------------------------------------------------
-
-
-def test_a_file_appears_only_when_all_went_well(tmp_path: Path) -> None:
-    path = tmp_path / "out.json"
-    path.write_text("before")
-    with pytest.raises(TypeError), atomic_file(path) as temporary:
-        temporary.write_bytes(b"half" + None)  # type: ignore[operator]
-    assert path.read_text() == "before"
-    assert list(tmp_path.iterdir()) == [path]
-    write_json(path, {"a": 1})
-    assert json.loads(path.read_text()) == {"a": 1}
-    assert path.stat().st_mode & 0o044, "readable by others, as far as the umask allows"
-
-
-def test_a_link_stays_a_link_and_a_pipe_is_not_replaced(tmp_path: Path) -> None:
-    (tmp_path / "link.json").symlink_to(tmp_path / "target.json")
-    write_json(tmp_path / "link.json", {"a": 1})
-    assert (tmp_path / "link.json").is_symlink()
-    assert json.loads((tmp_path / "target.json").read_text()) == {"a": 1}
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InputError, match="not a plain file"):
-        write_json(tmp_path / "pipe", {"a": 1})
-
-
 def test_an_episode_of_more_steps_than_any_world_has_is_not_held(tmp_path: Path, recorded: Path) -> None:
     row = pq.read_table(recorded).to_pylist()[0]
     path = tmp_path / "endless.parquet"
     pq.write_table(pa.Table.from_pylist([row] * (MAX_EPISODE_ROWS + 1), schema=COLUMNS), path)
-    with pytest.raises(InputError, match="no world's has"):
+    with pytest.raises(InputError, match="no world has so many"):
         list(read_episodes(path))
-
-
-def test_a_value_that_is_no_json_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="JSON"):
-        write_json(tmp_path / "out.json", {"a": float("nan")})
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_interrupted_recording_leaves_no_file(tmp_path: Path) -> None:
@@ -220,19 +205,22 @@ def test_an_interrupted_recording_leaves_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_nothing_can_be_written_is_known_before(tmp_path: Path) -> None:
-    for path, named in {
-        tmp_path: "not a plain file",
-        tmp_path / "missing" / "x.json": "no folder",
-        Path("/proc/none/x.json"): "no folder",
-    }.items():
-        with pytest.raises(InputError, match=named):
-            check_writable(path)
+def test_a_recording_that_fails_at_its_end_leaves_no_file(tmp_path: Path) -> None:
+    """Rows are written in blocks, the last one when the writer is closed."""
+    episode = play(INCIDENT, SCENARIOS[0], "strict", INCIDENT.policies["oracle"](SCENARIOS[0], "strict"))
+    too_large = [(1 << 80, "")] * len(episode.steps)
+    path = tmp_path / "episodes.parquet"
+    path.write_text("before")
+    with pytest.raises(OverflowError), EpisodeWriter(path) as writer:
+        writer.add(INCIDENT, "oracle", episode, too_large)
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_text() == "before"
 
 
-def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path / "run", "model: tiny\n")
-    with folder.claimed(), pytest.raises(InputError, match="another process"), RunFolder(folder.path).claimed():
-        pass
-    with folder.claimed():
-        pass
+def test_a_recording_that_fails_at_any_step_leaves_no_part_of_a_file(tmp_path: Path) -> None:
+    *stopped, ended = stopped_at_each_step(tmp_path, RECORDS, kills=False)
+    assert len(stopped) >= 3
+    for folder in (*stopped, ended):
+        left = [path.name for path in folder.iterdir()]
+        assert left == ["out"] if folder == ended else left in ([], ["out"])
+        assert all(len(list(read_episodes(folder / name))) == 1 for name in left)
