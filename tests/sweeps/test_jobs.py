@@ -31,8 +31,8 @@ from chaosops_ray import process_environment
 from chaosops_ray.cli import main
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sweeps import jobs
-from chaosops_ray.training import base_models
 from tests.support.cluster import SMALL
+from tests.support.models import tiny_base
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120.0
@@ -473,7 +473,7 @@ def relatives(temporary: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    base_models.prepare("tiny")
+    tiny_base()
     # The path of a socket may be no longer than 107 bytes, and Ray adds some 80.
     temporary = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
     environment = {name: value for name, value in os.environ.items() if name not in jobs.OVERRIDES}

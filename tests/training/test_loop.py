@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import ray
 import torch
 from ray.exceptions import RayTaskError
+from ray.util.placement_group import placement_group, remove_placement_group
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from chaosops_ray import config, evaluate
 from chaosops_ray.config import ConfigError
 from chaosops_ray.sim import play
+from chaosops_ray.sim.contract import Scenario
 from chaosops_ray.store import versions
 from chaosops_ray.store.episodes import differences, read_episodes
 from chaosops_ray.store.run_folder import RunFolder
+from chaosops_ray.sweeps import runner, spec
 from chaosops_ray.training import launch, loop
 from chaosops_ray.workers.adoption import AdoptionError
 from chaosops_ray.workers.pool import PoolError, bundles, check
 from tests.support.cluster import CONFIGS, digests, kill, make, ray_here, small_run, trained
 from tests.support.tokenizers import chat_tokenizer, saved
+from tests.sweeps.test_spec import RUNS, SWEEPS, TWINS
 
 pytestmark = [pytest.mark.cluster]
+
+UPDATES = 6
+# A scenario for each of four shards, so that every shard plays in every update.
+LOCKSTEP = (f"updates={UPDATES}", "batch.scenarios=4", "keep_every=3")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,27 +43,56 @@ def cluster() -> Iterator[None]:
         yield
 
 
+class Undisturbed(NamedTuple):
+    """A run from its beginning to its end, and the evaluation by its own engines."""
+
+    training: loop.Training
+    trained: loop.Trained
+    scenarios: tuple[Scenario, ...]
+    said: list[str]
+
+
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> loop.Training:
-    """What every other lockstep run is compared with."""
-    return trained(tmp_path_factory.mktemp("undisturbed") / "run")
-
-
-def test_ten_updates_end_in_the_same_adapter_with_one_shard_and_with_four(tmp_path: Path) -> None:
-    one = trained(tmp_path / "one", "updates=10", "rollout.shards=1")
-    four = trained(tmp_path / "four", "updates=10", "rollout.shards=4", "resources.shard_cpus=0.2")
-    assert digests(one) == digests(four)
-    assert len(set(digests(one))) == 10  # and every update changed the policy
-
-
-def test_what_was_held_out_is_played_as_the_adapter_plays_it_anywhere(tmp_path: Path) -> None:
-    """By the run's own engines and shards, and by `evaluate --policies trained=RUN`: the same to the last action."""
-    training = make(tmp_path / "run", small_run("updates=2"))
-    environment = training.environment
-    scenarios = environment.scenarios("published", range(1000, 1002))
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """The lockstep run, on one shard, with which every other one is compared. Only looked at; copy it to change it."""
+    training = make(tmp_path_factory.mktemp("undisturbed") / "run", small_run(*LOCKSTEP, "rollout.shards=1"))
+    scenarios = training.environment.scenarios("published", range(1000, 1002))
     said: list[str] = []
-    trained = loop.train(training, lambda _row: None, said.append, scenarios)
-    assert said == ["evaluating 0/22", "evaluating 12/22"]
+    return Undisturbed(training, loop.train(training, lambda _row: None, said.append, scenarios), scenarios, said)
+
+
+def test_a_run_leaves_what_it_promises(undisturbed: Undisturbed) -> None:
+    folder = undisturbed.training.folder
+    rows = folder.metrics()
+    assert [row["update"] for row in rows] == [*range(1, UPDATES + 1)]
+    assert all(row["adoption"]["error"] < 1e-3 for row in rows)
+    assert len({row["digest"] for row in rows}) == UPDATES  # every update changed the policy
+    assert folder.checkpoints() == [4, 6]
+    last = versions.latest(folder.adapters)
+    assert (last.number, last.digest) == (UPDATES, rows[-1]["digest"]) == undisturbed.trained.version[:2]
+    # Every third for good, those of the checkpoints, and the last few, which a sampler may hold.
+    assert versions.numbers(folder.adapters) == [0, 3, 4, 5, 6]
+
+
+def test_every_step_of_the_record_carries_the_version_that_took_it_and_replays(undisturbed: Undisturbed) -> None:
+    folder = undisturbed.training.folder
+    rows = {row["update"]: row for row in folder.metrics()}
+    for update in range(1, UPDATES + 1):
+        episodes = list(read_episodes(folder.path / "episodes" / f"update-{update:06d}.parquet"))
+        assert len(episodes) == rows[update]["episodes"]
+        for episode in episodes:
+            assert not differences(episode)
+            for step in episode.rows:
+                assert step["version"] == update - 1  # lockstep: always the version before
+                if update > 1:
+                    assert step["digest"] == rows[update - 1]["digest"]
+
+
+def test_what_was_held_out_is_played_as_the_adapter_plays_it_anywhere(undisturbed: Undisturbed) -> None:
+    """By the run's own engines and shards, and by `evaluate --policies trained=RUN`: the same to the last action."""
+    training, trained, scenarios, said = undisturbed
+    environment = training.environment
+    assert said == ["evaluating 0/22", "evaluating 16/22"]
     policy = launch.named_policy(environment, str(training.folder.path))
     assert (policy.version.number, policy.version.digest) == trained.version[:2]
     assert [report.scenario for report in trained.held_out] == [one.identity for one in scenarios]
@@ -67,65 +105,36 @@ def test_what_was_held_out_is_played_as_the_adapter_plays_it_anywhere(tmp_path: 
         )
 
 
-def test_a_run_leaves_what_it_promises(undisturbed: loop.Training) -> None:
-    folder = undisturbed.folder
-    rows = folder.metrics()
-    assert [row["update"] for row in rows] == [1, 2, 3, 4]
-    assert all(row["adoption"]["error"] < 1e-3 for row in rows)
-    assert folder.checkpoints() == [2, 4]
-    last = versions.latest(folder.adapters)
-    assert (last.number, last.digest) == (4, rows[-1]["digest"])
-
-
-def test_every_step_of_the_record_carries_the_version_that_took_it_and_replays(undisturbed: loop.Training) -> None:
-    rows = {row["update"]: row for row in undisturbed.folder.metrics()}
-    for update in (1, 2, 3, 4):
-        path = undisturbed.folder.path / "episodes" / f"update-{update:06d}.parquet"
-        episodes = list(read_episodes(path))
-        assert len(episodes) == rows[update]["episodes"]
-        for episode in episodes:
-            assert not differences(episode)
-            for step in episode.rows:
-                assert step["version"] == update - 1  # lockstep: always the version before
-                if update > 1:
-                    assert step["digest"] == rows[update - 1]["digest"]
-
-
 class Stop(Exception):  # noqa: N818 - the driver's death, not an error of ours
     """The driver dies here."""
 
 
-def test_a_driver_that_died_goes_on_and_ends_the_same(tmp_path: Path, undisturbed: loop.Training) -> None:
-    def die(row: dict[str, Any]) -> None:
-        if row["update"] == 3:
-            raise Stop
-
-    with pytest.raises(Stop):
-        trained(tmp_path / "run", watch=die)
-    folder = RunFolder(tmp_path / "run")
-    assert [row["update"] for row in folder.metrics()] == [1, 2, 3]
-    again = loop.prepare(undisturbed.run, undisturbed.base, folder)
-    loop.train(again, lambda _row: None)
-    assert digests(again) == digests(undisturbed)
-
-
-@pytest.mark.parametrize("name", ["Learner", "SamplerHost", "Shard"])
-def test_an_actor_that_is_killed_is_replaced_and_nothing_changes(
-    tmp_path: Path, undisturbed: loop.Training, name: str
+def test_four_shards_and_the_death_of_everybody_end_in_the_same_adapter(
+    tmp_path: Path, undisturbed: Undisturbed
 ) -> None:
-    killed = []
+    """One of each kind of actor is killed, then the driver dies; resumed, the run is the undisturbed one bit for bit."""
+    seen: list[tuple[int, int]] = []
+    victims = {1: "Shard", 2: "SamplerHost", 3: "Learner"}
 
     def strike(row: dict[str, Any]) -> None:
-        if row["update"] == 1 and not killed:
-            killed.append(name)
-            kill(name)
+        seen.append((row["update"], row["actors_replaced"]))
+        if row["update"] in victims:
+            kill(victims.pop(row["update"]))
+        elif row["update"] == 5:
+            raise Stop
 
-    run = trained(tmp_path / "run", watch=strike)
-    assert killed
-    assert digests(run) == digests(undisturbed)
-    assert [row["update"] for row in run.folder.metrics()] == [1, 2, 3, 4]
-    if name != "Learner":
-        assert run.folder.metrics()[-1]["actors_replaced"] == 1
+    run = small_run(*LOCKSTEP, "rollout.shards=4")
+    training = make(tmp_path / "run", run)
+    with pytest.raises(Stop):
+        loop.train(training, strike)
+    # The learner is replaced with all others, and the run goes on from its checkpoint after two updates.
+    assert seen == [(1, 0), (2, 1), (3, 2), (3, 0), (4, 0), (5, 0)]
+    assert digests(training) == digests(undisturbed.training)[:5]
+    again = loop.prepare(run, training.base, RunFolder(tmp_path / "run"))
+    loop.train(again, lambda row: seen.append((row["update"], row["actors_replaced"])))
+    assert seen[6:] == [(5, 0), (6, 0)]
+    assert digests(again) == digests(undisturbed.training)
+    assert again.folder.checkpoints() == undisturbed.training.folder.checkpoints()
 
 
 def test_actors_that_keep_dying_end_the_run_with_an_error(tmp_path: Path) -> None:
@@ -133,39 +142,63 @@ def test_actors_that_keep_dying_end_the_run_with_an_error(tmp_path: Path) -> Non
         kill("SamplerHost")
 
     with pytest.raises(PoolError, match="died"):
-        trained(tmp_path / "run", "updates=20", "rollout.retries=0", watch=strike)
+        trained(tmp_path / "run", "rollout.retries=0", "rollout.shards=1", watch=strike)
 
 
-def test_pipelined_rollouts_are_at_most_so_many_versions_behind(tmp_path: Path) -> None:
-    run = trained(tmp_path / "run", "schedule=pipelined", "updates=5", "staleness=2")
+def test_pipelined_rollouts_lag_at_most_as_allowed_also_behind_a_sampler_that_dies(tmp_path: Path) -> None:
+    """A sampler that replaces another never held the version before."""
+    struck = []
+
+    def strike(row: dict[str, Any]) -> None:
+        if row["update"] == 3 and not struck:
+            struck.append(kill("SamplerHost"))
+
+    run = trained(tmp_path / "run", "schedule=pipelined", "updates=5", "staleness=2", watch=strike)
+    assert struck
+    rows = run.folder.metrics()
+    assert [row["update"] for row in rows] == [1, 2, 3, 4, 5]
+    assert rows[-1]["actors_replaced"] == 1
     for update in range(1, 6):
         path = run.folder.path / "episodes" / f"update-{update:06d}.parquet"
         behind = {update - 1 - step["version"] for episode in read_episodes(path) for step in episode.rows}
         assert behind <= {0, 1, 2}
-        assert update < 3 or behind != {0}  # otherwise nothing was overlapped
-
-
-def test_a_sampler_that_dies_in_a_pipeline_is_replaced_though_it_never_held_the_version_before(tmp_path: Path) -> None:
-    struck = []
-
-    def strike(row: dict[str, Any]) -> None:
-        if row["update"] == 2 and not struck:
-            struck.append(kill("SamplerHost"))
-
-    run = trained(tmp_path / "run", "schedule=pipelined", "updates=5", watch=strike)
-    assert struck
-    assert [row["update"] for row in run.folder.metrics()] == [1, 2, 3, 4, 5]
+        assert update != 3 or behind != {0}  # otherwise nothing was overlapped
 
 
 def test_a_learner_that_cannot_start_is_not_tried_again(tmp_path: Path) -> None:
-    training = make(tmp_path / "run", small_run())
+    training = make(tmp_path / "run", small_run("rollout.shards=1"))
     broken = training._replace(base=training.base._replace(path=tmp_path / "nothing"))
-    with pytest.raises(PoolError, match=r"does not start: .*nothing"):
+    with pytest.raises(PoolError, match=r"learner.*nothing"):
         loop.train(broken, lambda _row: None)
 
 
+def test_an_adapter_that_was_tampered_with_is_never_served(tmp_path: Path, undisturbed: Undisturbed) -> None:
+    """A byte changes on disk between two updates: the run that is resumed says so, and names the version."""
+    folder = RunFolder(Path(shutil.copytree(undisturbed.training.folder.path, tmp_path / "run")))
+    weights = Path(versions.latest(folder.adapters).path) / versions.WEIGHTS
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    run = small_run(*LOCKSTEP, f"updates={UPDATES + 1}", "rollout.shards=1")
+    with pytest.raises((RayTaskError, versions.AdapterError, AdoptionError), match=f"policy-v{UPDATES}"):
+        loop.train(loop.prepare(run, undisturbed.training.base, folder), lambda _row: None)
+    assert [row["update"] for row in folder.metrics()] == [*range(1, UPDATES + 1)]
+
+
+# -- alarms; that the loop heeds them, and makes no checkpoint after one, is shown by the sweep that has one ----------
+
+ALARMING = {"update": 3, "learner": {"kl": 0.5}}
+
+
+def test_an_alarm_can_stop_the_run(tmp_path: Path) -> None:
+    training = make(tmp_path / "run", small_run("alarm.kl=0.4", "alarm.action=abort"))
+    with pytest.raises(loop.AlarmError, match=r"update 3: .*alarm\.kl"):
+        loop.sound_alarm(training, ALARMING, lambda _text: None)
+    loop.sound_alarm(training, {"update": 3, "learner": {"kl": 0.4}}, lambda _text: None)
+
+
 def test_a_pause_says_what_it_waits_for(tmp_path: Path) -> None:
-    training = make(tmp_path / "run", small_run("alarm.kl=1e-9", "alarm.action=pause"))
+    training = make(tmp_path / "run", small_run("alarm.kl=0.4", "alarm.action=pause"))
     resume = training.folder.path / loop.RESUME_FILE
     resume.touch()  # of an alarm before; it is no answer to this one
     heard: list[str] = []
@@ -175,40 +208,37 @@ def test_a_pause_says_what_it_waits_for(tmp_path: Path) -> None:
         heard.append(text)
         resume.touch()
 
-    loop.train(training, lambda _row: None, answer)
-    assert "over alarm.kl=1e-09; paused until there is a file" in heard[0]
+    loop.sound_alarm(training, ALARMING, answer)
+    assert "alarm.kl" in heard[0]
+    assert str(resume) in heard[0]
     assert not resume.exists()
 
 
-def test_adapters_on_the_way_are_kept_as_often_as_was_asked(tmp_path: Path) -> None:
-    run = trained(tmp_path / "run", "updates=7", "keep_every=3", "checkpoint_every=1")
-    assert versions.numbers(run.folder.adapters) == [0, 3, 5, 6, 7]
+# -- resources --------------------------------------------------------------------------------------------------------
 
 
-def test_an_adapter_that_was_tampered_with_is_never_served(tmp_path: Path) -> None:
-    """A byte changes on disk between two updates: the run that is resumed says so, and names the version."""
-    training = trained(tmp_path / "run", "updates=2")
-    weights = Path(versions.latest(training.folder.adapters).path) / versions.WEIGHTS
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(content)
-    with pytest.raises((RayTaskError, versions.AdapterError, AdoptionError), match="policy-v2"):
-        loop.train(loop.prepare(small_run("updates=3"), training.base, training.folder), lambda _row: None)
+@pytest.mark.parametrize(("setting", "kind"), [("learner_gpus=64", "GPU"), ("shard_cpus=500", "CPU")])
+def test_too_small_a_cluster_is_found_out_before_anything_starts(setting: str, kind: str) -> None:
+    with pytest.raises(ConfigError, match=f"resources: .*{kind}"):
+        check(small_run(f"resources.{setting}"), ray.cluster_resources())
+    check(small_run(f"resources.{setting}", "resources.wait=1800"), ray.cluster_resources())  # one that grows
 
 
-def test_an_alarm_can_stop_the_run(tmp_path: Path) -> None:
-    with pytest.raises(loop.AlarmError, match=r"update \d: KL .* over alarm.kl=1e-09"):
-        trained(tmp_path / "run", "alarm.kl=1e-9", "alarm.action=abort")
-
-
-def test_too_small_a_cluster_is_found_out_before_anything_starts() -> None:
-    run = small_run("resources.learner_gpus=8")
-    with pytest.raises(ConfigError, match="asks for 8 GPUs and the cluster has 0"):
-        check(run, ray.cluster_resources())
-
-
-def test_a_cluster_that_grows_is_waited_for() -> None:
-    check(small_run("resources.learner_gpus=8", "resources.wait=1800"), ray.cluster_resources())
+@TWINS
+@pytest.mark.parametrize("path", [*RUNS, *SWEEPS], ids=lambda path: path.stem)
+def test_every_configuration_that_is_shipped_can_be_placed(path: Path, settings: list[str]) -> None:
+    """As a trial, whose own process comes beside the actors of its run."""
+    if path in RUNS:
+        runs = [launch.read(path, settings, None)]
+    else:
+        runs = [trial.run for trial in spec.load_sweep(path, settings)[1]]
+    for run in runs[:3]:
+        factory = runner.placement(run)
+        group = placement_group(factory.bundles, strategy=factory.strategy)
+        try:
+            ray.get(group.ready(), timeout=60)
+        finally:
+            remove_placement_group(group)
 
 
 def test_one_gpu_can_be_shared() -> None:
@@ -220,10 +250,13 @@ def test_one_gpu_can_be_shared() -> None:
     assert placed.samplers == (placed.learner,)
 
 
+# -- other engines, other models --------------------------------------------------------------------------------------
+
+
 @pytest.mark.vllm
 def test_the_same_configuration_runs_on_vllm(tmp_path: Path) -> None:
     """A few updates end to end, every version adopted and proven by the real engine."""
-    run = trained(tmp_path / "run", "sampler=vllm", "updates=2", "resources.sampler_cpus=1")
+    run = trained(tmp_path / "run", "sampler=vllm", "updates=2", "rollout.shards=1", "resources.sampler_cpus=1")
     rows = run.folder.metrics()
     assert [row["version"] for row in rows] == [1, 2]
     assert all(row["adoption"]["error"] < 2e-3 for row in rows)

@@ -23,8 +23,6 @@ from chaosops_ray.workers.adoption import AdoptionError, prove
 from chaosops_ray.workers.samplers.sampler import SamplerError
 from tests.support.models import small_adapter, small_model
 
-vllm = pytest.importorskip("chaosops_ray.workers.samplers.vllm", exc_type=ImportError)
-
 pytestmark = pytest.mark.vllm
 
 MODULES = 14
@@ -107,9 +105,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("model"))
 
 
-def start(model: Path, **options: Any) -> Any:
+def imported() -> Any:
+    """The engine's module. Not at the top: importing vLLM takes seconds, in every process that collects this file."""
+    return pytest.importorskip("chaosops_ray.workers.samplers.vllm", exc_type=ImportError)
+
+
+def start(model: Path, rank: int = 8, **options: Any) -> Any:
     options = {"dtype": "float32", "enforce_eager": True, "cache_mib": 16, "slots": 3, **options}
-    return vllm.VllmSampler(str(model), 8, CONTEXT, **options)
+    return imported().VllmSampler(str(model), rank, CONTEXT, **options)
 
 
 def stop(sampler: Any, runner: asyncio.Runner) -> None:
@@ -123,6 +126,7 @@ _LEFT_OPEN: list[Any] = []
 
 @pytest.fixture(scope="session")
 def engine(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    imported()  # which itself sets some variables
     before = dict(os.environ)
     sampler = start(model)
     assert dict(os.environ) == before, "what the engine's process is told is nobody else's business"
@@ -442,7 +446,7 @@ def test_an_engine_that_cannot_start_says_so(tmp_path: Path) -> None:
     with pytest.raises(SamplerError, match=f"did not start on {tmp_path}"):
         start(tmp_path)
     with pytest.raises(SamplerError, match="up to 512, not 1000"):
-        vllm.VllmSampler(str(tmp_path), 1000, CONTEXT)
+        start(tmp_path, rank=1000)
     narrow = small_model(tmp_path)
     with pytest.raises(SamplerError, match="no kernel for heads of 16, only for 32"):
         start(narrow)
