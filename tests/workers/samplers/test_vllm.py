@@ -235,7 +235,7 @@ def test_a_number_stands_for_one_adapter_for_ever(served: Served, tmp_path: Path
     """What the engine has cached under the name would be taken for the other's."""
     other = served._replace(folder=tmp_path).publish(1, scale=0.1)
     for _ in ("loaded", "retired"):
-        with pytest.raises(SamplerError, match=r"policy-v1 was \w+ here and is now \w+; take a new number"):
+        with pytest.raises(SamplerError, match="policy-v1 "):
             served.run(served.sampler.adopt(other))
         if 1 in served.sampler._adapters:
             served.run(served.sampler.retire(1))
@@ -247,7 +247,7 @@ def test_adopting_again_counts_again(served: Served) -> None:
 
 def test_versions_beyond_the_slots_are_refused_instead_of_driving_others_out(served: Served) -> None:
     served.adopt(3, scale=0.0)
-    with pytest.raises(SamplerError, match=r"all 3 slots are taken \(by 1, 2, 3\); retire a version before 4"):
+    with pytest.raises(SamplerError, match=r"3 slots.*1, 2, 3"):
         served.adopt(4)
     served.run(served.sampler.retire(3))
     assert served.adopt(4) == MODULES
