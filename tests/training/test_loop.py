@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,16 +17,21 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from chaosops_ray import config, evaluate
+from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.config import ConfigError
-from chaosops_ray.sim import play
+from chaosops_ray.learner.actor import Learner
+from chaosops_ray.sim import curriculum, play
 from chaosops_ray.sim.contract import Scenario
 from chaosops_ray.store import versions
 from chaosops_ray.store.episodes import differences, read_episodes
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.sweeps import runner, spec
 from chaosops_ray.training import launch, loop
+from chaosops_ray.wire import Decoding, Group, Ids, PolicyVersion, Sample, SampleRequest
 from chaosops_ray.workers.adoption import AdoptionError
 from chaosops_ray.workers.pool import PoolError, bundles, check
+from chaosops_ray.workers.rollout import play_group
+from chaosops_ray.workers.samplers.torch import TorchSampler
 from tests.support.cluster import CONFIGS, digests, kill, make, ray_here, small_run, trained
 from tests.support.tokenizers import chat_tokenizer, saved
 from tests.sweeps.test_spec import RUNS, SWEEPS, TWINS
@@ -105,14 +111,10 @@ def test_what_was_held_out_is_played_as_the_adapter_plays_it_anywhere(undisturbe
         )
 
 
-class Stop(Exception):  # noqa: N818 - the driver's death, not an error of ours
-    """The driver dies here."""
-
-
 def test_four_shards_and_the_death_of_everybody_end_in_the_same_adapter(
     tmp_path: Path, undisturbed: Undisturbed
 ) -> None:
-    """One of each kind of actor is killed, then the driver dies; resumed, the run is the undisturbed one bit for bit."""
+    """One of each kind of actor is killed, and the run is still the undisturbed one, bit for bit."""
     seen: list[tuple[int, int]] = []
     victims = {1: "Shard", 2: "SamplerHost", 3: "Learner"}
 
@@ -120,49 +122,88 @@ def test_four_shards_and_the_death_of_everybody_end_in_the_same_adapter(
         seen.append((row["update"], row["actors_replaced"]))
         if row["update"] in victims:
             kill(victims.pop(row["update"]))
-        elif row["update"] == 5:
-            raise Stop
 
-    run = small_run(*LOCKSTEP, "rollout.shards=4")
-    training = make(tmp_path / "run", run)
-    with pytest.raises(Stop):
-        loop.train(training, strike)
-    # The learner is replaced with all others, and the run goes on from its checkpoint after two updates.
-    assert seen == [(1, 0), (2, 1), (3, 2), (3, 0), (4, 0), (5, 0)]
-    assert digests(training) == digests(undisturbed.training)[:5]
-    again = loop.prepare(run, training.base, RunFolder(tmp_path / "run"))
-    loop.train(again, lambda row: seen.append((row["update"], row["actors_replaced"])))
-    assert seen[6:] == [(5, 0), (6, 0)]
-    assert digests(again) == digests(undisturbed.training)
-    assert again.folder.checkpoints() == undisturbed.training.folder.checkpoints()
+    run = trained(tmp_path / "run", *LOCKSTEP, "rollout.shards=4", watch=strike)
+    # A learner is replaced together with all others, and the run goes on from its checkpoint after two updates.
+    assert seen == [(1, 0), (2, 1), (3, 2), (3, 0), (4, 0), (5, 0), (6, 0)]
+    assert digests(run) == digests(undisturbed.training)
+    assert run.folder.checkpoints() == undisturbed.training.folder.checkpoints()
 
 
-def test_actors_that_keep_dying_end_the_run_with_an_error(tmp_path: Path) -> None:
-    def strike(_row: dict[str, Any]) -> None:
-        kill("SamplerHost")
+@pytest.fixture
+def learner_here() -> Iterator[Callable[[loop.Training], Learner]]:
+    """Makes a run's learner in this process."""
 
-    with pytest.raises(PoolError, match="died"):
-        trained(tmp_path / "run", "rollout.retries=0", "rollout.shards=1", watch=strike)
+    def made(training: loop.Training) -> Learner:
+        base = training.base
+        return Learner(training.run, base.name, base.path, base.digest, training.weights, training.folder.path)
+
+    yield made
+    torch.use_deterministic_algorithms(False)
 
 
-def test_pipelined_rollouts_lag_at_most_as_allowed_also_behind_a_sampler_that_dies(tmp_path: Path) -> None:
-    """A sampler that replaces another never held the version before."""
-    struck = []
+# -- sabotage ---------------------------------------------------------------------------------------------------------
+
+
+def flip_a_byte(version: PolicyVersion) -> None:
+    weights = Path(version.path) / versions.WEIGHTS
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+
+
+class Ended(NamedTuple):
+    """A run that ended in an error."""
+
+    training: loop.Training
+    error: Exception
+
+
+@pytest.fixture(scope="module")
+def pipelined(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """Its sampler is killed twice; ahead of the second time, the version that was proven last is tampered with."""
+    settings = ("schedule=pipelined", "updates=7", "staleness=2", "rollout.shards=1")
+    training = make(tmp_path_factory.mktemp("pipelined") / "run", small_run(*settings))
 
     def strike(row: dict[str, Any]) -> None:
-        if row["update"] == 3 and not struck:
-            struck.append(kill("SamplerHost"))
+        if row["update"] == 5:
+            flip_a_byte(versions.latest(training.folder.adapters))
+        if row["update"] in (3, 5):
+            kill("SamplerHost")
 
-    run = trained(tmp_path / "run", "schedule=pipelined", "updates=5", "staleness=2", watch=strike)
-    assert struck
-    rows = run.folder.metrics()
-    assert [row["update"] for row in rows] == [1, 2, 3, 4, 5]
-    assert rows[-1]["actors_replaced"] == 1
+    with pytest.raises((RayTaskError, versions.AdapterError, AdoptionError)) as caught:
+        loop.train(training, strike)
+    return Ended(training, caught.value)
+
+
+def test_pipelined_rollouts_are_at_most_so_many_versions_behind(pipelined: Ended) -> None:
+    """Also those that a sampler plays which never held the version before."""
+    folder = pipelined.training.folder
+    rows = folder.metrics()
+    assert [(row["update"], row["actors_replaced"]) for row in rows] == [(1, 0), (2, 0), (3, 0), (4, 1), (5, 1)]
     for update in range(1, 6):
-        path = run.folder.path / "episodes" / f"update-{update:06d}.parquet"
-        behind = {update - 1 - step["version"] for episode in read_episodes(path) for step in episode.rows}
+        episodes = read_episodes(folder.path / "episodes" / f"update-{update:06d}.parquet")
+        behind = {update - 1 - step["version"] for episode in episodes for step in episode.rows}
         assert behind <= {0, 1, 2}
         assert update != 3 or behind != {0}  # otherwise nothing was overlapped
+
+
+def test_an_adapter_that_was_tampered_with_is_never_served(pipelined: Ended) -> None:
+    """The sampler that is to replace another refuses it, and the run ends by naming the version."""
+    assert "policy-v5" in str(pipelined.error)
+
+
+def test_an_adapter_that_was_tampered_with_is_not_gone_on_from(
+    tmp_path: Path, undisturbed: Undisturbed, learner_here: Callable[[loop.Training], Learner]
+) -> None:
+    """A byte changes on disk before a run is resumed."""
+    training = undisturbed.training
+    folder = RunFolder(Path(shutil.copytree(training.folder.path, tmp_path / "run")))
+    flip_a_byte(versions.latest(folder.adapters))
+    learner = learner_here(training._replace(folder=folder))
+    learner.restore(folder.checkpoint_path(UPDATES))
+    with pytest.raises(versions.AdapterError, match=f"policy-v{UPDATES}"):
+        learner.publish(UPDATES)
 
 
 def test_a_learner_that_cannot_start_is_not_tried_again(tmp_path: Path) -> None:
@@ -170,19 +211,6 @@ def test_a_learner_that_cannot_start_is_not_tried_again(tmp_path: Path) -> None:
     broken = training._replace(base=training.base._replace(path=tmp_path / "nothing"))
     with pytest.raises(PoolError, match=r"learner.*nothing"):
         loop.train(broken, lambda _row: None)
-
-
-def test_an_adapter_that_was_tampered_with_is_never_served(tmp_path: Path, undisturbed: Undisturbed) -> None:
-    """A byte changes on disk between two updates: the run that is resumed says so, and names the version."""
-    folder = RunFolder(Path(shutil.copytree(undisturbed.training.folder.path, tmp_path / "run")))
-    weights = Path(versions.latest(folder.adapters).path) / versions.WEIGHTS
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(content)
-    run = small_run(*LOCKSTEP, f"updates={UPDATES + 1}", "rollout.shards=1")
-    with pytest.raises((RayTaskError, versions.AdapterError, AdoptionError), match=f"policy-v{UPDATES}"):
-        loop.train(loop.prepare(run, undisturbed.training.base, folder), lambda _row: None)
-    assert [row["update"] for row in folder.metrics()] == [*range(1, UPDATES + 1)]
 
 
 # -- alarms; that the loop heeds them, and makes no checkpoint after one, is shown by the sweep that has one ----------
@@ -289,39 +317,77 @@ def chat_model(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    ("world", "curriculum", "settings"),
-    [
-        ("incident", "easy:9", ["credit.streams={}", "rollout.structured=true", "rollout.max_tokens=80"]),
-        (
-            "tools",
-            "warmup:9",
-            ["credit.streams={}", "rollout.structured=false", "rollout.max_tokens=6", "cases=synthetic"],
-        ),
-    ],
-)
-def test_any_chat_model_trains_in_either_world(
-    tmp_path: Path, world: str, curriculum: str, settings: list[str]
-) -> None:
-    """By its path, through its chat template, with completions of many tokens and scores taken anew."""
-    model = chat_model(tmp_path / "model")
-    run = config.load(
+def chat_run(model: Path, *settings: str) -> config.Run:
+    return config.load(
         CONFIGS / "defaults.yaml",
         [
             f"model={model}",
-            f"world={world}",
-            f"curriculum={curriculum}",
             "sampler=torch",
-            "updates=2",
             "batch={scenarios: 2, group: 3, refill: 0}",
             "learner={lora_rank: 4, learning_rate: 0.01, checkpointing: true}",
-            "rollout.shards=1",
+            "credit.streams={}",
             "resources={learner_gpus: 0, sampler_gpus: 0, shard_cpus: 0.5}",
             *settings,
         ],
     )
-    training = make(tmp_path / "run", run)
-    loop.train(training, lambda _row: None)
-    rows = training.folder.metrics()
+
+
+@pytest.fixture(scope="module")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """A chat model in the other world, until its sampler dies, which is one death more than it is allowed."""
+    folder = tmp_path_factory.mktemp("tools")
+    settings = ["world=tools", "cases=synthetic", "curriculum=warmup:9", "updates=9"]
+    settings += ["rollout.shards=1", "rollout.retries=0", "rollout.structured=false", "rollout.max_tokens=6"]
+    training = make(folder / "run", chat_run(chat_model(folder / "model"), *settings))
+
+    def strike(row: dict[str, Any]) -> None:
+        if row["update"] == 2:
+            kill("SamplerHost")
+
+    with pytest.raises(PoolError) as caught:
+        loop.train(training, strike)
+    return Ended(training, caught.value)
+
+
+def test_any_chat_model_trains_in_the_other_world(tools: Ended) -> None:
+    """By its path, through its chat template, with completions of many tokens and scores taken anew."""
+    rows = tools.training.folder.metrics()
     assert [row["version"] for row in rows] == [1, 2]
     assert all(row["learner"]["mismatch_max"] < 1e-3 for row in rows if row["learner"])
+
+
+def test_actors_that_keep_dying_end_the_run_with_an_error(tools: Ended) -> None:
+    assert "died" in str(tools.error)
+
+
+def test_any_chat_model_learns_to_choose_among_completions_of_many_tokens(
+    tmp_path: Path, learner_here: Callable[[loop.Training], Learner]
+) -> None:
+    """Learner and engine in this process, without the loop around them."""
+    run = chat_run(
+        chat_model(tmp_path / "model"), "curriculum=easy:9", "rollout.structured=true", "rollout.max_tokens=80"
+    )
+    training = make(tmp_path / "run", run)
+    base, environment = training.base, training.environment
+    learner, sampler = learner_here(training), TorchSampler(base.path, threads=1)
+    first = learner.publish(0)
+    asyncio.run(sampler.adopt(first))
+    decoding = Decoding(run.rollout.temperature, run.rollout.max_tokens, base.layout.stop)
+
+    async def ask(cohort: str, requests: Sequence[SampleRequest], /) -> list[Sample]:
+        return await sampler.sample(cohort, requests, decoding, 0)
+
+    stages = curriculum.parse(run.curriculum, environment.tiers, environment.promotions)
+    codec = Codec(base.path, base.layout)
+    groups = [
+        asyncio.run(play_group(environment, codec, run.rendering, task, ask, structured=True))
+        for task in training.plan.tasks(stages, 0, 0, run.batch.scenarios)
+    ]
+    assert max(len(tokens) for group in groups for tokens in written(group)) > 1
+    assert learner.update(groups, 0)["mismatch_max"] < 1e-3
+    assert learner.publish(1).digest != first.digest
+
+
+def written(group: Group) -> list[Ids]:
+    """The completions of a group."""
+    return [trajectory.tokens[turn.start : turn.end] for trajectory in group.trajectories for turn in trajectory.turns]
