@@ -31,12 +31,12 @@ SMALL = (
 
 
 @contextmanager
-def ray_here() -> Iterator[None]:
-    """Ray on a machine that is only said to be large: placement is tested, not speed."""
+def ray_here(cpus: int = 32, gpus: int = 8) -> Iterator[None]:
+    """Ray on a machine that is only said to be so large: placement is tested, not speed."""
     set_variables()
     ray.init(
-        num_cpus=32,
-        num_gpus=8,
+        num_cpus=cpus,
+        num_gpus=gpus,
         include_dashboard=False,
         log_to_driver=False,
         logging_level="ERROR",

@@ -139,7 +139,7 @@ def learner_here() -> Iterator[Callable[[loop.Training], Learner]]:
         return Learner(training.run, base.name, base.path, base.digest, training.weights, training.folder.path)
 
     yield made
-    torch.use_deterministic_algorithms(False)
+    torch.use_deterministic_algorithms(mode=False)
 
 
 # -- sabotage ---------------------------------------------------------------------------------------------------------
