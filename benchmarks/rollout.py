@@ -31,7 +31,7 @@ CONFIG = Path(__file__).parents[1] / "tune_configs" / "3a.yaml"
 
 
 def measure(shards: int, base: base_models.BaseModel, folder: Path) -> dict[str, float]:
-    """Medians over the rollouts of one crew."""
+    """Medians over the rollouts of one actor pool."""
     run = config.load(CONFIG, ["model=tiny", "curriculum=easy+medium+hard:1", f"rollout.shards={shards}"])
     training = loop.prepare(run, base, RunFolder.create(folder, "model: tiny\n"))
     found: dict[str, list[float]] = {"wall": [], "engine": [], "outside": [], "steps": [], "episodes": []}

@@ -6,7 +6,7 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -19,7 +19,8 @@ from chaosops_ray.sim import ENVIRONMENTS, InputError, environment_named, enviro
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from chaosops_ray.sim.contract import AnyEnvironment, PolicyFactory
+    from chaosops_ray.evaluate import Player
+    from chaosops_ray.sim.contract import AnyEnvironment
 
 Item = TypeVar("Item")
 
@@ -60,7 +61,17 @@ def parser() -> argparse.ArgumentParser:
         required=True,
         metavar="A,B,…",
         help=f"baseline policies ({_by_world('policies')}); trained=RUN is a run's last version, trained=RUN@N "
-        "its N-th; served=MODEL@URL is a model behind a chat endpoint",
+        "its N-th; model=NAME is a base model without an adapter, by its folder or hub name; served=MODEL@URL is a "
+        "model behind a chat endpoint",
+    )
+    evaluate.add_argument(
+        "--sampler",
+        choices=("torch", "vllm"),
+        default="torch",
+        help="the engine that plays trained and base models (default: torch)",
+    )
+    evaluate.add_argument(
+        "--structured", action="store_true", help="let base models choose among the permitted actions only"
     )
     evaluate.add_argument(
         "--rules",
@@ -237,7 +248,7 @@ def _evaluate(given: argparse.Namespace) -> int:
     # Everything that can be wrong is looked at before the first episode.
     environment = environment_named(given.world)
     rules = environment.rules(given.rules if given.rules is not None else environment.rule_sets[0])
-    policies, stamps = _policies(environment, given.policies)
+    players = _players(environment, given)
     seeds = None if given.seeds is None else evaluate.parse_seeds(given.seeds)
     selection = given.set if given.set is not None else environment.selections[0]
     scenarios = environment.scenarios(selection, seeds)
@@ -257,14 +268,13 @@ def _evaluate(given: argparse.Namespace) -> int:
     results = []
     with ExitStack() as stack:
         writer = stack.enter_context(episodes.EpisodeWriter(given.episodes)) if given.episodes else None
-        played = _tracked(
-            "playing", evaluate.episodes(environment, policies, scenarios, rules), len(policies) * len(scenarios)
-        )
-        for name, episode in played:
-            results.append(evaluate.result(environment, name, episode))
+        playing = evaluate.play_all(players, scenarios, rules)
+        if _names_models(given.policies):
+            playing = _with_input_errors(playing)
+        for name, played in _tracked("playing", playing, len(players) * len(scenarios)):
+            results.append(evaluate.result(environment, name, played.episode))
             if writer is not None:
-                stamp = stamps.get(name)
-                writer.add(environment, name, episode, None if stamp is None else [stamp] * len(episode.steps))
+                writer.add(environment, name, played.episode, played.versions)
     summary = evaluate.summary(environment, results, rules, selection, given.seeds)
 
     written = [given.episodes] if given.episodes else []
@@ -272,7 +282,7 @@ def _evaluate(given: argparse.Namespace) -> int:
         files.write_json(given.json, summary)
         written.append(given.json)
     if given.plots is not None:
-        written += plots.plot(environment, summary, given.plots)
+        written += [plot.path for plot in plots.plot(environment, summary, given.plots)]
     console = _console()
     console.print(
         f"{environment.title} · rules {rules} · {len(scenarios)} scenarios, {len(results)} episodes",
@@ -287,37 +297,31 @@ def _evaluate(given: argparse.Namespace) -> int:
     return 0
 
 
-def _policies(
-    environment: AnyEnvironment, spelling: str
-) -> tuple[dict[str, PolicyFactory], dict[str, tuple[int, str]]]:
-    """Baselines by name and trained policies by their runs; of the latter, also which version they are."""
+def _names_models(policies: str) -> bool:
+    """Tell a list of baselines, which needs no engine, from one that names models, as in trained=RUN."""
+    return "=" in policies
+
+
+def _players(environment: AnyEnvironment, given: argparse.Namespace) -> dict[str, Player]:
     from chaosops_ray import evaluate
 
-    policies: dict[str, PolicyFactory] = {}
-    stamps: dict[str, tuple[int, str]] = {}
-    for given in spelling.split(","):
-        kind, equals, what = given.partition("=")
-        if not equals:
-            added = evaluate.parse_policies(environment, given)
-        else:
-            if kind not in ("trained", "served"):
-                raise InputError(f"{given[:80]!r} is no policy; write trained=RUN or served=MODEL@URL")
-            set_variables()
-            from chaosops_ray.training import launch
+    if given.structured and "model=" not in given.policies:
+        raise InputError("--structured is about base models; name one with model=NAME, or leave it out")
+    if not _names_models(given.policies):
+        return evaluate.baselines(environment, given.policies)
+    set_variables()
+    from chaosops_ray.training import launch, policies
 
-            name = kind if spelling.count(f"{kind}=") == 1 else given
-            with launch.as_input_errors():
-                if kind == "trained":
-                    trained = launch.named_policy(environment, what)
-                    stamps[name] = (trained.version.number, trained.version.digest)
-                    added = {name: trained}
-                else:
-                    added = {name: launch.served_policy(environment, what)}
-        for name in added:
-            if name in policies:
-                raise InputError(f"policy {name} is named twice")
-        policies |= added
-    return policies, stamps
+    with launch.as_input_errors():
+        return policies.players(environment, given.policies, given.sampler, structured=given.structured)
+
+
+def _with_input_errors(items: Iterable[Item]) -> Iterator[Item]:
+    """The items; errors of engines that come instead of one are input errors."""
+    from chaosops_ray.training import launch
+
+    with launch.as_input_errors():
+        yield from items
 
 
 def _train(given: argparse.Namespace) -> int:
@@ -401,17 +405,17 @@ def _submit(given: argparse.Namespace) -> int:
 
 def _export(given: argparse.Namespace) -> int:
     set_variables()
-    from chaosops_ray.training import export, launch
+    from chaosops_ray.training import export, hub, launch, policies
 
     if given.public and given.push is None:
         raise InputError("--public is about what is pushed; say where to with --push OWNER/NAME")
     with launch.as_input_errors():
-        to = None if given.push is None else export.repository(given.push)
-        folder, number = launch.version_named(given.adapter)
+        to = None if given.push is None else hub.repository(given.push)
+        folder, number = policies.version_named(given.adapter)
         exported = export.export(folder, number, given.out, given.license)
         print(f"wrote {exported.folder}", flush=True)
         if to is not None:
-            for warning in export.push(exported, to, public=given.public):
+            for warning in hub.push(exported, to, public=given.public):
                 print(f"chaosops export: the hub says: {warning}", file=sys.stderr)
             print(f"pushed {to.api.endpoint}/{to.name}")
     return 0

@@ -20,6 +20,8 @@ TINY = "tiny"
 # The models that are made here: the second has half the first one's weights, as the 1.5B has of the 3B.
 MADE_HERE = (TINY, "tiny-half")
 MAX_FILE_BYTES = 100_000
+# Keys of older files, and where their values belong now.
+_MOVED = {"catch": "rule_options.catch", "false_flag": "rule_options.false_flag"}
 # The file of a sweep has one of these keys, the file of a run has none.
 _OF_A_SWEEP = ("arms", "draws")
 
@@ -181,7 +183,7 @@ class Resources(Section):
 
 
 class Evaluation(Section):
-    """What the run is measured on when it is over."""
+    """What the run is measured on when it is over, and if wanted on the way."""
 
     set: str = Field(default="auto", description="an evaluation set's name; auto: the world's first")
     seeds: Annotated[str, BeforeValidator(_text)] = Field(
@@ -189,6 +191,9 @@ class Evaluation(Section):
     )
     policies: tuple[str, ...] = Field(
         default=("random", "heuristic", "oracle"), min_length=1, description="measured beside the trained one"
+    )
+    every: int = Field(
+        default=0, ge=0, description="updates between measurements on the way; 0 measures when the run is over"
     )
 
 
@@ -208,12 +213,15 @@ class Run(Section):
     staleness: int = Field(default=1, ge=1, description="how many versions behind a pipelined batch may be")
     cases: str = Field(default="auto", description="the set whose cases are trained on; auto: the world's first")
     curriculum: str = Field(
-        default="easy:200,medium:200,hard:200",
-        description="stages of so many updates, such as easy:200,medium+hard:400, or adaptive",
+        default="auto",
+        description="stages of so many updates, such as easy:200,medium+hard:400, or adaptive; auto: the world's own",
     )
     rehearsal: float = Field(default=0.0, ge=0, lt=1, description="share of scenarios from the stages before")
-    catch: Scheduled = Field(default=Schedule(start=1, end=1), description="multiplier of a right flag")
-    false_flag: Scheduled = Field(default=Schedule(start=1, end=1), description="multiplier of a wrong flag")
+    rule_options: dict[str, Scheduled] = Field(
+        default={},
+        description="options of the rules on schedules, as in {catch: 2, false_flag: {start: 0, end: 1}}; the world "
+        "says which there are",
+    )
     checkpoint_every: int = Field(default=10, ge=1, description="updates between checkpoints")
     keep_every: int = Field(default=50, ge=1, description="updates between adapters that are kept when the run is over")
     batch: Batch = Batch()
@@ -378,12 +386,12 @@ def _merged(layers: Sequence[Layer]) -> dict[str, Any]:
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any], section: type[BaseModel] = Run) -> dict[str, Any]:
-    """Sections are merged key by key; anything else, a schedule too, is replaced."""
+    """Merge sections and sets of schedules key by key; anything else, a schedule too, is replaced."""
     merged = dict(under)
     for key, value in over.items():
         below, inner = merged.get(key), _inside(section, key)
-        if _is_section(inner) and isinstance(below, Mapping) and isinstance(value, Mapping):
-            merged[key] = merge(below, value, inner)
+        if isinstance(below, Mapping) and isinstance(value, Mapping) and _is_merged(inner):
+            merged[key] = merge(below, value, inner) if _is_section(inner) else {**below, **value}
         else:
             merged[key] = value
     return merged
@@ -472,8 +480,8 @@ def _put(values: Mapping[str, Any], path: Sequence[str], value: Any, within: Any
         return merge(values, {first: value}, within) if _has_fields(within) else {**values, first: value}
     below = values.get(first, {})
     if inner is Schedule:
-        default = within.model_fields[first].default
-        below = _schedule(values.get(first, {"start": default.start, "end": default.end}))
+        default = within.model_fields[first].default.model_dump(include={"start", "end"}) if _has_fields(within) else {}
+        below = _schedule(values.get(first, default))
     if not isinstance(below, Mapping):
         if _has_fields(inner) or get_origin(inner) is dict:
             raise ConfigError(f"--set {key}.{rest[0]}: {key} is {_shown(below)}, which has no keys; mend that first")
@@ -510,6 +518,10 @@ def _has_fields(kind: Any) -> bool:
 
 def _is_section(kind: Any) -> bool:
     return _has_fields(kind) and kind is not Schedule
+
+
+def _is_merged(kind: Any) -> bool:
+    return _is_section(kind) or (get_origin(kind) is dict and _inside(kind, "") is Schedule)
 
 
 def _inside(kind: Any, key: str) -> Any:
@@ -557,10 +569,16 @@ def _check_keys(
             )
         if _has_fields(field.annotation) and isinstance(value, Mapping):
             _check_keys(field.annotation, value, f"{place}{key}.", root)  # type: ignore[arg-type]
+        elif _is_merged(field.annotation) and isinstance(value, Mapping):
+            for name, schedule in value.items():
+                if isinstance(schedule, Mapping):
+                    _check_keys(Schedule, schedule, f"{place}{key}.{name[:_SHOWN]}.", root)
 
 
 def _hint(section: type[BaseModel], key: str, root: type[BaseModel]) -> str:
     elsewhere = [name for name, *_ in keys(root) if name.rpartition(".")[2] == key]
+    if section is Run and key in _MOVED:
+        elsewhere = [_MOVED[key]]
     near = elsewhere or get_close_matches(key[:_SHOWN], section.model_fields, 1)
     return f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(section.model_fields)}"
 
@@ -583,8 +601,8 @@ def _source(layers: Sequence[Layer], given: Mapping[str, Any], place: Sequence[s
     unit: list[str] = []
     kind: Any = Run
     for part in place:
-        if not _is_section(kind):
-            break  # what is no section was replaced as a whole
+        if not _is_merged(kind):
+            break  # anything else was replaced as a whole
         unit.append(part)
         kind = _inside(kind, part)
     for key, value in given.items():

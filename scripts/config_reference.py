@@ -17,11 +17,11 @@ A run is described by a YAML file such as `tune_configs/3a.yaml`. Keys that are 
 do not exist are errors, and so is everything that is not of the kind the tables say. Aliases and tags are not read, and
 what YAML 1.1 takes for a number or a truth besides the usual (`010`, `12:30`, `yes`) is text.
 
-- `extends: defaults.yaml` takes all of another file, looked up beside this one. Sections are merged key by key;
-  anything else, a schedule or a list too, is replaced.
+- `extends: defaults.yaml` takes all of another file, looked up beside this one. Sections and
+  `rule_options` are merged key by key; anything else, a schedule or a list too, is replaced.
 - `tiny:` holds what is different when `model` is `tiny` or `tiny-half`. It wins over the files, whichever of them it
   stands in. With `--set model=tiny` its own `model`, where it has one, says which of the two is meant.
-- `--set KEY=VALUE` wins over all of it. `--set false_flag=0.5` replaces a schedule by a constant,
+- `--set KEY=VALUE` wins over all of it. `--set rule_options.false_flag=0.5` replaces a schedule by a constant,
   `--set learner.entropy.start=0.1` changes one figure of it, and makes a schedule of what was a number before,
   `--set credit.streams.oversight.flags=2` changes one weight and leaves the others as they are.
 
@@ -34,7 +34,7 @@ Where a number may be a schedule, it runs linearly from `start` to `end` over th
 SWEEPS = """## Sweeps
 
 A file with `arms` or `draws` is a sweep, for `chaosops tune`; [sweeps.md](sweeps.md) says what comes of it. An arm is a
-run's configuration, written where it stands: `{extends: 3a.yaml, catch: 4}`.
+run's configuration, written where it stands: `{extends: 3a.yaml, rule_options: {catch: 4}}`.
 """
 
 

@@ -25,7 +25,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "process_environment": (set(), set()),
     "config": (set(), {"pydantic", "yaml"}),
     "evaluate": ({"sim"}, {"numpy"}),
-    "agents": ({"sim", "wire"}, {"tokenizers"}),
+    "agents": ({"sim", "wire"}, {"httpx", "tokenizers"}),
     "store": ({"sim", "wire"}, {"pyarrow"}),
     "workers": ({"sim", "wire", "config", "agents", "store"}, {"ray"}),
     "learner": (
@@ -61,7 +61,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     ),
 }
 ENGINES = {
-    "chaosops_ray/workers/samplers/torch.py": {"torch", "transformers", "peft"},
+    "chaosops_ray/workers/samplers/torch.py": {"torch", "transformers", "peft", "safetensors"},
     "chaosops_ray/workers/samplers/vllm.py": {"torch", "vllm"},
 }
 # The two worlds never know each other; only the list of worlds knows both.

@@ -59,8 +59,7 @@ def test_every_kind_of_value_is_read(tmp_path: Path) -> None:
             model: Qwen/Qwen2.5-3B-Instruct
             seed: 7
             sampler: vllm
-            catch: 2
-            false_flag: {start: 0.05, end: 1, after: 0.1, until: 0.6}
+            rule_options: {catch: 2, false_flag: {start: 0.05, end: 1, after: 0.1, until: 0.6}}
             rollout: {temperature: 1, structured: true}
             credit:
               streams: {oversight: {flags: 1, oversight: 0.3}}
@@ -69,8 +68,10 @@ def test_every_kind_of_value_is_read(tmp_path: Path) -> None:
         )
     )
     assert (run.model, run.seed, run.sampler) == ("Qwen/Qwen2.5-3B-Instruct", 7, "vllm")
-    assert run.catch == Schedule(start=2, end=2)
-    assert run.false_flag == Schedule(start=0.05, end=1, after=0.1, until=0.6)
+    assert run.rule_options == {
+        "catch": Schedule(start=2, end=2),
+        "false_flag": Schedule(start=0.05, end=1, after=0.1, until=0.6),
+    }
     assert (run.rollout.temperature, run.rollout.structured, run.rollout.shards) == (1.0, True, 2)
     assert run.credit.streams == {"oversight": {"flags": 1.0, "oversight": 0.3}}
     assert (run.evaluation.seeds, run.evaluation.policies) == ("2000-2009", ("random",))
@@ -113,7 +114,7 @@ def test_sections_are_merged_and_anything_else_is_replaced(tmp_path: Path) -> No
         tmp_path,
         """
         seed: 3
-        catch: {start: 2, end: 1, until: 0.6}
+        rule_options: {catch: {start: 2, end: 1, until: 0.6}, false_flag: 3}
         batch: {scenarios: 4, group: 6}
         credit: {discount: 0.5, streams: {sre: {team: 2}}}
         evaluation: {policies: [random, oracle]}
@@ -126,7 +127,7 @@ def test_sections_are_merged_and_anything_else_is_replaced(tmp_path: Path) -> No
             """
             extends: below.yaml
             model: m
-            catch: {start: 3, end: 2}
+            rule_options: {catch: {start: 3, end: 2}}
             batch: {group: 2}
             credit: {streams: {dev: {team: 1}}}
             evaluation: {policies: [heuristic]}
@@ -134,7 +135,7 @@ def test_sections_are_merged_and_anything_else_is_replaced(tmp_path: Path) -> No
         )
     )
     assert (run.seed, run.batch.scenarios, run.batch.group, run.credit.discount) == (3, 4, 2, 0.5)
-    assert run.catch == Schedule(start=3, end=2)
+    assert run.rule_options == {"catch": Schedule(start=3, end=2), "false_flag": Schedule(start=3, end=3)}
     assert run.credit.streams == {"dev": {"team": 1.0}}
     assert run.evaluation.policies == ("heuristic",)
 
@@ -197,18 +198,24 @@ def test_links_in_a_ring_lead_nowhere(tmp_path: Path) -> None:
 TWIN = """
 model: Qwen/Qwen2.5-3B-Instruct
 updates: 600
-catch: 2
+rule_options: {catch: 2, false_flag: 5}
 batch: {scenarios: 8, group: 8}
 tiny:
   updates: 160
-  catch: {start: 2, end: 1, until: 0.6}
+  rule_options: {catch: {start: 2, end: 1, until: 0.6}}
   batch: {group: 16}
 """
 
 
+def catch(run: Run) -> Schedule:
+    """One of the scheduled options; the other is nobody's but the file's."""
+    assert run.rule_options["false_flag"] == Schedule(start=5, end=5)
+    return run.rule_options["catch"]
+
+
 def test_what_is_tiny_s_only_holds_for_tiny(tmp_path: Path) -> None:
     run = load(written(tmp_path, TWIN))
-    assert (run.updates, run.batch.group, run.catch) == (600, 8, Schedule(start=2, end=2))
+    assert (run.updates, run.batch.group, catch(run)) == (600, 8, Schedule(start=2, end=2))
 
 
 @pytest.mark.parametrize("how", ["by hand", "in the file", "in a file above"])
@@ -218,17 +225,19 @@ def test_tiny_wins_over_the_files(tmp_path: Path, how: str) -> None:
         path = written(tmp_path, TWIN.replace("Qwen/Qwen2.5-3B-Instruct", "tiny"))
     if how == "in a file above":
         path = written(
-            tmp_path, "extends: run.yaml\nmodel: tiny\nupdates: 700\ncatch: 3\nbatch: {group: 9}", "above.yaml"
+            tmp_path,
+            "extends: run.yaml\nmodel: tiny\nupdates: 700\nrule_options: {catch: 3}\nbatch: {group: 9}",
+            "above.yaml",
         )
     run = load(path, ["model=tiny"] if how == "by hand" else [])
     assert (run.model, run.updates, run.batch.scenarios, run.batch.group) == ("tiny", 160, 8, 16)
-    assert run.catch == Schedule(start=2, end=1, until=0.6)
+    assert catch(run) == Schedule(start=2, end=1, until=0.6)
 
 
 def test_what_is_given_by_hand_wins_over_tiny(tmp_path: Path) -> None:
-    run = load(written(tmp_path, TWIN), ["model=tiny", "updates=5", "batch.group=4", "catch=0.5"])
+    run = load(written(tmp_path, TWIN), ["model=tiny", "updates=5", "batch.group=4", "rule_options.catch=0.5"])
     assert (run.updates, run.batch.scenarios, run.batch.group) == (5, 8, 4)
-    assert run.catch == Schedule(start=0.5, end=0.5)
+    assert catch(run) == Schedule(start=0.5, end=0.5)
 
 
 def test_tiny_can_be_set_off_by_hand(tmp_path: Path) -> None:
@@ -275,7 +284,7 @@ def test_a_value_of_tiny_s_that_cannot_be_is_said_to_be_tiny_s(tmp_path: Path) -
 
 BASE = """
 model: m
-false_flag: {start: 0.05, end: 1, after: 0.1, until: 0.6}
+rule_options: {false_flag: {start: 0.05, end: 1, after: 0.1, until: 0.6}}
 learner: {entropy: {start: 0.4, end: 0.01, until: 0.8}, learning_rate: 3e-4}
 credit: {discount: 0.9, streams: {oversight: {flags: 1.0, oversight: 0.3}, sre: {team: 2}}}
 batch: {scenarios: 4, group: 6}
@@ -286,31 +295,45 @@ def of(tmp_path: Path, *settings: str) -> Run:
     return load(written(tmp_path, BASE), settings)
 
 
+def option(tmp_path: Path, name: str, *settings: str) -> Schedule:
+    """An option of the rules; the other ones stay."""
+    options = of(tmp_path, *settings).rule_options
+    assert "false_flag" in options
+    return options[name]
+
+
 def test_a_number_over_a_schedule_is_a_constant(tmp_path: Path) -> None:
-    assert of(tmp_path, "false_flag=0.5").false_flag == Schedule(start=0.5, end=0.5)
+    assert option(tmp_path, "false_flag", "rule_options.false_flag=0.5") == Schedule(start=0.5, end=0.5)
 
 
 def test_a_schedule_over_a_schedule_replaces_all_of_it(tmp_path: Path) -> None:
-    assert of(tmp_path, "false_flag={start: 3, end: 2}").false_flag == Schedule(start=3, end=2)
+    assert option(tmp_path, "false_flag", "rule_options.false_flag={start: 3, end: 2}") == Schedule(start=3, end=2)
 
 
 def test_one_figure_of_a_schedule_leaves_the_others(tmp_path: Path) -> None:
-    run = of(tmp_path, "learner.entropy.start=0.1", "false_flag.until=1")
+    run = of(tmp_path, "learner.entropy.start=0.1", "rule_options.false_flag.until=1")
     assert run.learner.entropy == Schedule(start=0.1, end=0.01, until=0.8)
-    assert run.false_flag == Schedule(start=0.05, end=1, after=0.1, until=1)
+    assert run.rule_options["false_flag"] == Schedule(start=0.05, end=1, after=0.1, until=1)
 
 
 def test_one_figure_over_a_number_makes_a_schedule_of_it(tmp_path: Path) -> None:
     """Whether the number stands in the file, was set by hand or is the default."""
     assert of(tmp_path, "learner.learning_rate.end=0").learner.learning_rate == Schedule(start=3e-4, end=0)
-    assert of(tmp_path, "catch=3", "catch.end=2", "catch.until=0.5").catch == Schedule(start=3, end=2, until=0.5)
-    assert of(tmp_path, "catch.start=2").catch == Schedule(start=2, end=1)
+    figures = ("rule_options.catch=3", "rule_options.catch.end=2", "rule_options.catch.until=0.5")
+    assert option(tmp_path, "catch", *figures) == Schedule(start=3, end=2, until=0.5)
+    assert of(tmp_path, "learner.entropy.start=2").learner.entropy == Schedule(start=2, end=0.01, until=0.8)
+
+
+def test_one_figure_of_an_option_that_nothing_gives_is_half_a_schedule(tmp_path: Path) -> None:
+    """What an option is worth by default, its world knows and this file does not."""
+    assert "rule_options.catch.end is missing" in refused(written(tmp_path, BASE), "rule_options.catch.start=2")
 
 
 def test_settings_are_taken_in_their_order(tmp_path: Path) -> None:
-    assert of(tmp_path, "catch.start=2", "catch=3").catch == Schedule(start=3, end=3)
+    catch = "rule_options.catch"
+    assert option(tmp_path, "catch", f"{catch}.start=2", f"{catch}=3") == Schedule(start=3, end=3)
     assert of(tmp_path, "seed=1", "seed=2").seed == 2
-    assert of(tmp_path, "catch=3", "catch.end=2", "catch=4").catch == Schedule(start=4, end=4)
+    assert option(tmp_path, "catch", f"{catch}=3", f"{catch}.end=2", f"{catch}=4") == Schedule(start=4, end=4)
 
 
 def test_a_section_by_hand_is_merged(tmp_path: Path) -> None:
@@ -348,7 +371,9 @@ def test_a_value_may_hold_an_equals_sign(tmp_path: Path) -> None:
         ("lora_rank=3", "--set lora_rank is no key; did you mean learner.lora_rank?"),
         ("learner.entropy.strat=3", "--set learner.entropy.strat is no key; did you mean start?"),
         ("learner={lora_rnk: 3}", "--set learner.lora_rnk is no key; did you mean lora_rank?"),
-        ("catch.x=3", "--set catch.x is no key; known are start, end, after, until"),
+        ("rule_options.catch.x=3", "--set rule_options.catch.x is no key; known are start, end, after, until"),
+        ("catch=3", "--set catch is no key; did you mean rule_options.catch?"),
+        ("rule_options=3", "--set rule_options should be keys and values, not 3"),
         ("learner..lora_rank=3", "--set learner.'' is no key; known are lora_rank, "),
         ("learner=3", "--set learner should be keys and values, not 3"),
         ("learner=", "--set learner should be keys and values, not nothing"),
@@ -419,15 +444,18 @@ def test_a_setting_within_what_the_file_has_wrong(tmp_path: Path) -> None:
         ("evaluation: {policies: random}", "evaluation.policies should be a list of names, not 'random'"),
         ("evaluation: {policies: []}", "evaluation.policies should be a list of names, not []"),
         ("evaluation: {policies: [1]}", "evaluation.policies.0 should be text, not 1"),
-        ("catch: -1", "catch.start should be a number from 0, not -1"),
-        ("catch: true", "catch should be a number from 0, or {start, end, after, until}, not true"),
-        ("catch: much", "catch.start should be a number from 0, not 'much'"),
-        ("catch: [1, 2]", "catch should be a number from 0, or {start, end, after, until}, not [1, 2]"),
-        ("catch: {start: 1}", "catch.end is missing; give the figure once it has changed"),
-        ("catch: {start: 1, end: true}", "catch.end should be a number from 0, not true"),
-        ("catch: {start: 1, end: 2, until: 0}", "catch.until should be a number above 0, up to 1, not 0"),
-        ("catch: {start: 1, end: 2, after: .5, until: .5}", "catch: until must come later than after"),
-        ("catch: {start: 1, end: 2, utnil: 1}", "catch.utnil is no key; did you mean until?"),
+        ("rule_options: {catch: -1}", "rule_options.catch.start should be a number from 0, not -1"),
+        ("rule_options: {catch: true}", "rule_options.catch should be a number from 0, or {start, end, after, until}, not true"),
+        ("rule_options: {catch: much}", "rule_options.catch.start should be a number from 0, not 'much'"),
+        ("rule_options: {catch: [1, 2]}", "rule_options.catch should be a number from 0, or {start, end, after, until}, not [1, 2]"),
+        ("rule_options: {catch: {start: 1}}", "rule_options.catch.end is missing; give the figure once it has changed"),
+        ("rule_options: {catch: {start: 1, end: true}}", "rule_options.catch.end should be a number from 0, not true"),
+        ("rule_options: {catch: {start: 1, end: 2, until: 0}}", "rule_options.catch.until should be a number above 0, up to 1, not 0"),
+        ("rule_options: {catch: {start: 1, end: 2, after: .5, until: .5}}", "rule_options.catch: until must come later than after"),
+        ("rule_options: {catch: {start: 1, end: 2, utnil: 1}}", "rule_options.catch.utnil is no key; did you mean until?"),
+        ("catch: 2", "catch is no key; did you mean rule_options.catch?"),
+        ("tiny: {false_flag: 2}", "tiny.false_flag is no key; did you mean rule_options.false_flag?"),
+        ("rule_options: [1]", "rule_options should be keys and values, not [1]"),
         ("learner: {learning_rate: {start: -1, end: 2}}", "learner.learning_rate.start should be a number from 0, not -1"),
         ("credit: {streams: [1]}", "credit.streams should be keys and values, not [1]"),
         ("credit: {streams: {sre: 1}}", "credit.streams.sre should be keys and values, not 1"),
@@ -450,17 +478,18 @@ def test_a_missing_model_is_told(tmp_path: Path) -> None:
 
 
 def test_a_wrong_value_is_told_by_the_file_that_has_it(tmp_path: Path) -> None:
-    written(tmp_path, "seed: -1\ncatch: {start: -1, end: 2}\nalarm: {kl: 0}", "below.yaml")
+    written(tmp_path, "seed: -1\nrule_options: {catch: {start: -1, end: 2}}\nalarm: {kl: 0}", "below.yaml")
+    catch = "rule_options.catch"
     above = "extends: below.yaml\nmodel: m\n"
     assert told(tmp_path, above).startswith("below.yaml: seed ")
-    assert told(tmp_path, above, "seed=3").startswith("below.yaml: catch.start ")
+    assert told(tmp_path, above, "seed=3").startswith(f"below.yaml: {catch}.start ")
     assert told(tmp_path, above + "seed: -2").startswith("run.yaml: seed ")
-    assert told(tmp_path, above + "seed: 1\ncatch: {start: 1}").startswith("run.yaml: catch.end ")
-    assert told(tmp_path, above + "seed: 1\ncatch: 1").startswith("below.yaml: alarm.kl ")
+    assert told(tmp_path, above + "seed: 1\nrule_options: {catch: {start: 1}}").startswith(f"run.yaml: {catch}.end ")
+    assert told(tmp_path, above + "seed: 1\nrule_options: {catch: 1}").startswith("below.yaml: alarm.kl ")
     assert told(tmp_path, above, "seed=-3").startswith("--set seed ")
-    assert told(tmp_path, above, "seed=3", "catch.until=0.5").startswith("below.yaml: catch.start ")
-    assert told(tmp_path, above, "seed=3", "catch=-2").startswith("--set catch.start ")
-    assert told(tmp_path, above, "seed=3", "catch=2", "alarm={action: warn}").startswith("below.yaml: alarm.kl ")
+    assert told(tmp_path, above, "seed=3", f"{catch}.until=0.5").startswith(f"below.yaml: {catch}.start ")
+    assert told(tmp_path, above, "seed=3", f"{catch}=-2").startswith(f"--set {catch}.start ")
+    assert told(tmp_path, above, "seed=3", f"{catch}=2", "alarm={action: warn}").startswith("below.yaml: alarm.kl ")
     written(tmp_path, "sede: 1", "below.yaml")
     assert told(tmp_path, above) == "below.yaml: sede is no key; did you mean seed?"
 
@@ -620,7 +649,7 @@ RUNS = st.fixed_dictionaries(
         "seed": st.integers(0, 2**31 - 1),
         "updates": st.integers(1, 10**30),
         "rehearsal": st.floats(0, 0.999),
-        "catch": NUMBERS | schedules(),
+        "rule_options": st.dictionaries(TEXT, NUMBERS | schedules(), max_size=3),
         "batch": st.fixed_dictionaries({}, optional={"group": st.integers(2, 1000), "refill": st.integers(0, 9)}),
         "rollout": st.fixed_dictionaries({"structured": st.booleans(), "deadline": st.floats(1e-300, 1e300)}),
         "credit": st.fixed_dictionaries({"streams": st.dictionaries(TEXT, st.dictionaries(TEXT, NUMBERS, max_size=3))}),

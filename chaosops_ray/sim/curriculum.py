@@ -70,16 +70,6 @@ class Staged(NamedTuple):
         """One update further."""
         return self._replace(done=self.done + 1)
 
-    @property
-    def spelling(self) -> str:
-        """What `parse` reads, for instance easy:200,medium:200,hard:200."""
-        return ",".join(f"{tier}:{length}" for tier, length in self.stages)
-
-    @property
-    def reversed(self) -> Staged:
-        """The same stages from the last to the first."""
-        return Staged(self.stages[::-1])
-
 
 class Adaptive(NamedTuple):
     """Promotes by episodes' results: a fresh window on each tier, and never back."""
@@ -114,8 +104,12 @@ class Adaptive(NamedTuple):
 
 
 def parse(spelling: str, tiers: Sequence[str], promotions: tuple[Promotion, ...]) -> Staged | Adaptive:
-    """A curriculum from its spelling: `adaptive`, or stages such as easy:200,medium:200,hard:200 or easy+hard:90."""
+    """Read a curriculum: `adaptive`, or stages such as easy:200,medium:200,hard:200 or easy+hard:90."""
     if spelling == "adaptive":
+        if len(promotions) != len(tiers) - 1:
+            raise InputError(
+                f"this world has no thresholds for an adaptive curriculum; write stages, such as {tiers[0]}:200"
+            )
         return Adaptive(promotions, tiers[-1])
     stages = []
     for part in spelling.split(","):

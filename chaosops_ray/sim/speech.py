@@ -28,8 +28,26 @@ class Unparsed:
     reason: str
 
 
+def read_action(
+    completion: object,
+    marker: str,
+    from_fields: Callable[[dict[str, Any]], A | Unparsed],
+    from_line: Callable[[str], A | Unparsed],
+) -> A | Unparsed:
+    """Read the action of a completion; nothing that is passed raises.
+
+    The last JSON object with the marker counts; without one, the last line that is not empty is read.
+    """
+    if not isinstance(completion, str):
+        return Unparsed("no text")
+    if len(completion) > MAX_COMPLETION:
+        return Unparsed(f"longer than {MAX_COMPLETION} characters")
+    fields = last_object(completion, marker)
+    return from_line(last_line(completion)) if fields is None else from_fields(fields)
+
+
 def load_record(text: str, build: Callable[[Any], A | Unparsed]) -> A | Unparsed:
-    """The action of a record: a parse failure is recorded as what it was, anything else is built from its fields."""
+    """Read the action of a record: a recorded parse failure as itself, anything else is built from its fields."""
     try:
         fields = decode(text)
     except (ValueError, TypeError, RecursionError) as error:

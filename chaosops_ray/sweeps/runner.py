@@ -33,9 +33,9 @@ from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import files, run_folder
 from chaosops_ray.store.run_folder import RunFolder
-from chaosops_ray.sweeps.comparison import Comparison, Outcome, compare
+from chaosops_ray.sweeps.comparison import Comparison, Outcome, compare, report_facts
 from chaosops_ray.sweeps.spec import Sweep, Trial, load_sweep, look_over, reload
-from chaosops_ray.training import base_models, launch, loop
+from chaosops_ray.training import base_models, launch, loop, measure
 from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.training.loop import AlarmError
 from chaosops_ray.workers.pool import HARDLY_ANY, PLACEMENT_SECONDS, PoolError, bundles, reason
@@ -146,7 +146,8 @@ def looked_over(sweep: Sweep, trials: Sequence[Trial]) -> AnyEnvironment:
 def prepared(trials: Sequence[Trial], progress: SweepProgress) -> dict[str, BaseModel]:
     """The base models of all trials, made or fetched once, before any trial asks for them."""
     return {
-        model: launch.prepared(model, progress.say) for model in dict.fromkeys([trial.run.model for trial in trials])
+        model: launch.prepared(model, world, progress.say)
+        for model, world in {trial.run.model: trial.run.world for trial in trials}.items()
     }
 
 
@@ -171,7 +172,8 @@ def played(
     outcomes = [outcome(trial, out / TRIALS / trial.name, environment, watch.failed) for trial in trials]
     comparison = compare(environment, sweep, outcomes)
     digests = {trial.arm: bases[trial.run.model].digest for trial in trials}
-    return Finished(comparison, sweep_report.write(out, environment, sweep, outcomes, comparison, digests))
+    facts = report_facts(sweep, outcomes, comparison, digests)
+    return Finished(comparison, sweep_report.write(out, environment, facts))
 
 
 def tuner(out: Path, sweep: Sweep, trials: Sequence[Trial], watch: tune.Callback) -> tune.Tuner:
@@ -228,7 +230,7 @@ def play(path: Path) -> None:
     set_variables()
     folder = RunFolder(path)
     run = load(folder.path / run_folder.CONFIG)
-    training = loop.prepare(run, base_models.prepare(run.model), folder, get_current_placement_group())
+    training = loop.prepare(run, base_models.prepare(run.model, world=run.world), folder, get_current_placement_group())
     done = max(folder.checkpoints(), default=0)
     recent = deque([score(row) for row in folder.metrics()[:done]], maxlen=_RECENT)
 
@@ -345,7 +347,7 @@ def outcome(trial: Trial, path: Path, environment: AnyEnvironment, failed: Mappi
     folder = RunFolder(path)
     rows = folder.metrics()
     if (path / run_folder.EVALUATION).exists():
-        return Outcome(trial, "finished", "", rows, launch.results(folder, environment))
+        return Outcome(trial, "finished", "", rows, measure.results(folder, environment))
     if (path / _ALARMED).exists():
         return Outcome(trial, "failed", (path / _ALARMED).read_text(encoding="utf-8"), rows, ())
     if (path / _STOPPED).exists():

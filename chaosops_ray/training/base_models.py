@@ -13,9 +13,12 @@ from transformers.utils import chat_template_utils
 
 from chaosops_ray.agents.tokens import TOKENIZER_FILE, Codec
 from chaosops_ray.config import MADE_HERE, ConfigError
+from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.store import versions
 from chaosops_ray.training import tiny
 from chaosops_ray.wire import Ids, Layout
+
+WORLD = "incident"  # the world of a run that names none
 
 # Stand-ins that no template alters, to see where the template puts what.
 _BRIEF, _OBSERVATION, _COMPLETION, _NEXT = "\x02brief\x03", "\x02seen\x03", "\x02said\x03", "\x02next\x03"
@@ -30,11 +33,13 @@ class BaseModel(NamedTuple):
     layout: Layout
 
 
-def prepare(name: str, progress: Callable[[int, int], None] = lambda _done, _steps: None) -> BaseModel:
-    """The model of this name: built, found or fetched."""
+def prepare(
+    name: str, progress: Callable[[int, int], None] = lambda _done, _steps: None, world: str = WORLD
+) -> BaseModel:
+    """The model of this name: built for the world, found or fetched."""
     if name in MADE_HERE:
-        path = tiny.ensure(progress, tiny.RECIPES[name])
-        return BaseModel(name, path, versions.base_digest(path), tiny.layout(tokenizer(path)))
+        path = tiny.ensure(environment_named(world), tiny.RECIPES[name], progress)
+        return BaseModel(name, path, versions.base_digest(path), tiny.layout(path))
     path = locate(name)
     found = tokenizer(path)
     laid_out = layout(found)

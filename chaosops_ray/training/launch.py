@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import socket
@@ -17,33 +16,24 @@ from ray.exceptions import RayTaskError
 from rich.console import Console
 
 from chaosops_ray import evaluate, process_environment
-from chaosops_ray.agents.served import OpenAISampler, ServedModelError
-from chaosops_ray.agents.tokens import Codec
+from chaosops_ray.agents.served import ServedModelError
 from chaosops_ray.config import MADE_HERE, ConfigError, Run, is_sweep, load
 from chaosops_ray.config import read as read_file
 from chaosops_ray.reports import run_report
 from chaosops_ray.reports.progress import Progress
-from chaosops_ray.sim import curriculum
-from chaosops_ray.sim.contract import AnyEnvironment, Scenario
+from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.worlds import environment_named
-from chaosops_ray.store import files, run_folder, versions
+from chaosops_ray.store import files, run_folder
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.store.versions import AdapterError
-from chaosops_ray.training import base_models, loop, plan
+from chaosops_ray.training import base_models, loop, measure, plan, tiny
 from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.training.loop import AlarmError, Say, Training, Watch
-from chaosops_ray.training.tiny import WORLD
-from chaosops_ray.wire import EpisodeReport
 from chaosops_ray.workers.adoption import AdoptionError
-from chaosops_ray.workers.policy import ServedPolicy, TrainedPolicy
 from chaosops_ray.workers.pool import PoolError, bundles, check
 from chaosops_ray.workers.samplers.sampler import SamplerError
-from chaosops_ray.workers.samplers.torch import TorchSampler
 
-# Where the key of a served model is looked for; it is sent if it is there.
-KEY = "OPENAI_API_KEY"
-RETRIES = 5
 _KNOCK_SECONDS = 5.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # Every error that says by itself what is wrong and what to do; anything else is a defect of ours and keeps its trace.
@@ -93,14 +83,14 @@ def read(config: Path, settings: Sequence[str], seed: str | None) -> Run:
 def look_over(run: Run) -> AnyEnvironment:
     """Look up everything that a configuration names, short of loading the model."""
     environment = environment_named(run.world)
-    if run.model in MADE_HERE and run.world != WORLD:
-        raise ConfigError(f"model: {run.model} only speaks the world {WORLD}; give {run.world} a real model")
-    if run.model in MADE_HERE and run.rendering != "compact":
-        raise ConfigError(f"style: {run.model} only reads the compact style")
+    if run.model in MADE_HERE:
+        tiny.check(environment)
+    if run.model in MADE_HERE and run.rendering != tiny.STYLE:
+        raise ConfigError(f"style: {run.model} only reads the {tiny.STYLE} style")
     check_colocation(run)
     plan.make(run, environment)
     plan.stream_weights(run, environment)
-    curriculum.parse(run.curriculum, environment.tiers, environment.promotions)
+    plan.curriculum(run, environment)
     evaluate.parse_policies(environment, ",".join(run.evaluation.policies))
     seeds = evaluate.parse_seeds(run.evaluation.seeds)
     if seeds[-1] >= plan.FIRST_SEED:
@@ -155,7 +145,7 @@ def begin(run: Run, out: Path, address: str | None, console: Console) -> Finishe
     environment = look_over(run)
     files.check_new_folder(out)
     with display(run, environment, out, (), console) as progress, cluster([run], address, progress.say):
-        base = prepared(run.model, progress.say)
+        base = prepared(run.model, run.world, progress.say)
         folder = RunFolder.create(out.resolve(), written(run))
         return finish(loop.prepare(run, base, folder), progress, progress.say)
 
@@ -169,7 +159,7 @@ def resume(out: Path, address: str | None, console: Console) -> Finished:
         display(run, environment, out, folder.metrics(), console) as progress,
         cluster([run], address, progress.say),
     ):
-        return finish(loop.prepare(run, prepared(run.model, progress.say), folder), progress, progress.say)
+        return finish(loop.prepare(run, prepared(run.model, run.world, progress.say), folder), progress, progress.say)
 
 
 def display(
@@ -188,9 +178,9 @@ def finish(training: Training, watch: Watch, say: Say, patience: float = 0.0) ->
     """Train what is left to train, measure it, write the report; `patience` is for whoever trains in the folder now."""
     say("placing actors")
     with training.folder.claimed(patience):
-        scenarios = held_out(training.run, training.environment)
+        scenarios = measure.held_out(training.run, training.environment)
         trained = loop.train(training, watch, say, scenarios)
-        summary = measure(training, scenarios, trained.held_out)
+        summary = measure.measure(training.run, training.environment, training.folder, scenarios, trained.held_out)
         return Finished(training.environment, summary, run_report.write(training.folder, training.environment))
 
 
@@ -232,98 +222,8 @@ def knock(address: str) -> None:
         raise InputError(f"no Ray cluster at {address}: {error}; see `ray status` there") from None
 
 
-def prepared(model: str, say: Say) -> BaseModel:
+def prepared(model: str, world: str, say: Say) -> BaseModel:
     """The base model, with a word on what takes so long."""
     what = f"warming up {model}" if model in MADE_HERE else f"loading {model}"
     say(what)
-    return base_models.prepare(model, lambda done, steps: say(f"{what} {done}/{steps}"))
-
-
-# -- evaluation -----------------------------------------------------------------------------------------------------
-
-
-def held_out(run: Run, environment: AnyEnvironment) -> tuple[Scenario, ...]:
-    """What a run is measured on: scenarios that training never draws."""
-    seeds = evaluate.parse_seeds(run.evaluation.seeds)
-    return environment.scenarios(plan.set_named(run.evaluation.set, environment), seeds)
-
-
-def measure(training: Training, scenarios: Sequence[Scenario], reports: Sequence[EpisodeReport]) -> dict[str, Any]:
-    """What the last version did on these scenarios beside what the baselines do there."""
-    run, environment, folder = training.run, training.environment, training.folder
-    selection = plan.set_named(run.evaluation.set, environment)
-    rules = environment.rules(run.rules)
-    results = [
-        evaluate.reported(environment, evaluate.TRAINED, one.scenario, one.headline, one.metrics) for one in reports
-    ]
-    policies = evaluate.parse_policies(environment, ",".join(run.evaluation.policies))
-    results += [
-        evaluate.result(environment, name, episode)
-        for name, episode in evaluate.episodes(environment, policies, scenarios, rules)
-    ]
-    summary = evaluate.summary(environment, results, rules, selection, run.evaluation.seeds)
-    summary["differences"] = evaluate.differences(environment, results, evaluate.TRAINED, run.evaluation.policies)
-    # The summary comes last: where it is, the run is over.
-    files.write_lines(folder.path / run_folder.RESULTS, evaluate.rows(environment, results))
-    files.write_json(folder.path / run_folder.EVALUATION, summary)
-    return summary
-
-
-def results(folder: RunFolder, environment: AnyEnvironment) -> list[evaluate.Result]:
-    """What a run's evaluation found, episode by episode."""
-    path = folder.path / run_folder.RESULTS
-    return evaluate.results_of(environment, files.read_lines(path), str(path))
-
-
-def policy(
-    run: Run, base: BaseModel, environment: AnyEnvironment, folder: RunFolder, number: int | None
-) -> TrainedPolicy:
-    """A version of the run's policy, loaded and looked over; there is nothing else that it could be."""
-    version = (
-        versions.latest(folder.adapters, base.digest)
-        if number is None
-        else versions.read(folder.adapters / versions.folder_name(number), base.digest)
-    )
-    sampler = TorchSampler(base.path, run.resources.learner_threads)
-    bound = asyncio.run(sampler.adopt(version))
-    wanted = versions.verify(version, base.digest).modules
-    if bound != wanted:
-        raise AdapterError(
-            f"{version.path}: {bound} of the {wanted} modules of {version.name} were bound to {run.model}; "
-            "give the base model that the run began from"
-        )
-    codec = Codec(base.path, base.layout)
-    return TrainedPolicy(
-        environment, codec, run.rendering, sampler, version, run.rollout.max_tokens, structured=run.rollout.structured
-    )
-
-
-def served_policy(environment: AnyEnvironment, spelling: str) -> ServedPolicy:
-    """The policy of a spelling such as qwen2.5@http://127.0.0.1:8000/v1: a model that somebody serves."""
-    name, at, url = spelling.partition("@")
-    if not name or not at:
-        raise InputError(f"{spelling[:80]!r} is no served model; write served=MODEL@http://127.0.0.1:8000/v1")
-    key = KEY if os.environ.get(KEY) else None
-    return ServedPolicy(environment, OpenAISampler(url, name, key_variable=key, retries=RETRIES))
-
-
-def named_policy(environment: AnyEnvironment, spelling: str) -> TrainedPolicy:
-    """The policy of a spelling such as runs/3a, or runs/3a@120 for the version after 120 updates."""
-    folder, number = version_named(spelling)
-    run = load(folder.path / run_folder.CONFIG)
-    if run.world != environment.name:
-        raise InputError(
-            f"{folder.path} was trained in the world {run.world}, not {environment.name}; evaluate it there"
-        )
-    base = base_models.prepare(run.model)
-    return policy(run, base, environment, folder, number)
-
-
-def version_named(spelling: str) -> tuple[RunFolder, int | None]:
-    """The run of a spelling such as runs/3a or runs/3a@120, and which of its versions; None is the last one."""
-    path, at, number = spelling.rpartition("@")
-    if not at:
-        return RunFolder(Path(spelling)), None
-    if not number.isascii() or not number.isdigit():
-        raise InputError(f"{spelling[:80]!r}: after the @ comes a version's number, for example runs/3a@120")
-    return RunFolder(Path(path)), int(number)
+    return base_models.prepare(model, lambda done, steps: say(f"{what} {done}/{steps}"), world)

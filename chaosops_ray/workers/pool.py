@@ -166,7 +166,7 @@ class ActorPool:
         placed = self.options(self.bundles.shards[self._shards.index(name)], asked.shard_cpus)
         decoding = Decoding(self._run.rollout.temperature, self._run.rollout.max_tokens, self._layout.stop)
         return ShardActor.options(**placed, max_concurrency=_AT_ONCE).remote(
-            self._environment.name,
+            self._environment,
             self._run.rendering,
             self._model,
             self._layout,

@@ -11,16 +11,14 @@ from tokenizers import Tokenizer
 
 from chaosops_ray.agents.tokens import TOKENIZER_FILE, Codec, Transcript
 from chaosops_ray.sim import ENVIRONMENTS
-from chaosops_ray.training import base_models, tiny
+from chaosops_ray.sim.incident.text import vocabulary
+from chaosops_ray.training import base_models, tiny, warm_up
 from chaosops_ray.wire import Ids, Sample
 from tests.support.tokenizers import CLOSE, END, OPEN, byte_tokenizer, chat_tokenizer, saved
 
 INCIDENT = ENVIRONMENTS["incident"]
 ACTIONS = [
-    INCIDENT.format_action(action, "compact")
-    for role in INCIDENT.roles
-    for kind in INCIDENT.vocabulary(role) or ()
-    for action in kind
+    INCIDENT.format_action(action, "compact") for role in INCIDENT.roles for kind in vocabulary(role) for action in kind
 ]
 KINDS = ("chat", "plain", "tiny")
 
@@ -31,8 +29,9 @@ def every(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Codec]:
     found = {}
     for kind, tokenizer in (("chat", chat_tokenizer()), ("plain", byte_tokenizer())):
         found[kind] = Codec(saved(tmp_path_factory.mktemp(kind), tokenizer), base_models.layout(tokenizer))
-    own = tiny.make_tokenizer(INCIDENT, tiny.Recipe())
-    found["tiny"] = Codec(saved(tmp_path_factory.mktemp("tiny"), own), tiny.layout(own))
+    own = warm_up.make_tokenizer(INCIDENT, tiny.Recipe())
+    folder = saved(tmp_path_factory.mktemp("tiny"), own)
+    found["tiny"] = Codec(folder, tiny.layout(folder))
     return found
 
 

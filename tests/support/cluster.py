@@ -57,7 +57,7 @@ def small_run(*settings: str) -> config.Run:
 def make(path: Path, run: config.Run) -> loop.Training:
     """A run that has not begun."""
     folder = RunFolder.create(path, yaml.safe_dump(run.model_dump(mode="json")))
-    base = tiny_base() if run.model == "tiny" else base_models.prepare(run.model)
+    base = tiny_base() if run.model == "tiny" else base_models.prepare(run.model, world=run.world)
     return loop.prepare(run, base, folder)
 
 

@@ -58,9 +58,10 @@ PUBLISHED = {
 def test_a_run_is_what_was_published(name: str) -> None:
     run = launch.read(CONFIGS / f"{name}.yaml", [], None)
     rate = run.learner.learning_rate
-    found = (run.model, run.updates, run.curriculum, run.learner.lora_rank, rate.start, run.catch.start, run.catch.end)
+    catch, false_flag = [run.rule_options.get(one, Schedule(start=1, end=1)) for one in ("catch", "false_flag")]
+    found = (run.model, run.updates, run.curriculum, run.learner.lora_rank, rate.start, catch.start, catch.end)
     assert found == PUBLISHED[name]
-    assert run.false_flag == run.catch
+    assert false_flag == catch
     assert rate.start == rate.end
     assert run.rollout.temperature == 0.8
 

@@ -18,7 +18,7 @@ from chaosops_ray.learner import lora, publish
 from chaosops_ray.sim import environment_named
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import run_folder, versions
-from chaosops_ray.training import base_models, launch
+from chaosops_ray.training import base_models, policies
 
 CONFIG = str(Path(__file__).parents[2] / "tune_configs" / "3a.yaml")
 INCIDENT = environment_named("incident")
@@ -42,7 +42,7 @@ MISTAKES = {
     "a world that is none": (["--set", "world=chess"], "chess"),
     "rules that are none": (["--set", "rules=lenient"], "lenient"),
     "a stream that is none": (["--set", "credit.streams={pilot: {team: 1}}"], "pilot"),
-    "tiny in the other world": (["--set", "world=tools"], "model: tiny"),
+    "tiny in the other world": (["--set", "world=tools"], "model: "),
     "evaluation on what is trained on": (["--set", "evaluation.seeds=99990-100010"], "evaluation.seeds"),
     "a policy that is none": (["--set", "evaluation.policies=[perfect]"], "perfect"),
     "a seed that is none": (["--seed", "-1"], "seed"),
@@ -199,7 +199,7 @@ def test_nothing_is_ever_played_in_place_of_the_trained_policy(
         said(capsys)
         assert not cells.exists()
     with pytest.raises((InputError, versions.AdapterError, config.ConfigError)):
-        launch.named_policy(INCIDENT, str(copy))
+        policies.trained(INCIDENT, str(copy), "torch")
 
 
 @pytest.mark.parametrize("number", ["4", "x", "-1", "999999999999"])
@@ -235,7 +235,7 @@ class Chat(BaseHTTPRequestHandler):
 def test_a_served_model_is_evaluated_like_any_policy(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(launch.KEY, raising=False)
+    monkeypatch.delenv(policies.KEY, raising=False)
     with ThreadingHTTPServer(("127.0.0.1", 0), Chat) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
@@ -248,7 +248,7 @@ def test_a_served_model_is_evaluated_like_any_policy(
     capsys.readouterr()
     assert {cell["policy"] for cell in json.loads(cells.read_text())["cells"]} == {"served", "random"}
     # Nobody is there any more, and nobody else answers in its place.
-    monkeypatch.setattr(launch, "RETRIES", 0)
+    monkeypatch.setattr(policies, "RETRIES", 0)
     assert evaluate(f"served=any@{url}") == 2
     said(capsys)
 

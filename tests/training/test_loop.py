@@ -20,13 +20,12 @@ from chaosops_ray import config, evaluate
 from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.config import ConfigError
 from chaosops_ray.learner.actor import Learner
-from chaosops_ray.sim import curriculum, play
 from chaosops_ray.sim.contract import Scenario
 from chaosops_ray.store import versions
 from chaosops_ray.store.episodes import differences, read_episodes
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.sweeps import runner, spec
-from chaosops_ray.training import launch, loop
+from chaosops_ray.training import launch, loop, plan, policies
 from chaosops_ray.wire import Decoding, Group, Ids, PolicyVersion, Sample, SampleRequest
 from chaosops_ray.workers.adoption import AdoptionError
 from chaosops_ray.workers.pool import PoolError, bundles, check
@@ -98,12 +97,12 @@ def test_what_was_held_out_is_played_as_the_adapter_plays_it_anywhere(undisturbe
     """By the run's own engines and shards, and by `evaluate --policies trained=RUN`: the same to the last action."""
     training, trained, scenarios, said = undisturbed
     environment = training.environment
-    assert said == ["evaluating 0/22", "evaluating 16/22"]
-    policy = launch.named_policy(environment, str(training.folder.path))
-    assert (policy.version.number, policy.version.digest) == trained.version[:2]
+    assert said == ["evaluating held-out 0/22", "evaluating held-out 16/22"]
+    player = policies.trained(environment, str(training.folder.path), "torch")
     assert [report.scenario for report in trained.held_out] == [one.identity for one in scenarios]
-    for report, scenario in zip(trained.held_out, scenarios, strict=True):
-        episode = play(environment, scenario, "strict", policy(scenario, "strict"))
+    for report, (episode, stamps) in zip(trained.held_out, player(scenarios, "strict"), strict=True):
+        assert stamps is not None
+        assert set(stamps) == {trained.version[:2]}
         assert report.actions == tuple([environment.dump_action(step.action) for step in episode.steps])
         assert set(report.versions) == {trained.version[:2]}
         assert evaluate.reported(environment, "p", report.scenario, report.headline, report.metrics) == evaluate.result(
@@ -111,23 +110,62 @@ def test_what_was_held_out_is_played_as_the_adapter_plays_it_anywhere(undisturbe
         )
 
 
-def test_four_shards_and_the_death_of_everybody_end_in_the_same_adapter(
-    tmp_path: Path, undisturbed: Undisturbed
-) -> None:
-    """One of each kind of actor is killed, and the run is still the undisturbed one, bit for bit."""
-    seen: list[tuple[int, int]] = []
+class Disturbed(NamedTuple):
+    """A run in which actors died, with every row that its driver was told, and its last evaluation."""
+
+    training: loop.Training
+    trained: loop.Trained
+    told: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def disturbed(tmp_path_factory: pytest.TempPathFactory, undisturbed: Undisturbed) -> Disturbed:
+    """The lockstep run on four shards, evaluated on the way; one of each kind of actor is killed."""
+    run = small_run(*LOCKSTEP, "rollout.shards=4", "evaluation.every=3")
+    training = make(tmp_path_factory.mktemp("disturbed") / "run", run)
+    told: list[dict[str, Any]] = []
     victims = {1: "Shard", 2: "SamplerHost", 3: "Learner"}
 
     def strike(row: dict[str, Any]) -> None:
-        seen.append((row["update"], row["actors_replaced"]))
+        told.append(row)
         if row["update"] in victims:
             kill(victims.pop(row["update"]))
 
-    run = trained(tmp_path / "run", *LOCKSTEP, "rollout.shards=4", watch=strike)
+    return Disturbed(training, loop.train(training, strike, held_out=undisturbed.scenarios), told)
+
+
+def test_four_shards_and_the_death_of_every_actor_change_nothing(
+    undisturbed: Undisturbed, disturbed: Disturbed
+) -> None:
     # A learner is replaced together with all others, and the run goes on from its checkpoint after two updates.
-    assert seen == [(1, 0), (2, 1), (3, 2), (3, 0), (4, 0), (5, 0), (6, 0)]
-    assert digests(run) == digests(undisturbed.training)
-    assert run.folder.checkpoints() == undisturbed.training.folder.checkpoints()
+    replaced = [(row["update"], row["actors_replaced"]) for row in disturbed.told]
+    assert replaced == [(1, 0), (2, 1), (3, 2), (3, 0), (4, 0), (5, 0), (6, 0)]
+    assert digests(disturbed.training) == digests(undisturbed.training)
+    assert [row["update"] for row in disturbed.training.folder.metrics()] == [*range(1, UPDATES + 1)]
+    assert disturbed.training.folder.checkpoints() == undisturbed.training.folder.checkpoints()
+
+
+def test_evaluating_on_the_way_comes_out_the_same_after_a_resume(
+    undisturbed: Undisturbed, disturbed: Disturbed
+) -> None:
+    """Each row has the figures of the version that it names, whenever it was written; nothing else depends on them."""
+    environment, folder = disturbed.training.environment, disturbed.training.folder
+    rows = folder.metrics()
+    assert [row["update"] for row in rows if "evaluation" in row] == [3, 6]
+    assert [row["update"] for row in rows if "evaluate" in row["time"]] == [3, 6]
+    before, after = [row["evaluation"] for row in disturbed.told if row["update"] == 3]
+    assert before == after == rows[2]["evaluation"]
+    # The last one is the run's own evaluation, and is not played a second time for it.
+    assert disturbed.trained.version[:2] == undisturbed.trained.version[:2]
+    assert disturbed.trained.held_out == undisturbed.trained.held_out
+    assert rows[5]["evaluation"] == {"tiers": loop.by_tier(environment, undisturbed.trained.held_out)}
+
+    player = policies.trained(environment, f"{folder.path}@3", "torch")
+    played = [one.episode for one in player(undisturbed.scenarios, "strict")]
+    found = [evaluate.result(environment, "p", episode) for episode in played]
+    cells = evaluate.summary(environment, found, "strict", "", None)["cells"]
+    (cell,) = [one for one in cells if one["tier"] == "hard"]
+    assert rows[2]["evaluation"]["tiers"]["hard"]["mean"] == pytest.approx(cell["mean"])
 
 
 @pytest.fixture
@@ -162,8 +200,9 @@ class Ended(NamedTuple):
 @pytest.fixture(scope="module")
 def pipelined(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     """Its sampler is killed twice; ahead of the second time, the version that was proven last is tampered with."""
-    settings = ("schedule=pipelined", "updates=7", "staleness=2", "rollout.shards=1")
+    settings = ("schedule=pipelined", "updates=7", "staleness=2", "rollout.shards=1", "evaluation.every=1")
     training = make(tmp_path_factory.mktemp("pipelined") / "run", small_run(*settings))
+    held_out = training.environment.scenarios("published", [1000])
 
     def strike(row: dict[str, Any]) -> None:
         if row["update"] == 5:
@@ -172,20 +211,23 @@ def pipelined(tmp_path_factory: pytest.TempPathFactory) -> Ended:
             kill("SamplerHost")
 
     with pytest.raises((RayTaskError, versions.AdapterError, AdoptionError)) as caught:
-        loop.train(training, strike)
+        loop.train(training, strike, held_out=held_out)
     return Ended(training, caught.value)
 
 
 def test_pipelined_rollouts_are_at_most_so_many_versions_behind(pipelined: Ended) -> None:
-    """Also those that a sampler plays which never held the version before."""
+    """Also with evaluations between them, and with a sampler that never held the version before."""
     folder = pipelined.training.folder
     rows = folder.metrics()
     assert [(row["update"], row["actors_replaced"]) for row in rows] == [(1, 0), (2, 0), (3, 0), (4, 1), (5, 1)]
-    for update in range(1, 6):
-        episodes = read_episodes(folder.path / "episodes" / f"update-{update:06d}.parquet")
-        behind = {update - 1 - step["version"] for episode in episodes for step in episode.rows}
-        assert behind <= {0, 1, 2}
-        assert update != 3 or behind != {0}  # otherwise nothing was overlapped
+    assert all("evaluation" in row for row in rows)
+    used = {}
+    for row in rows:
+        episodes = read_episodes(folder.path / "episodes" / f"update-{row['update']:06d}.parquet")
+        used[row["update"]] = {step["version"] for episode in episodes for step in episode.rows}
+    assert [used[update] for update in (1, 2, 3)] == [{0}, {0}, {0}]  # two are played ahead while the first is learnt
+    for update in (4, 5):
+        assert used[update] <= {update - 3, update - 2, update - 1}
 
 
 def test_an_adapter_that_was_tampered_with_is_never_served(pipelined: Ended) -> None:
@@ -377,7 +419,7 @@ def test_any_chat_model_learns_to_choose_among_completions_of_many_tokens(
     async def ask(cohort: str, requests: Sequence[SampleRequest], /) -> list[Sample]:
         return await sampler.sample(cohort, requests, decoding, 0)
 
-    stages = curriculum.parse(run.curriculum, environment.tiers, environment.promotions)
+    stages = plan.curriculum(run, environment)
     codec = Codec(base.path, base.layout)
     groups = [
         asyncio.run(play_group(environment, codec, run.rendering, task, ask, structured=True))

@@ -166,10 +166,16 @@ def parse_rules(spelling: str) -> Rules:
     if name not in RULE_SETS:
         raise unknown("rule set", name, RULE_SETS)
     rules = RULE_SETS[name]
+    given: list[str] = []
     for option in options:
         key, _, value = option.partition("=")
         if key not in _OPTIONS:
             raise unknown("option of a rule set", key, _OPTIONS)
+        sets = ("catch", "false_flag") if key == "multiplier" else (key,)  # a multiplier is both
+        for figure in sets:
+            if figure in given:
+                raise InputError(f"rules {spelling[:80]!r} give {figure} twice; leave one out")
+        given += sets
         if key == "scenery":
             if value not in ("living", "classic"):
                 raise unknown("scenery", value, ("living", "classic"))

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
-from chaosops_ray.sim.contract import Scenario, parse_seed
-from chaosops_ray.sim.errors import InputError, unknown
+from chaosops_ray.sim.contract import Scenario, parse_identity, parse_seed
+from chaosops_ray.sim.errors import unknown
 from chaosops_ray.sim.incident.failures import FAILURES
 from chaosops_ray.sim.incident.failures.failure import Failure, Line
 from chaosops_ray.sim.incident.model import (
@@ -70,13 +70,9 @@ _Act: TypeAlias = tuple[str, str, str, str]
 
 
 def parse(identity: str) -> Scenario:
-    """The scenario of an id such as incident/autoscaler_cost_cut/hard/17."""
-    parts = identity.split("/")
-    if len(parts) != 4 or parts[0] != NAME:
-        raise InputError(
-            f"{identity[:80]!r} is no scenario; write {NAME}/FAILURE/TIER/SEED, for example {NAME}/db_deadlock/easy/0"
-        )
-    _, failure, tier, seed = parts
+    """Return the scenario of an id such as incident/autoscaler_cost_cut/hard/17."""
+    form = f"{NAME}/FAILURE/TIER/SEED, for example {NAME}/db_deadlock/easy/0"
+    failure, tier, seed = parse_identity(identity, NAME, form)
     if failure not in FAILURES:
         raise unknown("failure", failure, FAILURES)
     if tier not in TIERS:

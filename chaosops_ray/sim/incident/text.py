@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 from chaosops_ray.sim.contract import Style, checked
@@ -47,7 +48,7 @@ from chaosops_ray.sim.incident.model import (
 )
 from chaosops_ray.sim.incident.physics import PERMITTED
 from chaosops_ray.sim.incident.views import View
-from chaosops_ray.sim.speech import MAX_COMPLETION, Unparsed, last_line, last_object, load_record
+from chaosops_ray.sim.speech import Unparsed, load_record, read_action
 
 # "reason" may stand beside the fields of any action; models are asked to think first and answer last.
 REMARK = "reason"
@@ -103,17 +104,8 @@ def format_action(action: Action, style: Style) -> str:
 
 
 def parse_action(completion: str) -> Action:
-    """The action a completion spells, or `Unparsed` with the reason; nothing that is passed raises.
-
-    The last JSON object with an "action" counts; without one, the last line that is not empty is read as a command in
-    the compact spelling.
-    """
-    if not isinstance(completion, str):
-        return Unparsed("no text")
-    if len(completion) > MAX_COMPLETION:
-        return Unparsed(f"longer than {MAX_COMPLETION} characters")
-    fields = last_object(completion, "action")
-    return admit(_from_command(last_line(completion)) if fields is None else _from_fields(fields))
+    """Read the action of a completion: its last JSON object with an "action", or a command in the compact form."""
+    return admit(read_action(completion, "action", _from_fields, _from_command))
 
 
 def _from_fields(fields: Any) -> Action:
@@ -330,6 +322,12 @@ _ARGUMENTS: dict[type[Any], Callable[[], tuple[Action, ...]]] = {
 }
 
 
+@cache
 def vocabulary(role: str) -> tuple[tuple[Action, ...], ...]:
-    """What this seat may do under strict rules, kind by kind, every argument written out."""
+    """List what this seat may do under strict rules, kind by kind, every argument written out."""
     return tuple([_ARGUMENTS[kind]() for kind in PERMITTED[role]])
+
+
+def permitted(seen: View) -> tuple[tuple[Action, ...], ...]:
+    """List what the seat of this view may do; it is the same on every view."""
+    return vocabulary(seen.role)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import NamedTuple
 
 from chaosops_ray.sim.errors import unknown
@@ -59,12 +58,3 @@ def view(world: World, role: str) -> View:
         chat,
         inbox,
     )
-
-
-def dump_view(seen: View) -> str:
-    """The view as JSON, field by field."""
-    fields = seen._asdict()
-    for name in ("services", "logs", "alerts", "fleet", "chat", "inbox"):
-        if fields[name] is not None:
-            fields[name] = [entry._asdict() for entry in fields[name]]
-    return json.dumps(fields, separators=(",", ":"), allow_nan=False)

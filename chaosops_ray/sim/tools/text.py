@@ -7,7 +7,7 @@ from typing import Any
 
 from chaosops_ray.sim.contract import Style, checked
 from chaosops_ray.sim.errors import unknown
-from chaosops_ray.sim.speech import MAX_COMPLETION, Unparsed, last_line, last_object, load_record
+from chaosops_ray.sim.speech import Unparsed, load_record, read_action
 from chaosops_ray.sim.tools.catalog import TOOLS
 from chaosops_ray.sim.tools.model import ROLES, Action, Call, admit, canonical, parse_rules
 from chaosops_ray.sim.tools.views import View
@@ -33,22 +33,13 @@ def format_action(action: Action, style: Style) -> str:
 
 
 def parse_action(completion: str) -> Action:
-    """The call a completion spells, or `Unparsed` with the reason; nothing that is passed raises.
+    """Read the call of a completion: its last JSON object with a "tool", or a tool's name and its arguments as JSON."""
+    return admit(read_action(completion, "tool", _from_fields, _from_line))
 
-    The last JSON object with a "tool" counts; without one, the last line that is not empty is read as a tool's name and
-    its arguments as JSON.
-    """
-    if not isinstance(completion, str):
-        return Unparsed("no text")
-    if len(completion) > MAX_COMPLETION:
-        return Unparsed(f"longer than {MAX_COMPLETION} characters")
-    fields = last_object(completion, "tool")
-    if fields is not None:
-        return admit(_from_fields(fields))
-    name, _, arguments = last_line(completion).partition(" ")
-    if name not in TOOLS:
-        return Unparsed("no call found")
-    return admit(Call(name, arguments or "{}"))
+
+def _from_line(line: str) -> Action:
+    name, _, arguments = line.partition(" ")
+    return Call(name, arguments or "{}") if name in TOOLS else Unparsed("no call found")
 
 
 def _from_fields(fields: Any) -> Action:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import NamedTuple
 
 from chaosops_ray.sim.errors import unknown
@@ -44,10 +43,3 @@ def view(world: World, role: str) -> View:
         task.max_steps - world.step,
         tuple([Seen(step, made.tool, made.arguments, made.ok, made.shown) for step, made in enumerate(world.made)]),
     )
-
-
-def dump_view(seen: View) -> str:
-    """The view as JSON, field by field."""
-    fields = seen._asdict()
-    fields["results"] = [entry._asdict() for entry in seen.results]
-    return json.dumps(fields, separators=(",", ":"), allow_nan=False)

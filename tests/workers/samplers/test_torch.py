@@ -22,7 +22,7 @@ from chaosops_ray.learner.publish import publish
 from chaosops_ray.store import versions
 from chaosops_ray.store.versions import AdapterError, DigestError
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest
-from chaosops_ray.workers.samplers.sampler import SamplerError
+from chaosops_ray.workers.samplers.sampler import BASE, SamplerError
 from chaosops_ray.workers.samplers.torch import TorchSampler
 from tests.support.models import MODULES, VOCABULARY, small_model, small_peft
 
@@ -91,7 +91,7 @@ def ask(
     sampler: TorchSampler,
     requests: Sequence[SampleRequest],
     decoding: Decoding = FREE,
-    number: int = 1,
+    number: int | None = 1,
     cohort: str = "cohort",
 ) -> list[Sample]:
     return asyncio.run(sampler.sample(cohort, requests, decoding, number))
@@ -643,3 +643,49 @@ def test_time_at_work_is_counted(sampler: TorchSampler) -> None:
     between = sampler.busy_seconds()
     asyncio.run(sampler.score([PROMPT], None))
     assert before < between < sampler.busy_seconds()
+
+
+# -- the base model ---------------------------------------------------------------------------------------------------
+
+
+def test_the_base_model_plays_only_where_it_was_adopted(base: Path, adapters: Path) -> None:
+    """By itself, and beside versions of a policy, whose samples stay their own."""
+    alone, beside = engine(base), engine(base, version(adapters, 1))
+    asked = requests(5)
+    for held in (alone, beside):
+        with pytest.raises(SamplerError, match="base model is not served"):
+            ask(held, asked, GREEDY, None)
+        asyncio.run(held.adopt_base("digest of the base"))
+        samples = ask(held, asked, GREEDY, None)
+        for request, sample in zip(asked, samples, strict=True):
+            assert (sample.version, sample.digest) == (BASE, "digest of the base")
+            text = list(request.prompt)
+            for token in sample.tokens:
+                assert token == int(logits(base, None, tuple(text))[-1].argmax())
+                text.append(token)
+    of_version = ask(beside, asked, GREEDY, 1)
+    assert {sample.version for sample in of_version} == {1}
+    assert [sample.tokens for sample in of_version] != [sample.tokens for sample in samples]
+    with pytest.raises(SamplerError, match="version 2 is not loaded"):
+        ask(beside, asked, GREEDY, 2)
+
+
+def test_a_cohort_of_the_base_model_shares_nothing_with_a_versions(base: Path, adapters: Path) -> None:
+    held = engine(base, version(adapters, 1))
+    asyncio.run(held.adopt_base("digest"))
+    first = requests(3)
+    grown = [one._replace(prompt=(*one.prompt, 1, 2)) for one in first]
+    ask(held, first, FREE, 1)
+    asyncio.run(held.score([(1, 2, 3)], None))
+    expected = ask(held, grown, FREE, None, "another cohort")
+    for one, other in zip(ask(held, grown, FREE, None), expected, strict=True):
+        alike(one, other)
+
+
+@pytest.mark.parametrize("damage", ["config.json", "model.safetensors"])
+def test_a_model_that_cannot_be_loaded_is_an_error_of_the_sampler(base: Path, tmp_path: Path, damage: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(base, copy)
+    (copy / damage).write_bytes((copy / damage).read_bytes()[:20])
+    with pytest.raises(SamplerError, match="cannot load"):
+        TorchSampler(copy, threads=1, device="cpu")

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from chaosops_ray.store import versions
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Probe, Sample, SampleRequest
 from chaosops_ray.workers.adoption import AdoptionError, prove
-from chaosops_ray.workers.samplers.sampler import SamplerError
+from chaosops_ray.workers.samplers.sampler import BASE, SamplerError
 from tests.support.models import small_adapter, small_model
 
 pytestmark = pytest.mark.vllm
@@ -59,7 +59,7 @@ class Served(NamedTuple):
 
     def sample(
         self,
-        number: int,
+        number: int | None,
         *prompts: Ids,
         seed: int = 1,
         choices: tuple[Ids, ...] | None = None,
@@ -153,6 +153,20 @@ def test_every_version_answers_as_torch_does_with_its_adapter(served: Served) ->
         assert (sample.version, sample.digest, sample.stopped) == (number, version.digest, False)
         logits = served.logits(version, PROMPT + sample.tokens)[len(PROMPT) - 1 :]
         assert sample.log_probs == pytest.approx(picked(logits / 0.8, sample.tokens), abs=1e-3)
+
+
+def test_the_base_model_plays_only_where_it_was_adopted(served: Served) -> None:
+    """Its samples are of the model without an adapter, and say so; a version that is not loaded stays an error."""
+    with pytest.raises(SamplerError, match="base model is not served"):
+        served.sample(None)
+    served.run(served.sampler.adopt_base("digest of the base"))
+    (sample,) = served.sample(None)
+    assert (sample.version, sample.digest) == (BASE, "digest of the base")
+    logits = served.logits(None, PROMPT + sample.tokens)[len(PROMPT) - 1 :]
+    assert sample.log_probs == pytest.approx(picked(logits / 0.8, sample.tokens), abs=1e-3)
+    assert served.sample(None, temperature=0)[0].tokens != served.sample(1, temperature=0)[0].tokens
+    with pytest.raises(SamplerError, match="policy-v10 is not loaded"):
+        served.sample(10)
 
 
 def test_versions_in_one_batch_do_not_mix(served: Served) -> None:
@@ -371,7 +385,8 @@ def test_greedy_choice_and_free_text_side_by_side(served: Served) -> None:
     [
         ((), "no choices"),
         (((1,), ()), "an empty one"),
-        (((1,), (1, 2)), "choices of different lengths only if"),
+        (((1,), (1, 2)), "is how the choice"),
+        (((1,), (2, 1, 3)), "choices of different lengths only if"),
         (((1, 2, 3, 4, 5, 6, 7),), "does not fit into max_tokens 6"),
         (((1,), (VOCABULARY + 50,)), "beyond the model's vocabulary"),
     ],
