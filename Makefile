@@ -32,11 +32,15 @@ $(INSTALLED): $(TRAIN)
 	$(UV_INSTALL) '.[dev,train,$(ENGINE)]'
 	@touch $@
 
+# Workers side by side; a file's tests stay together, for what they share, and the longest files come first.
+WORKERS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 test: $(INSTALLED) ## run the test suite
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: $(INSTALLED) ## run the slow tests too
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	$(PYTEST) -m 'slow or not slow'
 
 check: $(INSTALLED) ## lint, format check, strict types
 	$(BIN)/ruff check .

@@ -156,18 +156,18 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "too many trials": ({"seeds": "0-9999"}, "more than 1000 trials"),
     "an arm called as a policy is": (
         {"arms": {"oracle": {"extends": str(CONFIGS / "3a.yaml")}}, "reference": "oracle"},
-        "oracle is the name of a policy already",
+        "oracle",
     ),
     "the same run twice": (
         {"arms": {name: {"extends": str(CONFIGS / "3a.yaml")} for name in ("a", "b")}},
-        "arms a and b are the same run",
+        "arms a and b",
     ),
     "draws that fall together": (
         {"draws": {"d": {"extends": str(CONFIGS / "3a.yaml"), "key": "updates", "low": 1, "high": 1.001, "count": 9}}},
-        "makes d-x1 twice",
+        "d-x1",
     ),
-    "a claim about nobody": ({"hypotheses": [{**CLAIM, "more": "c"}]}, "hypotheses.0 'c'"),
-    "a claim about one arm alone": ({"hypotheses": [{**CLAIM, "than": "a"}]}, "a is compared with itself"),
+    "a claim about nobody": ({"hypotheses": [{**CLAIM, "more": "c"}]}, "hypotheses.0"),
+    "a claim about one arm alone": ({"hypotheses": [{**CLAIM, "than": "a"}]}, "itself"),
     "a claim of no figure": ({"hypotheses": [{**CLAIM, "of": "luck"}]}, "'luck'"),
     "a claim on no tier": ({"hypotheses": [{**CLAIM, "on": "extreme"}]}, "'extreme'"),
     "published figures of no arm": ({"published": {"c": {}}}, "'c'"),
@@ -175,32 +175,32 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "published figures that are none": ({"published": {"a": {"hard": {"luck": 1}}}}, "'luck'"),
     "arms in two worlds": (
         {"arms": {"a": {"extends": str(CONFIGS / "3a.yaml")}, "b": {"extends": str(CONFIGS / "3a.yaml"), "world": "tools", "curriculum": "warmup:600"}}},
-        "differ in world",
+        "world",
     ),
     "a draw of what is no figure": (
         {"draws": {"d": {"extends": str(CONFIGS / "3a.yaml"), "key": "learner.loss", "low": 1, "high": 2, "count": 2}}},
-        "learner.loss is no figure",
+        "learner.loss",
     ),
     "a draw without width": (
         {"draws": {"d": {"extends": str(CONFIGS / "3a.yaml"), "key": "seed", "low": 2, "high": 2, "count": 2}}},
-        "high must be above low",
+        "high",
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_named(tmp_path: Path, mistake: str) -> None:
-    values, words = MISTAKES[mistake]
+    values, key = MISTAKES[mistake]
     with pytest.raises((ConfigError, InputError)) as told:
         spec.look_over(*spec.load_sweep(written(tmp_path, **values)), INCIDENT)
-    assert words in str(told.value)
+    assert key in str(told.value)
     assert "\n" not in str(told.value)
 
 
 def test_a_run_is_no_sweep_and_a_seed_is_no_setting(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="one run and no sweep; start it by: chaosops train"):
+    with pytest.raises(ConfigError, match="chaosops train"):
         spec.load_sweep(CONFIGS / "3a.yaml")
-    with pytest.raises(ConfigError, match="give --seeds"):
+    with pytest.raises(ConfigError, match="--seeds"):
         spec.load_sweep(written(tmp_path), ["seed=3"])
 
 
