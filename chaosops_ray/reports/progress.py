@@ -102,7 +102,7 @@ class Progress(Display):
         super().__init__(console, _REFRESHES_PER_SECOND, clock)
 
     def __call__(self, row: Row, /) -> None:
-        """Show a finished update; one that was shown before is repeated from a checkpoint, and replaces what followed."""
+        """Show a finished update; one that is repeated from a checkpoint replaces all that followed it."""
         update = row["update"]
         is_again = bool(self._ends) and self._ends[-1][0] >= update
         # Another thread may be drawing: replace what it reads, never change it.
@@ -193,7 +193,7 @@ def tiers(environment: AnyEnvironment, rows: Sequence[Row], width: int) -> Rende
 
 
 def history(values: Sequence[float], width: int) -> str:
-    """Draw all values as at most `width` bars, each the mean of equally many; heights run from the least to the most."""
+    """Draw all values as at most `width` bars, each the mean of equally many values."""
     bars = min(width, len(values))
     means = [fmean(values[i * len(values) // bars : (i + 1) * len(values) // bars]) for i in range(bars)]
     low, high = min(means), max(means)
@@ -236,7 +236,9 @@ def latest_held_out(environment: AnyEnvironment, rows: Sequence[Row]) -> str:
     """Write the mean of each tier when the held-out set was last played."""
     found = held_out(rows)[-1]
     means = [
-        f"{tier} {headline(environment, found.tiers[tier]['mean'])}" for tier in environment.tiers if tier in found.tiers
+        f"{tier} {headline(environment, found.tiers[tier]['mean'])}"
+        for tier in environment.tiers
+        if tier in found.tiers
     ]
     return f"after update {found.update}: {' · '.join(means)}"
 

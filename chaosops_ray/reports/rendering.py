@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
+from collections.abc import Sequence
 from html import escape
 from typing import Any, NamedTuple
 
@@ -25,11 +26,11 @@ _MARKDOWN = re.compile(r"[\\`*_\[\]|~$^@!#]|:(?=[^\W\d]|[+/-])|(?<=www)\.", re.I
 class Table(NamedTuple):
     """A table: the first columns hold words, the others figures; one column of a page is coloured by marks."""
 
-    heading: tuple[str, ...]
+    heading: Sequence[str]
     words: int
-    rows: list[tuple[str, ...]]
+    rows: Sequence[Sequence[str]]
     coloured: int = -1
-    marks: tuple[str, ...] = ()
+    marks: Sequence[str] = ()
 
     def classes(self, row: int, column: int) -> str:
         """Return the classes of a cell on a page."""

@@ -78,7 +78,9 @@ def rows(count: int = UPDATES, environment: AnyEnvironment = INCIDENT) -> list[d
     return [row(update, environment) for update in range(1, count + 1)]
 
 
-def with_held_out(found: list[dict[str, Any]], every: int, environment: AnyEnvironment = INCIDENT) -> list[dict[str, Any]]:
+def with_held_out(
+    found: list[dict[str, Any]], every: int, environment: AnyEnvironment = INCIDENT
+) -> list[dict[str, Any]]:
     """The same rows, with what the held-out set gave after each `every`-th update."""
     return [
         one | {"evaluation": {"tiers": row(10_000 + one["update"], environment)["tiers"]}}

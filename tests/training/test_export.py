@@ -526,7 +526,9 @@ def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> export.Expo
 
 
 def push(server: Hub, exported: export.Exported, *, public: bool = False) -> list[str]:
-    return hub_upload.push(exported, hub_upload.Repository(NAME, HfApi(endpoint=server.url, token=SECRET)), public=public)
+    return hub_upload.push(
+        exported, hub_upload.Repository(NAME, HfApi(endpoint=server.url, token=SECRET)), public=public
+    )
 
 
 @pytest.mark.parametrize("refused", ["/api/repos/create", "/validate-yaml", "/preupload/", "/commit/"])
