@@ -102,7 +102,7 @@ class Progress(Display):
         super().__init__(console, _REFRESHES_PER_SECOND, clock)
 
     def __call__(self, row: Row, /) -> None:
-        """Show a finished update; one that is repeated from a checkpoint replaces those that followed it."""
+        """Show a finished update; one that is repeated from a checkpoint replaces all that followed it."""
         update = row["update"]
         is_again = bool(self._ends) and self._ends[-1][0] >= update
         # Another thread may be drawing: replace what it reads, never change it.

@@ -27,11 +27,11 @@ _MARKDOWN = re.compile(r"[\\`*_\[\]|~$^@!#]|:(?=[^\W\d]|[+/-])|(?<=www)\.", re.I
 class Table(NamedTuple):
     """A table: the first columns hold words, the others figures; one column of a page is coloured by marks."""
 
-    heading: tuple[str, ...]
+    heading: Sequence[str]
     words: int
-    rows: Sequence[tuple[str, ...]]
+    rows: Sequence[Sequence[str]]
     coloured: int = -1
-    marks: tuple[str, ...] = ()
+    marks: Sequence[str] = ()
 
     def classes(self, row: int, column: int) -> str:
         """Return the classes of a cell on a page."""

@@ -93,11 +93,8 @@ class EvaluationTable(NamedTuple):
 
     def by_group(self) -> dict[str, list[PolicyRow]]:
         """Return the rows of each group, for tables in which policies stand one below the other."""
-        return {group: [row for row in self.rows if row.group == group] for group in self.groups()}
-
-    def groups(self) -> list[str]:
-        """Return the groups in order."""
-        return list(dict.fromkeys([row.group for row in self.rows]))
+        groups = dict.fromkeys([row.group for row in self.rows])
+        return {group: [row for row in self.rows if row.group == group] for group in groups}
 
     def never_solved(self) -> list[str]:
         """Return the groups in which the trained policy solved no scenario."""

@@ -1,4 +1,4 @@
-"""Upload of an exported adapter to a hub. The token goes to the hub alone: errors and warnings never show it."""
+"""Upload of an exported adapter to a hub; errors and warnings never show the token."""
 
 from __future__ import annotations
 
