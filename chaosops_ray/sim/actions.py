@@ -41,9 +41,9 @@ def probability(action: object) -> float | None:
     return None
 
 
-def brier(stated: float, outcome: bool) -> float:
+def brier(stated: float, *, happened: bool) -> float:
     """Return the Brier score of a stated probability: 0 for certainty that was right, 1 for certainty that was not."""
-    return (stated - outcome) ** 2
+    return (stated - happened) ** 2
 
 
 @lru_cache(maxsize=256)

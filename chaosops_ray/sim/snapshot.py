@@ -16,6 +16,10 @@ _MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, Type
 _NAMED = 2  # the first fields of a world, the scenario and the rules, are written as their names
 
 
+def _anything(_world: object) -> bool:
+    return True
+
+
 class Snapshot(Generic[W]):
     """The format of one world's snapshots: a JSON list of the fields of a named tuple.
 
@@ -30,7 +34,7 @@ class Snapshot(Generic[W]):
         scenario: Callable[[str], Any],
         rules: Callable[[str], Any],
         spelling: Callable[[Any], str] = str,
-        is_possible: Callable[[W], bool] = lambda _world: True,
+        is_possible: Callable[[W], bool] = _anything,
     ) -> None:
         self._kind = kind
         self._title = title

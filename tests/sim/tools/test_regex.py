@@ -55,14 +55,12 @@ def test_small_patterns_find_what_re_finds(pattern: str, text: str) -> None:
 
 
 # Whatever can stand in a pattern, well formed together or not.
-symbols = st.sampled_from(
-    r"""
+SYMBOLS = r"""
     a a b 1 _ - ^ $ . * + ? { } ( ) [ ] | \ , : # < > P = ! é (?: (?P<a> (?P<b> (?#c) (a) {2} {1,2} {,3} {2,} {1 {a}
     \d \w \s \D \S \W \b \B \A \Z *? +? ?? [a-c] [^a] []a] [^]a] [\d_] [\b] [a\-c] [-a] [a-] [b-a] [\w-a] [\1] \x61
     \u0062 \U00000061 \101 \0 \07 \1 \8 \t \n \q \x6 \N{ASTERISK} (?i) (?= (?<! (?> (?(1) (?z)
-    """.split()
-    + [" ", "\n"]
-)
+"""
+symbols = st.sampled_from([*SYMBOLS.split(), " ", "\n"])
 
 
 @given(st.lists(symbols, min_size=1, max_size=7).map("".join), st.text("aab1_ \nc-é}{(,", max_size=10))
