@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,6 @@ from rich.console import Console
 from chaosops_ray import process_environment
 from chaosops_ray.config import MADE_HERE, Run
 from chaosops_ray.plain_text import one_line
-from chaosops_ray.reports import run_report
 from chaosops_ray.reports.progress import Progress
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
@@ -24,6 +24,8 @@ from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.training.check import written
 from chaosops_ray.training.loop import Say, Training, Watch
 from chaosops_ray.workers.bundles import check
+
+_REPORT = "chaosops_ray.reports.run_report"
 
 
 class Finished(NamedTuple):
@@ -65,23 +67,24 @@ def finish(training: Training, watch: Watch, say: Say, patience: float = 0.0) ->
         scenarios = measure.held_out(training.run, training.environment)
         trained = loop.train(training, watch, say, scenarios)
         summary = measure.measure(training.run, training.environment, training.folder, scenarios, trained.held_out)
-        return Finished(training.environment, summary, run_report.write(training.folder, training.environment))
+        # Imported here: the plots' library takes a while, and by now nobody waits for the first update.
+        page: Path = import_module(_REPORT).write(training.folder, training.environment)
+        return Finished(training.environment, summary, page)
 
 
 @contextmanager
 def cluster(runs: Sequence[Run], address: str | None, say: Say, beside: float = 0.0) -> Iterator[None]:
     """Ray, on this machine or where the address says, if it has what each of the runs asks for, and some CPU beside."""
     say("starting Ray" if address is None else f"connecting to Ray at {address}")
-    # A job that was submitted may have set some of the same variables; unless told to, Ray does not merge the two.
-    os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"
+    # Processes of a Ray that is started here inherit the variables. Elsewhere they come with the job, and as a job that
+    # was submitted may have set some of them itself, Ray must be told to merge the two.
+    process_environment.set_variables()
+    settings = {}
+    if address is not None:
+        os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"
+        settings = {"runtime_env": {"env_vars": process_environment.ENVIRONMENT}}
     try:
-        ray.init(
-            address=address,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            runtime_env={"env_vars": process_environment.ENVIRONMENT},
-        )
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR", **settings)
     except (ConnectionError, RuntimeError, ValueError) as error:
         what = "Ray does not start" if address is None else f"no Ray cluster at {address}"
         raise InputError(f"{what}: {one_line(error)}") from None
