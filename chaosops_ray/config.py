@@ -493,7 +493,7 @@ def _put(values: Mapping[str, Any], path: Sequence[str], value: Any, within: Any
         _check_keys(within, {first: None if rest else value}, f"--set {above}")
     inner = _inside(within, first)
     if inner is None:
-        raise ConfigError(f"--set {key[:_SHOWN]}: {above[:-1]} has no keys; give {_kind_name(within)}")
+        raise ConfigError(f"--set {key[:_SHOWN]}: {above[:-1]} has no keys; give its value")
     if not rest:
         return merge(values, {first: value}, within) if _has_fields(within) else {**values, first: value}
     below = values.get(first, {})
@@ -507,27 +507,7 @@ def _put(values: Mapping[str, Any], path: Sequence[str], value: Any, within: Any
     return {**values, first: _put(below, rest, value, inner, f"{key}.")}
 
 
-# -- what keys mean ---------------------------------------------------------------------------------------------------
-
-
-def keys(section: type[BaseModel] = Run, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
-    """Yield name, kind, default and meaning of every key, for the reference in docs/config.md."""
-    for name, field in section.model_fields.items():
-        if _is_section(field.annotation):
-            yield from keys(field.annotation, f"{prefix}{name}.")  # type: ignore[arg-type]
-            continue
-        default = "required" if field.is_required() else _default(field.default)
-        yield f"{prefix}{name}", _kind_name(field.annotation, field.metadata), default, field.description or ""
-
-
-def _default(value: Any) -> str:
-    if isinstance(value, Schedule):
-        value = value.start
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return f"[{', '.join(value)}]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+# -- kinds of keys ----------------------------------------------------------------------------------------------------
 
 
 def _has_fields(kind: Any) -> bool:
@@ -552,27 +532,6 @@ def _inside(kind: Any, key: str) -> Any:
     return None
 
 
-def _kind_name(kind: Any, limits: Sequence[Any] = ()) -> str:
-    """Describe a kind of value, for the errors and for the reference."""
-    if kind is Schedule:
-        return "a number from 0, or {start, end, after, until}"
-    if get_origin(kind) is Literal:
-        *most, last = get_args(kind)
-        return f"{', '.join(most)} or {last}"
-    if get_origin(kind) is tuple:
-        return "a list of keys and values" if _has_fields(get_args(kind)[0]) else "a list of names"
-    if get_origin(kind) is dict or _has_fields(kind):
-        return "keys and values"
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
-    bounds = [
-        f"{word} {value:.10g}"
-        for limit in limits
-        for name, word in (("ge", "from"), ("gt", "above"), ("le", "up to"), ("lt", "below"))
-        if (value := getattr(limit, name, None)) is not None
-    ]
-    return " ".join([words, *bounds[:1]]) + "".join([f", {bound}" for bound in bounds[1:]])
-
-
 def _check_keys(
     section: type[BaseModel], values: Mapping[str, Any], place: str, root: type[BaseModel] | None = None
 ) -> None:
@@ -582,9 +541,7 @@ def _check_keys(
         field = section.model_fields[key]
         if isinstance(value, bool) and field.annotation is not bool:
             # pydantic would accept it as 1 or 0.
-            raise ConfigError(
-                f"{place}{key} must be {_kind_name(field.annotation, field.metadata)}, got {_shown(value)}"
-            )
+            raise ConfigError(f"{place}{key} must be something else than {_shown(value)}")
         if _has_fields(field.annotation) and isinstance(value, Mapping):
             _check_keys(field.annotation, value, f"{place}{key}.", root)  # type: ignore[arg-type]
         elif _is_merged(field.annotation) and isinstance(value, Mapping):
@@ -593,8 +550,15 @@ def _check_keys(
                     _check_keys(Schedule, schedule, f"{place}{key}.{name[:_SHOWN]}.", root)
 
 
+def _names(section: Any, prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        yield from (
+            _names(field.annotation, f"{prefix}{name}.") if _is_section(field.annotation) else (f"{prefix}{name}",)
+        )
+
+
 def _hint(section: type[BaseModel], key: str, root: type[BaseModel]) -> str:
-    elsewhere = [name for name, *_ in keys(root) if name.rpartition(".")[2] == key]
+    elsewhere = [name for name in _names(root) if name.rpartition(".")[2] == key]
     if section is Run and key in _MOVED:
         elsewhere = [_MOVED[key]]
     near = elsewhere or get_close_matches(key[:_SHOWN], section.model_fields, 1)
@@ -643,21 +607,16 @@ def _has(values: Any, path: Sequence[str]) -> bool:
 
 
 def _complaint(place: Sequence[str], error: Any, root: type[BaseModel]) -> str:
-    """Describe the error at a place, with the kinds that the reference names."""
+    """Describe the first error that pydantic found, with its key."""
     key = ".".join(place)
-    kind: Any = root
-    limits: Sequence[Any] = ()
-    meaning: str | None = None
-    for part in place:
-        if _has_fields(kind):
-            if part not in kind.model_fields:  # inside a list, whose keys are not checked before
-                return f"{key}: unknown key; {_hint(kind, part, root)}"
-            field = kind.model_fields[part]
-            kind, limits, meaning = field.annotation, field.metadata, field.description
-        else:
-            kind, limits = _inside(kind, part) or get_args(kind)[0], ()
-    if error["type"] == "missing":
-        return f"{key} is missing; give {meaning}"
-    if error["type"] == "value_error":
-        return f"{key}: {error['ctx']['error']}"
-    return f"{key} must be {_kind_name(kind, limits)}, got {_shown(error['input'])}"
+    if error["type"] == "extra_forbidden":  # inside a list, whose keys are not checked before
+        kind: Any = root
+        for part in place[:-1]:
+            kind = _inside(kind, part) or get_args(kind)[0]
+        return f"{key}: unknown key; {_hint(kind, place[-1], root)}"
+    if error["type"] in ("missing", "value_error"):
+        return f"{key} is missing; give it" if error["type"] == "missing" else f"{key}: {error['ctx']['error']}"
+    said = re.sub("^(Input|Tuple) should", "must", error["msg"])
+    if error["type"] in ("dict_type", "model_type"):
+        said = "must be keys and values"
+    return f"{key}{' ' if said.startswith('must') else ': '}{said}, got {_shown(error['input'])}"

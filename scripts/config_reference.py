@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
-from chaosops_ray.config import Run, Schedule, keys
+from chaosops_ray.config import Run, Schedule
 from chaosops_ray.sweeps.spec import Draw, Hypothesis, Sweep
 
 INTRODUCTION = """# The configuration of a run
@@ -55,6 +56,51 @@ def table(rows: Iterable[tuple[str, str, str, str]]) -> str:
     """Keys, a line each."""
     lines = [f"| `{name}` | {kind} | {_code(default)} | {meaning} |" for name, kind, default, meaning in rows]
     return "\n".join(["| key | kind | default | meaning |", "|---|---|---|---|", *lines, ""])
+
+
+def _has_fields(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def keys(section: type[BaseModel] = Run, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """Yield name, kind, default and meaning of every key, for the reference in docs/config.md."""
+    for name, field in section.model_fields.items():
+        if _has_fields(field.annotation) and field.annotation is not Schedule:
+            yield from keys(field.annotation, f"{prefix}{name}.")  # type: ignore[arg-type]
+            continue
+        default = "required" if field.is_required() else _default(field.default)
+        yield f"{prefix}{name}", _kind_name(field.annotation, field.metadata), default, field.description or ""
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, Schedule):
+        value = value.start
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(value)}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _kind_name(kind: Any, limits: Sequence[Any] = ()) -> str:
+    """Describe a kind of value, for the errors and for the reference."""
+    if kind is Schedule:
+        return "a number from 0, or {start, end, after, until}"
+    if get_origin(kind) is Literal:
+        *most, last = get_args(kind)
+        return f"{', '.join(most)} or {last}"
+    if get_origin(kind) is tuple:
+        return "a list of keys and values" if _has_fields(get_args(kind)[0]) else "a list of names"
+    if get_origin(kind) is dict or _has_fields(kind):
+        return "keys and values"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
+    bounds = [
+        f"{word} {value:.10g}"
+        for limit in limits
+        for name, word in (("ge", "from"), ("gt", "above"), ("le", "up to"), ("lt", "below"))
+        if (value := getattr(limit, name, None)) is not None
+    ]
+    return " ".join([words, *bounds[:1]]) + "".join([f", {bound}" for bound in bounds[1:]])
 
 
 def _code(default: str) -> str:
