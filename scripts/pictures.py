@@ -20,7 +20,7 @@ WIDTH = 126
 
 
 def board() -> None:
-    """Draw the board of an episode that the oracle plays, before its last step."""
+    """Draw the board of an episode that the oracle plays."""
     environment = environment_of(SCENARIO)
     scenario = environment.scenario(SCENARIO)
     frames: list[AnyEpisode] = []
