@@ -30,8 +30,8 @@ MAX_EPISODE_ROWS = 10_000
 _FIELDS: list[tuple[str, pa.DataType]] = [
     ("episode", pa.int64()),
     ("policy", pa.string()),
-    # Which version of a trained policy took this step, and its adapter's digest; -1 with a base model's digest where that
-    # played without an adapter, and -1 with nothing where no model did.
+    # Which version of a trained policy took this step, and its adapter's digest; -1 and the model's digest for a base
+    # model, -1 and nothing where no model did.
     ("version", pa.int64()),
     ("digest", pa.string()),
     ("scenario", pa.string()),
