@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from benchmarks import sim as speed
 from chaosops_ray import evaluate
 from chaosops_ray.cli import main
 from chaosops_ray.config import ConfigError, Run
@@ -118,6 +119,19 @@ def test_it_is_shown_on_a_terminal() -> None:
     lines: list[str] = []
     playback.tell(lines.append, TOY, scenario, "strict", TOY.policies["random"](scenario, "strict"))
     assert len([line for line in lines if f"  {GUESSER} " in line]) >= len(episode.steps) // 2
+
+
+def test_its_speed_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "RUNS", 1)
+    out = tmp_path / "speed.json"
+    assert speed.main(["--world", "toy", "--json", str(out)]) == 0
+    assert speed.TITLES["bare"] in capsys.readouterr().out
+    assert set(yaml.safe_load(out.read_text())["toy"]) == set(speed.MODES)
+    with pytest.raises(SystemExit):
+        speed.main(["--world", "moon"])
+    assert "toy" in capsys.readouterr().err
 
 
 # -- pairs ------------------------------------------------------------------------------------------------------------

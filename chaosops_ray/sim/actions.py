@@ -157,7 +157,7 @@ def _kind_of_field(kind: Any, name: str) -> Any:
 
 
 def _valid(value: Any, hint: Any) -> Any:
-    """The value as a field of this kind holds it; None where it is not valid."""
+    """Convert a value to what a field of this kind holds; None where it is not valid."""
     if hint is str:
         return clean(value, MAX_TEXT) if isinstance(value, str) else None
     if isinstance(value, bool) or not isinstance(value, int if hint is int else int | float):

@@ -1,4 +1,4 @@
-"""What models write, read without harm: one printable line, or one JSON object found in a completion."""
+"""Safe readers for what models write: one printable line, or one JSON object found in a completion."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOOK_BACK = 40
 
 @dataclass(frozen=True, slots=True)
 class Unparsed:
-    """What a completion became that spells no action; every world takes it as an action and lets it cost something."""
+    """A completion that holds no valid action; every world takes it as an action and lets it cost something."""
 
     reason: str
 
@@ -61,7 +61,7 @@ def load_record(text: str, build: Callable[[Any], A | Unparsed]) -> A | Unparsed
 
 
 def clean(text: str, limit: int) -> str:
-    """One printable line of at most `limit` characters.
+    """Reduce a text to one printable line of at most `limit` characters.
 
     What one model writes another one reads: without line breaks it cannot forge a section of the other's prompt, and
     without an opening angle bracket it cannot spell the control tokens that chat templates write as tags.
@@ -73,12 +73,12 @@ def clean(text: str, limit: int) -> str:
 
 
 def decode(text: str) -> Any:
-    """The JSON value; ValueError or RecursionError where it is none, holds NaN, or names a field twice."""
+    """Read a JSON value; ValueError or RecursionError if it is malformed, holds NaN, or names a field twice."""
     return _DECODER.decode(text)
 
 
 def last_object(completion: str, marker: str) -> dict[str, Any] | None:
-    """The last JSON object in a completion that has the marker among its fields: models think first, answer last.
+    """Find the last JSON object that has the marker among its fields: models think first and answer last.
 
     An object inside another one never counts, nor does one inside something that failed to be an object.
     """
@@ -100,7 +100,7 @@ def last_object(completion: str, marker: str) -> dict[str, Any] | None:
 
 
 def is_shallow(value: Any, depth: int) -> bool:
-    """Whether a JSON value is nested no deeper than this; what is deeper meets Python's own limits somewhere."""
+    """Tell if a JSON value is nested no deeper than this; deeper ones run into limits of Python itself."""
     level = [value]
     for _ in range(depth):
         level = [
@@ -115,7 +115,7 @@ def is_shallow(value: Any, depth: int) -> bool:
 
 
 def last_line(completion: str) -> str:
-    """The last line that is not empty, without the space around it."""
+    """Return the last line that is not empty, stripped."""
     return next((line for raw in reversed(completion.split("\n")) if (line := raw.strip())), "")
 
 

@@ -43,7 +43,7 @@ def _hints(kind: Any) -> tuple[Any, ...]:
 
 
 def _typed(value: Any, hint: Any) -> Any:
-    """Lists become tuples, records their named tuples, the rest must match its annotation."""
+    """Convert lists to tuples and records to their named tuples; anything else must match its annotation."""
     arguments = get_args(hint)
     if isinstance(value, list):
         if hasattr(hint, "_fields"):

@@ -1,4 +1,4 @@
-"""The incident room in words: views become prompts, completions become actions.
+"""The incident room as text: views become prompts, completions become actions.
 
 Two renderings. `full` is for a language model that reads English: sections, units, JSON actions. `compact` is for a
 small policy: one short line per fact, actions in two or three words. Both say only what is new to the seat since its
@@ -76,7 +76,7 @@ _OPTIONAL = ("to",)
 
 
 def dump_action(action: Action) -> str:
-    """The action as JSON; a parse failure is recorded as what it is."""
+    """Write the action as JSON; a parse failure is recorded as what it is."""
     if isinstance(action, Unparsed):
         return json.dumps({"unparsed": action.reason})
     fields: dict[str, Any] = {"action": _NAME_OF[type(action)]}
@@ -88,12 +88,12 @@ def dump_action(action: Action) -> str:
 
 
 def load_action(text: str) -> Action:
-    """The action that `dump_action` wrote."""
+    """Read the action that `dump_action` wrote."""
     return load_record(text, _from_fields)
 
 
 def format_action(action: Action, style: Style) -> str:
-    """The completion that spells this action."""
+    """Write the completion that stands for this action."""
     if checked(style) == "full" or isinstance(action, Unparsed):
         return dump_action(action)
     word = _WORD_OF[type(action)]
@@ -189,7 +189,7 @@ _NAMES: tuple[tuple[str, tuple[type[Any], ...], tuple[str, ...]], ...] = (
 
 
 def system_prompt(role: str, rules: str, style: Style) -> str:
-    """Who the seat is, what it may do, how to say it."""
+    """Write the opening of a transcript: the seat's duty, its actions and their form."""
     if role not in ROLES:
         raise unknown("role", role, ROLES)
     kinds = PERMITTED[role] if parse_rules(rules).roles_keep_to_role else tuple(_FORM)
@@ -213,7 +213,7 @@ def system_prompt(role: str, rules: str, style: Style) -> str:
 
 
 class News(NamedTuple):
-    """What of a view is new to its seat."""
+    """The part of a view that is new to its seat."""
 
     step: int
     first: bool
@@ -226,7 +226,7 @@ class News(NamedTuple):
 
 
 def render(seen: View, since: View | None, style: Style) -> str:
-    """All of the view, or what is new in it since this seat's last one."""
+    """Write all of the view, or what is new in it since this seat's last one."""
     news = _news(seen, since)
     return _full(news) if checked(style) == "full" else _compact(news)
 

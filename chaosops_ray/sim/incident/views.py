@@ -1,4 +1,4 @@
-"""What each role may see. A view is built from what is visible, never by hiding parts of the truth."""
+"""The views of the roles. A view is built from what is visible, never by hiding parts of the truth."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOGS_SHOWN = {SRE: 6, OVERSIGHT: 6, DEV: 3, MANAGER: 0}
 
 
 class View(NamedTuple):
-    """One role's sight at one moment; None where a role has no such window at all."""
+    """One role's view at one moment; None where a role has no such window at all."""
 
     role: str
     step: int
@@ -38,7 +38,7 @@ class View(NamedTuple):
 
 
 def view(world: World, role: str) -> View:
-    """What this role sees now."""
+    """Return what this role sees now."""
     if role not in ROLES:
         raise unknown("role", role, ROLES)
     messages = world.messages

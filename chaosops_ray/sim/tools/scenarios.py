@@ -36,12 +36,12 @@ def parse(identity: str) -> Scenario:
 
 
 def scenario(case: str, setting: str, seed: int) -> Scenario:
-    """The scenario of these parts."""
+    """Return the scenario of these parts."""
     return Scenario(NAME, case, setting, seed, FAMILIES[case[0]][0], case[0])
 
 
 def select(selection: str, seeds: Sequence[int] | None = None) -> tuple[Scenario, ...]:
-    """The 55 published questions, or as many of entities nobody has heard of; with each of the seeds if given."""
+    """Return the 55 published questions, or as many about synthetic entities; with each of the seeds if given."""
     if selection not in SELECTIONS:
         raise unknown("evaluation set", selection, SELECTIONS)
     setting = PUBLISHED if selection == "published" else STRICT
@@ -54,7 +54,7 @@ def select(selection: str, seeds: Sequence[int] | None = None) -> tuple[Scenario
 
 @lru_cache(maxsize=1024)
 def question(case: str, setting: str, seed: int) -> Question:
-    """What is asked in this scenario."""
+    """Return the question of this scenario."""
     known = knowledge(setting, seed)
     index = int(case[1:]) - 1
     match case[0]:

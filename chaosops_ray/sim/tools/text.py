@@ -1,4 +1,4 @@
-"""The unreliable-tools world in words: views become prompts, completions become calls."""
+"""The unreliable-tools world as text: views become prompts, completions become calls."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from chaosops_ray.sim.tools.views import View
 
 
 def dump_action(action: Action) -> str:
-    """The call as JSON; a parse failure is recorded as what it is."""
+    """Write the call as JSON; a parse failure is recorded as what it is."""
     if isinstance(action, Unparsed):
         return json.dumps({"unparsed": action.reason})
     return json.dumps({"tool": action.tool, "arguments": json.loads(action.arguments)})
 
 
 def load_action(text: str) -> Action:
-    """The action that `dump_action` wrote."""
+    """Read the action that `dump_action` wrote."""
     return load_record(text, _from_fields)
 
 
 def format_action(action: Action, style: Style) -> str:
-    """The completion that spells this call."""
+    """Write the completion that stands for this call."""
     if checked(style) == "full" or isinstance(action, Unparsed):
         return dump_action(action)
     return f"{action.tool} {action.arguments}"
@@ -58,7 +58,7 @@ def _from_fields(fields: Any) -> Action:
 
 
 def system_prompt(role: str, rules: str, style: Style) -> str:
-    """Who the agent is, what tools there are, how to call them."""
+    """Write the opening of the transcript: the task, the tools, and the form of a call."""
     if role not in ROLES:
         raise unknown("role", role, ROLES)
     one_value = parse_rules(rules).one_value_per_fact
@@ -88,7 +88,7 @@ def system_prompt(role: str, rules: str, style: Style) -> str:
 
 
 def render(seen: View, since: View | None, style: Style) -> str:
-    """All of the view, or what is new in it since the agent's last turn."""
+    """Write all of the view, or what is new in it since the agent's last turn."""
     full = checked(style) == "full"
     out = []
     if since is None:

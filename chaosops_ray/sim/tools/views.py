@@ -1,4 +1,4 @@
-"""What the agent may see: the question, the guidance, its budget, and what its calls have shown."""
+"""The agent's view: the question, the guidance, its budget, and what its calls have shown."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Seen(NamedTuple):
 
 
 class View(NamedTuple):
-    """The agent's sight at one moment."""
+    """The agent's view at one moment."""
 
     role: str
     step: int
@@ -31,7 +31,7 @@ class View(NamedTuple):
 
 
 def view(world: World, role: str) -> View:
-    """What the agent sees now."""
+    """Return what the agent sees now."""
     if role not in ROLES:
         raise unknown("role", role, ROLES)
     task = world.task
