@@ -37,7 +37,7 @@ def measure(shards: int, base: base_models.BaseModel, folder: Path) -> dict[str,
     found: dict[str, list[float]] = {"wall": [], "engine": [], "outside": [], "steps": [], "episodes": []}
     with loop.placed(training) as (pool, learner):
         state = loop.State(curriculum.parse(run.curriculum, training.environment.tiers, ()))
-        loop.publish(training, pool, learner, state)
+        loop.publish(training, pool, learner, state, loop.probes(training))
         for number in range(RUNS + 1):
             busy, began = pool.busy_seconds(), time.perf_counter()
             tasks = training.plan.tasks(state.curriculum, number, 0, run.batch.scenarios)

@@ -132,15 +132,6 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """A task that our own machinery could not finish. It is no episode: neither loss nor baseline sees it."""
-
-    task: Task
-    boundary: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Probe:
     """What a sampler must reproduce before it may serve a version: token log-probabilities of fixed texts."""
 

@@ -24,6 +24,10 @@ class LearnerHost:
         module, kind = _LEARNER
         self._learner = getattr(import_module(module), kind)(run, name, model, base, weights, folder)
 
+    def prepare(self) -> None:
+        """Load what only updates need."""
+        self._learner.prepare()
+
     def update(self, groups: Sequence[Group], done: int) -> dict[str, float]:
         """Learn from the groups."""
         found: dict[str, float] = self._learner.update(groups, done)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import transformers
@@ -13,11 +15,15 @@ from transformers import PreTrainedTokenizerFast
 from chaosops_ray.config import Run
 from chaosops_ray.learner import batch, lora, publish
 from chaosops_ray.learner.advantage import advantages
-from chaosops_ray.learner.grpo import PolicyTrainer
+from chaosops_ray.learner.probe import probe
 from chaosops_ray.store import versions
 from chaosops_ray.wire import Group, Ids, PolicyVersion, Probe
 
+if TYPE_CHECKING:
+    from chaosops_ray.learner.grpo import PolicyTrainer
+
 _STATE = "learner.pt"
+_TRAINER = "chaosops_ray.learner.grpo"
 
 
 class Learner:
@@ -41,24 +47,38 @@ class Learner:
             lora.load_base(str(model), device), settings.lora_rank, settings.lora_alpha, run.seed
         )
         self._modules = lora.bound_modules(self._model)
-        self._trainer = PolicyTrainer(
-            self._model,
-            PreTrainedTokenizerFast.from_pretrained(model),
-            settings,
-            folder / ".trl",
-            {"temperature": run.rollout.temperature, "seed": run.seed, "max_completion_length": run.rollout.max_tokens},
-        )
+        self._path = model
+        self._scratch = folder / ".trl"
+        self._trainer: PolicyTrainer | None = None
+        self._probed: Probe | None = None
+
+    def prepare(self) -> PolicyTrainer:
+        """Make the trainer, once. TRL takes seconds to load: publishing and probing do not wait for it."""
+        if self._trainer is None:
+            run = self._run
+            self._trainer = import_module(_TRAINER).PolicyTrainer(
+                self._model,
+                PreTrainedTokenizerFast.from_pretrained(self._path),
+                run.learner,
+                self._scratch,
+                {
+                    "temperature": run.rollout.temperature,
+                    "seed": run.seed,
+                    "max_completion_length": run.rollout.max_tokens,
+                },
+            )
+        return self._trainer
 
     def update(self, groups: Sequence[Group], done: int) -> dict[str, float]:
         """Learn from the groups; `done` updates were made before."""
-        settings = self._run.learner
+        settings, trainer = self._run.learner, self.prepare()
         credited = advantages(groups, self._weights, self._run.credit)
         rows = batch.rows(groups, credited)
         rate = settings.learning_rate.at(done, self._run.updates)
         entropy = settings.entropy.at(done, self._run.updates)
-        found = self._trainer.update(rows, rate, entropy, self._run.seed + done)
+        found = trainer.update(rows, rate, entropy, self._run.seed + done)
         return found | {
-            "kl": self._trainer.divergence(rows),
+            "kl": trainer.divergence(rows),
             "learning_rate": rate,
             "entropy_coefficient": entropy,
             "tokens": float(sum([len(row.tokens) for row in rows])),
@@ -75,10 +95,10 @@ class Learner:
 
     def probe(self, texts: Sequence[Ids]) -> Probe:
         """What a sampler has to reproduce of it."""
-        found = self._trainer.probe(texts, self._modules)
+        self._probed = probe(self._model, texts, self._modules, self._probed)
         if self._run.resources.colocate and torch.cuda.is_available():
             torch.cuda.empty_cache()  # the engine that wakes up now wants the memory
-        return found
+        return self._probed
 
     def save(self, folder: Path, done: int) -> None:
         """All that the next update depends on; the folder is the caller's to make appear whole."""
@@ -87,7 +107,7 @@ class Learner:
             for name, parameter in self._model.named_parameters()
             if parameter.requires_grad
         }
-        torch.save({"adapter": adapter, "optimizer": self._trainer.optimizer.state_dict()}, folder / _STATE)
+        torch.save({"adapter": adapter, "optimizer": self.prepare().optimizer.state_dict()}, folder / _STATE)
         (folder / "done.json").write_text(json.dumps({"done": done, "base": self._base}))
 
     def restore(self, folder: Path) -> None:
@@ -103,4 +123,4 @@ class Learner:
         with torch.no_grad():
             for name, value in state["adapter"].items():
                 own[name].copy_(value)
-        self._trainer.optimizer.load_state_dict(state["optimizer"])
+        self.prepare().optimizer.load_state_dict(state["optimizer"])

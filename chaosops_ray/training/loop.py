@@ -99,7 +99,8 @@ def loop(training: Training, watch: Watch, say: Say, held_out: Sequence[Scenario
     run, folder = training.run, training.folder
     with placed(training) as (pool, learner):
         state = State.restored(training, learner)
-        publish(training, pool, learner, state)
+        texts = probes(training)
+        publish(training, pool, learner, state, texts)
         measured: list[EpisodeReport] | None = None
         while state.done < run.updates:
             clock = Clock(pool.busy_seconds())
@@ -116,7 +117,7 @@ def loop(training: Training, watch: Watch, say: Say, held_out: Sequence[Scenario
             clock.lap("update")
 
             state.advance([report.progress for group in played for report in group.reports])
-            adoptions = publish(training, pool, learner, state)
+            adoptions = publish(training, pool, learner, state, texts)
             clock.lap("adopt")
 
             row = metrics(training, state, played, groups, learnt, adoptions)
@@ -191,12 +192,14 @@ def placed(training: Training) -> Iterator[tuple[ActorPool, Any]]:
     run, base = training.run, training.base
     check(run, ray.cluster_resources())
     pool = ActorPool(run, training.environment, base.path, base.layout, settings(run, base.path), training.reserved)
-    pool.start()
+    pool.place()
+    # First, since it loads the most.
     placing = pool.options(pool.bundles.learner, run.resources.learner_cpus, run.resources.learner_gpus)
     learner = LearnerActor.options(**placing).remote(
         run, base.name, base.path, base.digest, training.weights, training.folder.path
     )
     try:
+        pool.start()
         yield pool, learner
     finally:
         ray.kill(learner)
@@ -254,10 +257,11 @@ def play_held_out(training: Training, pool: ActorPool, say: Say, scenarios: Sequ
     return reports
 
 
-def publish(training: Training, pool: ActorPool, learner: Any, state: State) -> list[Adoption]:
+def publish(training: Training, pool: ActorPool, learner: Any, state: State, texts: tuple[Ids, ...]) -> list[Adoption]:
     """The learner's policy becomes a version; every sampler proves it before anything is played by it."""
     state.version = ray.get(learner.publish.remote(state.done))
-    probe = ray.get(learner.probe.remote(probes(training)))
+    probe = ray.get(learner.probe.remote(texts))
+    learner.prepare.remote()  # while samplers adopt and the first episodes are played
     unwanted = state.done - 1 - (training.run.staleness if training.run.schedule == "pipelined" else 0)
     return pool.adopt(state.version, probe, unwanted if unwanted >= 0 else None)
 

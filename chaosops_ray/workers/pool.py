@@ -24,7 +24,7 @@ from chaosops_ray.wire import Decoding, Group, Layout, PolicyVersion, Probe, Tas
 from chaosops_ray.workers.actors import Remote, SamplerActor, ShardActor
 from chaosops_ray.workers.adoption import Adoption, check_adoption
 from chaosops_ray.workers.bundles import bundles
-from chaosops_ray.workers.health import Health, Patience, PoolError, PoolHealth
+from chaosops_ray.workers.health import Health, PoolError, PoolHealth
 from chaosops_ray.workers.samplers.sampler import SamplerError
 
 # What a process that is gone looks like from here.
@@ -64,14 +64,14 @@ class ActorPool:
 
     # -- placing ------------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Reserve the resources, then make the actors."""
+    def place(self) -> None:
+        """Reserve the resources."""
         self._placed = self._reserved or self._reserve()
-        pipelined = self._run.schedule == "pipelined"
-        patience = Patience(startup=PLACEMENT_SECONDS, silence=self._run.rollout.deadline)
-        self.health = PoolHealth.started(
-            self._samplers, self._shards, patience, self._run.staleness if pipelined else 0, time.monotonic()
-        )
+
+    def start(self) -> None:
+        """Make the actors where they were placed."""
+        staleness = self._run.staleness if self._run.schedule == "pipelined" else 0
+        self.health = PoolHealth.started(self._samplers, self._shards, staleness, time.monotonic())
         for name in (*self._samplers, *self._shards):
             self._actors[name] = self._new(name)
 
@@ -128,28 +128,48 @@ class ActorPool:
         """Every sampler loads the version and proves it; until then nothing is played."""
         self.health = self.health.wanted(version)
         self._probe = probe
+        found = asyncio.run(self._prove_together(retire))
         adoptions = []
-        for name in self._samplers:
-            try:
+        for name, proof in zip(self._samplers, found, strict=True):
+            if isinstance(proof, (*LOST, SamplerError)):
+                self._replace(name, proof)
                 adoptions.append(self._prove(name))
-                if retire is not None:
-                    ray.get(self._actors[name].retire.remote(retire))
-            except (*LOST, SamplerError) as error:
-                self._replace(name, error)
-                adoptions.append(self._prove(name))
+            elif isinstance(proof, BaseException):
+                raise proof
+            else:
+                adoptions.append(self._noted(name, *proof))
         self._previous = version
         return adoptions
 
+    async def _prove_together(self, retire: int | None) -> list[tuple[Adoption, float] | BaseException]:
+        """Let all samplers prove the version side by side, and then forget the one to retire; errors come as values."""
+
+        async def one(name: str) -> tuple[Adoption, float]:
+            proof = await self._proof(name)
+            if retire is not None:
+                await Remote(self._actors[name]).retire(retire)
+            return proof
+
+        return await asyncio.gather(*[one(name) for name in self._samplers], return_exceptions=True)
+
     def _prove(self, name: str) -> Adoption:
-        """The sampler proves the version that is wanted, beside the one before if it still holds that."""
+        return self._noted(name, *asyncio.run(self._proof(name)))
+
+    async def _proof(self, name: str) -> tuple[Adoption, float]:
+        """The sampler's proof of the wanted version, and when it was asked for.
+
+        The version before is scored beside it if the sampler still holds that.
+        """
         wanted, held = self.health.target, self.health.member(name).proven
         if wanted is None or self._probe is None:
             raise PoolError("no policy version is published yet; there is nothing to prove")
         asked = time.monotonic()
         previous = self._previous if held is not None and held == self._previous else None
-        adoption = asyncio.run(check_adoption(Remote(self._actors[name]), wanted, self._probe, previous))
+        return await check_adoption(Remote(self._actors[name]), wanted, self._probe, previous), asked
+
+    def _noted(self, name: str, adoption: Adoption, asked: float) -> Adoption:
         now = time.monotonic()
-        self.health = self.health.heard(name, now).proven(name, wanted, asked, now)
+        self.health = self.health.heard(name, now).proven(name, adoption.version, asked, now)
         return adoption
 
     def _replace(self, name: str, error: Exception) -> None:
