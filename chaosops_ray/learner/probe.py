@@ -16,7 +16,7 @@ TOLERANCE_BF16 = 0.15
 
 @torch.no_grad()
 def probe(model: PeftModel, texts: Sequence[Ids], modules: int, before: Probe | None = None) -> Probe:
-    """Score the texts with the policy as it is now; the base's scores are taken from a probe of the same texts before."""
+    """Score the texts with the policy as it is now; take the base's scores from an earlier probe of the same texts."""
     was_training = model.training
     model.eval()
     expected = tuple([_scores(model, text) for text in texts])

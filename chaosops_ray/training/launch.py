@@ -85,7 +85,10 @@ def cluster(runs: Sequence[Run], address: str | None, say: Say, beside: float = 
         settings = {"runtime_env": {"env_vars": process_environment.ENVIRONMENT}}
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR", **settings)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:
+        # Ray raises a bare Exception where its processes do not start in time; subclasses that are not listed are bugs.
+        if type(error) is not Exception and not isinstance(error, ConnectionError | RuntimeError | ValueError):
+            raise
         what = "Ray does not start" if address is None else f"no Ray cluster at {address}"
         raise InputError(f"{what}: {one_line(error)}") from None
     try:
