@@ -1,4 +1,8 @@
-"""The commands of `chaosops`. A mistake of the user is one line on stderr and exit code 2."""
+"""The commands of `chaosops`. A mistake of the user is one line on stderr and exit code 2.
+
+One module, because the parser of all commands is one page of help, and each command only parses, calls and prints.
+Imports of libraries stand inside the commands, so that no command waits for what another one needs.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -50,174 +54,96 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"chaosops {__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    worlds = ", ".join(ENVIRONMENTS)
 
-    evaluate = commands.add_parser(
-        "evaluate",
-        help="play policies on an evaluation set and print a table with intervals",
-        description="Play policies on an evaluation set and print a table with intervals.",
-    )
-    evaluate.add_argument("--world", default="incident", metavar="NAME", help=f"the world, one of: {worlds}")
-    evaluate.add_argument(
-        "--policies",
-        required=True,
-        metavar="A,B,…",
-        help=f"baseline policies ({_by_world('policies')}); trained=RUN is a run's last version, trained=RUN@N "
-        "its N-th; model=NAME is a base model without an adapter, by its folder or hub name; served=MODEL@URL is a "
-        "model behind a chat endpoint",
-    )
-    evaluate.add_argument(
-        "--sampler",
-        choices=("torch", "vllm"),
-        default="torch",
-        help="the engine that plays trained and base models (default: torch)",
-    )
-    evaluate.add_argument(
-        "--structured", action="store_true", help="let base models choose among the permitted actions only"
-    )
-    evaluate.add_argument(
-        "--rules",
-        metavar="RULES",
-        help="a rule set, such as strict (the default), published, or strict,multiplier=2",
-    )
-    evaluate.add_argument(
-        "--set", metavar="SET", help=f"an evaluation set; default: the published one ({_by_world('selections')})"
-    )
-    evaluate.add_argument("--tiers", metavar="A,B,…", help="only these tiers")
-    evaluate.add_argument("--seeds", metavar="A-B", help="play each case of each tier with each of these seeds")
-    evaluate.add_argument("--by-group", action="store_true", help="also print the table by failure or family")
-    evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the figures of the table to this file")
-    evaluate.add_argument(
-        "--episodes", type=Path, metavar="FILE", help="write every step of every episode to this file, as Parquet"
-    )
-    evaluate.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the plots into this folder, as PNG")
-    evaluate.set_defaults(run=_evaluate)
+    def command(run: Callable[[argparse.Namespace], int], summary: str, more: str = "") -> Callable[..., Any]:
+        """Add a command; return the function that adds its options."""
+        description = f"{summary[0].upper()}{summary[1:]}. {more}".strip()
+        made = commands.add_parser(run.__name__.removeprefix("_"), help=summary, description=description)
+        made.set_defaults(run=run)
+        return made.add_argument
 
-    train = commands.add_parser(
-        "train",
-        help="train a policy on a Ray cluster, evaluate it, write a report",
-        description="Train a policy on a Ray cluster, evaluate it, write a report. Without --address, the cluster runs "
-        "on this machine.",
-    )
-    train.add_argument(
-        "config",
-        type=Path,
-        nargs="?",
-        metavar="CONFIG",
-        help="a configuration, such as tune_configs/3a.yaml; docs/config.md lists the keys",
-    )
-    train.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override a key of the file, such as model=tiny; repeatable",
-    )
-    train.add_argument("--seed", metavar="N", help="the run's seed, the same as --set seed=N")
-    train.add_argument("--out", type=Path, metavar="FOLDER", help="the run folder (default: runs/NAME-OF-CONFIG)")
-    train.add_argument("--resume", type=Path, metavar="FOLDER", help="continue this run from its last checkpoint")
-    train.add_argument("--address", metavar="ADDRESS", help="a running Ray cluster, for example auto")
-    train.add_argument(
-        "--explain", action="store_true", help="print the complete configuration and its actors, and start nothing"
-    )
-    train.set_defaults(run=_train)
+    file: dict[str, Any] = {"type": Path, "metavar": "FILE"}
+    folder: dict[str, Any] = {"type": Path, "metavar": "FOLDER"}
+    settings: dict[str, Any] = {"action": "append", "default": [], "metavar": "KEY=VALUE"}
+    seed = {"metavar": "N", "help": "the run's seed, the same as --set seed=N"}
+    address = {"metavar": "ADDRESS", "help": "a running Ray cluster, for example auto"}
+    here = "Without --address, the cluster runs on this machine."
 
-    tune = commands.add_parser(
-        "tune",
-        help="train the runs of a sweep side by side and merge them into one report",
-        description="Train the runs of a sweep side by side on Ray Tune and merge them into one report. Without "
-        "--address, the cluster runs on this machine. Exit code 1 if a trial failed.",
+    add = command(_evaluate, "play policies on an evaluation set and print a table with intervals")
+    add("--world", default="incident", metavar="NAME", help=f"the world, one of: {', '.join(ENVIRONMENTS)}")
+    policies = (
+        f"baseline policies ({_by_world('policies')}); trained=RUN is a run's last version, trained=RUN@N its N-th; "
+        "model=NAME is a base model without an adapter, by its folder or hub name; served=MODEL@URL is a model behind "
+        "a chat endpoint"
     )
-    tune.add_argument(
-        "config",
-        type=Path,
-        nargs="?",
-        metavar="SWEEP",
-        help="a sweep, such as tune_configs/phase3.yaml; see docs/config.md",
-    )
-    tune.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override a key of every run of the sweep, such as model=tiny; repeatable",
-    )
-    tune.add_argument("--seeds", metavar="A-B", help="train each arm with these seeds, not with those of the sweep")
-    tune.add_argument("--out", type=Path, metavar="FOLDER", help="the sweep's folder (default: runs/NAME-OF-SWEEP)")
-    tune.add_argument("--resume", type=Path, metavar="FOLDER", help="continue this sweep after its driver died")
-    tune.add_argument("--address", metavar="ADDRESS", help="a running Ray cluster, for example auto")
-    tune.add_argument("--explain", action="store_true", help="print the sweep and its trials, and start nothing")
-    tune.set_defaults(run=_tune)
+    add("--policies", required=True, metavar="A,B,…", help=policies)
+    engine = "the engine that plays trained and base models (default: torch)"
+    add("--sampler", choices=("torch", "vllm"), default="torch", help=engine)
+    add("--structured", action="store_true", help="let base models choose among the permitted actions only")
+    add("--rules", metavar="RULES", help="a rule set, such as strict (the default), published, or strict,multiplier=2")
+    add("--set", metavar="SET", help=f"an evaluation set; default: the published one ({_by_world('selections')})")
+    add("--tiers", metavar="A,B,…", help="only these tiers")
+    add("--seeds", metavar="A-B", help="play each case of each tier with each of these seeds")
+    add("--by-group", action="store_true", help="also print the table by failure or family")
+    add("--json", **file, help="write the figures of the table to this file")
+    add("--episodes", **file, help="write every step of every episode to this file, as Parquet")
+    add("--plots", **folder, help="draw the plots into this folder, as PNG")
 
-    submit = commands.add_parser(
-        "submit",
-        help="run a configuration as a job on a Ray cluster and follow it",
-        description="Upload the working directory to a Ray cluster, train CONFIG there as a job, print its output, "
-        "and end with its exit code. Ctrl-C leaves the job running.",
-    )
-    submit.add_argument("config", type=Path, metavar="CONFIG", help="a run or a sweep, in the working directory")
-    submit.add_argument(
-        "--address", required=True, metavar="URL", help="the cluster's dashboard, for example http://127.0.0.1:8265"
-    )
-    submit.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="FOLDER",
-        help="the run folder: an absolute path that all nodes of the cluster can see",
-    )
-    submit.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key, such as model=tiny; repeatable"
-    )
-    submit.add_argument("--seed", metavar="N", help="the run's seed, the same as --set seed=N")
-    submit.add_argument("--seeds", metavar="A-B", help="for a sweep: train each arm with these seeds")
-    submit.add_argument(
-        "--working-dir", type=Path, default=Path(), metavar="FOLDER", help="the folder to upload (default: this one)"
-    )
-    submit.add_argument(
-        "--no-wait", action="store_true", help="print the name of the job and return when the cluster has it"
-    )
-    submit.set_defaults(run=_submit)
+    add = command(_train, "train a policy on a Ray cluster, evaluate it, write a report", here)
+    config = "a configuration, such as tune_configs/3a.yaml; docs/config.md lists the keys"
+    add("config", type=Path, nargs="?", metavar="CONFIG", help=config)
+    add("--set", **settings, help="override a key of the file, such as model=tiny; repeatable")
+    add("--seed", **seed)
+    add("--out", **folder, help="the run folder (default: runs/NAME-OF-CONFIG)")
+    add("--resume", **folder, help="continue this run from its last checkpoint")
+    add("--address", **address)
+    add("--explain", action="store_true", help="print the complete configuration and its actors, and start nothing")
 
-    export = commands.add_parser(
-        "export",
-        help="write a run's adapter with a model card into a folder, for others to load",
-        description="Write a run's adapter with a model card into a folder in PEFT's format. With --push, upload it "
-        "to a hub.",
-    )
-    export.add_argument("adapter", metavar="RUN[@N]", help="the last version of a run, or version N")
-    export.add_argument("--out", type=Path, metavar="FOLDER", help="a new folder (default: RUN/export/policy-vN)")
-    export.add_argument("--license", metavar="ID", help="the license in the model card, such as apache-2.0")
-    export.add_argument(
-        "--push",
-        metavar="OWNER/NAME",
-        help="upload the folder to this model repository; the token is read from HF_TOKEN",
-    )
-    export.add_argument("--public", action="store_true", help="make the repository public (default: private)")
-    export.set_defaults(run=_export)
+    summary = "train the runs of a sweep side by side on Ray Tune and merge them into one report"
+    add = command(_tune, summary, f"{here} Exit code 1 if a trial failed.")
+    sweep = "a sweep, such as tune_configs/phase3.yaml; see docs/config.md"
+    add("config", type=Path, nargs="?", metavar="SWEEP", help=sweep)
+    add("--set", **settings, help="override a key of every run of the sweep, such as model=tiny; repeatable")
+    add("--seeds", metavar="A-B", help="train each arm with these seeds, not with those of the sweep")
+    add("--out", **folder, help="the sweep's folder (default: runs/NAME-OF-SWEEP)")
+    add("--resume", **folder, help="continue this sweep after its driver died")
+    add("--address", **address)
+    add("--explain", action="store_true", help="print the sweep and its trials, and start nothing")
 
-    play = commands.add_parser(
-        "play", help="watch one episode in the terminal", description="Watch one episode in the terminal."
+    more = (
+        "The working directory is uploaded. The command ends with the job's exit code; Ctrl-C leaves the job running."
     )
-    play.add_argument("scenario", metavar="SCENARIO", help="such as incident/autoscaler_cost_cut/hard/17")
-    play.add_argument(
-        "--policy", default="oracle", metavar="NAME", help="the policy that plays all roles (default: oracle)"
-    )
-    play.add_argument("--rules", metavar="RULES", help="a rule set (default: strict)")
-    play.add_argument("--fast", action="store_true", help="do not pause between steps")
-    play.add_argument("--plain", action="store_true", help="print lines; the default if the output is not a terminal")
-    play.add_argument("--pause", type=float, default=1.0, metavar="SECONDS", help="pause between steps (default: 1)")
-    play.set_defaults(run=_play)
+    add = command(_submit, "train a run or a sweep as a job on a Ray cluster, and print its output", more)
+    add("config", type=Path, metavar="CONFIG", help="a run or a sweep, in the working directory")
+    dashboard = "the cluster's dashboard, for example http://127.0.0.1:8265"
+    add("--address", required=True, metavar="URL", help=dashboard)
+    add("--out", **folder, required=True, help="the run folder: an absolute path that all nodes of the cluster can see")
+    add("--set", **settings, help="override a key, such as model=tiny; repeatable")
+    add("--seed", **seed)
+    add("--seeds", metavar="A-B", help="for a sweep: train each arm with these seeds")
+    add("--working-dir", **folder, default=Path(), help="the folder to upload (default: this one)")
+    add("--no-wait", action="store_true", help="print the name of the job and return when the cluster has it")
 
-    replay = commands.add_parser(
-        "replay",
-        help="simulate recorded episodes again and compare every step",
-        description="Simulate recorded episodes again and compare every step. Exit code 1 if anything differs.",
-    )
-    replay.add_argument(
-        "file", type=Path, metavar="FILE", help="episodes in Parquet, as evaluate --episodes writes them"
-    )
-    replay.set_defaults(run=_replay)
+    more = "The folder is in PEFT's format. With --push, it is uploaded to a hub."
+    add = command(_export, "write a run's adapter with a model card into a folder, for others to load", more)
+    add("adapter", metavar="RUN[@N]", help="the last version of a run, or version N")
+    add("--out", **folder, help="a new folder (default: RUN/export/policy-vN)")
+    add("--license", metavar="ID", help="the license in the model card, such as apache-2.0")
+    push = "upload the folder to this model repository; the token is read from HF_TOKEN"
+    add("--push", metavar="OWNER/NAME", help=push)
+    add("--public", action="store_true", help="make the repository public (default: private)")
+
+    add = command(_play, "watch one episode in the terminal")
+    add("scenario", metavar="SCENARIO", help="such as incident/autoscaler_cost_cut/hard/17")
+    add("--policy", default="oracle", metavar="NAME", help="the policy that plays all roles (default: oracle)")
+    add("--rules", metavar="RULES", help="a rule set (default: strict)")
+    add("--fast", action="store_true", help="do not pause between steps")
+    add("--plain", action="store_true", help="print lines; the default if the output is not a terminal")
+    add("--pause", type=float, default=1.0, metavar="SECONDS", help="pause between steps (default: 1)")
+
+    more = "Exit code 1 if anything differs."
+    add = command(_replay, "simulate recorded episodes again and compare every step", more)
+    add("file", **file, help="episodes in Parquet, as evaluate --episodes writes them")
     return root
 
 
