@@ -93,34 +93,30 @@ def test_every_step_of_the_record_carries_the_version_that_took_it_and_replays(u
 def test_evaluating_on_the_way_changes_nothing_and_comes_out_the_same_after_a_resume(
     tmp_path: Path, undisturbed: loop.Training
 ) -> None:
-    """The same adapters as without; each row has the figures of the version that it names, whenever it was written."""
-    run = small_run("evaluation.every=3", "keep_every=1")
-    scenarios = undisturbed.environment.scenarios("published", [1000])
+    """The same adapters as without; each row has the figures of the version that it names, whenever it is written."""
+    training = make(tmp_path / "run", small_run("evaluation.every=3", "keep_every=1"))
+    environment = training.environment
+    scenarios = environment.scenarios("published", [1000])
+    with pytest.raises(Stop):
+        loop.train(training, stop_after(3), held_out=scenarios)
+    first = training.folder.metrics()[2]
     said: list[str] = []
-    whole = make(tmp_path / "whole", run)
-    found = loop.train(whole, lambda _row: None, said.append, scenarios)
-    assert digests(whole) == digests(undisturbed)
-    rows = whole.folder.metrics()
+    found = loop.train(training, lambda _row: None, said.append, scenarios)  # from the checkpoint after update 2
+    assert digests(training) == digests(undisturbed)
+    rows = training.folder.metrics()
+    assert rows[2] | {"time": {}} == first | {"time": {}}
     # The last one is the run's own evaluation, and is not played a second time for it.
     assert [row["update"] for row in rows if "evaluation" in row] == [3, 4]
-    assert said == ["evaluating held-out 0/11"] * 2
-    assert rows[3]["evaluation"] == {"tiers": loop.by_tier(whole.environment, found.held_out)}
     assert [row["update"] for row in rows if "evaluate" in row["time"]] == [3, 4]
+    assert said == ["evaluating held-out 0/11"] * 2
+    assert rows[3]["evaluation"] == {"tiers": loop.by_tier(environment, found.held_out)}
 
-    again = make(tmp_path / "again", run)
-    with pytest.raises(Stop):
-        loop.train(again, stop_after(3), held_out=scenarios)
-    loop.train(again, lambda _row: None, held_out=scenarios)
-    assert [row | {"time": {}} for row in again.folder.metrics()] == [row | {"time": {}} for row in rows]
-
-    player = policies.trained(whole.environment, f"{whole.folder.path}@3", "torch")
-    results = [evaluate.result(whole.environment, "p", played.episode) for played in player(scenarios, "strict")]
-    (cell,) = [
-        one
-        for one in evaluate.summary(whole.environment, results, "strict", "", None)["cells"]
-        if one["tier"] == "hard"
-    ]
-    assert rows[2]["evaluation"]["tiers"]["hard"]["mean"] == pytest.approx(cell["mean"])
+    player = policies.trained(environment, f"{training.folder.path}@3", "torch")
+    results = [evaluate.result(environment, "p", played.episode) for played in player(scenarios, "strict")]
+    cells = evaluate.summary(environment, results, "strict", "published", "1000")["cells"]
+    assert {cell["tier"]: pytest.approx(cell["mean"]) for cell in cells} == {
+        tier: figures["mean"] for tier, figures in rows[2]["evaluation"]["tiers"].items()
+    }
 
 
 def test_groups_that_are_played_ahead_of_an_evaluation_stay_within_the_staleness(tmp_path: Path) -> None:
