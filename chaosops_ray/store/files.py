@@ -1,8 +1,8 @@
 """Files and folders that appear whole or not at all, and the checks that come before them.
 
 Everything is written beside its final name, synced to disk, and renamed. When a write returns, its contents and its
-name are on disk. When it raises, or its process is killed, the final name is as it was before; only a killed process
-leaves something behind, a hidden name that ends in `.part`, which `sweep` deletes.
+name are on disk. Before the rename, an error or a kill changes nothing under the final name. An error leaves nothing
+else, either; a killed process leaves a hidden name that ends in `.part`, which `sweep` deletes.
 """
 
 from __future__ import annotations
@@ -60,13 +60,17 @@ def check_folder(path: Path) -> None:
 
 def check_new_folder(path: Path) -> None:
     """Refuse a run's folder whose name is taken or that cannot be made."""
-    if path.is_dir():
-        if any(path.iterdir()):
-            raise InputError(f"{path} is not empty; name another run folder, or continue that run with --resume {path}")
-    elif path.exists():
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+        is_empty = not is_folder or not any(path.iterdir())
+    except OSError as error:
+        raise InputError(f"cannot make the folder {path}: {reason(error)}") from None
+    if not is_empty:
+        raise InputError(f"{path} is not empty; name another run folder, or continue that run with --resume {path}")
+    if exists and not is_folder:
         raise InputError(f"{path} exists and is not a folder; name another run folder")
     above = path
-    while not above.exists():
+    while not above.exists() and above != above.parent:
         above = above.parent
     check_folder(above)
 
@@ -149,7 +153,8 @@ def remove_folder(path: Path) -> None:
 def make_folder(path: Path) -> None:
     """Make a folder and those above it, unless they exist; their names are on disk when this returns."""
     if not path.is_dir():
-        make_folder(path.parent)
+        if path.parent != path:
+            make_folder(path.parent)
         path.mkdir(exist_ok=True)
         to_disk(path.parent)
 

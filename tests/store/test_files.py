@@ -264,7 +264,8 @@ def test_a_new_folder_is_free_and_can_be_made(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(InputError, match=r"file|empty"):
             check_new_folder(path)
-    make_folder(tmp_path / "a" / "b")
+    with pytest.raises(InputError, match="too long"):
+        check_new_folder(tmp_path / ("x" * 256))
     make_folder(tmp_path / "a" / "b")
     check_new_folder(tmp_path / "a" / "b")
 
@@ -380,6 +381,16 @@ def test_a_line_that_is_no_object_is_an_input_error_of_one_line(tmp_path: Path, 
     with pytest.raises(InputError, match="rows") as caught:
         read_lines(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_working_folder_that_was_deleted_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(InputError, match="no folder"):
+        check_new_folder(Path("run"))
+    with pytest.raises(OSError):
+        make_folder(Path("run"))
 
 
 def test_a_value_that_is_no_json_is_not_appended(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "a claim without a tier": ({"hypotheses": [{"claim": "x", "more": "a", "than": "b"}]}, "hypotheses.0.on is missing"),
     "a typo within an arm": ({"arms": {"a": {"extends": str(CONFIGS / "3a.yaml"), "modle": "m"}}}, "arms.a: modle: unknown"),
     "an arm that extends nothing": ({"arms": {"a": {"extends": "none.yaml"}}}, "arms.a: extends: cannot read"),
-    "an arm that is no folder": ({"arms": {"../a": {"extends": str(CONFIGS / "3a.yaml")}}}, "is no name for a folder"),
+    "an arm that is no folder": ({"arms": {"../a": {"extends": str(CONFIGS / "3a.yaml")}}}, "arms: '../a'"),
     "no arms": ({"arms": {}}, "has no arms"),
     "no reference": ({"reference": None}, "reference is missing"),
     "a reference that is no arm": ({"reference": "c"}, "reference 'c'"),
@@ -156,7 +156,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "too many trials": ({"seeds": "0-9999"}, "more than 1000 trials"),
     "an arm called as a policy is": (
         {"arms": {"oracle": {"extends": str(CONFIGS / "3a.yaml")}}, "reference": "oracle"},
-        "oracle",
+        "arms: oracle is the name of a policy",
     ),
     "the same run twice": (
         {"arms": {name: {"extends": str(CONFIGS / "3a.yaml")} for name in ("a", "b")}},
@@ -179,7 +179,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a draw of what is no figure": (
         {"draws": {"d": {"extends": str(CONFIGS / "3a.yaml"), "key": "learner.loss", "low": 1, "high": 2, "count": 2}}},
-        "learner.loss",
+        "draws.d.key: learner.loss",
     ),
     "a draw without width": (
         {"draws": {"d": {"extends": str(CONFIGS / "3a.yaml"), "key": "seed", "low": 2, "high": 2, "count": 2}}},
