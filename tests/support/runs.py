@@ -81,11 +81,12 @@ def with_held_out(
     found: list[dict[str, Any]], every: int, environment: AnyEnvironment = INCIDENT
 ) -> list[dict[str, Any]]:
     """The same rows, with what the held-out set gave after each `every`-th update."""
+    played = [row(10_000 + one["update"], environment)["tiers"] for one in found]
     return [
-        one | {"evaluation": {"tiers": row(10_000 + one["update"], environment)["tiers"]}}
+        one | {"evaluation": {"tiers": tiers}, "time": one["time"] | {"evaluate": 1.5}}
         if one["update"] % every == 0
         else one
-        for one in found
+        for one, tiers in zip(found, played, strict=True)
     ]
 
 
