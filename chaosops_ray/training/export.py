@@ -464,7 +464,7 @@ def _loading(facts: Facts) -> list[str]:
     ]
     environment, run = facts.environment, facts.run
     scenario = json.dumps(environment.scenarios(environment.selections[0], [0])[0].identity)
-    seat = ", ".join([json.dumps(tables.plain(run.rules, _LONGEST)), json.dumps(run.rendering)])
+    style = json.dumps(run.rendering)
     rules = json.dumps(tables.plain(run.rules, _LONGEST))
     prepared = f"{name}, world=environment.name" if facts.base.kind == "made" else "BASE"
     play = [
@@ -481,7 +481,7 @@ def _loading(facts: Facts) -> list[str]:
         "",
         f"base = base_models.prepare({prepared})",
         "codec = Codec(base.path, base.layout)",
-        f"seat = TokenSeat(environment, role, {seat}, codec)",
+        f"seat = TokenSeat(environment, role, {rules}, {style}, codec)",
         "prompt = torch.tensor([seat.observe(environment.view(world, role))])",
         "written = model.generate(",
         "    input_ids=prompt, attention_mask=torch.ones_like(prompt),",
