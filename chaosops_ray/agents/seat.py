@@ -103,7 +103,8 @@ class TokenSeat(Seat):
         self._choices: tuple[Ids, ...] | None = None
 
     def observe(self, view: Any) -> Ids:
-        """Append the view; return the prompt as it now stands."""
+        """Append the view; return the prompt as it now stands. The completion is free, `structured` or not."""
+        self._choices = None
         return self._transcript.observe(self.read(view))
 
     def request(self, view: Any, *, row: int = 0, seed: int = 0) -> SampleRequest:

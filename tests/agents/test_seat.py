@@ -119,7 +119,9 @@ def test_a_structured_seat_asks_for_what_its_view_permits(codec: Codec) -> None:
         assert request.choices is not None
         asked.append(request.choices)
         seat.answer(Sample(request.choices[0], (0.0,) * len(request.choices[0]), 7, "digest", stopped=True))
-    assert [turn.choices for turn in seat.turns] == asked
+    seat.observe(next(views("sre")))
+    seat.answer(noop(codec))
+    assert [turn.choices for turn in seat.turns] == [*asked, None]
     assert len(asked[0]) < len(asked[1])
 
 
