@@ -304,7 +304,7 @@ def test_the_error_crosses_a_process_whole() -> None:
 )
 def test_a_probe_that_could_not_fail_is_refused(probe: Probe) -> None:
     with pytest.raises(ValueError, match="probe"):
-        judge(VERSION, probe, probe.modules, probe.expected, probe.base, None)
+        judge(VERSION, probe, probe.expected, probe.base, None)
 
 
 figures = st.floats(-20, 0)
@@ -324,13 +324,13 @@ def test_a_decisive_proof_would_have_failed_had_anything_else_answered(
 ) -> None:
     probe = replace(PROBE, base=learners_base)
     try:
-        proof = judge(VERSION, probe, 14, served, base, before)
+        proof = judge(VERSION, probe, served, base, before)
     except AdoptionError:
         return
     assert proof.error <= probe.tolerance
     for other in (base, before) if proof.decisive else ():
         with pytest.raises(AdoptionError):
-            judge(VERSION, probe, 14, other, base, before)
+            judge(VERSION, probe, other, base, before)
 
 
 @given(expected=rows, learners_base=rows, noise=st.floats(-0.99, 0.99), before=rows)
@@ -342,7 +342,7 @@ def test_an_honest_engine_is_never_refused(
     off = noise * probe.tolerance
     served = tuple([tuple([score + off for score in row]) for row in expected])
     served_base = tuple([tuple([score - off for score in row]) for row in learners_base])
-    judge(VERSION, probe, 14, served, served_base, before)
+    judge(VERSION, probe, served, served_base, before)
 
 
 @given(expected=rows, base=rows)
@@ -350,5 +350,5 @@ def test_an_adapter_that_can_be_seen_is_never_proven_by_the_base(expected: Score
     probe = Probe(TEXTS, expected, base, 14, 0.01)
     assume(max(abs(a - b) for x, y in zip(expected, base, strict=True) for a, b in zip(x, y, strict=True)) > 0.01)
     with pytest.raises(AdoptionError) as caught:
-        judge(VERSION, probe, 14, base, base, None)
+        judge(VERSION, probe, base, base, None)
     assert caught.value.cause == "base_served"
