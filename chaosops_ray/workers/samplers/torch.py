@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -142,14 +142,15 @@ class TorchSampler:
 
     @contextmanager
     def _working(self, number: int | None) -> Iterator[PreTrainedModel]:
-        """Give the model with this version's adapter, or without one for None; time the work."""
+        """Give the model with this version's adapter, or without one for None; count the time.
+
+        PEFT puts adapters into the base model itself.
+        """
         began = time.perf_counter()
         with torch.inference_mode():
-            if number is None and self._model is None:
-                yield self._base
-            elif number is None:
-                with self._model.disable_adapter():
-                    yield self._model.get_base_model()
+            if number is None:
+                with nullcontext() if self._model is None else self._model.disable_adapter():
+                    yield self._base
             elif self._model is None or number not in self._loaded:
                 loaded = sorted(self._loaded) or "none"
                 raise SamplerError(f"policy version {number} is not loaded here, only {loaded}; adopt it first")
@@ -157,7 +158,7 @@ class TorchSampler:
                 name = self._loaded[number].name
                 if self._model.active_adapter != name:
                     self._model.set_adapter(name)
-                yield self._model.get_base_model()
+                yield self._base
         self._busy += time.perf_counter() - began
 
     async def score(self, texts: Sequence[Ids], number: int | None) -> tuple[tuple[float, ...], ...]:

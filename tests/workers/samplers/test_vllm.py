@@ -399,7 +399,7 @@ def test_choices_that_cannot_be_kept_to_are_refused(served: Served, choices: tup
 def test_a_choice_that_the_context_cuts_off_is_no_choice(served: Served) -> None:
     prompt = tuple(range(CONTEXT - 2))
     assert served.sample(1, prompt, choices=((31, 32),))[0].tokens == (31, 32)
-    with pytest.raises(SamplerError, match="before it had written out a choice"):
+    with pytest.raises(SamplerError, match="before a choice was complete"):
         served.sample(1, prompt, choices=((31, 32, 33),))
 
 
