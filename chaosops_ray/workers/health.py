@@ -45,7 +45,7 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PoolHealth:
-    """All members, and the version that samplers must prove; shards prove none, so they are never READY."""
+    """The members, and the version that samplers must prove; shards prove none, so they are never READY."""
 
     members: Mapping[str, Member]
     target: PolicyVersion | None = None

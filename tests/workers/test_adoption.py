@@ -1,4 +1,4 @@
-"""No proof, no serving: whatever an engine gets wrong about an adapter is an error with cause and version."""
+"""An engine that gets anything wrong about an adapter does not pass: an error names cause and version."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PREVIOUS = PolicyVersion(11, "cd" * 32, "/runs/a/adapters/policy-v11")
 
 
 class Engine(Sampler):
-    """Answers for whatever it has under a number, scripted; honest unless told otherwise."""
+    """Scripted engine: answers with the scores that it has under a number; honest by default."""
 
     def __init__(self, *, bound: int = 14, checks: bool = False) -> None:
         self.scores: dict[int | None, Scores] = {None: BASE, 11: BEFORE}
@@ -81,7 +81,7 @@ def proven(engine: Engine, previous: PolicyVersion | None = PREVIOUS, probe: Pro
 
 
 def refused(engine: Engine, cause: Cause, *words: str, version: PolicyVersion = VERSION) -> AdoptionError:
-    """The proof fails for this cause, in one line that names the version."""
+    """Assert that the check fails for this cause, in one line that names the version."""
     with pytest.raises(AdoptionError) as caught:
         proven(engine)
     error = caught.value
@@ -258,7 +258,7 @@ def test_a_byte_flipped_on_disk(tmp_path: Path) -> None:
 
 
 def test_a_version_before_that_is_not_loaded_any_more() -> None:
-    """Whoever drives the proof is mistaken about what is loaded, and hears so."""
+    """The caller is mistaken about what is loaded; the error says so."""
     engine = Engine()
     del engine.scores[11]
     refused(engine, "not_loaded", "without it", version=PREVIOUS)
@@ -272,7 +272,7 @@ def test_an_engine_whose_base_fails_is_no_matter_of_the_version() -> None:
 
 
 def test_an_error_that_carries_a_traceback_is_told_in_one_line() -> None:
-    """As one looks that comes out of an actor."""
+    """An error that comes out of an actor looks like this."""
     refused(
         Broken(SamplerError("Traceback:\n  File x\nSamplerError: no room\n")), "not_loaded", "(SamplerError: no room)"
     )

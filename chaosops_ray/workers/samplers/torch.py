@@ -30,7 +30,7 @@ KEPT_TOKENS = 400_000
 
 
 class _Kept(NamedTuple):
-    """What was computed for a cohort: which rows, which tokens of each, and their places in the cache."""
+    """The keys and values of a cohort: of which rows and tokens, and where they are in the cache."""
 
     version: int
     rows: tuple[int, ...]

@@ -71,7 +71,7 @@ class Served(NamedTuple):
         return self.run(self.sampler.sample("cohort", requests, Decoding(temperature, max_tokens, stop), number))
 
     def logits(self, version: PolicyVersion | None, text: Ids) -> torch.Tensor:
-        """What plain torch says of every token but the first."""
+        """Return plain torch's logits of every token but the first."""
         with torch.no_grad():
             return plain(self.model, version)(input_ids=torch.tensor([text])).logits[0, :-1].float()
 
@@ -246,7 +246,7 @@ def test_damaged_bytes_are_never_loaded(served: Served) -> None:
 
 
 def test_a_number_stands_for_one_adapter_for_ever(served: Served, tmp_path: Path) -> None:
-    """What the engine has cached under the name would be taken for the other's."""
+    """The engine's cache under the name would be used for the other one."""
     other = served._replace(folder=tmp_path).publish(1, scale=0.1)
     for _ in ("loaded", "retired"):
         with pytest.raises(SamplerError, match="policy-v1 "):
@@ -338,7 +338,7 @@ def test_a_stop_token_is_the_last_one_and_nothing_else_stops(served: Served) -> 
 
 
 def masked(served: Served, choices: tuple[Ids, ...], tokens: Ids, temperature: float) -> list[float]:
-    """What torch says of a choice, token by token, among the choices that are still open."""
+    """Return torch's log-probabilities of a choice, token by token, among the choices that are still open."""
     logits = served.logits(served.publish(1), PROMPT + tokens)[len(PROMPT) - 1 :] / temperature
     for place in range(len(tokens)):
         shut = torch.ones(VOCABULARY, dtype=torch.bool)
