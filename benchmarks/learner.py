@@ -35,12 +35,11 @@ from trl import GRPOConfig, GRPOTrainer
 from chaosops_ray import config
 from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.learner import lora
-from chaosops_ray.learner.batch import MicroBatch, Row, micro_batches, next_tokens, padded, steps
+from chaosops_ray.learner.batch import MicroBatch, Row, micro_batches, padded, steps
 from chaosops_ray.learner.grpo import PolicyTrainer
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.worlds import environment_named
-from chaosops_ray.training import tiny
-from chaosops_ray.workers.rollout import permitted
+from chaosops_ray.training import base_models, tiny, warm_up
 
 BAR = 1.5
 PRESET = Path(__file__).parents[1] / "tune_configs" / "3a.yaml"
@@ -74,10 +73,10 @@ def setup(folder: Path, episodes: int | None) -> Setup:
     """The preset, and rows such as its rollouts are; `episodes` is for a smaller batch."""
     run = config.load(PRESET, ["model=tiny"])
     recipe = tiny.Recipe()
-    environment = environment_named(tiny.WORLD)
-    tokenizer = tiny.make_tokenizer(environment, recipe)
+    environment = environment_named(base_models.WORLD)
+    tokenizer = warm_up.make_tokenizer(environment, recipe)
     tokenizer.save_pretrained(folder)
-    words = Codec(folder, tiny.layout(tokenizer))
+    words = Codec(folder, tiny.layout(folder))
     count = run.batch.scenarios * run.batch.group if episodes is None else episodes
     return Setup(run, recipe, tokenizer, rows_of(environment, words, recipe, count), folder)
 
@@ -86,10 +85,10 @@ def rows_of(environment: AnyEnvironment, words: Codec, recipe: tiny.Recipe, epis
     """A row for each seat that spoke, up to its last action; advantages are noise."""
     draw = random.Random(0)
     found = []
-    for role, tokens, starts in tiny.transcripts(environment, words, recipe, range(episodes)):
-        line = next_tokens(permitted(environment, words, role, "compact") or (), ())
+    for role, tokens, starts, permitted in warm_up.transcripts(environment, words, recipe, range(episodes)):
+        lines = tuple([tuple(sorted({token for kind in kinds for token in kind})) for kinds in permitted])
         spread = tuple([draw.gauss(0, 1) for _ in starts])
-        found.append(Row(tuple(tokens), tuple(starts), (0.0,) * len(starts), spread, role, (line,) * len(starts)))
+        found.append(Row(tokens, tuple(starts), (0.0,) * len(starts), spread, role, lines))
     return found
 
 

@@ -31,13 +31,13 @@ CONFIG = Path(__file__).parents[1] / "tune_configs" / "3a.yaml"
 
 
 def measure(shards: int, base: base_models.BaseModel, folder: Path) -> dict[str, float]:
-    """Medians over the rollouts of one crew."""
+    """Medians over the rollouts of one actor pool."""
     run = config.load(CONFIG, ["model=tiny", "curriculum=easy+medium+hard:1", f"rollout.shards={shards}"])
     training = loop.prepare(run, base, RunFolder.create(folder, "model: tiny\n"))
     found: dict[str, list[float]] = {"wall": [], "engine": [], "outside": [], "steps": [], "episodes": []}
     with loop.placed(training) as (pool, learner):
         state = loop.State(curriculum.parse(run.curriculum, training.environment.tiers, ()))
-        loop.publish(training, pool, learner, state)
+        loop.publish(training, pool, learner, state, loop.probes(training))
         for number in range(RUNS + 1):
             busy, began = pool.busy_seconds(), time.perf_counter()
             tasks = training.plan.tasks(state.curriculum, number, 0, run.batch.scenarios)

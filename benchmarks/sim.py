@@ -1,6 +1,6 @@
 """Steps a second of the worlds: bare, with views, and with the views in words.
 
-    python benchmarks/sim.py [--json FILE]
+    python benchmarks/sim.py [--world NAME] [--json FILE]
 
 One process, strict rules, starts included: an episode is begun and played to its end with actions that were chosen
 before the clock ran. Median of five runs. The limit beside it is what the interpreter could do: a loop
@@ -12,13 +12,15 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from chaosops_ray.sim import ENVIRONMENTS, Scenario, play
+from chaosops_ray.sim import ENVIRONMENTS, Scenario, environment_named, play
 from chaosops_ray.sim.contract import AnyEnvironment, Style
+from chaosops_ray.sim.errors import InputError
 
 RUNS = 5
 # Steps a second of the published implementations, measured on two cores such as these figures are given for.
@@ -28,14 +30,15 @@ BARS = {"incident": {"bare": 10.0, "compact": 3.0, "full": 3.0}, "tools": {"bare
 Script = list[tuple[Scenario, list[Any]]]
 
 
-# Who plays: in the incident room random seats use every action; at random most tool calls would be malformed and cheap.
-PLAYERS = {"incident": "random", "tools": "heuristic"}
+# Random seats use every action; but at random most tool calls would be malformed and cheap.
+PLAYER = "random"
+PLAYERS = {"tools": "heuristic"}
 
 
 def script(environment: AnyEnvironment, rules: str) -> Script:
     """Scenarios of every evaluation set, no two the same, with the actions of one episode each."""
     played = []
-    build = environment.policies[PLAYERS[environment.name]]
+    build = environment.policies[PLAYERS.get(environment.name, PLAYER)]
     for scenario in chosen(environment):
         episode = play(environment, scenario, rules, build(scenario, rules))
         played.append((scenario, [step.action for step in episode.steps]))
@@ -136,25 +139,35 @@ def measure(environment: AnyEnvironment, rules: str) -> dict[str, float]:
     return {mode: steps / statistics.median(spent) for mode, spent in seconds.items()}
 
 
-def main() -> None:
-    """Measure every world, print a table, write the figures where asked."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure a world or all of them, print a table, write the figures where asked; the exit code."""
     parser = argparse.ArgumentParser(description="Steps a second of the worlds.")
+    parser.add_argument("--world", metavar="NAME", help=f"only this world (one of: {', '.join(ENVIRONMENTS)})")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
-    given = parser.parse_args()
-    figures = {}
-    for name, environment in ENVIRONMENTS.items():
+    given = parser.parse_args(arguments)
+    try:
+        names = list(ENVIRONMENTS) if given.world is None else [environment_named(given.world).name]
+    except InputError as error:
+        parser.error(str(error))
+    figures: dict[str, dict[str, dict[str, float]]] = {}
+    for name in names:
+        environment = ENVIRONMENTS[name]
         found = measure(environment, environment.rule_sets[0])
-        figures[name] = {
-            mode: {"steps_per_second": round(rate), "times_published": round(rate / PUBLISHED[name], 1)}
-            for mode, rate in found.items()
-        }
-        print(f"{environment.title}: steps/s, median of {RUNS}, one process (published: {PUBLISHED[name]:,})")
+        figures[name] = {mode: {"steps_per_second": round(rate)} for mode, rate in found.items()}
+        published = PUBLISHED.get(name)
+        beside = f" (published: {published:,})" if published else ""
+        print(f"{environment.title}: steps/s, median of {RUNS}, one process{beside}")
         for mode, rate in found.items():
-            bar = f"   bar {BARS[name][mode]:g}x" if mode in BARS[name] else ""
-            print(f"  {TITLES[mode]:<34}{rate:>12,.0f}{rate / PUBLISHED[name]:>8.1f}x{bar}")
+            line = f"  {TITLES[mode]:<34}{rate:>12,.0f}"
+            if published:
+                figures[name][mode]["times_published"] = round(rate / published, 1)
+                bar = BARS[name].get(mode)
+                line += f"{rate / published:>8.1f}x" + (f"   bar {bar:g}x" if bar else "")
+            print(line)
     if given.json is not None:
         given.json.write_text(json.dumps(figures, indent=2) + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

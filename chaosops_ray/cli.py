@@ -1,4 +1,8 @@
-"""`chaosops …`: what a person types. Every mistake of theirs is one line on stderr and exit code 2."""
+"""The commands of `chaosops`. A mistake of the user is one line on stderr and exit code 2.
+
+One module, because the parser of all commands is one page of help, and each command only parses, calls and prints.
+Imports of libraries stand inside the commands, so that no command waits for what another one needs.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -20,7 +24,8 @@ from chaosops_ray.sim import ENVIRONMENTS, InputError, environment_named, enviro
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from chaosops_ray.sim.contract import AnyEnvironment, PolicyFactory
+    from chaosops_ray.evaluate import Player
+    from chaosops_ray.sim.contract import AnyEnvironment
 
 Item = TypeVar("Item")
 
@@ -33,7 +38,7 @@ DIFFERENCES_SHOWN = 20
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse prints its usage before an error; one line says more. And help is as wide as the docs that quote it."""
+    """A parser whose errors are one line, without the usage, and whose help is as wide as the docs that quote it."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(formatter_class=lambda prog: argparse.HelpFormatter(prog, width=100), **settings)
@@ -43,164 +48,102 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The commands and their options."""
+    """Build the parser of all commands and options."""
     root = _Parser(
         prog="chaosops", description="Deterministic worlds in which language models learn to watch AI agents."
     )
     root.add_argument("--version", action="version", version=f"chaosops {__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    worlds = ", ".join(ENVIRONMENTS)
 
-    evaluate = commands.add_parser(
-        "evaluate",
-        help="play policies on an evaluation set and print a table with intervals",
-        description="Play policies on an evaluation set and print a table with intervals.",
-    )
-    evaluate.add_argument("--world", default="incident", metavar="NAME", help=f"which world (one of: {worlds})")
-    evaluate.add_argument(
-        "--policies",
-        required=True,
-        metavar="A,B,…",
-        help=f"baseline policies ({_by_world('policies')}); trained=RUN is a run's last version, trained=RUN@N "
-        "its N-th; served=MODEL@URL is a model behind a chat endpoint",
-    )
-    evaluate.add_argument(
-        "--rules",
-        metavar="RULES",
-        help="a rule set, such as strict (the default), published, or strict,multiplier=2",
-    )
-    evaluate.add_argument(
-        "--set", metavar="SET", help=f"an evaluation set, by default the published one ({_by_world('selections')})"
-    )
-    evaluate.add_argument("--tiers", metavar="A,B,…", help="only these tiers")
-    evaluate.add_argument("--seeds", metavar="A-B", help="play each case of each tier with each of these seeds instead")
-    evaluate.add_argument("--by-group", action="store_true", help="print the table per failure or family too")
-    evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the cells here")
-    evaluate.add_argument(
-        "--episodes", type=Path, metavar="FILE", help="write every step of every episode here, as Parquet"
-    )
-    evaluate.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the plots into this folder, as PNG")
-    evaluate.set_defaults(run=_evaluate)
+    def command(run: Callable[[argparse.Namespace], int], summary: str, more: str = "") -> Callable[..., Any]:
+        """Add a command; return the function that adds its options."""
+        description = f"{summary[0].upper()}{summary[1:]}. {more}".strip()
+        made = commands.add_parser(run.__name__.removeprefix("_"), help=summary, description=description)
+        made.set_defaults(run=run)
+        return made.add_argument
 
-    train = commands.add_parser(
-        "train",
-        help="train a policy on a Ray cluster, measure it, write a report",
-        description="Train a policy on a Ray cluster, measure it, write a report. The cluster is this machine unless "
-        "--address says otherwise.",
-    )
-    train.add_argument(
-        "config",
-        type=Path,
-        nargs="?",
-        metavar="CONFIG",
-        help="for example tune_configs/3a.yaml; docs/config.md has the keys",
-    )
-    train.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="over the file, such as model=tiny; repeatable",
-    )
-    train.add_argument("--seed", metavar="N", help="the run's seed, the same as --set seed=N")
-    train.add_argument("--out", type=Path, metavar="FOLDER", help="the run folder (default: runs/NAME-OF-CONFIG)")
-    train.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with this run from its last checkpoint")
-    train.add_argument("--address", metavar="ADDRESS", help="a running Ray cluster, for example auto")
-    train.add_argument("--explain", action="store_true", help="print the resolved configuration and its actors")
-    train.set_defaults(run=_train)
+    file: dict[str, Any] = {"type": Path, "metavar": "FILE"}
+    folder: dict[str, Any] = {"type": Path, "metavar": "FOLDER"}
+    settings: dict[str, Any] = {"action": "append", "default": [], "metavar": "KEY=VALUE"}
+    seed = {"metavar": "N", "help": "the run's seed, the same as --set seed=N"}
+    address = {"metavar": "ADDRESS", "help": "a running Ray cluster, for example auto"}
+    here = "Without --address, the cluster runs on this machine."
 
-    tune = commands.add_parser(
-        "tune",
-        help="train the runs of a sweep side by side and merge them into one report",
-        description="Train the runs of a sweep side by side on Ray Tune and merge them into one report. The cluster is "
-        "this machine unless --address says otherwise. Exit code 1 if a trial failed.",
+    add = command(_evaluate, "play policies on an evaluation set and print a table with intervals")
+    add("--world", default="incident", metavar="NAME", help=f"the world, one of: {', '.join(ENVIRONMENTS)}")
+    policies = (
+        f"baseline policies ({_by_world('policies')}); trained=RUN is a run's last version, trained=RUN@N its N-th; "
+        "model=NAME is a base model without an adapter, by its folder or hub name; served=MODEL@URL is a model behind "
+        "a chat endpoint"
     )
-    tune.add_argument(
-        "config", type=Path, nargs="?", metavar="SWEEP", help="for example tune_configs/phase3.yaml; see docs/config.md"
-    )
-    tune.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="over every run of the sweep, such as model=tiny; repeatable",
-    )
-    tune.add_argument("--seeds", metavar="A-B", help="train each arm with these seeds instead of the sweep's")
-    tune.add_argument("--out", type=Path, metavar="FOLDER", help="the sweep's folder (default: runs/NAME-OF-SWEEP)")
-    tune.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with this sweep after its driver died")
-    tune.add_argument("--address", metavar="ADDRESS", help="a running Ray cluster, for example auto")
-    tune.add_argument("--explain", action="store_true", help="print the sweep and its trials, and start nothing")
-    tune.set_defaults(run=_tune)
+    add("--policies", required=True, metavar="A,B,…", help=policies)
+    engine = "the engine that plays trained and base models (default: torch)"
+    add("--sampler", choices=("torch", "vllm"), default="torch", help=engine)
+    add("--structured", action="store_true", help="let base models choose among the permitted actions only")
+    add("--rules", metavar="RULES", help="a rule set, such as strict (the default), published, or strict,multiplier=2")
+    add("--set", metavar="SET", help=f"an evaluation set; default: the published one ({_by_world('selections')})")
+    add("--tiers", metavar="A,B,…", help="only these tiers")
+    add("--seeds", metavar="A-B", help="play each case of each tier with each of these seeds")
+    add("--by-group", action="store_true", help="also print the table by failure or family")
+    add("--json", **file, help="write the figures of the table to this file")
+    add("--episodes", **file, help="write every step of every episode to this file, as Parquet")
+    add("--plots", **folder, help="draw the plots into this folder, as PNG")
 
-    submit = commands.add_parser(
-        "submit",
-        help="send a configuration to a Ray cluster as a job and follow it",
-        description="Send the working directory to a Ray cluster, train CONFIG there as a job, print what it prints, "
-        "and end with its exit code. Ctrl-C leaves the job running.",
-    )
-    submit.add_argument(
-        "config", type=Path, metavar="CONFIG", help="as for train, or a sweep; it lies in the working directory"
-    )
-    submit.add_argument(
-        "--address", required=True, metavar="URL", help="the cluster's dashboard, for example http://127.0.0.1:8265"
-    )
-    submit.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="FOLDER",
-        help="the run folder: an absolute path that all nodes of the cluster see",
-    )
-    submit.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="over the file, such as model=tiny; repeatable"
-    )
-    submit.add_argument("--seed", metavar="N", help="the run's seed, the same as --set seed=N")
-    submit.add_argument("--seeds", metavar="A-B", help="for a sweep: train each arm with these seeds")
-    submit.add_argument(
-        "--working-dir", type=Path, default=Path(), metavar="FOLDER", help="what is sent (default: where you are)"
-    )
-    submit.add_argument(
-        "--no-wait", action="store_true", help="print the job's name and return as soon as the cluster has it"
-    )
-    submit.set_defaults(run=_submit)
+    add = command(_train, "train a policy on a Ray cluster, evaluate it, write a report", here)
+    config = "a configuration, such as tune_configs/3a.yaml; docs/config.md lists the keys"
+    add("config", type=Path, nargs="?", metavar="CONFIG", help=config)
+    add("--set", **settings, help="override a key of the file, such as model=tiny; repeatable")
+    add("--seed", **seed)
+    add("--out", **folder, help="the run folder (default: runs/NAME-OF-CONFIG)")
+    add("--resume", **folder, help="continue this run from its last checkpoint")
+    add("--address", **address)
+    add("--explain", action="store_true", help="print the complete configuration and its actors, and start nothing")
 
-    export = commands.add_parser(
-        "export",
-        help="write a run's adapter with a model card into a folder, for others to load",
-        description="Write a run's adapter with a model card into a folder in PEFT's format, and push it to a hub if "
-        "asked to.",
-    )
-    export.add_argument("adapter", metavar="RUN[@N]", help="a run's last version, or its N-th")
-    export.add_argument("--out", type=Path, metavar="FOLDER", help="a new folder (default: RUN/export/policy-vN)")
-    export.add_argument("--license", metavar="ID", help="the adapter's license for the card, such as apache-2.0")
-    export.add_argument(
-        "--push",
-        metavar="OWNER/NAME",
-        help="upload the folder to this model repository; the token is read from HF_TOKEN",
-    )
-    export.add_argument(
-        "--public", action="store_true", help="everybody may see what is pushed (default: it is private)"
-    )
-    export.set_defaults(run=_export)
+    summary = "train the runs of a sweep side by side on Ray Tune and merge them into one report"
+    add = command(_tune, summary, f"{here} Exit code 1 if a trial failed.")
+    sweep = "a sweep, such as tune_configs/phase3.yaml; see docs/config.md"
+    add("config", type=Path, nargs="?", metavar="SWEEP", help=sweep)
+    add("--set", **settings, help="override a key of every run of the sweep, such as model=tiny; repeatable")
+    add("--seeds", metavar="A-B", help="train each arm with these seeds, not with those of the sweep")
+    add("--out", **folder, help="the sweep's folder (default: runs/NAME-OF-SWEEP)")
+    add("--resume", **folder, help="continue this sweep after its driver died")
+    add("--address", **address)
+    add("--explain", action="store_true", help="print the sweep and its trials, and start nothing")
 
-    play = commands.add_parser(
-        "play", help="watch one episode in the terminal", description="Watch one episode in the terminal."
+    more = (
+        "The working directory is uploaded. The command ends with the job's exit code; Ctrl-C leaves the job running."
     )
-    play.add_argument("scenario", metavar="SCENARIO", help="for example incident/autoscaler_cost_cut/hard/17")
-    play.add_argument("--policy", default="oracle", metavar="NAME", help="who plays all seats (default: oracle)")
-    play.add_argument("--rules", metavar="RULES", help="a rule set (default: strict)")
-    play.add_argument("--fast", action="store_true", help="do not pause between steps")
-    play.add_argument("--plain", action="store_true", help="print lines, as is done when the output is no terminal")
-    play.add_argument("--pause", type=float, default=1.0, metavar="SECONDS", help="pause between steps (default: 1)")
-    play.set_defaults(run=_play)
+    add = command(_submit, "train a run or a sweep as a job on a Ray cluster, and print its output", more)
+    add("config", type=Path, metavar="CONFIG", help="a run or a sweep, in the working directory")
+    dashboard = "the cluster's dashboard, for example http://127.0.0.1:8265"
+    add("--address", required=True, metavar="URL", help=dashboard)
+    add("--out", **folder, required=True, help="the run folder: an absolute path that all nodes of the cluster can see")
+    add("--set", **settings, help="override a key, such as model=tiny; repeatable")
+    add("--seed", **seed)
+    add("--seeds", metavar="A-B", help="for a sweep: train each arm with these seeds")
+    add("--working-dir", **folder, default=Path(), help="the folder to upload (default: this one)")
+    add("--no-wait", action="store_true", help="print the name of the job and return when the cluster has it")
 
-    replay = commands.add_parser(
-        "replay",
-        help="simulate recorded episodes again and compare every step",
-        description="Simulate recorded episodes again and compare every step. Exit code 1 if anything differs.",
-    )
-    replay.add_argument("file", type=Path, metavar="FILE", help="Parquet episodes, as evaluate --episodes writes them")
-    replay.set_defaults(run=_replay)
+    more = "The folder is in PEFT's format. With --push, it is uploaded to a hub."
+    add = command(_export, "write a run's adapter with a model card into a folder, for others to load", more)
+    add("adapter", metavar="RUN[@N]", help="the last version of a run, or version N")
+    add("--out", **folder, help="a new folder (default: RUN/export/policy-vN)")
+    add("--license", metavar="ID", help="the license in the model card, such as apache-2.0")
+    push = "upload the folder to this model repository; the token is read from HF_TOKEN"
+    add("--push", metavar="OWNER/NAME", help=push)
+    add("--public", action="store_true", help="make the repository public (default: private)")
+
+    add = command(_play, "watch one episode in the terminal")
+    add("scenario", metavar="SCENARIO", help="such as incident/autoscaler_cost_cut/hard/17")
+    add("--policy", default="oracle", metavar="NAME", help="the policy that plays all roles (default: oracle)")
+    add("--rules", metavar="RULES", help="a rule set (default: strict)")
+    add("--fast", action="store_true", help="do not pause between steps")
+    add("--plain", action="store_true", help="print lines; the default if the output is not a terminal")
+    add("--pause", type=float, default=1.0, metavar="SECONDS", help="pause between steps (default: 1)")
+
+    more = "Exit code 1 if anything differs."
+    add = command(_replay, "simulate recorded episodes again and compare every step", more)
+    add("file", **file, help="episodes in Parquet, as evaluate --episodes writes them")
     return root
 
 
@@ -209,9 +152,9 @@ def _by_world(listed: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code."""
+    """Run a command and return the exit code."""
     for output in (sys.stdout, sys.stderr):
-        # A terminal that cannot show a character shows its code instead; it is no reason to lose an evaluation.
+        # A terminal that cannot show a character shows its code instead of stopping the command.
         if isinstance(output, io.TextIOWrapper):
             output.reconfigure(errors="backslashreplace")
     given = parser().parse_args(arguments)
@@ -225,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"chaosops {given.command}: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone; Python would complain once more while it closes stdout.
+        # The reader of our output has ended; without this, Python reports the error again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code
@@ -233,13 +176,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _evaluate(given: argparse.Namespace) -> int:
     from chaosops_ray import evaluate
-    from chaosops_ray.reports import plots, tables
+    from chaosops_ray.reports import tables
     from chaosops_ray.store import episodes, files
 
-    # Everything that can be wrong is looked at before the first episode.
+    # Check everything before the first episode.
     environment = environment_named(given.world)
     rules = environment.rules(given.rules if given.rules is not None else environment.rule_sets[0])
-    policies, stamps = _policies(environment, given.policies)
+    players = _players(environment, given)
     seeds = None if given.seeds is None else evaluate.parse_seeds(given.seeds)
     selection = given.set if given.set is not None else environment.selections[0]
     scenarios = environment.scenarios(selection, seeds)
@@ -250,23 +193,24 @@ def _evaluate(given: argparse.Namespace) -> int:
         if path is not None:
             files.check_writable(path)
     if given.plots is not None:
+        from chaosops_ray.reports import plots
+
         files.check_folder(given.plots)
         for path in plots.plot_paths(environment, given.plots):
             files.check_writable(path)
     if given.json is not None and given.episodes is not None and given.json.resolve() == given.episodes.resolve():
-        raise InputError(f"--json and --episodes both name {given.json}; give each a file of its own")
+        raise InputError(f"--json and --episodes both name {given.json}; give two different files")
 
     results = []
     with ExitStack() as stack:
         writer = stack.enter_context(episodes.EpisodeWriter(given.episodes)) if given.episodes else None
-        played = _tracked(
-            "playing", evaluate.episodes(environment, policies, scenarios, rules), len(policies) * len(scenarios)
-        )
-        for name, episode in played:
-            results.append(evaluate.result(environment, name, episode))
+        playing = evaluate.play_all(players, scenarios, rules)
+        if _names_models(given.policies):
+            playing = _with_input_errors(playing)
+        for name, played in _tracked("playing", playing, len(players) * len(scenarios)):
+            results.append(evaluate.result(environment, name, played.episode))
             if writer is not None:
-                stamp = stamps.get(name)
-                writer.add(environment, name, episode, None if stamp is None else [stamp] * len(episode.steps))
+                writer.add(environment, name, played.episode, played.versions)
     summary = evaluate.summary(environment, results, rules, selection, given.seeds)
 
     written = [given.episodes] if given.episodes else []
@@ -274,7 +218,7 @@ def _evaluate(given: argparse.Namespace) -> int:
         files.write_json(given.json, summary)
         written.append(given.json)
     if given.plots is not None:
-        written += plots.plot(environment, summary, given.plots)
+        written += [plot.path for plot in plots.plot(environment, summary, given.plots)]
     console = _console()
     console.print(
         f"{environment.title} · rules {rules} · {len(scenarios)} scenarios, {len(results)} episodes",
@@ -289,62 +233,67 @@ def _evaluate(given: argparse.Namespace) -> int:
     return 0
 
 
-def _policies(
-    environment: AnyEnvironment, spelling: str
-) -> tuple[dict[str, PolicyFactory], dict[str, tuple[int, str]]]:
-    """Baselines by name and trained policies by their runs; of the latter, also which version they are."""
+def _names_models(policies: str) -> bool:
+    """Tell a list of baselines, which needs no engine, from one that names models, as in trained=RUN."""
+    return "=" in policies
+
+
+def _players(environment: AnyEnvironment, given: argparse.Namespace) -> dict[str, Player]:
     from chaosops_ray import evaluate
 
-    policies: dict[str, PolicyFactory] = {}
-    stamps: dict[str, tuple[int, str]] = {}
-    for given in spelling.split(","):
-        kind, equals, what = given.partition("=")
-        if not equals:
-            added = evaluate.parse_policies(environment, given)
-        else:
-            if kind not in ("trained", "served"):
-                raise InputError(f"{given[:80]!r} is no policy; write trained=RUN or served=MODEL@URL")
-            set_variables()
-            from chaosops_ray.training import launch
+    if given.structured and "model=" not in given.policies:
+        raise InputError("--structured is about base models; name one with model=NAME, or leave it out")
+    if not _names_models(given.policies):
+        return evaluate.baselines(environment, given.policies)
+    set_variables()
+    from chaosops_ray.training import policies
+    from chaosops_ray.training.errors import as_input_errors
 
-            name = kind if spelling.count(f"{kind}=") == 1 else given
-            with launch.as_input_errors():
-                if kind == "trained":
-                    trained = launch.named_policy(environment, what)
-                    stamps[name] = (trained.version.number, trained.version.digest)
-                    added = {name: trained}
-                else:
-                    added = {name: launch.served_policy(environment, what)}
-        for name in added:
-            if name in policies:
-                raise InputError(f"policy {name} is named twice")
-        policies |= added
-    return policies, stamps
+    with as_input_errors():
+        return policies.players(environment, given.policies, given.sampler, structured=given.structured)
+
+
+def _with_input_errors(items: Iterable[Item]) -> Iterator[Item]:
+    """The items; errors of engines that come instead of one are input errors."""
+    from chaosops_ray.training.errors import as_input_errors
+
+    with as_input_errors():
+        yield from items
 
 
 def _train(given: argparse.Namespace) -> int:
     set_variables()
-    from rich.console import Console
-
-    from chaosops_ray.reports import tables
-    from chaosops_ray.training import launch
+    from chaosops_ray.store import files
+    from chaosops_ray.training import check
+    from chaosops_ray.training.errors import as_input_errors
 
     if (given.config is None) == (given.resume is None):
-        raise InputError("give a configuration to begin a run, or --resume and a run's folder to go on with one")
-    if given.resume is not None:
-        if given.set or given.seed or given.out or given.explain:
-            raise InputError("--resume goes on with a run as it was; leave --set, --seed, --out and --explain out")
-        with launch.as_input_errors():
-            finished = launch.resume(given.resume, given.address, Console())
-    else:
-        with launch.as_input_errors():
-            run = launch.read(given.config, given.set, given.seed)
+        raise InputError("give either a configuration to start a run, or --resume FOLDER to continue one")
+    if given.resume is not None and (given.set or given.seed or given.out or given.explain):
+        raise InputError("--resume continues a run unchanged; remove --set, --seed, --out and --explain")
+    # Everything that can be refused is refused before Ray and the plots are imported, which takes seconds.
+    with as_input_errors():
+        if given.resume is not None:
+            folder, run, environment = check.begun(given.resume)
+        else:
+            run = check.read(given.config, given.set, given.seed)
+            environment = check.look_over(run)
             if given.explain:
-                launch.look_over(run)
-                print(launch.explain(run), end="")
+                print(check.explain(run), end="")
                 return 0
             out = given.out if given.out is not None else Path("runs") / given.config.stem
-            finished = launch.begin(run, out, given.address, Console())
+            files.check_new_folder(out)
+        if given.address is not None:
+            check.knock(given.address)
+        from rich.console import Console
+
+        from chaosops_ray.reports import tables
+        from chaosops_ray.training import launch
+
+        if given.resume is not None:
+            finished = launch.resume(run, environment, folder, given.address, Console())
+        else:
+            finished = launch.begin(run, environment, out, given.address, Console())
     _console().print(tables.table(finished.environment, finished.evaluation["cells"], "tier"))
     print(f"report: {finished.page}")
     return 0
@@ -352,26 +301,35 @@ def _train(given: argparse.Namespace) -> int:
 
 def _tune(given: argparse.Namespace) -> int:
     set_variables()
-    from rich.console import Console
-
-    from chaosops_ray.sweeps import runner, spec
-    from chaosops_ray.training import launch
+    from chaosops_ray.store import files
+    from chaosops_ray.sweeps import check, spec
+    from chaosops_ray.training import check as check_run
+    from chaosops_ray.training.errors import as_input_errors
 
     if (given.config is None) == (given.resume is None):
-        raise InputError("give a sweep to begin, or --resume and a sweep's folder to go on with it")
+        raise InputError("give either a sweep to start, or --resume FOLDER to continue one")
     if given.resume is not None and (given.set or given.seeds or given.out or given.explain):
-        raise InputError("--resume goes on with a sweep as it was; leave --set, --seeds, --out and --explain out")
-    with launch.as_input_errors():
+        raise InputError("--resume continues a sweep unchanged; remove --set, --seeds, --out and --explain")
+    with as_input_errors():
         if given.resume is not None:
-            finished = runner.resume(given.resume, given.address, Console())
-        elif given.explain:
-            found, trials = spec.load_sweep(given.config, given.set, given.seeds)
-            runner.looked_over(found, trials)
-            print(runner.explain(found, trials), end="")
-            return 0
+            sweep, trials = check.begun(given.resume)
         else:
-            out = given.out if given.out is not None else Path("runs") / given.config.stem
-            finished = runner.begin(given.config, given.set, given.seeds, out, given.address, Console())
+            sweep, trials = spec.load_sweep(given.config, given.set, given.seeds)
+        environment = check.looked_over(sweep, trials)
+        if given.explain:
+            print(check.explain(sweep, trials), end="")
+            return 0
+        out = given.resume or given.out or Path("runs") / given.config.stem
+        if given.resume is None:
+            files.check_new_folder(out)
+        if given.address is not None:
+            check_run.knock(given.address)
+        from rich.console import Console
+
+        from chaosops_ray.sweeps import runner
+
+        start = runner.begin if given.resume is None else runner.resume
+        finished = start(sweep, trials, environment, out, given.address, Console())
     for line in finished.told():
         print(line)
     return TRIAL_FAILED if finished.has_failed else 0
@@ -380,22 +338,25 @@ def _tune(given: argparse.Namespace) -> int:
 def _submit(given: argparse.Namespace) -> int:
     set_variables()
     from chaosops_ray.sweeps import jobs
-    from chaosops_ray.training import launch
+    from chaosops_ray.training.errors import as_input_errors
 
-    with launch.as_input_errors():
+    with as_input_errors():
         job = jobs.prepare(given.config, given.set, given.seed, given.seeds, given.out, given.working_dir)
-    client = jobs.connect(given.address, os.environ)
-    name = jobs.send(client, job)
-    hint = jobs.hint(name, client.get_address())
+        address = jobs.checked_address(given.address, os.environ)
+    from chaosops_ray.sweeps import job_server
+
+    client = job_server.connect(address)
+    name = job_server.send(client, job)
+    hint = job_server.hint(name, client.get_address())
     if given.no_wait:
         print(name)
         print(f"chaosops submit: {hint}", file=sys.stderr)
         return 0
     print(f"chaosops submit: job {name}", file=sys.stderr)
     try:
-        ended = jobs.follow(client, name, lambda text: print(text, end="", flush=True))
+        ended = job_server.follow(client, name, lambda text: print(text, end="", flush=True))
     except KeyboardInterrupt:
-        print(f"chaosops submit: job {name} goes on; {hint}", file=sys.stderr)
+        print(f"chaosops submit: job {name} is still running; {hint}", file=sys.stderr)
         return INTERRUPTED
     print(f"chaosops submit: {ended.words}", file=sys.stderr)
     return ended.code
@@ -403,17 +364,20 @@ def _submit(given: argparse.Namespace) -> int:
 
 def _export(given: argparse.Namespace) -> int:
     set_variables()
-    from chaosops_ray.training import export, launch
+    from chaosops_ray.training import policies
+    from chaosops_ray.training.errors import as_input_errors
 
     if given.public and given.push is None:
-        raise InputError("--public is about what is pushed; say where to with --push OWNER/NAME")
-    with launch.as_input_errors():
-        to = None if given.push is None else export.repository(given.push)
-        folder, number = launch.version_named(given.adapter)
+        raise InputError("--public needs --push OWNER/NAME")
+    with as_input_errors():
+        folder, number = policies.version_named(given.adapter)
+        from chaosops_ray.training import export, hub
+
+        to = None if given.push is None else hub.repository(given.push)
         exported = export.export(folder, number, given.out, given.license)
         print(f"wrote {exported.folder}", flush=True)
         if to is not None:
-            for warning in export.push(exported, to, public=given.public):
+            for warning in hub.push(exported, to, public=given.public):
                 print(f"chaosops export: the hub says: {warning}", file=sys.stderr)
             print(f"pushed {to.api.endpoint}/{to.name}")
     return 0
@@ -427,10 +391,12 @@ def _play(given: argparse.Namespace) -> int:
     scenario = environment.scenario(given.scenario)
     rules = environment.rules(given.rules if given.rules is not None else environment.rule_sets[0])
     if "," in given.policy:
-        raise InputError(f"one policy plays all seats; give one of {', '.join(environment.policies)}")
+        raise InputError(
+            f"--policy must be one name, because one policy plays all roles: {', '.join(environment.policies)}"
+        )
     (build,) = evaluate.parse_policies(environment, given.policy).values()
     if not 0 <= given.pause <= 60:
-        raise InputError(f"a pause of {given.pause:g} seconds is none; give 0 to 60")
+        raise InputError(f"--pause must be 0-60, got {given.pause:g}")
     choose = build(scenario, rules)
     if given.plain or not sys.stdout.isatty():
         playback.tell(print, environment, scenario, rules, choose)
@@ -449,7 +415,7 @@ def _replay(given: argparse.Namespace) -> int:
         count += 1
         steps += len(recorded.rows)
     if not count:
-        raise InputError(f"{given.file} holds no episodes")
+        raise InputError(f"{given.file} has no episodes; give a file that evaluate --episodes wrote")
     if found:
         for line in found[:DIFFERENCES_SHOWN]:
             print(line, file=sys.stderr)
@@ -458,12 +424,12 @@ def _replay(given: argparse.Namespace) -> int:
             print(f"and {hidden} more", file=sys.stderr)
         print(f"chaosops replay: {len(found)} differences in {count} episodes of {given.file}", file=sys.stderr)
         return DIFFERS
-    print(f"{count} episodes, {steps} steps: every view, action, outcome, reward and state hash came out the same")
+    print(f"{count} episodes, {steps} steps: every view, action, outcome, reward and state hash is the same")
     return 0
 
 
 def _tracked(what: str, items: Iterable[Item], total: int | None = None) -> Iterable[Item]:
-    """The items, with a bar on stderr while they come if a person is there to see it."""
+    """Yield the items, with a progress bar on stderr if that is a terminal."""
     from rich.console import Console
     from rich.progress import track
 
@@ -474,7 +440,7 @@ def _tracked(what: str, items: Iterable[Item], total: int | None = None) -> Iter
 def _console() -> Console:
     from rich.console import Console
 
-    # A pipe has no width of its own, and a table folded at 80 columns cannot be read.
+    # A pipe has no width, and a table that is wrapped at 80 columns cannot be read.
     return Console() if sys.stdout.isatty() else Console(width=140)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,21 @@ CONFIDENCE = 0.95
 MAX_SEEDS = 10_000
 # A resample holds one index for each cluster; so many at a time keep the memory small for large sets.
 _INDICES_AT_ONCE = 4_000_000
+
+
+class Played(NamedTuple):
+    """An episode as a player played it, with the version and digest that took each step where a model did."""
+
+    episode: AnyEpisode
+    versions: tuple[tuple[int, str], ...] | None = None
+
+
+class Player(Protocol):
+    """Whatever an evaluation measures."""
+
+    def __call__(self, scenarios: Sequence[Scenario], rules: str, /) -> Iterator[Played]:
+        """Play each scenario once, in their order."""
+        ...
 
 
 class Result(NamedTuple):
@@ -63,16 +78,38 @@ def parse_tiers(environment: AnyEnvironment, spelling: str) -> tuple[str, ...]:
     return tuple(tier for tier in environment.tiers if tier in named)
 
 
+def one_by_one(environment: AnyEnvironment, build: PolicyFactory) -> Player:
+    """The player that plays one scenario after the other, each with a policy that is built for it."""
+
+    def played(scenarios: Sequence[Scenario], rules: str, /) -> Iterator[Played]:
+        for scenario in scenarios:
+            yield Played(play(environment, scenario, rules, build(scenario, rules)))
+
+    return played
+
+
+def baselines(environment: AnyEnvironment, spelling: str) -> dict[str, Player]:
+    """The players of a comma-separated list of baselines."""
+    return {name: one_by_one(environment, build) for name, build in parse_policies(environment, spelling).items()}
+
+
+def play_all(players: Mapping[str, Player], scenarios: Sequence[Scenario], rules: str) -> Iterator[tuple[str, Played]]:
+    """Play every scenario with every player."""
+    for name, player in players.items():
+        for played in player(scenarios, rules):
+            yield name, played
+
+
 def episodes(
     environment: AnyEnvironment,
     policies: Mapping[str, PolicyFactory],
     scenarios: Sequence[Scenario],
     rules: str,
 ) -> Iterator[tuple[str, AnyEpisode]]:
-    """Every policy on every scenario, each built anew for it."""
-    for name, build in policies.items():
-        for scenario in scenarios:
-            yield name, play(environment, scenario, rules, build(scenario, rules))
+    """Play every scenario with every policy, one by one."""
+    players = {name: one_by_one(environment, build) for name, build in policies.items()}
+    for name, played in play_all(players, scenarios, rules):
+        yield name, played.episode
 
 
 def result(environment: AnyEnvironment, policy: str, episode: AnyEpisode) -> Result:
@@ -193,10 +230,13 @@ def _cell(environment: AnyEnvironment, results: Sequence[Result]) -> dict[str, A
 
 
 def interval(values: Iterable[tuple[Scenario, float]]) -> list[float] | None:
-    """A bootstrap interval of the mean. Whole scenarios are resampled: episodes of one scenario are not independent."""
-    clusters: dict[Scenario, list[float]] = {}
+    """Return a bootstrap interval of the mean.
+
+    Whole scenarios are resampled, or whole pairs: their episodes are not independent.
+    """
+    clusters: dict[str, list[float]] = {}
     for scenario, value in values:
-        clusters.setdefault(scenario, []).append(value)
+        clusters.setdefault(scenario.cluster, []).append(value)
     if not clusters:
         return None
     sums = np.array([sum(members) for members in clusters.values()])

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 
-def printable(text: str, longest: int) -> str:
+def printable(text: str, longest: int | None = None) -> str:
     """Replace all characters that a terminal would obey or cannot show; cut the text at `longest` characters."""
     shown = "".join([character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text])
-    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
+    return shown if longest is None or len(shown) <= longest else f"{shown[: longest - 1]}…"
 
 
 def one_line(said: BaseException | str, longest: int = 300, part: Literal["all", "first", "last"] = "all") -> str:

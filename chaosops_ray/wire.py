@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 Ids: TypeAlias = tuple[int, ...]
@@ -43,6 +44,16 @@ class Sample(NamedTuple):
     version: int
     digest: str
     stopped: bool  # by a stop token, which is then the last of `tokens`; otherwise at the limit
+
+
+@lru_cache(10_000)
+def next_tokens(choices: tuple[Ids, ...], written: Ids) -> Ids:
+    """The tokens that may come next in a completion that must be one of the choices, in ascending order.
+
+    The engines mask by it and the learner takes its log-probabilities among it: they must agree exactly.
+    """
+    place = len(written)
+    return tuple(sorted({choice[place] for choice in choices if len(choice) > place and choice[:place] == written}))
 
 
 class Layout(NamedTuple):
@@ -118,15 +129,6 @@ class Group:
     trajectories: tuple[Trajectory, ...]
     reports: tuple[EpisodeReport, ...]
     version: int
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A task that our own machinery could not finish. It is no episode: neither loss nor baseline sees it."""
-
-    task: Task
-    boundary: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,40 +1,40 @@
-"""Print docs/config.md: every key of a run's configuration, as the code has it. `make docs` writes it."""
+"""Print docs/config.md: every key of a run's configuration, from the code. `make docs` writes the page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
-from chaosops_ray.config import Run, Schedule, keys
+from chaosops_ray.config import Run, Schedule
 from chaosops_ray.sweeps.spec import Draw, Hypothesis, Sweep
 
 INTRODUCTION = """# The configuration of a run
 
 Made by `make docs`.
 
-A run is described by a YAML file such as `tune_configs/3a.yaml`. Keys that are left out have their defaults; keys that
-do not exist are errors, and so is everything that is not of the kind the tables say. Aliases and tags are not read, and
-what YAML 1.1 takes for a number or a truth besides the usual (`010`, `12:30`, `yes`) is text.
+A run is a YAML file such as `tune_configs/3a.yaml`. A missing key has its default. An unknown key or a value of the
+wrong kind is an error. Aliases and tags are errors. The forms `010`, `12:30` and `yes` are text.
 
-- `extends: defaults.yaml` takes all of another file, looked up beside this one. Sections are merged key by key;
-  anything else, a schedule or a list too, is replaced.
-- `tiny:` holds what is different when `model` is `tiny` or `tiny-half`. It wins over the files, whichever of them it
-  stands in. With `--set model=tiny` its own `model`, where it has one, says which of the two is meant.
-- `--set KEY=VALUE` wins over all of it. `--set false_flag=0.5` replaces a schedule by a constant,
-  `--set learner.entropy.start=0.1` changes one figure of it, and makes a schedule of what was a number before,
-  `--set credit.streams.oversight.flags=2` changes one weight and leaves the others as they are.
+- `extends: defaults.yaml` reads another file in the same folder first. Sections and `rule_options` are merged key by
+  key; any other value, also a schedule or a list, is replaced.
+- `tiny:` holds the settings that differ when `model` is `tiny` or `tiny-half`. It may be in any of the files
+  and overrides all of them. With `--set model=tiny`, a `model` under `tiny:` decides between `tiny` and `tiny-half`.
+- `--set KEY=VALUE` overrides all of these. `--set rule_options.false_flag=0.5` replaces a schedule by a constant.
+  `--set learner.entropy.start=0.1` changes one value of a schedule; a constant becomes a schedule first.
+  `--set credit.streams.oversight.flags=2` changes one weight and keeps the others.
 
-`chaosops train tune_configs/3a.yaml --set model=tiny --explain` prints what comes of it.
+`chaosops train tune_configs/3a.yaml --set model=tiny --explain` prints the complete configuration.
 """
 SCHEDULES = """## Schedules
 
-Where a number may be a schedule, it runs linearly from `start` to `end` over the updates between two shares of the run.
+A schedule changes a number linearly from `start` to `end`, between two shares of the run's updates.
 """
 SWEEPS = """## Sweeps
 
-A file with `arms` or `draws` is a sweep, for `chaosops tune`; [sweeps.md](sweeps.md) says what comes of it. An arm is a
-run's configuration, written where it stands: `{extends: 3a.yaml, catch: 4}`.
+A file with `arms` or `draws` is a sweep, for `chaosops tune`; see [sweeps.md](sweeps.md). An arm is
+a complete configuration of a run, such as `{extends: 3a.yaml, rule_options: {catch: 4}}`.
 """
 
 
@@ -56,6 +56,51 @@ def table(rows: Iterable[tuple[str, str, str, str]]) -> str:
     """Keys, a line each."""
     lines = [f"| `{name}` | {kind} | {_code(default)} | {meaning} |" for name, kind, default, meaning in rows]
     return "\n".join(["| key | kind | default | meaning |", "|---|---|---|---|", *lines, ""])
+
+
+def _has_fields(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def keys(section: type[BaseModel] = Run, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """Yield name, kind, default and meaning of every key, for the reference in docs/config.md."""
+    for name, field in section.model_fields.items():
+        if _has_fields(field.annotation) and field.annotation is not Schedule:
+            yield from keys(field.annotation, f"{prefix}{name}.")  # type: ignore[arg-type]
+            continue
+        default = "required" if field.is_required() else _default(field.default)
+        yield f"{prefix}{name}", _kind_name(field.annotation, field.metadata), default, field.description or ""
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, Schedule):
+        value = value.start
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(value)}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _kind_name(kind: Any, limits: Sequence[Any] = ()) -> str:
+    """Describe a kind of value, for the errors and for the reference."""
+    if kind is Schedule:
+        return "a number from 0, or {start, end, after, until}"
+    if get_origin(kind) is Literal:
+        *most, last = get_args(kind)
+        return f"{', '.join(most)} or {last}"
+    if get_origin(kind) is tuple:
+        return "a list of keys and values" if _has_fields(get_args(kind)[0]) else "a list of names"
+    if get_origin(kind) is dict or _has_fields(kind):
+        return "keys and values"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
+    bounds = [
+        f"{word} {value:.10g}"
+        for limit in limits
+        for name, word in (("ge", "from"), ("gt", "above"), ("le", "up to"), ("lt", "below"))
+        if (value := getattr(limit, name, None)) is not None
+    ]
+    return " ".join([words, *bounds[:1]]) + "".join([f", {bound}" for bound in bounds[1:]])
 
 
 def _code(default: str) -> str:

@@ -1,4 +1,4 @@
-"""Draw the pictures in docs/images anew; `make docs` runs it."""
+"""Draw the pictures in docs/images. `make docs` runs this script."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WIDTH = 126
 
 
 def board() -> None:
-    """The live board in the middle of an episode that the oracle plays."""
+    """Draw the board of an episode that the oracle plays."""
     environment = environment_of(SCENARIO)
     scenario = environment.scenario(SCENARIO)
     frames: list[AnyEpisode] = []
@@ -28,13 +28,13 @@ def board() -> None:
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
     console.print(playback.drawn(environment.board(frames[-1]), WIDTH))
     svg = console.export_svg(title=f"chaosops play {SCENARIO}")
-    # The picture must not fetch anything: no web fonts, whatever fixed-width one the reader has.
+    # The picture must not fetch anything: it uses the fixed-width font that the reader has, not a web font.
     svg = re.sub(r"@font-face\s*{.*?}\s*", "", svg, flags=re.DOTALL).replace("Fira Code, ", "")
     (IMAGES / "play.svg").write_text("\n".join(line.rstrip() for line in svg.splitlines()) + "\n")
 
 
 def main() -> None:
-    """Board and plots."""
+    """Draw the board and the plots."""
     board()
     arguments = ["evaluate", "--policies", "random,heuristic,oracle", "--seeds", "1000-1019"]
     with contextlib.redirect_stdout(io.StringIO()):

@@ -16,7 +16,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from chaosops_ray.config import Run, load
 from chaosops_ray.process_environment import ENVIRONMENT
-from chaosops_ray.workers.pool import bundles
+from chaosops_ray.workers.bundles import bundles
 
 ROOT = Path(__file__).parents[1]
 LAUNCHED = ["cluster.yaml", "cluster-local.yaml"]

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from chaosops_ray.config import MAX_FILE_BYTES, ConfigError, Layer, Run, Schedule, keys, load, resolve
+from chaosops_ray.config import MAX_FILE_BYTES, ConfigError, Layer, Run, Schedule, load, resolve
 from chaosops_ray.sweeps.spec import is_sweep
-from scripts.config_reference import reference
+from scripts.config_reference import keys, reference
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = [
@@ -59,8 +59,7 @@ def test_every_kind_of_value_is_read(tmp_path: Path) -> None:
             model: Qwen/Qwen2.5-3B-Instruct
             seed: 7
             sampler: vllm
-            catch: 2
-            false_flag: {start: 0.05, end: 1, after: 0.1, until: 0.6}
+            rule_options: {catch: 2, false_flag: {start: 0.05, end: 1, after: 0.1, until: 0.6}}
             rollout: {temperature: 1, structured: true}
             credit:
               streams: {oversight: {flags: 1, oversight: 0.3}}
@@ -69,8 +68,10 @@ def test_every_kind_of_value_is_read(tmp_path: Path) -> None:
         )
     )
     assert (run.model, run.seed, run.sampler) == ("Qwen/Qwen2.5-3B-Instruct", 7, "vllm")
-    assert run.catch == Schedule(start=2, end=2)
-    assert run.false_flag == Schedule(start=0.05, end=1, after=0.1, until=0.6)
+    assert run.rule_options == {
+        "catch": Schedule(start=2, end=2),
+        "false_flag": Schedule(start=0.05, end=1, after=0.1, until=0.6),
+    }
     assert (run.rollout.temperature, run.rollout.structured, run.rollout.shards) == (1.0, True, 2)
     assert run.credit.streams == {"oversight": {"flags": 1.0, "oversight": 0.3}}
     assert (run.evaluation.seeds, run.evaluation.policies) == ("2000-2009", ("random",))
@@ -113,7 +114,7 @@ def test_sections_are_merged_and_anything_else_is_replaced(tmp_path: Path) -> No
         tmp_path,
         """
         seed: 3
-        catch: {start: 2, end: 1, until: 0.6}
+        rule_options: {catch: {start: 2, end: 1, until: 0.6}, false_flag: 3}
         batch: {scenarios: 4, group: 6}
         credit: {discount: 0.5, streams: {sre: {team: 2}}}
         evaluation: {policies: [random, oracle]}
@@ -126,7 +127,7 @@ def test_sections_are_merged_and_anything_else_is_replaced(tmp_path: Path) -> No
             """
             extends: below.yaml
             model: m
-            catch: {start: 3, end: 2}
+            rule_options: {catch: {start: 3, end: 2}}
             batch: {group: 2}
             credit: {streams: {dev: {team: 1}}}
             evaluation: {policies: [heuristic]}
@@ -134,7 +135,7 @@ def test_sections_are_merged_and_anything_else_is_replaced(tmp_path: Path) -> No
         )
     )
     assert (run.seed, run.batch.scenarios, run.batch.group, run.credit.discount) == (3, 4, 2, 0.5)
-    assert run.catch == Schedule(start=3, end=2)
+    assert run.rule_options == {"catch": Schedule(start=3, end=2), "false_flag": Schedule(start=3, end=3)}
     assert run.credit.streams == {"dev": {"team": 1.0}}
     assert run.evaluation.policies == ("heuristic",)
 
@@ -164,7 +165,7 @@ def test_a_file_that_extends_itself(tmp_path: Path) -> None:
     for name in ("one", "self"):
         said = refused(tmp_path / f"{name}.yaml")
         assert "extends:" in said
-        assert f"{name}.yaml leads back to where it came from; let one of the files stand alone" in said
+        assert f"{name}.yaml makes a cycle" in said
 
 
 def test_an_extended_file_that_is_not_there(tmp_path: Path) -> None:
@@ -177,7 +178,7 @@ def test_an_extended_file_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["3", "''", "[a.yaml]", "{a: b}", "true"])
 def test_extends_names_one_file(tmp_path: Path, value: str) -> None:
-    assert "run.yaml: extends should name a file beside it, not " in told(tmp_path, f"extends: {value}")
+    assert "run.yaml: extends must be " in told(tmp_path, f"extends: {value}")
 
 
 @pytest.mark.parametrize("value", [r'"a\0b"', f'"{"a" * 300}"', f'"{"a/" * 5000}"'])
@@ -197,18 +198,24 @@ def test_links_in_a_ring_lead_nowhere(tmp_path: Path) -> None:
 TWIN = """
 model: Qwen/Qwen2.5-3B-Instruct
 updates: 600
-catch: 2
+rule_options: {catch: 2, false_flag: 5}
 batch: {scenarios: 8, group: 8}
 tiny:
   updates: 160
-  catch: {start: 2, end: 1, until: 0.6}
+  rule_options: {catch: {start: 2, end: 1, until: 0.6}}
   batch: {group: 16}
 """
 
 
+def catch(run: Run) -> Schedule:
+    """One of the scheduled options; the other is nobody's but the file's."""
+    assert run.rule_options["false_flag"] == Schedule(start=5, end=5)
+    return run.rule_options["catch"]
+
+
 def test_what_is_tiny_s_only_holds_for_tiny(tmp_path: Path) -> None:
     run = load(written(tmp_path, TWIN))
-    assert (run.updates, run.batch.group, run.catch) == (600, 8, Schedule(start=2, end=2))
+    assert (run.updates, run.batch.group, catch(run)) == (600, 8, Schedule(start=2, end=2))
 
 
 @pytest.mark.parametrize("how", ["by hand", "in the file", "in a file above"])
@@ -218,17 +225,19 @@ def test_tiny_wins_over_the_files(tmp_path: Path, how: str) -> None:
         path = written(tmp_path, TWIN.replace("Qwen/Qwen2.5-3B-Instruct", "tiny"))
     if how == "in a file above":
         path = written(
-            tmp_path, "extends: run.yaml\nmodel: tiny\nupdates: 700\ncatch: 3\nbatch: {group: 9}", "above.yaml"
+            tmp_path,
+            "extends: run.yaml\nmodel: tiny\nupdates: 700\nrule_options: {catch: 3}\nbatch: {group: 9}",
+            "above.yaml",
         )
     run = load(path, ["model=tiny"] if how == "by hand" else [])
     assert (run.model, run.updates, run.batch.scenarios, run.batch.group) == ("tiny", 160, 8, 16)
-    assert run.catch == Schedule(start=2, end=1, until=0.6)
+    assert catch(run) == Schedule(start=2, end=1, until=0.6)
 
 
 def test_what_is_given_by_hand_wins_over_tiny(tmp_path: Path) -> None:
-    run = load(written(tmp_path, TWIN), ["model=tiny", "updates=5", "batch.group=4", "catch=0.5"])
+    run = load(written(tmp_path, TWIN), ["model=tiny", "updates=5", "batch.group=4", "rule_options.catch=0.5"])
     assert (run.updates, run.batch.scenarios, run.batch.group) == (5, 8, 4)
-    assert run.catch == Schedule(start=0.5, end=0.5)
+    assert catch(run) == Schedule(start=0.5, end=0.5)
 
 
 def test_tiny_can_be_set_off_by_hand(tmp_path: Path) -> None:
@@ -257,25 +266,25 @@ def test_a_file_above_may_say_more_of_tiny(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", ["tiny", "m"])
 def test_mistakes_in_tiny_are_told_whatever_the_model(tmp_path: Path, model: str) -> None:
     said = told(tmp_path, f"model: {model}\ntiny: {{batch: {{groups: 3}}}}")
-    assert said == "run.yaml: tiny.batch.groups is no key; did you mean group?"
-    assert "tiny should hold keys and values, not 3" in told(tmp_path, f"model: {model}\ntiny: 3")
-    assert "tiny should hold keys and values, not nothing" in told(tmp_path, f"model: {model}\ntiny:")
+    assert said == "run.yaml: tiny.batch.groups: unknown key; did you mean group?"
+    assert "tiny must be keys and values, got 3" in told(tmp_path, f"model: {model}\ntiny: 3")
+    assert "tiny must be keys and values, got nothing" in told(tmp_path, f"model: {model}\ntiny:")
     said = told(tmp_path, f"model: {model}\ntiny: {{model: m}}")
-    assert "tiny.model should be tiny or tiny-half, or be left out" in said
+    assert "tiny.model must be " in said
     for key in ("extends", "tiny"):
-        assert f"tiny.{key} is no key" in told(tmp_path, f"model: {model}\ntiny: {{{key}: {{}}}}")
+        assert f"tiny.{key}: unknown key" in told(tmp_path, f"model: {model}\ntiny: {{{key}: {{}}}}")
 
 
 def test_a_value_of_tiny_s_that_cannot_be_is_said_to_be_tiny_s(tmp_path: Path) -> None:
     said = told(tmp_path, "model: tiny\nbatch: {group: 4}\ntiny: {batch: {group: 1}}")
-    assert said == "run.yaml: tiny.batch.group should be a whole number from 2, not 1"
+    assert said.startswith("run.yaml: tiny.batch.group must be ")
 
 
 # -- settings by hand -------------------------------------------------------------------------------------------------
 
 BASE = """
 model: m
-false_flag: {start: 0.05, end: 1, after: 0.1, until: 0.6}
+rule_options: {false_flag: {start: 0.05, end: 1, after: 0.1, until: 0.6}}
 learner: {entropy: {start: 0.4, end: 0.01, until: 0.8}, learning_rate: 3e-4}
 credit: {discount: 0.9, streams: {oversight: {flags: 1.0, oversight: 0.3}, sre: {team: 2}}}
 batch: {scenarios: 4, group: 6}
@@ -286,31 +295,45 @@ def of(tmp_path: Path, *settings: str) -> Run:
     return load(written(tmp_path, BASE), settings)
 
 
+def option(tmp_path: Path, name: str, *settings: str) -> Schedule:
+    """An option of the rules; the other ones stay."""
+    options = of(tmp_path, *settings).rule_options
+    assert "false_flag" in options
+    return options[name]
+
+
 def test_a_number_over_a_schedule_is_a_constant(tmp_path: Path) -> None:
-    assert of(tmp_path, "false_flag=0.5").false_flag == Schedule(start=0.5, end=0.5)
+    assert option(tmp_path, "false_flag", "rule_options.false_flag=0.5") == Schedule(start=0.5, end=0.5)
 
 
 def test_a_schedule_over_a_schedule_replaces_all_of_it(tmp_path: Path) -> None:
-    assert of(tmp_path, "false_flag={start: 3, end: 2}").false_flag == Schedule(start=3, end=2)
+    assert option(tmp_path, "false_flag", "rule_options.false_flag={start: 3, end: 2}") == Schedule(start=3, end=2)
 
 
 def test_one_figure_of_a_schedule_leaves_the_others(tmp_path: Path) -> None:
-    run = of(tmp_path, "learner.entropy.start=0.1", "false_flag.until=1")
+    run = of(tmp_path, "learner.entropy.start=0.1", "rule_options.false_flag.until=1")
     assert run.learner.entropy == Schedule(start=0.1, end=0.01, until=0.8)
-    assert run.false_flag == Schedule(start=0.05, end=1, after=0.1, until=1)
+    assert run.rule_options["false_flag"] == Schedule(start=0.05, end=1, after=0.1, until=1)
 
 
 def test_one_figure_over_a_number_makes_a_schedule_of_it(tmp_path: Path) -> None:
     """Whether the number stands in the file, was set by hand or is the default."""
     assert of(tmp_path, "learner.learning_rate.end=0").learner.learning_rate == Schedule(start=3e-4, end=0)
-    assert of(tmp_path, "catch=3", "catch.end=2", "catch.until=0.5").catch == Schedule(start=3, end=2, until=0.5)
-    assert of(tmp_path, "catch.start=2").catch == Schedule(start=2, end=1)
+    figures = ("rule_options.catch=3", "rule_options.catch.end=2", "rule_options.catch.until=0.5")
+    assert option(tmp_path, "catch", *figures) == Schedule(start=3, end=2, until=0.5)
+    assert of(tmp_path, "learner.entropy.start=2").learner.entropy == Schedule(start=2, end=0.01, until=0.8)
+
+
+def test_one_figure_of_an_option_that_nothing_gives_is_half_a_schedule(tmp_path: Path) -> None:
+    """What an option is worth by default, its world knows and this file does not."""
+    assert "rule_options.catch.end is missing" in refused(written(tmp_path, BASE), "rule_options.catch.start=2")
 
 
 def test_settings_are_taken_in_their_order(tmp_path: Path) -> None:
-    assert of(tmp_path, "catch.start=2", "catch=3").catch == Schedule(start=3, end=3)
+    catch = "rule_options.catch"
+    assert option(tmp_path, "catch", f"{catch}.start=2", f"{catch}=3") == Schedule(start=3, end=3)
     assert of(tmp_path, "seed=1", "seed=2").seed == 2
-    assert of(tmp_path, "catch=3", "catch.end=2", "catch=4").catch == Schedule(start=4, end=4)
+    assert option(tmp_path, "catch", f"{catch}=3", f"{catch}.end=2", f"{catch}=4") == Schedule(start=4, end=4)
 
 
 def test_a_section_by_hand_is_merged(tmp_path: Path) -> None:
@@ -340,40 +363,42 @@ def test_a_value_may_hold_an_equals_sign(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("x", "--set 'x' is no setting; write key=value, for example learner.lora_rank=16"),
-        ("", "--set '' is no setting; write key=value, for example learner.lora_rank=16"),
-        ("=3", "--set '=3' is no setting; write key=value, for example learner.lora_rank=16"),
-        ("lerner.lora_rank=3", "--set lerner is no key; did you mean learner?"),
-        ("learner.lora_ranks=3", "--set learner.lora_ranks is no key; did you mean lora_rank?"),
-        ("lora_rank=3", "--set lora_rank is no key; did you mean learner.lora_rank?"),
-        ("learner.entropy.strat=3", "--set learner.entropy.strat is no key; did you mean start?"),
-        ("learner={lora_rnk: 3}", "--set learner.lora_rnk is no key; did you mean lora_rank?"),
-        ("catch.x=3", "--set catch.x is no key; known are start, end, after, until"),
-        ("learner..lora_rank=3", "--set learner.'' is no key; known are lora_rank, "),
-        ("learner=3", "--set learner should be keys and values, not 3"),
-        ("learner=", "--set learner should be keys and values, not nothing"),
+        ("x", "--set 'x' "),
+        ("", "--set '' "),
+        ("=3", "--set '=3' "),
+        ("lerner.lora_rank=3", "--set lerner: unknown key; did you mean learner?"),
+        ("learner.lora_ranks=3", "--set learner.lora_ranks: unknown key; did you mean lora_rank?"),
+        ("lora_rank=3", "--set lora_rank: unknown key; did you mean learner.lora_rank?"),
+        ("learner.entropy.strat=3", "--set learner.entropy.strat: unknown key; did you mean start?"),
+        ("learner={lora_rnk: 3}", "--set learner.lora_rnk: unknown key; did you mean lora_rank?"),
+        ("rule_options.catch.x=3", "--set rule_options.catch.x: unknown key; known keys: start, end, after, until"),
+        ("catch=3", "--set catch: unknown key; did you mean rule_options.catch?"),
+        ("rule_options=3", "--set rule_options must be "),
+        ("learner..lora_rank=3", "--set learner.'': unknown key; known keys: lora_rank, "),
+        ("learner=3", "--set learner must be "),
+        ("learner=", "--set learner must be "),
         (
             "learner.lora_rank.x=3",
-            "--set learner.lora_rank.x: learner.lora_rank has no keys within; it is a whole number",
+            "--set learner.lora_rank.x: learner.lora_rank has no keys; ",
         ),
-        ("model.x=3", "--set model.x: model has no keys within; it is text"),
+        ("model.x=3", "--set model.x: model has no keys; "),
         (
             "evaluation.policies.0=a",
-            "--set evaluation.policies.0: evaluation.policies has no keys within; it is a list",
+            "--set evaluation.policies.0: evaluation.policies has no keys; ",
         ),
-        ("credit.streams.a.b.c=3", "--set credit.streams.a.b.c: credit.streams.a.b has no keys within; it is a number"),
-        ("credit.streams.a=3", "--set credit.streams.a should be keys and values, not 3"),
-        ("credit.streams.a.b=x", "--set credit.streams.a.b should be a number, not 'x'"),
-        ("credit.streams.a.b=true", "--set credit.streams.a.b: true and false are no numbers"),
-        ("tiny.seed=3", "--set tiny.seed: that belongs in a file; set the key itself, it wins over all files"),
-        ("extends=a.yaml", "--set extends: that belongs in a file; set the key itself, it wins over all files"),
+        ("credit.streams.a.b.c=3", "--set credit.streams.a.b.c: credit.streams.a.b has no keys; "),
+        ("credit.streams.a=3", "--set credit.streams.a must be "),
+        ("credit.streams.a.b=x", "--set credit.streams.a.b must be "),
+        ("credit.streams.a.b=true", "--set credit.streams.a.b: "),
+        ("tiny.seed=3", "--set tiny.seed: "),
+        ("extends=a.yaml", "--set extends: "),
         ("seed=[1", "--set seed, line 1: while parsing a flow sequence, expected ',' or ']', but got '<stream end>'"),
-        ("seed=&a [*a]", "--set seed, line 1: aliases are not read; write the value out"),
-        ("seed=!!int 3", "--set seed, line 1: tags are not read; leave it out"),
-        ("seed={a: 1, a: 2}", "--set seed, line 1: key 'a' stands twice; leave one out"),
-        ("seed=\0", "--set seed: it holds the character #x0000, which is no text"),
-        ('model="\\UFFFFFFFF"', "--set model: it names a character that there is not"),
-        ("seed=" + "[" * 5000, "--set seed: it is nested too deeply for a configuration"),
+        ("seed=&a [*a]", "--set seed, line 1: aliases "),
+        ("seed=!!int 3", "--set seed, line 1: tags "),
+        ("seed={a: 1, a: 2}", "--set seed, line 1: duplicate key 'a'"),
+        ("seed=\0", "--set seed: the character #x0000 "),
+        ('model="\\UFFFFFFFF"', "--set model: "),
+        ("seed=" + "[" * 5000, "--set seed: nested too deeply"),
     ],
 )
 def test_a_wrong_setting_is_told(tmp_path: Path, setting: str, said: str) -> None:
@@ -382,7 +407,7 @@ def test_a_wrong_setting_is_told(tmp_path: Path, setting: str, said: str) -> Non
 
 def test_a_setting_within_what_the_file_has_wrong(tmp_path: Path) -> None:
     assert told(tmp_path, "model: m\nbatch: 3", "batch.group=2") == (
-        "--set batch.group: batch is 3, which has no keys; mend that first"
+        "--set batch.group: batch is 3, which has no keys; fix batch first"
     )
 
 
@@ -392,77 +417,100 @@ def test_a_setting_within_what_the_file_has_wrong(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("batch: {group: 1}", "batch.group should be a whole number from 2, not 1"),
-        ("batch: {group: 2.5}", "batch.group should be a whole number from 2, not 2.5"),
-        ("batch: {group: true}", "batch.group should be a whole number from 2, not true"),
-        ("batch: {group: many}", "batch.group should be a whole number from 2, not 'many'"),
-        ("batch: {group: }", "batch.group should be a whole number from 2, not nothing"),
-        ("batch: {group: [2]}", "batch.group should be a whole number from 2, not [2]"),
-        ("batch: 3", "batch should be keys and values, not 3"),
-        ("batch: [3]", "batch should be keys and values, not [3]"),
-        ("batch:", "batch should be keys and values, not nothing"),
-        ("seed: -1", "seed should be a whole number from 0, below 2147483648, not -1"),
-        ("seed: 2147483648", "seed should be a whole number from 0, below 2147483648, not 2147483648"),
-        (f"seed: {'9' * 5000}", "seed should be a whole number from 0, below 2147483648, not '9999"),
-        ("rollout: {temperature: 0}", "rollout.temperature should be a number above 0, up to 5, not 0"),
-        ("rollout: {temperature: true}", "rollout.temperature should be a number above 0, up to 5, not true"),
-        ("rollout: {temperature: .inf}", "rollout.temperature should be a number above 0, up to 5, not inf"),
-        ("rollout: {deadline: .inf}", "rollout.deadline should be a number above 0, not inf"),
-        ("rollout: {deadline: 1e999}", "rollout.deadline should be a number above 0, not '1e999'"),
-        ("rollout: {structured: 2}", "rollout.structured should be true or false, not 2"),
-        ("alarm: {kl: .nan}", "alarm.kl should be a number above 0, not nan"),
-        ("sampler: tensorflow", "sampler should be torch or vllm, not 'tensorflow'"),
-        ("learner: {loss: ppo}", "learner.loss should be dapo, dr_grpo, grpo, gspo or cispo, not 'ppo'"),
-        ("rules: 3", "rules should be text, not 3"),
-        ("rules: false", "rules should be text, not false"),
-        ("evaluation: {seeds: 1.5}", "evaluation.seeds should be text, not 1.5"),
-        ("evaluation: {policies: random}", "evaluation.policies should be a list of names, not 'random'"),
-        ("evaluation: {policies: []}", "evaluation.policies should be a list of names, not []"),
-        ("evaluation: {policies: [1]}", "evaluation.policies.0 should be text, not 1"),
-        ("catch: -1", "catch.start should be a number from 0, not -1"),
-        ("catch: true", "catch should be a number from 0, or {start, end, after, until}, not true"),
-        ("catch: much", "catch.start should be a number from 0, not 'much'"),
-        ("catch: [1, 2]", "catch should be a number from 0, or {start, end, after, until}, not [1, 2]"),
-        ("catch: {start: 1}", "catch.end is missing; give the figure once it has changed"),
-        ("catch: {start: 1, end: true}", "catch.end should be a number from 0, not true"),
-        ("catch: {start: 1, end: 2, until: 0}", "catch.until should be a number above 0, up to 1, not 0"),
-        ("catch: {start: 1, end: 2, after: .5, until: .5}", "catch: until must come later than after"),
-        ("catch: {start: 1, end: 2, utnil: 1}", "catch.utnil is no key; did you mean until?"),
-        ("learner: {learning_rate: {start: -1, end: 2}}", "learner.learning_rate.start should be a number from 0, not -1"),
-        ("credit: {streams: [1]}", "credit.streams should be keys and values, not [1]"),
-        ("credit: {streams: {sre: 1}}", "credit.streams.sre should be keys and values, not 1"),
-        ("credit: {streams: {sre: {team: x}}}", "credit.streams.sre.team should be a number, not 'x'"),
-        ("credit: {streams: {sre: {team: .nan}}}", "credit.streams.sre.team should be a number, not nan"),
-        ("credit: {streams: {sre: {team: true}}}", "credit.streams.sre.team: true and false are no numbers"),
-        ("temperature: 1", "temperature is no key; did you mean rollout.temperature?"),
-        ("zebra: 1", "zebra is no key; known are world, rules, model, "),
-        ("rollout: {zebra: 1}", "rollout.zebra is no key; known are shards, temperature, "),
-        ('"a\\nb": 1', "a b is no key; known are "),
-        (f"{'k' * 500}: 1", f"{'k' * 60} is no key; known are "),
+        ("batch: {group: 1}", "batch.group must be "),
+        ("batch: {group: 2.5}", "batch.group must be "),
+        ("batch: {group: true}", "batch.group must be "),
+        ("batch: {group: many}", "batch.group must be "),
+        ("batch: {group: }", "batch.group must be "),
+        ("batch: {group: [2]}", "batch.group must be "),
+        ("batch: 3", "batch must be "),
+        ("batch: [3]", "batch must be "),
+        ("batch:", "batch must be "),
+        ("seed: -1", "seed must be "),
+        ("seed: 2147483648", "seed must be "),
+        (f"seed: {'9' * 5000}", "seed"),
+        ("rollout: {temperature: 0}", "rollout.temperature must be "),
+        ("rollout: {temperature: true}", "rollout.temperature must be "),
+        ("rollout: {temperature: .inf}", "rollout.temperature must be "),
+        ("rollout: {deadline: .inf}", "rollout.deadline must be "),
+        ("rollout: {deadline: 1e999}", "rollout.deadline must be "),
+        ("rollout: {structured: 2}", "rollout.structured must be "),
+        ("alarm: {kl: .nan}", "alarm.kl must be "),
+        ("sampler: tensorflow", "sampler must be "),
+        ("learner: {loss: ppo}", "learner.loss must be "),
+        ("rules: 3", "rules must be "),
+        ("rules: false", "rules must be "),
+        ("evaluation: {seeds: 1.5}", "evaluation.seeds must be "),
+        ("evaluation: {policies: random}", "evaluation.policies must be "),
+        ("evaluation: {policies: []}", "evaluation.policies must "),
+        ("evaluation: {policies: [1]}", "evaluation.policies.0 must be "),
+        ("rule_options: {catch: -1}", "rule_options.catch.start must be "),
+        ("rule_options: {catch: true}", "rule_options.catch must be "),
+        ("rule_options: {catch: much}", "rule_options.catch.start must be "),
+        ("rule_options: {catch: [1, 2]}", "rule_options.catch must be "),
+        ("rule_options: {catch: {start: 1}}", "rule_options.catch.end is missing"),
+        ("rule_options: {catch: {start: 1, end: true}}", "rule_options.catch.end must be "),
+        ("rule_options: {catch: {start: 1, end: 2, until: 0}}", "rule_options.catch.until must be "),
+        ("rule_options: {catch: {start: 1, end: 2, after: .5, until: .5}}", "rule_options.catch: until must be greater than after"),
+        ("rule_options: {catch: {start: 1, end: 2, utnil: 1}}", "rule_options.catch.utnil: unknown key; did you mean until?"),
+        ("learner: {learning_rate: {start: -1, end: 2}}", "learner.learning_rate.start must be "),
+        ("credit: {streams: [1]}", "credit.streams must be "),
+        ("credit: {streams: {sre: 1}}", "credit.streams.sre must be "),
+        ("credit: {streams: {sre: {team: x}}}", "credit.streams.sre.team must be "),
+        ("credit: {streams: {sre: {team: .nan}}}", "credit.streams.sre.team must be "),
+        ("credit: {streams: {sre: {team: true}}}", "credit.streams.sre.team: "),
+        ("temperature: 1", "temperature: unknown key; did you mean rollout.temperature?"),
+        ("zebra: 1", "zebra: unknown key; known keys: world, rules, model, "),
+        ("rollout: {zebra: 1}", "rollout.zebra: unknown key; known keys: shards, temperature, "),
+        ('"a\\nb": 1', "a b: unknown key; known keys: "),
+        (f"{'k' * 500}: 1", f"{'k' * 60}: unknown key; known keys: "),
+        ("catch: 2", "catch: unknown key; did you mean rule_options.catch?"),
+        ("tiny: {false_flag: 2}", "tiny.false_flag: unknown key; did you mean rule_options.false_flag?"),
+        ("rule_options: [1]", "rule_options must be "),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_told(tmp_path: Path, text: str, said: str) -> None:
     assert told(tmp_path, f"model: m\n{text}").startswith(f"run.yaml: {said}")
 
 
+@pytest.mark.parametrize(
+    ("text", "expected", "got"),
+    [
+        ("batch: {group: 2.5}", "integer", "2.5"),
+        ("seed: -1", "0", "-1"),
+        ("rollout: {temperature: 0}", "greater than 0", "0"),
+        ("sampler: tensorflow", "'torch' or 'vllm'", "'tensorflow'"),
+        ("evaluation: {policies: random}", "tuple", "'random'"),
+        ("alarm: {kl: }", "number", "nothing"),
+    ],
+)
+def test_an_error_names_the_permitted_values_and_the_given_one(
+    tmp_path: Path, text: str, expected: str, got: str
+) -> None:
+    said = told(tmp_path, f"model: m\n{text}")
+    assert expected in said
+    assert said.endswith(f", got {got}")
+
+
 def test_a_missing_model_is_told(tmp_path: Path) -> None:
-    assert told(tmp_path, "seed: 3") == "run.yaml: model is missing; give a path, a hub name, tiny, or tiny-half"
+    assert told(tmp_path, "seed: 3").startswith("run.yaml: model is missing")
 
 
 def test_a_wrong_value_is_told_by_the_file_that_has_it(tmp_path: Path) -> None:
-    written(tmp_path, "seed: -1\ncatch: {start: -1, end: 2}\nalarm: {kl: 0}", "below.yaml")
+    written(tmp_path, "seed: -1\nrule_options: {catch: {start: -1, end: 2}}\nalarm: {kl: 0}", "below.yaml")
+    catch = "rule_options.catch"
     above = "extends: below.yaml\nmodel: m\n"
     assert told(tmp_path, above).startswith("below.yaml: seed ")
-    assert told(tmp_path, above, "seed=3").startswith("below.yaml: catch.start ")
+    assert told(tmp_path, above, "seed=3").startswith(f"below.yaml: {catch}.start ")
     assert told(tmp_path, above + "seed: -2").startswith("run.yaml: seed ")
-    assert told(tmp_path, above + "seed: 1\ncatch: {start: 1}").startswith("run.yaml: catch.end ")
-    assert told(tmp_path, above + "seed: 1\ncatch: 1").startswith("below.yaml: alarm.kl ")
+    assert told(tmp_path, above + "seed: 1\nrule_options: {catch: {start: 1}}").startswith(f"run.yaml: {catch}.end ")
+    assert told(tmp_path, above + "seed: 1\nrule_options: {catch: 1}").startswith("below.yaml: alarm.kl ")
     assert told(tmp_path, above, "seed=-3").startswith("--set seed ")
-    assert told(tmp_path, above, "seed=3", "catch.until=0.5").startswith("below.yaml: catch.start ")
-    assert told(tmp_path, above, "seed=3", "catch=-2").startswith("--set catch.start ")
-    assert told(tmp_path, above, "seed=3", "catch=2", "alarm={action: warn}").startswith("below.yaml: alarm.kl ")
+    assert told(tmp_path, above, "seed=3", f"{catch}.until=0.5").startswith(f"below.yaml: {catch}.start ")
+    assert told(tmp_path, above, "seed=3", f"{catch}=-2").startswith(f"--set {catch}.start ")
+    assert told(tmp_path, above, "seed=3", f"{catch}=2", "alarm={action: warn}").startswith("below.yaml: alarm.kl ")
     written(tmp_path, "sede: 1", "below.yaml")
-    assert told(tmp_path, above) == "below.yaml: sede is no key; did you mean seed?"
+    assert told(tmp_path, above) == "below.yaml: sede: unknown key; did you mean seed?"
 
 
 # -- files that are none ----------------------------------------------------------------------------------------------
@@ -471,29 +519,29 @@ def test_a_wrong_value_is_told_by_the_file_that_has_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "run.yaml holds no keys and values; "),
-        (b"- model\n", "run.yaml holds no keys and values; "),
-        (b"tiny", "run.yaml holds no keys and values; "),
-        (b"\xff\xfe\x00", "run.yaml is no text; "),
-        (b"\x7fELF\x01\x00", "run.yaml: it holds the character #x007f, which is no text"),
-        (b"model: m\nseed: 1\nseed: 2\n", "run.yaml, line 3: key 'seed' stands twice; leave one out"),
-        (b"model: m\nbatch: {group: 3, group: 4}\n", "run.yaml, line 2: key 'group' stands twice; leave one out"),
-        (b"model: m\ntiny: {seed: 3, seed: 4}\n", "run.yaml, line 2: key 'seed' stands twice; leave one out"),
+        (b"", "run.yaml has no keys and values; "),
+        (b"- model\n", "run.yaml has no keys and values; "),
+        (b"tiny", "run.yaml has no keys and values; "),
+        (b"\xff\xfe\x00", "run.yaml is not a UTF-8 text file; "),
+        (b"\x7fELF\x01\x00", "run.yaml: the character #x007f "),
+        (b"model: m\nseed: 1\nseed: 2\n", "run.yaml, line 3: duplicate key 'seed'"),
+        (b"model: m\nbatch: {group: 3, group: 4}\n", "run.yaml, line 2: duplicate key 'group'"),
+        (b"model: m\ntiny: {seed: 3, seed: 4}\n", "run.yaml, line 2: duplicate key 'seed'"),
         (b"model: m\n1: 2\n", "run.yaml, line 2: a key must be text; put it in quotes"),
         (b"model: m\n? [a]\n: 2\n", "run.yaml, line 2: a key must be text; put it in quotes"),
         (b"model: m\n? {a: b}\n: 2\n", "run.yaml, line 2: a key must be text; put it in quotes"),
         (b"model: m\nbatch: {true: 2}\n", "run.yaml, line 2: a key must be text; put it in quotes"),
         (b"model: [m\n", "run.yaml, line 2: while parsing a flow sequence, expected ',' or ']', but got '<stream end>'"),
-        (b'model: m\nrules: "\\ud800"\n', "run.yaml, line 2: half a character is no text"),
-        (b'model: m\nrules: "\\UFFFFFFFF"\n', "run.yaml: it names a character that there is not"),
+        (b'model: m\nrules: "\\ud800"\n', "run.yaml, line 2: "),
+        (b'model: m\nrules: "\\UFFFFFFFF"\n', "run.yaml: "),
         (b"model: m\n---\nmodel: m\n", "run.yaml, line 2: expected a single document in the stream, but found another"),
-        (b"model: !!python/object:os.system x\n", "run.yaml, line 1: tags are not read; leave it out"),
-        (b"model: !!set {a}\n", "run.yaml, line 1: tags are not read; leave it out"),
-        (b"model: &a [*a]\n", "run.yaml, line 1: aliases are not read; write the value out"),
-        (b"model: *nobody\n", "run.yaml, line 1: aliases are not read; write the value out"),
-        (b"model: " + b"[" * 20_000, "run.yaml: it is nested too deeply for a configuration"),
+        (b"model: !!python/object:os.system x\n", "run.yaml, line 1: tags "),
+        (b"model: !!set {a}\n", "run.yaml, line 1: tags "),
+        (b"model: &a [*a]\n", "run.yaml, line 1: aliases "),
+        (b"model: *nobody\n", "run.yaml, line 1: aliases "),
+        (b"model: " + b"[" * 20_000, "run.yaml: nested too deeply"),
         (b"a: " * 2, "run.yaml, line 1: mapping values are not allowed here"),
-        (b"model: m\n" + b"#" * MAX_FILE_BYTES, f"run.yaml is larger than {MAX_FILE_BYTES} bytes, which no "),
+        (b"model: m\n" + b"#" * MAX_FILE_BYTES, f"run.yaml is larger than {MAX_FILE_BYTES} bytes"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_configuration_is_told(tmp_path: Path, content: bytes, said: str) -> None:
@@ -507,7 +555,7 @@ def test_laughing_aliases_take_no_time_and_no_memory(tmp_path: Path) -> None:
         "a0: &a0 {x: 1}",
         *[f"a{n}: &a{n} {{{', '.join(f'k{i}: *a{n - 1}' for i in range(9))}}}" for n in range(1, 30)],
     ]
-    assert "aliases are not read" in told(tmp_path, "\n".join([*lines, "model: *a29"]))
+    assert "aliases" in told(tmp_path, "\n".join([*lines, "model: *a29"]))
 
 
 def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
@@ -516,8 +564,8 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
         (tmp_path / "none.yaml", "No such file or directory"),
         (written(tmp_path, "") / "within", "Not a directory"),
         (tmp_path / ("n" * 300), "File name too long"),
-        (Path("a\0b"), "it is no path"),
-        (Path("\udcff\ud800"), "it is no path"),
+        (Path("a\0b"), "not a valid path"),
+        (Path("\udcff\ud800"), "not a valid path"),
     ):
         assert refused(path).endswith(f": {reason}{remedy}")
 
@@ -525,7 +573,7 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
 def test_what_is_no_plain_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
-        assert refused(path) == f"{path} is no plain file; give a configuration such as tune_configs/3a.yaml"
+        assert refused(path) == f"{path} is not a regular file; give a configuration such as tune_configs/3a.yaml"
 
 
 def test_lines_in_names_make_no_lines_in_errors(tmp_path: Path) -> None:
@@ -556,7 +604,7 @@ def test_a_schedule_stays_between_its_figures(
     start: float, end: float, after: float, until: float, done: int, updates: int
 ) -> None:
     if after >= until:
-        with pytest.raises(ValueError, match="until must come later"):
+        with pytest.raises(ValueError, match="until must be greater"):
             Schedule(start=start, end=end, after=after, until=until)
         return
     schedule = Schedule(start=start, end=end, after=after, until=until)
@@ -620,7 +668,7 @@ RUNS = st.fixed_dictionaries(
         "seed": st.integers(0, 2**31 - 1),
         "updates": st.integers(1, 10**30),
         "rehearsal": st.floats(0, 0.999),
-        "catch": NUMBERS | schedules(),
+        "rule_options": st.dictionaries(TEXT, NUMBERS | schedules(), max_size=3),
         "batch": st.fixed_dictionaries({}, optional={"group": st.integers(2, 1000), "refill": st.integers(0, 9)}),
         "rollout": st.fixed_dictionaries({"structured": st.booleans(), "deadline": st.floats(1e-300, 1e300)}),
         "credit": st.fixed_dictionaries({"streams": st.dictionaries(TEXT, st.dictionaries(TEXT, NUMBERS, max_size=3))}),

@@ -25,7 +25,7 @@ from chaosops_ray.sim.tools.scenarios import FAMILIES
 from chaosops_ray.store.episodes import COLUMNS
 from chaosops_ray.sweeps.jobs import check
 from chaosops_ray.sweeps.spec import load_sweep
-from chaosops_ray.training.launch import read
+from chaosops_ray.training.check import read
 from scripts.cli_reference import reference
 
 ROOT = Path(__file__).parents[1]
@@ -78,8 +78,15 @@ def test_links_between_pages_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-def test_the_python_of_the_readme_runs() -> None:
-    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def test_files_named_in_the_docs_exist() -> None:
+    named = r"`((?:benchmarks|chaosops_ray|deploy|docs|scripts|tests|tune_configs)/[\w/.-]*)`"
+    for page in PAGES:
+        for path in re.findall(named, page.read_text()):
+            assert path.endswith("NAME.py") or (ROOT / path).exists(), f"{page.name} names {path}"
+
+
+def test_the_python_of_the_docs_runs() -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
     ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ran.stdout.startswith("-710.0 [[], [], ")
 

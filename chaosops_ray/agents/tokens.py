@@ -6,15 +6,19 @@ room cannot spell an end of turn, or an action.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 
+from chaosops_ray.sim.contract import Style
 from chaosops_ray.wire import Ids, Layout, Sample, Turn
 
 TOKENIZER_FILE = "tokenizer.json"
 _CACHED_TEXTS = 8_192
+_CACHED_CHOICES = 1_024
 
 
 class Codec:
@@ -30,6 +34,7 @@ class Codec:
         # Groups see the same openings, and most turns are alike.
         self.encode = lru_cache(_CACHED_TEXTS)(self._encode)
         self.decode = lru_cache(_CACHED_TEXTS)(self._decode)
+        self._choices_of = lru_cache(_CACHED_CHOICES)(self._completions)
 
     def _encode(self, text: str) -> Ids:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
@@ -38,6 +43,24 @@ class Codec:
         """The completion that says this: one token where the tokenizer has it as one, and whatever ends it."""
         single = self._tokenizer.token_to_id(text)
         return (*(self.encode(text) if single is None else (single,)), *self.layout.stop[:1])
+
+    def choices(
+        self, spell: Callable[[Any, Style], str], style: Style, kinds: tuple[tuple[Any, ...], ...]
+    ) -> tuple[Ids, ...]:
+        """The completion of each action, in order, as `spell` writes it in this style; computed once for equal actions.
+
+        Actions must be hashable. Equal ones of different types are told apart: named tuples are equal across types.
+        """
+        return self._choices_of(spell, style, kinds, tuple([type(action) for kind in kinds for action in kind]))
+
+    def _completions(
+        self,
+        spell: Callable[[Any, Style], str],
+        style: Style,
+        kinds: tuple[tuple[Any, ...], ...],
+        _types: tuple[type, ...],
+    ) -> tuple[Ids, ...]:
+        return tuple([self.action(spell(action, style)) for kind in kinds for action in kind])
 
     def _decode(self, tokens: Ids) -> str:
         return str(self._tokenizer.decode(tokens, skip_special_tokens=False))

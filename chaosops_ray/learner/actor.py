@@ -1,115 +1,59 @@
-"""The learner as the loop sees it: groups in, an adapter version out; and the actor it lives in."""
+"""The learner's actor. Its libraries are loaded in the actor's own process, and not where it is called from."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import ray
-import torch
-import transformers
-from transformers import PreTrainedTokenizerFast
 
 from chaosops_ray.config import Run
-from chaosops_ray.learner import batch, lora, publish
-from chaosops_ray.learner.advantage import advantages
-from chaosops_ray.learner.grpo import PolicyTrainer
-from chaosops_ray.store import versions
 from chaosops_ray.wire import Group, Ids, PolicyVersion, Probe
 
-_STATE = "learner.pt"
+_LEARNER = ("chaosops_ray.learner.learner", "Learner")
 
 
-class Learner:
-    """Holds the policy's weights and nothing of the loop: what it does is a function of them and its arguments."""
+class LearnerHost:
+    """A learner in a process of its own; chaosops_ray.learner.learner describes the methods."""
 
     def __init__(
         self, run: Run, name: str, model: Path, base: str, weights: Mapping[str, Mapping[str, float]], folder: Path
     ) -> None:
-        transformers.logging.set_verbosity_error()
-        torch.set_num_threads(run.resources.learner_threads)
-        torch.use_deterministic_algorithms(not torch.cuda.is_available())
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._run = run
-        # A folder of this machine says nothing elsewhere; what it is called may.
-        self._name = model.name if Path(name).expanduser().resolve() == model else name
-        self._base = base
-        self._weights = weights
-        self._adapters = folder / "adapters"
-        settings = run.learner
-        self._model = lora.with_adapter(
-            lora.load_base(str(model), device), settings.lora_rank, settings.lora_alpha, run.seed
-        )
-        self._modules = lora.bound_modules(self._model)
-        self._trainer = PolicyTrainer(
-            self._model,
-            PreTrainedTokenizerFast.from_pretrained(model),
-            settings,
-            folder / ".trl",
-            {"temperature": run.rollout.temperature, "seed": run.seed, "max_completion_length": run.rollout.max_tokens},
-        )
+        module, kind = _LEARNER
+        self._learner = getattr(import_module(module), kind)(run, name, model, base, weights, folder)
+
+    def prepare(self) -> None:
+        """Load what only updates need."""
+        self._learner.prepare()
 
     def update(self, groups: Sequence[Group], done: int) -> dict[str, float]:
-        """Learn from the groups; `done` updates were made before."""
-        settings = self._run.learner
-        credited = advantages(groups, self._weights, self._run.credit)
-        rows = batch.rows(groups, credited)
-        rate = settings.learning_rate.at(done, self._run.updates)
-        entropy = settings.entropy.at(done, self._run.updates)
-        found = self._trainer.update(rows, rate, entropy, self._run.seed + done)
-        return found | {
-            "kl": self._trainer.divergence(rows),
-            "learning_rate": rate,
-            "entropy_coefficient": entropy,
-            "tokens": float(sum([len(row.tokens) for row in rows])),
-            "tokens_written": float(sum([len(row.at) for row in rows])),
-        }
+        """Learn from the groups."""
+        found: dict[str, float] = self._learner.update(groups, done)
+        return found
 
     def publish(self, number: int) -> PolicyVersion:
         """Write the policy as it is now."""
-        return publish.publish(self._model, self._adapters, number, self._base, self._name)
+        version: PolicyVersion = self._learner.publish(number)
+        return version
 
     def prune(self, keep: Collection[int]) -> None:
         """Delete the versions that nobody needs."""
-        publish.prune(self._adapters, keep)
+        self._learner.prune(keep)
 
     def probe(self, texts: Sequence[Ids]) -> Probe:
-        """What a sampler has to reproduce of it."""
-        found = self._trainer.probe(texts, self._modules)
-        if self._run.resources.colocate and torch.cuda.is_available():
-            torch.cuda.empty_cache()  # the engine that wakes up now wants the memory
-        return found
+        """Score the texts with the policy as it is now."""
+        probe: Probe = self._learner.probe(texts)
+        return probe
 
     def save(self, folder: Path, done: int) -> None:
-        """All that the next update depends on; the folder is the caller's to make appear whole."""
-        adapter = {
-            name: parameter.detach().cpu()
-            for name, parameter in self._model.named_parameters()
-            if parameter.requires_grad
-        }
-        torch.save({"adapter": adapter, "optimizer": self._trainer.optimizer.state_dict()}, folder / _STATE)
-        (folder / "done.json").write_text(json.dumps({"done": done, "base": self._base}))
+        """Write all that the next update depends on."""
+        self._learner.save(folder, done)
 
     def restore(self, folder: Path) -> None:
-        """Go back to what `save` wrote."""
-        said = json.loads((folder / "done.json").read_text())
-        if said["base"] != self._base:
-            raise versions.AdapterError(
-                f"{folder} was trained on another base model ({said['base'][:12]}, not {self._base[:12]}); "
-                "give the run its own model"
-            )
-        state = torch.load(folder / _STATE, weights_only=True)
-        own = dict(self._model.named_parameters())
-        with torch.no_grad():
-            for name, value in state["adapter"].items():
-                own[name].copy_(value)
-        self._trainer.optimizer.load_state_dict(state["optimizer"])
-
-    def ping(self) -> bool:
-        """A sign of life."""
-        return True
+        """Go back to a saved state."""
+        self._learner.restore(folder)
 
 
-LearnerActor: Any = ray.remote(Learner)
+LearnerActor: Any = ray.remote(LearnerHost)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 
-from chaosops_ray.wire import Group, Ids, Trajectory
+from chaosops_ray.wire import Group, Ids, Trajectory, next_tokens
 
 
 class Row(NamedTuple):
@@ -81,13 +80,6 @@ def _could_have_been(trajectory: Trajectory) -> tuple[Ids, ...] | None:
                 raise ValueError(f"{trajectory.role} wrote {written}, which is none of its choices")
             lines.append(line)
     return tuple(lines)
-
-
-@lru_cache(10_000)
-def next_tokens(choices: tuple[Ids, ...], written: Ids) -> Ids:
-    """What may come next in a completion that has to be one of the choices."""
-    place = len(written)
-    return tuple(sorted({choice[place] for choice in choices if len(choice) > place and choice[:place] == written}))
 
 
 def steps(found: Sequence[Row], count: int, seed: int) -> list[list[Row]]:

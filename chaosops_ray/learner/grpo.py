@@ -18,15 +18,13 @@ import torch
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
-from trl import GRPOConfig, GRPOTrainer
 
 from chaosops_ray.config import Learner
 from chaosops_ray.learner.batch import MicroBatch, Row, micro_batches, padded, steps
-from chaosops_ray.wire import Ids, Probe
+from chaosops_ray.process_environment import hidden
 
-# The log-probability may differ by this much between engines before a sampler may not serve.
-TOLERANCE_FP32 = 2e-3
-TOLERANCE_BF16 = 0.15
+with hidden("vllm"):  # TRL imports it wherever it is installed, which takes seconds, and generation is not TRL's here
+    from trl import GRPOConfig, GRPOTrainer
 
 
 class PolicyTrainer(GRPOTrainer):
@@ -244,24 +242,6 @@ class PolicyTrainer(GRPOTrainer):
             total += float((gap * micro.mask).sum())
             tokens += float(micro.mask.sum())
         return total / tokens
-
-    @torch.no_grad()
-    def probe(self, texts: Sequence[Ids], modules: int) -> Probe:
-        """What a sampler has to reproduce of the policy as it is now."""
-        model = self.accelerator.unwrap_model(self.model)
-        was_training = model.training
-        model.eval()
-        expected = tuple([self._text_scores(model, text) for text in texts])
-        with model.disable_adapter():
-            base = tuple([self._text_scores(model, text) for text in texts])
-        model.train(was_training)
-        tolerance = TOLERANCE_FP32 if self.accelerator.device.type == "cpu" else TOLERANCE_BF16
-        return Probe(tuple(texts), expected, base, modules, tolerance)
-
-    def _text_scores(self, model: PeftModel, text: Ids) -> tuple[float, ...]:
-        ids = torch.tensor([text], device=self.accelerator.device)
-        log_probs = model(input_ids=ids).logits[0, :-1].float().log_softmax(-1)
-        return tuple(log_probs.gather(-1, ids[0, 1:, None])[:, 0].tolist())
 
 
 class Tally:

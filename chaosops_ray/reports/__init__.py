@@ -1,1 +1,1 @@
-"""What people look at: tables, plots, reports of runs and sweeps, the model card, progress displays."""
+"""What people read: tables, plots, reports of runs and sweeps, model cards, progress displays."""

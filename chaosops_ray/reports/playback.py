@@ -36,7 +36,7 @@ def show(
     choose: Policy,
     seconds_per_step: float,
 ) -> AnyEpisode:
-    """Play the scenario before the reader's eyes, then leave the final board on the screen."""
+    """Play the scenario live on a terminal, then leave the final board on the screen."""
 
     def watch(episode: AnyEpisode) -> None:
         live.update(drawn(environment.board(episode), console.width), refresh=True)
@@ -55,7 +55,7 @@ def tell(
     rules: str,
     choose: Policy,
 ) -> AnyEpisode:
-    """Play the scenario as lines: how it begins, a line a step, how it ends."""
+    """Play the scenario as lines: the first board, a line for each step, the last board."""
 
     def watch(episode: AnyEpisode) -> None:
         if not episode.steps:
@@ -82,7 +82,7 @@ def _tell_panel(print_line: Callable[[str], None], panel: Panel) -> None:
 
 
 def drawn(panels: tuple[Panel, ...], width: int) -> RenderableType:
-    """The panels as frames; wide ones on their own, the others two in a row where there is room."""
+    """Draw the panels as frames: wide ones on their own, the others in pairs where the terminal is wide enough."""
     if width < _TWO_COLUMNS_FROM:
         return Group(*[_frame(panel) for panel in panels])
     rows: list[RenderableType] = []
@@ -111,7 +111,7 @@ def _frame(panel: Panel, height: int | None = None) -> Frame:
         longest = max(len(row[index].text) for row in panel.rows if index < len(row))
         table.add_column(
             panel.heading[index] if panel.heading else "",
-            # Where room is short, sentences give way; names and numbers keep theirs.
+            # Where room is short, sentences are cut; names and numbers are not.
             no_wrap=longest <= _NEVER_CUT,
         )
     for row in panel.rows:

@@ -1,4 +1,4 @@
-"""The style of all plots, and the plots of an evaluation."""
+"""The plots of an evaluation."""
 
 from __future__ import annotations
 
@@ -6,26 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
+from chaosops_ray.reports.drawing import PALETTE, Plot, Titled, canvas, save, zero_line
 from chaosops_ray.reports.tables import headline, set_named
 from chaosops_ray.sim.contract import AnyEnvironment
-from chaosops_ray.store.files import atomic_file
 
-# Colours that stay apart for colour-blind readers and in print, one for each policy in order of appearance.
-PALETTE = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
-# Policies whose bars are wide enough for the figures above them.
-_ABREAST = 4
+# Up to so many policies, bars are wide enough for level figures above them.
+_LEVEL = 4
 
 PLOT_NAMES = ("mean_by_tier.png", "catch_against_false_alarms.png")
 
 
-def plot(environment: AnyEnvironment, evaluation: Mapping[str, Any], folder: Path) -> list[Path]:
-    """The plots of an evaluation, as PNG files in the folder; their paths."""
+def plot(environment: AnyEnvironment, evaluation: Mapping[str, Any], folder: Path) -> list[Plot]:
+    """Draw an evaluation as PNG files in the folder."""
     cells = evaluation["cells"]
     subtitle = f"{environment.title} · rules {evaluation['rules']} · {set_named(evaluation)}"
     drawn = {PLOT_NAMES[0]: _mean_by_tier(environment, cells, subtitle)}
@@ -34,45 +28,14 @@ def plot(environment: AnyEnvironment, evaluation: Mapping[str, Any], folder: Pat
     return save(drawn, folder)
 
 
-def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
-    """Each figure as a PNG file of its name in the folder; their paths."""
-    paths = []
-    for name, figure in figures.items():
-        with atomic_file(folder / name) as temporary:
-            figure.savefig(temporary, format="png", dpi=150)
-        paths.append(folder / name)
-    return paths
-
-
 def plot_paths(environment: AnyEnvironment, folder: Path) -> list[Path]:
-    """The files that `plot` writes."""
+    """Return the files that `plot` writes."""
     return [folder / name for name in (PLOT_NAMES if environment.detection is not None else PLOT_NAMES[:1])]
 
 
-def canvas(title: str, subtitle: str, panels: int = 1) -> tuple[Figure, list[Axes]]:
-    """An empty figure in the style of all plots, with panels one above the other on the same horizontal axis."""
-    with mpl.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(8, 4.6 if panels == 1 else 2.9 * panels), layout="constrained")
-        axes = list(figure.subplots(panels, sharex=True, squeeze=False)[:, 0])
-    axes[0].set_title(f"{title}\n", loc="left", fontsize=13, fontweight="bold")
-    axes[0].annotate(
-        subtitle,
-        (0, 1),
-        (0, 8),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        fontsize=9,
-        color="#555555",
-        parse_math=False,  # a run may be called $x$
-    )
-    for panel in axes:
-        panel.grid(axis="y", color="#dddddd", linewidth=0.8)
-        panel.set_axisbelow(True)
-    return figure, axes
-
-
-def _mean_by_tier(environment: AnyEnvironment, cells: list[dict[str, Any]], subtitle: str) -> Figure:
-    figure, (axes,) = canvas(f"Mean {environment.headline_name} by tier, with 95 % intervals", subtitle)
+def _mean_by_tier(environment: AnyEnvironment, cells: list[dict[str, Any]], subtitle: str) -> Titled:
+    title = f"Mean {environment.headline_name} by tier, with 95 % intervals"
+    figure, (axes,) = canvas(title, subtitle)
     policies = list(dict.fromkeys(cell["policy"] for cell in cells))
     tiers = [tier for tier in environment.tiers if any(cell["tier"] == tier for cell in cells)]
     width = 0.8 / len(policies)
@@ -95,27 +58,28 @@ def _mean_by_tier(environment: AnyEnvironment, cells: list[dict[str, Any]], subt
             capsize=3,
             ecolor="#333333",
         )
-        # Where bars are narrow, figures stand upright rather than in each other's way.
+        # Above narrow bars, level figures would overlap.
         axes.bar_label(
             bars,
             labels=[headline(environment, mean) for mean in means],
             fontsize=8,
             padding=3,
-            rotation=90 if len(policies) > _ABREAST else 0,
+            rotation=90 if len(policies) > _LEVEL else 0,
         )
-    axes.axhline(0, color="#333333", linewidth=0.8)
+    zero_line(axes)
     axes.margins(y=0.12)
     axes.set_xticks(range(len(tiers)), tiers)
     axes.set_ylabel(f"mean {environment.headline_name}")
     axes.legend(frameon=False, loc="best")
-    return figure
+    return title, figure
 
 
-def _catch_against_false_alarms(environment: AnyEnvironment, cells: list[dict[str, Any]], subtitle: str) -> Figure:
-    assert environment.detection is not None  # noqa: S101 - the caller has looked
+def _catch_against_false_alarms(environment: AnyEnvironment, cells: list[dict[str, Any]], subtitle: str) -> Titled:
+    assert environment.detection is not None  # noqa: S101 - the caller has checked it
     catch, alarm = environment.detection
-    titles = {metric.name: metric.name.replace("_", " ") for metric in environment.metrics}
-    figure, (axes,) = canvas(f"{titles[catch].capitalize()} against {titles[alarm]}, with 95 % intervals", subtitle)
+    catch_name, alarm_name = catch.replace("_", " "), alarm.replace("_", " ")
+    title = f"{catch_name.capitalize()} against {alarm_name}, with 95 % intervals"
+    figure, (axes,) = canvas(title, subtitle)
     policies = list(dict.fromkeys(cell["policy"] for cell in cells))
     tiers = list(environment.tiers)
     for cell in cells:
@@ -129,7 +93,7 @@ def _catch_against_false_alarms(environment: AnyEnvironment, cells: list[dict[st
             xerr=[[x - 100 * cell[f"{alarm}_ci"][0]], [100 * cell[f"{alarm}_ci"][1] - x]],
             yerr=[[y - 100 * cell[f"{catch}_ci"][0]], [100 * cell[f"{catch}_ci"][1] - y]],
             marker=MARKERS[tiers.index(cell["tier"]) % len(MARKERS)],
-            # Later policies are drawn smaller, so that one that stands on another still shows it.
+            # Later policies are drawn smaller, so that one on top of another does not hide it.
             markersize=max(5, 14 - 3 * place),
             color=PALETTE[place % len(PALETTE)],
             markeredgecolor="white",
@@ -144,7 +108,7 @@ def _catch_against_false_alarms(environment: AnyEnvironment, cells: list[dict[st
         axes.scatter([], [], color="#888888", marker=MARKERS[tiers.index(tier) % len(MARKERS)], label=tier)
     axes.set_xlim(-3, 103)
     axes.set_ylim(-3, 103)
-    axes.set_xlabel(f"{titles[alarm]}, % of all episodes")
-    axes.set_ylabel(f"{titles[catch]}, % of those with something to catch")
+    axes.set_xlabel(f"{alarm_name}, % of all episodes")
+    axes.set_ylabel(f"{catch_name}, % of those with something to catch")
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    return figure
+    return title, figure

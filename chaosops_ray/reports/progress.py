@@ -1,13 +1,13 @@
-"""What a person sees of a run while it goes on: a live panel on a terminal, a line for each update in a pipe."""
+"""The display of a run in progress: a live panel on a terminal, a line for each update in a pipe."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Self
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -17,24 +17,22 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from chaosops_ray.reports.run_plots import LAPS, seconds
-from chaosops_ray.reports.tables import headline, metric_figure, plain, share
+from chaosops_ray.reports.metrics_rows import LAPS, Row, held_out, seconds
+from chaosops_ray.reports.tables import DASH, headline, metric_figure, plain, share
 from chaosops_ray.sim.board import amount, sparkline
 from chaosops_ray.sim.contract import AnyEnvironment
 
-# A pipe is told of a phase that only counts on (building 120/400) no more often than this.
+# In a pipe, a phase that only counts (building 120/400) gets a line no more often than this.
 PHASE_SECONDS = 10.0
 _REFRESHES_PER_SECOND = 2
 LONGEST_PHASE = 200
-_RECENT = 20  # updates from which the time that is left is estimated
-_HISTORY = range(8, 41)  # bars that the history may have
+_RECENT = 20  # updates from which the remaining time is estimated
+_HISTORY = range(8, 41)  # number of bars of the history
 _HEADING_EVERY = 25
-
-Row: TypeAlias = Mapping[str, Any]
 
 
 class Display:
-    """A context manager that redraws itself on a terminal, and tells a pipe in lines."""
+    """A context manager that redraws itself on a terminal and prints lines into a pipe."""
 
     def __init__(self, console: Console, refreshes_per_second: float, clock: Callable[[], float]) -> None:
         self._console = console
@@ -42,7 +40,7 @@ class Display:
         self._began = clock()
         self._phase = ""
         self._told = ("", 0.0)
-        # Live draws once when it is made, so a subclass fills its own fields before it comes here.
+        # Live draws as soon as it is made: a subclass sets its own fields before it calls this.
         self._live = (
             Live(get_renderable=self.drawn, console=console, refresh_per_second=refreshes_per_second)
             if console.is_terminal and not console.is_dumb_terminal
@@ -61,7 +59,7 @@ class Display:
             self._live.stop()
 
     def say(self, text: str) -> None:
-        """What goes on now, in a few words."""
+        """Show what happens now, in a few words."""
         self._phase = plain(text, LONGEST_PHASE)
         if self._live is not None:
             self._live.refresh()
@@ -72,16 +70,16 @@ class Display:
             self._tell(self._phase)
 
     def _tell(self, text: str) -> None:
-        """A line for a pipe."""
+        """Print a line into a pipe."""
         self._console.print(Text(text), soft_wrap=True)
 
     def drawn(self) -> RenderableType:
-        """What a terminal shows now."""
+        """Return what a terminal shows now."""
         raise NotImplementedError
 
 
 class Progress(Display):
-    """What a person sees of one run: it is called with every row of metrics; `say` tells of what has no rows."""
+    """The display of one run: call it with every row of metrics, and `say` for phases without rows."""
 
     def __init__(
         self,
@@ -93,7 +91,7 @@ class Progress(Display):
         before: Sequence[Row] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`alarm` is the run's on KL; `before` are the rows of a run that is gone on with."""
+        """`alarm` is the run's threshold for KL; `before` are the rows of a run that is resumed."""
         self._environment = environment
         self._run = plain(run)
         self._updates = updates
@@ -104,10 +102,10 @@ class Progress(Display):
         super().__init__(console, _REFRESHES_PER_SECOND, clock)
 
     def __call__(self, row: Row, /) -> None:
-        """An update was made. One that was made before is made again, from a checkpoint: what followed it is void."""
+        """Show a finished update; one that is repeated from a checkpoint replaces all that followed it."""
         update = row["update"]
         is_again = bool(self._ends) and self._ends[-1][0] >= update
-        # Another thread may be drawing: what it reads is replaced, never changed.
+        # Another thread may be drawing: replace what it reads, never change it.
         self._rows = [*[old for old in self._rows if old["update"] < update], row]
         self._ends = (*(() if is_again else self._ends[-_RECENT:]), (update, self._clock()))
         self._phase = ""
@@ -119,9 +117,11 @@ class Progress(Display):
                 self._tell(text)
         self._lines += 1
         self._tell(line(self._environment, row, self._alarm, self._left()))
+        if held_out([row]):
+            self._tell(f"held out {latest_held_out(self._environment, [row])}")
 
     def _left(self) -> float | None:
-        """Seconds until the last update, from how long the latest ones took; None before the first."""
+        """Estimate the seconds until the last update from the latest ones; None before the first."""
         ends = self._ends
         if not ends:
             return None
@@ -132,7 +132,7 @@ class Progress(Display):
     # -- the panel ------------------------------------------------------------------------------------------------
 
     def drawn(self) -> RenderableType:
-        """The panel as it is now."""
+        """Return the panel as it is now."""
         rows = self._rows
         parts: list[RenderableType] = [self._header(rows[-1]["update"] if rows else 0)]
         if self._phase:
@@ -140,7 +140,7 @@ class Progress(Display):
         subtitle = None
         if rows:
             inside = self._console.width - 4
-            parts += ["", tiers(self._environment, rows, inside), "", figures(self._environment, rows[-1], self._alarm)]
+            parts += ["", tiers(self._environment, rows, inside), "", figures(self._environment, rows, self._alarm)]
             subtitle = Text(
                 f"{rows[-1]['rules']} · policy-v{rows[-1]['version']} {rows[-1]['digest'][:12]}", "bright_black"
             )
@@ -169,7 +169,7 @@ class Progress(Display):
 
 
 def tiers(environment: AnyEnvironment, rows: Sequence[Row], width: int) -> RenderableType:
-    """The latest figures of each tier, muted where they are of an earlier update, and the mean's history."""
+    """Draw the latest figures of each tier, muted where they are of an earlier update, and the mean's history."""
     shares = [metric for metric in environment.metrics if metric.is_share]
     having = {tier: [row for row in rows if tier in row["tiers"]] for tier in environment.tiers}
     heading = ("tier", "n", f"mean {environment.headline_name}", *[metric.title for metric in shares])
@@ -193,15 +193,16 @@ def tiers(environment: AnyEnvironment, rows: Sequence[Row], width: int) -> Rende
 
 
 def history(values: Sequence[float], width: int) -> str:
-    """The whole course in at most so many bars, each the mean of as many values; from the least to the greatest."""
+    """Draw all values as at most `width` bars, each the mean of equally many values."""
     bars = min(width, len(values))
     means = [fmean(values[i * len(values) // bars : (i + 1) * len(values) // bars]) for i in range(bars)]
     low, high = min(means), max(means)
     return sparkline(means, low, high if high > low else low + 1, width)
 
 
-def figures(environment: AnyEnvironment, row: Row, alarm: float) -> RenderableType:
-    """What there is of an update beside the tiers."""
+def figures(environment: AnyEnvironment, rows: Sequence[Row], alarm: float) -> RenderableType:
+    """Draw the figures of the last update that are not by tier, and the latest means of the held-out set."""
+    row = rows[-1]
     learner, groups, laps = row["learner"], row["groups"], row["time"]
     divergence = Text(f"KL {number(learner.get('kl'), '.3f')}")
     if is_over(row, alarm):
@@ -219,6 +220,8 @@ def figures(environment: AnyEnvironment, row: Row, alarm: float) -> RenderableTy
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="bright_black", no_wrap=True)
     grid.add_column()
+    if held_out(rows):
+        grid.add_row("held out", latest_held_out(environment, rows))
     grid.add_row("reward", Text(" · ".join([f"{role} {signed(row['rewards'][role])}" for role in environment.roles])))
     grid.add_row("policy", policy)
     played = f"{row['episodes']} episodes · {groups['played']} groups, {groups['learnt_from']} learnt from"
@@ -229,11 +232,22 @@ def figures(environment: AnyEnvironment, row: Row, alarm: float) -> RenderableTy
     return grid
 
 
+def latest_held_out(environment: AnyEnvironment, rows: Sequence[Row]) -> str:
+    """Write the mean of each tier when the held-out set was last played."""
+    found = held_out(rows)[-1]
+    means = [
+        f"{tier} {headline(environment, found.tiers[tier]['mean'])}"
+        for tier in environment.tiers
+        if tier in found.tiers
+    ]
+    return f"after update {found.update}: {' · '.join(means)}"
+
+
 # -- lines ------------------------------------------------------------------------------------------------------------
 
 
 def heading(environment: AnyEnvironment, row: Row) -> tuple[str, str]:
-    """What stands above the lines of a run like this row's."""
+    """Write the two lines of headings for the lines of a run."""
     columns = _columns(row)
     names = "  ".join([f"{name:>{width}}" for name, width in columns.items()])
     figures = " ".join([f"{name:>{width}}" for name, width in _tier_columns(environment).items()])
@@ -242,7 +256,7 @@ def heading(environment: AnyEnvironment, row: Row) -> tuple[str, str]:
 
 
 def line(environment: AnyEnvironment, row: Row, alarm: float, left: float | None) -> str:
-    """The update in one line under the heading; an exclamation mark says that KL is over the alarm."""
+    """Write an update as one line under the headings; an exclamation mark means that KL is over the alarm."""
     learner = row["learner"]
     cells = (
         f"{row['update']}/{row['updates']}",
@@ -265,13 +279,13 @@ def line(environment: AnyEnvironment, row: Row, alarm: float, left: float | None
 
 
 def _columns(row: Row) -> dict[str, int]:
-    """Names and widths of the columns of an update."""
+    """Return names and widths of the columns of an update."""
     counted = 2 * len(str(row["updates"])) + 1
     return {"update": max(6, counted), "time": 8, "tokens/s": 8, "left": 8, "KL ": 7, "entropy": 7}
 
 
 def _tier_columns(environment: AnyEnvironment) -> dict[str, int]:
-    """Those of a tier."""
+    """Return names and widths of the columns of a tier."""
     shares = [metric for metric in environment.metrics if metric.is_share]
     return {"mean": 8} | {metric.title: max(5, len(metric.title)) for metric in shares}
 
@@ -280,35 +294,35 @@ def _tier_columns(environment: AnyEnvironment) -> dict[str, int]:
 
 
 def is_over(row: Row, alarm: float) -> bool:
-    """Whether KL to the base has run away."""
+    """Return True if KL to the base is over the alarm."""
     return bool(row["learner"].get("kl", 0.0) > alarm)
 
 
 def tokens_per_second(row: Row) -> float | None:
-    """Tokens learnt from, read ones and written ones, in each second of the update."""
+    """Return the tokens that the learner took in, read and written ones, per second of the update."""
     tokens, spent = row["learner"].get("tokens"), seconds(row)
     return None if tokens is None or not spent else tokens / spent
 
 
 def engine_share(row: Row) -> float | None:
-    """Which part of the rollout's time the engines worked."""
+    """Return the share of the rollout's time in which the engines worked."""
     laps = row["time"]
     return laps["engine"] / laps["rollout"] if laps["rollout"] else None
 
 
 def number(value: float | None, form: str) -> str:
-    """The figure in this format; a dash where there is none."""
-    return "–" if value is None else format(value, form)
+    """Format a figure; write a dash where there is none."""
+    return DASH if value is None else format(value, form)
 
 
 def signed(value: float) -> str:
-    """A reward with its sign."""
+    """Format a reward with its sign."""
     return amount(value).replace("-", "−")
 
 
 def clock_time(spent: float | None) -> str:
-    """Seconds as h:mm:ss; a dash where they are not known."""
+    """Format seconds as h:mm:ss; write a dash where they are not known."""
     if spent is None:
-        return "–"
+        return DASH
     minutes, rest = divmod(int(spent), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

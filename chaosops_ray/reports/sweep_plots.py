@@ -1,26 +1,40 @@
-"""Arms of a sweep over their updates: the mean over seeds, and a band from the lowest seed to the highest."""
+"""The curves of a sweep, by arm: the mean over seeds, and a band from the lowest seed to the highest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from chaosops_ray.reports.plots import PALETTE, canvas, save
-from chaosops_ray.reports.run_plots import WINDOW, Figures, Label, Plot, finish, made, smoothed, write_beside
+from chaosops_ray.reports.drawing import (
+    PALETTE,
+    WINDOW,
+    Label,
+    Of,
+    Plot,
+    Titled,
+    Values,
+    canvas,
+    draw_course,
+    label_ends,
+    percent_axis,
+    save,
+    series,
+    smoothed,
+    update_axis,
+    zero_line,
+)
+from chaosops_ray.reports.metrics_rows import Row
 from chaosops_ray.reports.tables import headline, plain, share
 from chaosops_ray.sim.contract import AnyEnvironment
 
-Rows = Sequence[Mapping[str, Any]]
-Of = Callable[[Mapping[str, Any]], float | None]
+Rows = Sequence[Row]
 
 
 def draw(environment: AnyEnvironment, sweep: str, arms: Mapping[str, Sequence[Rows]], folder: Path) -> list[Plot]:
-    """By arm, the metrics of its runs; the curves as PNG files in the folder."""
+    """Draw curves as PNG files in the folder; `arms` are the metrics rows of each arm's runs."""
     if not any(rows for runs in arms.values() for rows in runs):
         return []
     subtitle = f"{plain(sweep)} · {environment.title} · rolling mean of {WINDOW} updates, band over seeds"
@@ -34,14 +48,12 @@ def draw(environment: AnyEnvironment, sweep: str, arms: Mapping[str, Sequence[Ro
             title = f"{metric.name.replace('_', ' ').capitalize()} in training, by tier, %"
             drawn[f"sweep_{metric.name}.png"] = _by_tier(environment, arms, metric.name, title, subtitle)
     drawn["sweep_kl.png"] = _divergence(arms, subtitle)
-    figures = {name: found for name, found in drawn.items() if found is not None}
-    paths = save({name: figure for name, (_, figure) in figures.items()}, made(folder))
-    return [Plot(path, title) for path, (title, _) in zip(paths, figures.values(), strict=True)]
+    return save({name: found for name, found in drawn.items() if found is not None}, folder)
 
 
 def _by_tier(
     environment: AnyEnvironment, arms: Mapping[str, Sequence[Rows]], name: str, title: str, subtitle: str
-) -> tuple[str, Figure] | None:
+) -> Titled | None:
     def of_tier(tier: str) -> Of:
         return lambda row: row["tiers"].get(tier, {}).get(name)
 
@@ -52,18 +64,15 @@ def _by_tier(
     is_share = name != "mean"
     for axes, tier in zip(panels, tiers, strict=True):
         if is_share:
-            axes.set_ylim(-0.03, 1.03)
-            axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100"])
+            percent_axis(axes)
         _draw_arms(axes, arms, of_tier(tier), share if is_share else lambda value: headline(environment, value))
-        if not is_share and axes.get_ylim()[0] < 0:
-            axes.axhline(0, color="#333333", linewidth=0.8)
         axes.set_ylabel(tier)
-    finish(panels[-1], _span(arms))
+    _finish(panels[-1], arms)
     return title, figure
 
 
-def _divergence(arms: Mapping[str, Sequence[Rows]], subtitle: str) -> tuple[str, Figure] | None:
-    def of(row: Mapping[str, Any]) -> float | None:
+def _divergence(arms: Mapping[str, Sequence[Rows]], subtitle: str) -> Titled | None:
+    def of(row: Row) -> float | None:
         found: float | None = row["learner"].get("kl")
         return found
 
@@ -72,7 +81,7 @@ def _divergence(arms: Mapping[str, Sequence[Rows]], subtitle: str) -> tuple[str,
     title = "KL to the base, nats a token"
     figure, (axes,) = canvas(title, subtitle)
     _draw_arms(axes, arms, of, lambda value: f"{value:.2f}")
-    finish(axes, _span(arms))
+    _finish(axes, arms)
     return title, figure
 
 
@@ -80,14 +89,14 @@ def _has(runs: Sequence[Rows], of: Of) -> bool:
     return any(of(row) is not None for rows in runs for row in rows)
 
 
-def _span(arms: Mapping[str, Sequence[Rows]]) -> list[dict[str, int]]:
+def _finish(axes: Axes, arms: Mapping[str, Sequence[Rows]]) -> None:
     updates = [row["update"] for runs in arms.values() for rows in runs for row in rows]
-    return [{"update": min(updates)}, {"update": max(updates)}]
+    update_axis(axes, min(updates), max(updates))
 
 
-def _draw_arms(axes: Axes, arms: Mapping[str, Sequence[Rows]], of: Of, written: Callable[[float], str]) -> None:
+def _draw_arms(axes: Axes, arms: Mapping[str, Sequence[Rows]], of: Of, form: Callable[[float], str]) -> None:
     labels = []
-    over = 0.0
+    last = lowest = 0.0
     for place, (arm, runs) in enumerate(arms.items()):
         lines = [line for rows in runs if len((line := _line(rows, of))[0])]
         if not lines:
@@ -95,21 +104,26 @@ def _draw_arms(axes: Axes, arms: Mapping[str, Sequence[Rows]], of: Of, written: 
         at, low, middle, high = band(lines)
         colour = PALETTE[place % len(PALETTE)]
         axes.fill_between(at, low, high, color=colour, alpha=0.18, linewidth=0)
-        axes.plot(at, middle, color=colour, linewidth=2, marker="o" if len(at) == 1 else "")
-        labels.append(Label(f"{arm} {written(middle[-1])}", colour, float(middle[-1])))
-        over = max(over, float(at[-1]))
-    write_beside(axes, over, labels)
+        draw_course(axes, at, middle, colour)
+        lowest = min(lowest, float(np.nanmin(low)))
+        labels.append(Label(f"{arm} {form(middle[-1])}", colour, float(middle[-1])))
+        last = max(last, float(at[-1]))
+    # Before the labels: the line may change the heights at which they touch.
+    if lowest < 0:
+        zero_line(axes)
+    label_ends(axes, last, labels)
 
 
-def _line(rows: Rows, of: Of) -> tuple[Figures, Figures]:
-    found = [(row["update"], value) for row in rows if (value := of(row)) is not None]
-    at, values = np.array(found, dtype=float).reshape(-1, 2).T
+def _line(rows: Rows, of: Of) -> tuple[Values, Values]:
+    at, values = series(rows, of)
     return at, smoothed(at, values) if len(at) else values
 
 
-def band(lines: Sequence[tuple[Figures, Figures]]) -> tuple[Figures, Figures, Figures, Figures]:
-    """Wherever a seed has a figure: the lowest, the mean and the highest of the seeds, interpolated in between."""
+def band(lines: Sequence[tuple[Values, Values]]) -> tuple[Values, Values, Values, Values]:
+    """Return the updates at which any seed has a figure, and there the lowest, the mean and the highest of the seeds.
+
+    Between its figures a seed is interpolated; before its first and after its last it does not count.
+    """
     at = np.unique(np.concatenate([line[0] for line in lines]))
-    # A seed says nothing of what came before its first figure or after its last.
     drawn = np.array([np.interp(at, *line, left=np.nan, right=np.nan) for line in lines])
     return at, np.nanmin(drawn, axis=0), np.nanmean(drawn, axis=0), np.nanmax(drawn, axis=0)

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep while it goes on: a live table of its trials on a terminal, lines in a pipe."""
+"""The display of a sweep in progress: a live table of its trials on a terminal, lines in a pipe."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from chaosops_ray.reports.tables import headline, metric_figure, plain
 from chaosops_ray.sim.contract import AnyEnvironment
 
 _REFRESHES_PER_SECOND = 1
-# A pipe is told of a trial this often on its way.
+# In a pipe, a trial gets a line each time it has made this share of its updates.
 _TOLD_EVERY = 0.25
 _STYLES = {"waiting": "bright_black", "running": "cyan", "finished": "green", "failed": "bold red"}
 
 
 class Standing(NamedTuple):
-    """Where a trial stands."""
+    """The state of a trial, as it is shown."""
 
     updates: int
     state: str = "waiting"
@@ -34,7 +34,7 @@ class Standing(NamedTuple):
 
 
 class SweepProgress(Display):
-    """What a person sees of a sweep: it is told what happens to each trial."""
+    """The display of a sweep: call a method for each event of a trial."""
 
     def __init__(
         self,
@@ -44,47 +44,47 @@ class SweepProgress(Display):
         trials: Sequence[tuple[str, int]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`trials` are names and the updates that each makes."""
+        """`trials` are names, each with the number of its updates."""
         self._environment = environment
         self._sweep = plain(sweep)
         self._trials = {name: Standing(updates) for name, updates in trials}
         super().__init__(console, _REFRESHES_PER_SECOND, clock)
 
-    # -- what happens -------------------------------------------------------------------------------------------------
+    # -- events -------------------------------------------------------------------------------------------------------
 
     def began(self, name: str) -> None:
-        """The trial was placed."""
+        """Show that the trial was placed."""
         self._change(name, state="running", note="")
         self._tell(f"{name}: placed")
 
     def updated(self, name: str, row: Mapping[str, Any]) -> None:
-        """The trial made an update."""
+        """Show an update of the trial."""
         self._phase = ""
         before = self._trials[name]
-        # Another thread may be drawing: what it reads is replaced, never changed. A tier that this update did not
-        # play keeps its last figures.
+        # Another thread may be drawing: replace what it reads, never change it. A tier that this update did not play
+        # keeps its last figures.
         self._change(name, state="running", update=row["update"], row={**before.row, **row})
         if int(row["update"] / before.updates / _TOLD_EVERY) > int(before.update / before.updates / _TOLD_EVERY):
-            self._tell(f"{name}: {self._words(name)}")
+            self._tell(f"{name}: {self._summary(name)}")
 
     def was_over(self, name: str, update: int) -> None:
-        """The trial had ended before this sweep was resumed."""
+        """Show that the trial had ended before this sweep was resumed."""
         self._change(name, state="finished", update=update)
 
     def retried(self, name: str, why: str) -> None:
-        """The trial failed and goes on from its last checkpoint."""
-        note = plain(f"failed, goes on from its last checkpoint: {why}", LONGEST_PHASE)
+        """Show that the trial failed and is resumed from its last checkpoint."""
+        note = plain(f"failed, is resumed from its last checkpoint: {why}", LONGEST_PHASE)
         self._change(name, state="waiting", note=note)
         self._tell(f"{name}: {note}")
 
     def failed(self, name: str, why: str) -> None:
-        """The trial failed for good."""
+        """Show that the trial failed and is not retried."""
         note = plain(why, LONGEST_PHASE)
         self._change(name, state="failed", note=note)
         self._tell(f"{name}: failed: {note}")
 
     def ended(self, name: str) -> None:
-        """The trial is over."""
+        """Show that the trial is over."""
         self._change(name, state="finished")
         self._tell(f"{name}: over after {self._trials[name].update} updates")
 
@@ -97,7 +97,7 @@ class SweepProgress(Display):
 
     # -- the table ----------------------------------------------------------------------------------------------------
 
-    def _words(self, name: str) -> str:
+    def _summary(self, name: str) -> str:
         standing = self._trials[name]
         means = [f"{tier} {text}" for tier in self._environment.tiers if (text := self._mean(standing, tier))]
         return f"{standing.update}/{standing.updates}  {', '.join(means)}"
@@ -107,7 +107,7 @@ class SweepProgress(Display):
         return "" if value is None else headline(self._environment, value)
 
     def drawn(self) -> RenderableType:
-        """The table as it is now."""
+        """Return the table as it is now."""
         trials = self._trials
         table = Table(box=None, pad_edge=False, header_style="bright_black", expand=True)
         for title in ("trial", "", "update"):

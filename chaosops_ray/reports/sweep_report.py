@@ -1,353 +1,258 @@
 """The report of a sweep: the same content as Markdown and as a page that stands alone, its plots, its figures as JSON.
 
-Nothing in it depends on when or how fast it was made. Names, claims and reasons may hold anything, and are escaped
-where they enter a page or a table.
+Nothing in it depends on when or how fast it was made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
-from chaosops_ray.reports import plots, run_report, sweep_plots, tables
-from chaosops_ray.reports.run_plots import Plot, made
-from chaosops_ray.sim.contract import AnyEnvironment, Metric
+from chaosops_ray.config import Run, Schedule
+from chaosops_ray.reports import plots, sweep_plots, tables
+from chaosops_ray.reports.drawing import Plot
+from chaosops_ray.reports.metrics_rows import Row
+from chaosops_ray.reports.rendering import Table, document, page
+from chaosops_ray.reports.tables import DASH
+from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.store import files
-from chaosops_ray.sweeps.comparison import RULE, SUPPORTED, UNDECIDED, Comparison, Outcome
-from chaosops_ray.sweeps.spec import MEAN, Sweep
 
 COMPARISON = "comparison.json"
 MARKDOWN = "report.md"
 PAGE = "report.html"
 _PLOTS = "plots"
 _LONGEST_REASON = 200
-_DASH = "–"
+_MEAN = "mean"  # the headline's name in a comparison; every other figure is one of the world's metrics
+_VERDICT_MARKS = {"supported": "good", "falsified": "bad", "undecided": ""}
+_STATE_MARKS = {"finished": "", "failed": "bad", "stopped": ""}
 
 
-class Text(NamedTuple):
-    """A paragraph."""
+class Arm(NamedTuple):
+    """What is reported of an arm."""
 
-    words: str
-
-
-class Cells(NamedTuple):
-    """A table: the first columns hold words, the others figures; on the page one column is coloured by marks."""
-
-    heading: Sequence[str]
-    words: int
-    rows: Sequence[Sequence[str]]
-    coloured: int = -1
-    marks: Sequence[str] = ()
+    run: Run  # of its first trial
+    base_digest: str
+    rows: Sequence[Sequence[Row]]  # the metrics of each of its trials
 
 
-class Pictures(NamedTuple):
-    """Plots, one after the other."""
+class SweepFacts(NamedTuple):
+    """What the report of a sweep is written from."""
 
-    plots: Sequence[Plot]
-
-
-Content: TypeAlias = Text | Cells | Pictures
+    arms: Mapping[str, Arm]
+    seeds: str  # as they were given
+    reference: str
+    published: Mapping[str, Mapping[str, Mapping[str, float]]]  # by arm, tier and figure
+    comparison: Mapping[str, Any]
+    rule: str  # by which claims are decided
 
 
 class Part(NamedTuple):
-    """A section of the report."""
+    """A section of the report: a table, a note on it, plots; any of them may be missing."""
 
     title: str
-    content: Sequence[Content]
+    table: Table | None = None
+    note: str = ""
+    plots: Sequence[Plot] = ()
 
 
-def write(
-    out: Path,
-    environment: AnyEnvironment,
-    sweep: Sweep,
-    outcomes: Sequence[Outcome],
-    comparison: Comparison,
-    digests: Mapping[str, str],
-) -> tuple[Path, ...]:
-    """Draw the plots and write the report; `digests` are those of the arms' base models."""
+def write(out: Path, environment: AnyEnvironment, facts: SweepFacts) -> tuple[Path, ...]:
+    """Draw the plots and write the report."""
+    comparison = facts.comparison
     files.write_json(out / COMPARISON, comparison)
-    arms = {arm: [one.rows for one in outcomes if one.trial.arm == arm] for arm in sweep.arms}
+    arms = {name: arm.rows for name, arm in facts.arms.items()}
     curves = sweep_plots.draw(environment, out.name, arms, out / _PLOTS)
-    bars = (
-        [
-            Plot(path, path.stem.replace("_", " ").capitalize())
-            for path in plots.plot(environment, comparison, made(out / _PLOTS))
-        ]
-        if comparison["cells"]
-        else []
-    )
-    name = tables.plain(out.name)
-    parts = list(_parts(environment, sweep, outcomes, comparison, digests, curves, bars))
-    lead = _lead(environment, sweep, comparison)
+    bars = plots.plot(environment, comparison, out / _PLOTS) if comparison["cells"] else []
     paths = (out / MARKDOWN, out / PAGE)
-    for path, text in zip(paths, (_markdown(name, lead, parts, out), _html(name, lead, parts)), strict=True):
+    for path, text in zip(paths, rendered(out, environment, facts, curves, bars), strict=True):
         files.write_text(path, text)
     return paths
 
 
-# -- what is said -----------------------------------------------------------------------------------------------------
+def rendered(
+    out: Path, environment: AnyEnvironment, facts: SweepFacts, curves: Sequence[Plot], bars: Sequence[Plot]
+) -> tuple[str, str]:
+    """Render the report as Markdown and as a page; plots lie below the folder `out`."""
+    values = {
+        "name": tables.plain(out.name),
+        "lead": _lead(environment, facts),
+        "parts": list(_parts(environment, facts, curves, bars)),
+    }
+    return document("sweep.md", folder=out, **values), page("sweep.html", comparison_file=COMPARISON, **values)
 
 
-def _lead(environment: AnyEnvironment, sweep: Sweep, comparison: Comparison) -> str:
-    trials = comparison["trials"]
+# -- the content ------------------------------------------------------------------------------------------------------
+
+
+def _lead(environment: AnyEnvironment, facts: SweepFacts) -> str:
+    trials = facts.comparison["trials"]
     counts = {state: sum([one["state"] == state for one in trials]) for state in ("finished", "stopped", "failed")}
     states = ", ".join([f"{count} {state}" for state, count in counts.items() if count])
     return (
-        f"{len(sweep.arms)} arms, training seeds {sweep.seeds}: {len(trials)} trials, {states}. {environment.title}, "
-        f"rules {comparison['rules']}, played greedily on the {tables.set_named(comparison)}."
+        f"{len(facts.arms)} arms, training seeds {facts.seeds}: {len(trials)} trials, {states}. {environment.title}, "
+        f"rules {facts.comparison['rules']}, played greedily on the {tables.set_named(facts.comparison)}."
     )
 
 
 def _parts(
-    environment: AnyEnvironment,
-    sweep: Sweep,
-    outcomes: Sequence[Outcome],
-    comparison: Comparison,
-    digests: Mapping[str, str],
-    curves: Sequence[Plot],
-    bars: Sequence[Plot],
+    environment: AnyEnvironment, facts: SweepFacts, curves: Sequence[Plot], bars: Sequence[Plot]
 ) -> Iterator[Part]:
+    comparison = facts.comparison
     if comparison["verdicts"]:
-        yield Part("Verdicts", [_verdicts(environment, comparison), Text(RULE)])
+        yield Part("Verdicts", _verdicts(environment, comparison["verdicts"]), facts.rule)
     if comparison["cells"]:
-        yield Part("Evaluation", [_evaluation(environment, sweep, comparison), Text(_EVALUATION), Pictures(bars)])
+        yield Part("Evaluation", _evaluation(environment, facts), _EVALUATION, bars)
     if comparison["differences"]:
-        words = (
-            f"Each arm less {sweep.reference}, on the same scenarios, paired by training seed, with 95 % intervals; "
-            "shares in points. In colour where the interval of the mean does not hold zero."
+        note = (
+            f"Each arm minus {facts.reference}, on the same scenarios, paired by training seed, with 95 % intervals; "
+            "shares in points. In colour where the interval of the mean does not contain zero."
         )
-        yield Part(f"Differences from {sweep.reference}", [Text(words), _differences(environment, comparison)])
+        table = _differences(environment, comparison["differences"])
+        yield Part(f"Differences from {facts.reference}", table, note)
     if curves:
-        yield Part("Training", [Pictures(curves)])
-    yield Part("Trials", [_trials(comparison)])
-    yield Part("Arms", [_arms(outcomes, digests)])
+        yield Part("Training", plots=curves)
+    yield Part("Trials", _trials(comparison["trials"]))
+    yield Part("Arms", _arms(facts.arms))
 
 
 _EVALUATION = (
     "Shares and means are over all seeds and scenarios; seeds from–to are the lowest and the highest mean of a "
-    "training seed, and the intervals in the plots take the seeds as they are. Published figures, where there are any, "
-    "are of the runs that these arms are named after: full-size models in the published world, under the published "
-    "rules."
+    "training seed, and the intervals in the plots do not resample training seeds. Published figures, where there are "
+    "any, are of the runs that these arms are named after: full-size models in the published world, under the "
+    "published rules."
 )
 
 
-def _evaluation(environment: AnyEnvironment, sweep: Sweep, comparison: Comparison) -> Cells:
-    """The published table's layout, published figures beside."""
-    shown = [metric for metric in environment.metrics if metric.in_tables]
-    heading = ["policy", "tier", "n", *[metric.title for metric in shown], "mean", "seeds from–to", "median"]
-    quoted = [MEAN, *[metric.name for metric in shown if metric.is_share]]
-    quoted = [
-        name for name in quoted if any(name in row for tiers in sweep.published.values() for row in tiers.values())
-    ]
-    titles = {MEAN: "mean", **{metric.name: metric.title for metric in shown}}
+def _evaluation(environment: AnyEnvironment, facts: SweepFacts) -> Table:
+    """Make the table of the evaluation, with the means of single training seeds and with published figures."""
+    cells = facts.comparison["cells"]
+    found = tables.evaluation_table(environment, cells, "tier")
+    titles = {_MEAN: _MEAN, **{metric.name: metric.title for metric in found.metrics if metric.is_share}}
+    figures = [row for tiers in facts.published.values() for row in tiers.values()]
+    quoted = [name for name in titles if any(name in row for row in figures)]
+    heading = ["policy", "tier", "n", *[metric.title for metric in found.metrics], "mean", "seeds from–to", "median"]
     if quoted:
         heading.append(f"published {' / '.join([titles[name] for name in quoted])}")
     rows = []
-    for cell in comparison["cells"]:
-        seeds = cell["seed_means"]
-        said = sweep.published.get(cell["policy"], {}).get(cell["tier"], {})
-        rows.append(
-            [
-                cell["policy"],
-                cell["tier"],
-                str(cell["episodes"]),
-                *[tables.metric_figure(metric, cell[metric.name]) for metric in shown],
-                tables.headline(environment, cell["mean"]),
-                f"{tables.headline(environment, min(seeds))} … {tables.headline(environment, max(seeds))}"
-                if seeds
-                else _DASH,
-                tables.headline(environment, cell["median"]),
-                *([_quoted(environment, said, quoted)] if quoted else []),
-            ]
-        )
-    return Cells(heading, 2, rows)
+    for row, cell in zip(found.rows, cells, strict=True):
+        seeds = [tables.headline(environment, bound(cell["seed_means"])) for bound in (min, max) if cell["seed_means"]]
+        shown = [row.policy, row.group, row.episodes, *[figure.text for figure in row.metrics], row.mean.text]
+        shown += [" … ".join(seeds) or DASH, row.median]
+        if quoted:
+            said = facts.published.get(row.policy, {}).get(row.group, {})
+            shown.append(_quoted(environment, said, quoted))
+        rows.append(tuple(shown))
+    return Table(tuple(heading), 2, rows)
 
 
 def _quoted(environment: AnyEnvironment, said: Mapping[str, float], names: Sequence[str]) -> str:
     if not said:
-        return _DASH
-    return " / ".join([_amount(environment, name, said[name]) if name in said else _DASH for name in names])
+        return DASH
+    return " / ".join([_amount(environment, name, said[name]) if name in said else DASH for name in names])
 
 
-def _differences(environment: AnyEnvironment, comparison: Comparison) -> Cells:
-    """A row for each arm and tier, a column for each figure."""
+def _differences(environment: AnyEnvironment, differences: Sequence[Mapping[str, Any]]) -> Table:
+    """Make a table with a row for each arm and tier, and a column for each figure."""
     titles = _titles(environment)
     by_row: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
-    for found in comparison["differences"]:
+    for found in differences:
         by_row.setdefault((found["arm"], found["tier"]), {})[found["of"]] = found
     figures = [name for name in titles if any(name in row for row in by_row.values())]
-    rows, marks = [], []
-    for (arm, tier), row in by_row.items():
-        low, high = row[MEAN]["ci"]
-        rows.append(
-            [
-                f"{arm} − {row[MEAN]['against']}",
-                tier,
-                *[_difference(environment, row[name]) if name in row else _DASH for name in figures],
-                str(row[MEAN]["seeds"]),
-            ]
+    rows = [
+        (
+            f"{arm} − {row[_MEAN]['against']}",
+            tier,
+            *[_difference(environment, row[name]) if name in row else DASH for name in figures],
+            str(row[_MEAN]["seeds"]),
         )
-        marks.append("good" if low > 0 else "bad" if high < 0 else "")
-    return Cells(["arms", "tier", *[titles[name] for name in figures], "seeds"], 2, rows, 2, marks)
+        for (arm, tier), row in by_row.items()
+    ]
+    marks = tuple([tables.mark(row[_MEAN]["ci"]) for row in by_row.values()])
+    return Table(("arms", "tier", *[titles[name] for name in figures], "seeds"), 2, rows, 2, marks)
 
 
 def _difference(environment: AnyEnvironment, found: Mapping[str, Any]) -> str:
     of = found["of"]
-    return (
-        f"{_signed(environment, of, found['mean']).removesuffix(' points')} [{_interval(environment, of, found['ci'])}]"
-    )
+    value = _signed(environment, of, found["mean"]).removesuffix(" points")
+    return f"{value} [{_interval(environment, of, found['ci'])}]"
 
 
-def _verdicts(environment: AnyEnvironment, comparison: Comparison) -> Cells:
+def _verdicts(environment: AnyEnvironment, verdicts: Sequence[Mapping[str, Any]]) -> Table:
     titles = _titles(environment)
-    rows, marks = [], []
-    for found in comparison["verdicts"]:
-        is_known = found["ci"] is not None
-        rows.append(
-            [
-                found["claim"],
-                f"{titles[found['of']]} on {found['on']}: {found['more']} − {found['than']}",
-                found["verdict"],
-                _signed(environment, found["of"], found["mean"]) if is_known else _DASH,
-                _interval(environment, found["of"], found["ci"]) if is_known else _DASH,
-                _signed(environment, found["of"], found["by"]),
-                str(found["seeds"]),
-            ]
-        )
-        marks.append({SUPPORTED: "good", UNDECIDED: ""}.get(found["verdict"], "bad"))
-    return Cells(["claim", "measured", "verdict", "difference", "95 % interval", "margin", "seeds"], 3, rows, 2, marks)
-
-
-def _trials(comparison: Comparison) -> Cells:
     rows = [
-        [
+        (
+            found["claim"],
+            f"{titles[found['of']]} on {found['on']}: {found['more']} − {found['than']}",
+            found["verdict"],
+            DASH if found["ci"] is None else _signed(environment, found["of"], found["mean"]),
+            DASH if found["ci"] is None else _interval(environment, found["of"], found["ci"]),
+            _signed(environment, found["of"], found["by"]),
+            str(found["seeds"]),
+        )
+        for found in verdicts
+    ]
+    heading = ("claim", "measured", "verdict", "difference", "95 % interval", "margin", "seeds")
+    return Table(heading, 3, rows, 2, tuple([_VERDICT_MARKS[found["verdict"]] for found in verdicts]))
+
+
+def _trials(trials: Sequence[Mapping[str, Any]]) -> Table:
+    rows = [
+        (
             found["trial"],
             found["state"] + (f": {tables.plain(found['why'], _LONGEST_REASON)}" if found["why"] else ""),
             f"{found['updates']} of {found['of']}",
             f"{found['episodes']:,}",
-            _DASH if found["kl"] is None else f"{found['kl']:.2f}",
-            (found["digest"] or _DASH)[:12],
-        ]
-        for found in comparison["trials"]
-    ]
-    marks = [{"finished": "", "failed": "bad"}.get(found["state"], "") for found in comparison["trials"]]
-    return Cells(["trial", "state", "updates", "episodes", "last KL", "adapter"], 2, rows, 1, marks)
-
-
-def _arms(outcomes: Sequence[Outcome], digests: Mapping[str, str]) -> Cells:
-    rows = []
-    for one in {one.trial.arm: one for one in outcomes}.values():
-        run = one.trial.run
-        rows.append(
-            [
-                one.trial.arm,
-                Path(run.model).name if Path(run.model).is_absolute() else run.model,
-                run.curriculum,
-                str(run.updates),
-                *[
-                    f"{figure.start:g}" if figure.start == figure.end else f"{figure.start:g} → {figure.end:g}"
-                    for figure in (run.catch, run.false_flag, run.learner.learning_rate)
-                ],
-                str(run.learner.lora_rank),
-                f"{run.batch.scenarios} × {run.batch.group}",
-                digests[one.trial.arm][:12],
-            ]
+            DASH if found["kl"] is None else f"{found['kl']:.2f}",
+            (found["digest"] or DASH)[:12],
         )
-    heading = ["arm", "model", "curriculum", "updates", "right flag ×", "wrong flag ×", "learning rate", "LoRA r"]
-    return Cells([*heading, "batch", "base"], 3, rows)
+        for found in trials
+    ]
+    heading = ("trial", "state", "updates", "episodes", "last KL", "adapter")
+    return Table(heading, 2, rows, 1, tuple([_STATE_MARKS[found["state"]] for found in trials]))
+
+
+def _arms(arms: Mapping[str, Arm]) -> Table:
+    options = list(dict.fromkeys([name for arm in arms.values() for name in arm.run.rule_options]))
+    rows = [
+        (
+            name,
+            Path(arm.run.model).name if Path(arm.run.model).is_absolute() else arm.run.model,
+            arm.run.curriculum,
+            str(arm.run.updates),
+            *[_schedule(arm.run.rule_options.get(option)) for option in options],
+            _schedule(arm.run.learner.learning_rate),
+            str(arm.run.learner.lora_rank),
+            f"{arm.run.batch.scenarios} × {arm.run.batch.group}",
+            arm.base_digest[:12],
+        )
+        for name, arm in arms.items()
+    ]
+    heading = ("arm", "model", "curriculum", "updates", *[option.replace("_", " ") for option in options])
+    return Table((*heading, "learning rate", "LoRA r", "batch", "base"), 3, rows)
+
+
+def _schedule(figure: Schedule | None) -> str:
+    if figure is None:
+        return DASH
+    return f"{figure.start:g}" if figure.start == figure.end else f"{figure.start:g} → {figure.end:g}"
 
 
 def _titles(environment: AnyEnvironment) -> dict[str, str]:
-    return {MEAN: f"mean {environment.headline_name}", **{metric.name: metric.title for metric in environment.metrics}}
-
-
-def _metric(environment: AnyEnvironment, name: str) -> Metric:
-    return next(metric for metric in environment.metrics if metric.name == name)
+    return {_MEAN: f"mean {environment.headline_name}", **{metric.name: metric.title for metric in environment.metrics}}
 
 
 def _amount(environment: AnyEnvironment, of: str, value: float) -> str:
-    if of == MEAN:
+    if of == _MEAN:
         return tables.headline(environment, value)
-    return tables.metric_figure(_metric(environment, of), value)
+    metric = next(metric for metric in environment.metrics if metric.name == of)
+    return tables.metric_figure(metric, value)
 
 
 def _signed(environment: AnyEnvironment, of: str, value: float) -> str:
-    if of == MEAN:
-        return run_report.signed(environment, value)
+    if of == _MEAN:
+        return tables.signed(environment, value)
     return f"{100 * value:+.0f} points".replace("-", "−")
 
 
 def _interval(environment: AnyEnvironment, of: str, ci: Sequence[float]) -> str:
     return " … ".join([_signed(environment, of, bound).removesuffix(" points") for bound in ci])
-
-
-# -- how it is written ------------------------------------------------------------------------------------------------
-
-
-def _markdown(name: str, lead: str, parts: Sequence[Part], out: Path) -> str:
-    lines = [f"# {_in_markdown(name)}", "", _in_markdown(lead), ""]
-    for part in parts:
-        lines += [f"## {_in_markdown(part.title)}", ""]
-        for content in part.content:
-            match content:
-                case Text(words):
-                    lines += [_in_markdown(words), ""]
-                case Pictures(plots):
-                    lines += [
-                        line
-                        for plot in plots
-                        for line in (f"![{_in_markdown(plot.title)}]({plot.path.relative_to(out).as_posix()})", "")
-                    ]
-                case Cells(heading, words, rows):
-                    rule = ["---" if place < words else "--:" for place in range(len(heading))]
-                    lines += [_row(cells) for cells in (heading, rule, *rows)]
-                    lines.append("")
-    return "\n".join(lines)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join([_in_markdown(cell) for cell in cells])} |"
-
-
-def _in_markdown(text: str) -> str:
-    """Text that stays text: no tables, links, emphasis or HTML of its own."""
-    flat = " ".join(text.split())
-    return "".join([f"\\{character}" if character in "\\`*_[]<>|#&" else character for character in flat])
-
-
-def _html(name: str, lead: str, parts: Sequence[Part]) -> str:
-    body = [f"<header><h1>{escape(name)}</h1><p class=lead>{escape(lead)}</p></header>"]
-    for part in parts:
-        inner = []
-        for content in part.content:
-            match content:
-                case Text(words):
-                    inner.append(f"<p class=about>{escape(words)}</p>")
-                case Pictures(plots):
-                    inner.append(run_report.pictures(plots))
-                case Cells():
-                    inner.append(_table(content))
-        body.append(run_report.section(part.title, "".join(inner)))
-    body.append(f"<footer>Every figure is in {COMPARISON} and the trials' own folders beside this page.</footer>")
-    return run_report.document(name, "\n".join(body))
-
-
-def _table(cells: Cells) -> str:
-    def classes(place: int, mark: str) -> str:
-        numeric = "n" if place >= cells.words else ""
-        marked = mark if place == cells.coloured else ""
-        return f"{numeric} {marked}".strip()
-
-    marks = cells.marks or [""] * len(cells.rows)
-    heading = "".join([f'<th scope=col class="{classes(i, "")}">{escape(t)}</th>' for i, t in enumerate(cells.heading)])
-    body = "".join(
-        [
-            "<tr>"
-            + "".join([f'<td class="{classes(place, mark)}">{escape(cell)}</td>' for place, cell in enumerate(row)])
-            + "</tr>"
-            for row, mark in zip(cells.rows, marks, strict=True)
-        ]
-    )
-    return f"<div class=wide><table><thead><tr>{heading}</tr></thead><tbody>{body}</tbody></table></div>"

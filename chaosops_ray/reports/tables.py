@@ -1,72 +1,159 @@
-"""Figures in words, and the table of an evaluation."""
+"""Figures as text, and the table of an evaluation: one description, which every rendering uses."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from rich import box
 from rich.table import Table
 
+from chaosops_ray.evaluate import TRAINED
 from chaosops_ray.plain_text import printable
 from chaosops_ray.sim.contract import AnyEnvironment, Metric
 
 _LONGEST_NAME = 60
+DASH = "–"  # stands where a figure is not defined
+
+
+# -- figures ----------------------------------------------------------------------------------------------------------
 
 
 def share(value: float | None) -> str:
-    """A share as a person reads it; a dash where there is nothing to have a share of."""
-    return "–" if value is None else f"{100 * value:.0f} %"
+    """Format a share."""
+    return DASH if value is None else f"{100 * value:.0f} %"
 
 
 def headline(environment: AnyEnvironment, value: float) -> str:
-    """A figure of the world's headline score."""
+    """Format a value of the world's headline score."""
     return format(value, environment.headline_format).replace("-", "−")
 
 
-def plain(text: str, longest: int = _LONGEST_NAME) -> str:
-    """Text as terminals, plots and pages can show it: nothing that a terminal would obey, and not too much of it."""
-    return printable(text, longest)
+def signed(environment: AnyEnvironment, value: float) -> str:
+    """Format a difference of headline scores."""
+    form = environment.headline_format
+    return format(value, form if form.startswith("+") else f"+{form}").replace("-", "−")
 
 
 def metric_figure(metric: Metric, value: float | None) -> str:
-    """A figure of one of the world's metrics; a dash where it is defined for no episode."""
+    """Format a value of one of the world's metrics."""
     if metric.is_share:
         return share(value)
-    return "–" if value is None else f"{value:.1f}"
+    return DASH if value is None else f"{value:.1f}"
 
 
-def table(environment: AnyEnvironment, cells: list[dict[str, Any]], key: str) -> Table:
-    """One row a cell, in the layout of the published table, with the interval of the mean beside it."""
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    drawn.add_column("policy")
-    drawn.add_column(key)
-    drawn.add_column("n", justify="right")
-    shown = [metric for metric in environment.metrics if metric.in_tables]
-    for metric in shown:
-        drawn.add_column(metric.title, justify="right")
-    drawn.add_column("mean", justify="right")
-    drawn.add_column("95 % interval", justify="right")
-    drawn.add_column("median", justify="right")
-    before = None
-    for cell in cells:
-        if before not in (None, cell["policy"]):
-            drawn.add_section()
-        before = cell["policy"]
-        low, high = cell["mean_ci"]
-        drawn.add_row(
-            cell["policy"],
-            cell[key],
-            str(cell["episodes"]),
-            *[metric_figure(metric, cell[metric.name]) for metric in shown],
-            headline(environment, cell["mean"]),
-            f"{headline(environment, low)} … {headline(environment, high)}",
-            headline(environment, cell["median"]),
-        )
-    return drawn
+def mark(ci: Sequence[float]) -> str:
+    """Return "good" or "bad" for a difference whose interval lies above or below zero, else nothing."""
+    low, high = ci
+    return "good" if low > 0 else "bad" if high < 0 else ""
+
+
+def plain(text: str, longest: int = _LONGEST_NAME) -> str:
+    """Make text fit for terminals, plots and pages: printable, and cut to a length."""
+    return printable(text, longest)
 
 
 def set_named(evaluation: Mapping[str, Any]) -> str:
-    """Which scenarios an evaluation was made on, in words."""
+    """Name the scenarios of an evaluation."""
     seeds = f", seeds {evaluation['seeds']}" if evaluation["seeds"] else ""
     return f"{evaluation['set']} set{seeds}"
+
+
+# -- the table of an evaluation ---------------------------------------------------------------------------------------
+
+
+class Figure(NamedTuple):
+    """A formatted value with the bounds of its interval; bounds are empty where there is no interval."""
+
+    text: str
+    low: str = ""
+    high: str = ""
+
+
+class PolicyRow(NamedTuple):
+    """The figures of one policy in one group of scenarios."""
+
+    policy: str
+    group: str
+    episodes: str
+    mean: Figure
+    median: str
+    metrics: tuple[Figure, ...]
+    is_trained: bool
+    is_never_solved: bool
+
+
+class EvaluationTable(NamedTuple):
+    """The table of an evaluation: by policy and group of scenarios; `key` says by what scenarios are grouped."""
+
+    key: str
+    headline_name: str
+    metrics: tuple[Metric, ...]
+    rows: tuple[PolicyRow, ...]
+
+    def by_group(self) -> dict[str, list[PolicyRow]]:
+        """Return the rows of each group, for tables in which policies stand one below the other."""
+        groups = dict.fromkeys([row.group for row in self.rows])
+        return {group: [row for row in self.rows if row.group == group] for group in groups}
+
+    def never_solved(self) -> list[str]:
+        """Return the groups in which the trained policy solved no scenario."""
+        return [row.group for row in self.rows if row.is_trained and row.is_never_solved]
+
+
+def evaluation_table(environment: AnyEnvironment, cells: Sequence[Mapping[str, Any]], key: str) -> EvaluationTable:
+    """Describe the table of an evaluation's cells, which are grouped by `key`."""
+    shown = tuple([metric for metric in environment.metrics if metric.in_tables])
+    solved = next(metric for metric in environment.metrics if metric.is_share)
+    rows = [
+        PolicyRow(
+            cell["policy"],
+            cell[key],
+            str(cell["episodes"]),
+            interval_figure(environment, cell["mean"], cell["mean_ci"]),
+            headline(environment, cell["median"]),
+            tuple([_figure(metric, cell) for metric in shown]),
+            is_trained=cell["policy"] == TRAINED,
+            is_never_solved=cell[solved.name] == 0,
+        )
+        for cell in cells
+    ]
+    return EvaluationTable(key, environment.headline_name, shown, tuple(rows))
+
+
+def interval_figure(environment: AnyEnvironment, value: float, ci: Sequence[float]) -> Figure:
+    """Format a value of the headline score with its interval."""
+    low, high = ci
+    return Figure(*[headline(environment, one) for one in (value, low, high)])
+
+
+def _figure(metric: Metric, cell: Mapping[str, Any]) -> Figure:
+    bounds = cell[f"{metric.name}_ci"] or ()
+    return Figure(
+        metric_figure(metric, cell[metric.name]), *[metric_figure(metric, bound).removesuffix(" %") for bound in bounds]
+    )
+
+
+def table(environment: AnyEnvironment, cells: Sequence[Mapping[str, Any]], key: str) -> Table:
+    """Render the table of an evaluation for a terminal, in the layout of the published table."""
+    found = evaluation_table(environment, cells, key)
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn.add_column("policy")
+    drawn.add_column(key)
+    for title in ("n", *[metric.title for metric in found.metrics], "mean", "95 % interval", "median"):
+        drawn.add_column(title, justify="right")
+    before = None
+    for row in found.rows:
+        if before not in (None, row.policy):
+            drawn.add_section()
+        before = row.policy
+        drawn.add_row(
+            row.policy,
+            row.group,
+            row.episodes,
+            *[figure.text for figure in row.metrics],
+            row.mean.text,
+            f"{row.mean.low} … {row.mean.high}",
+            row.median,
+        )
+    return drawn

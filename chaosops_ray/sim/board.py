@@ -1,4 +1,4 @@
-"""What a spectator is shown, as plain values: a terminal and a web page draw the same panels."""
+"""The display of an episode as plain values, so that a terminal and a web page draw the same panels."""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
@@ -9,7 +9,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 
 class Cell(NamedTuple):
-    """A piece of text and how it should feel."""
+    """A piece of text and its tone."""
 
     text: str
     tone: Tone = "plain"
@@ -29,7 +29,7 @@ class Panel(NamedTuple):
 
 
 def reward_panel(title: str, components: Iterable[tuple[str, float]]) -> Panel:
-    """What was paid so far, by the name it was paid under, and the sum of it."""
+    """Return a panel of the rewards so far, by component, with their sum."""
     totals: dict[str, float] = {}
     for name, value in components:
         totals[name] = totals.get(name, 0.0) + value
@@ -45,12 +45,12 @@ def reward_panel(title: str, components: Iterable[tuple[str, float]]) -> Panel:
 
 
 def amount(value: float) -> str:
-    """A reward with its sign, and a second decimal where it has one."""
+    """Format a reward with its sign, and with a second decimal where it has one."""
     return f"{value:+.2f}".removesuffix("0")
 
 
 def sparkline(values: Sequence[float], low: float, high: float, width: int = 12) -> str:
-    """The last `width` values as bars; what lies outside [low, high] is drawn at the edge."""
+    """Draw the last `width` values as bars; what lies outside [low, high] is drawn at the edge."""
     span = high - low
     top = len(_BARS) - 1
     return "".join(_BARS[max(0, min(top, round((value - low) / span * top)))] for value in values[-width:])

@@ -1,19 +1,30 @@
-"""The environment protocol that every world meets, and the values that cross it.
+"""The contract that every world meets, and the values that cross it.
 
 A world is a frozen value. `step` takes one and gives the next, so a snapshot is the value itself, a fork is using it
 twice, and nothing that a caller holds can change under it. What a world needs beyond its value (a rule set, a scenario)
-it carries inside. The checker in tests/contract_check.py runs any implementation through all of this.
+it carries inside.
+
+`Environment` has a core that every world gives, and parts with defaults: a world replaces the parts that it can do
+better. The checker in tests/support/contract_check.py runs any world through all of it.
 """
 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, get_args
 
-from chaosops_ray.sim.board import Panel
+from chaosops_ray.sim.actions import ActionForms
+from chaosops_ray.sim.board import Cell, Panel, Row, amount, reward_panel
 from chaosops_ray.sim.curriculum import Promotion
 from chaosops_ray.sim.errors import InputError, unknown
+from chaosops_ray.sim.rng import stream
+from chaosops_ray.sim.snapshot import Snapshot
+from chaosops_ray.sim.speech import load_record, read_action
+from chaosops_ray.sim.typed import as_json, changes
 
 W = TypeVar("W")  # the world: truth
 V = TypeVar("V")  # what one role may see of it
@@ -22,19 +33,25 @@ A = TypeVar("A")  # what a role does
 Style = Literal["full", "compact"]
 STYLES: tuple[Style, ...] = get_args(Style)
 Outcome: TypeAlias = frozenset[str]
+# The actions of a seat, kind by kind.
+Kinds: TypeAlias = tuple[tuple[A, ...], ...]
 
 AFTER_END: Outcome = frozenset({"after_end"})
 
 
 def checked(style: Style) -> Style:
-    """The style, if it is one: a misspelt one must not silently be another."""
+    """Return the style; InputError where there is no such style."""
     if style not in STYLES:
         raise unknown("style", style, STYLES)
     return style
 
 
 class Scenario(NamedTuple):
-    """Frozen initial conditions and a seed; its identity is one string and says it all."""
+    """Frozen initial conditions and a seed, named by one string.
+
+    Cases with the same `pair` belong together: of one setting and seed they are drawn into the same update, and an
+    interval resamples them together.
+    """
 
     world: str
     case: str
@@ -42,15 +59,21 @@ class Scenario(NamedTuple):
     seed: int
     tier: str
     group: str
+    pair: str = ""
 
     @property
     def identity(self) -> str:
-        """For example incident/autoscaler_cost_cut/hard/17."""
+        """The scenario's id, for example incident/autoscaler_cost_cut/hard/17."""
         return f"{self.world}/{self.case}/{self.setting}/{self.seed}"
+
+    @property
+    def cluster(self) -> str:
+        """The name that all scenarios of a pair share; a scenario without a partner has its own."""
+        return f"pair {self.world}/{self.pair}/{self.setting}/{self.seed}" if self.pair else self.identity
 
 
 class Score(NamedTuple):
-    """What one step was worth: named components; the reward is their sum and nothing else."""
+    """The worth of one step as named components; the reward is their sum and nothing else."""
 
     components: tuple[tuple[str, float], ...]
 
@@ -64,17 +87,27 @@ NOTHING = Score(())
 
 MAX_SEED = 2**63 - 1
 _SEED = re.compile(r"0|[1-9][0-9]{0,18}")
+_PARTS = 4
 
 
 def parse_seed(text: str) -> int:
-    """The seed that a scenario id ends in; each has one spelling."""
+    """Read the seed that a scenario id ends in; each seed has one spelling."""
     if not _SEED.fullmatch(text) or int(text) > MAX_SEED:
         raise InputError(f"seed {text[:40]!r} is not a whole number from 0 to {MAX_SEED}")
     return int(text)
 
 
+def parse_identity(identity: str, world: str, form: str) -> tuple[str, str, str]:
+    """Split a scenario id of this world into case, setting and seed; `form` tells in errors how an id is written."""
+    parts = identity.split("/")
+    if len(parts) != _PARTS or parts[0] != world:
+        raise InputError(f"{identity[:80]!r} is no scenario; write {form}")
+    _, case, setting, seed = parts
+    return case, setting, seed
+
+
 class Transition(NamedTuple, Generic[W, A]):
-    """What `step` gives: the next world, the action as it was taken, what happened, what it was worth."""
+    """The result of a step: the next world, the action as it was taken, what happened, what it was worth."""
 
     world: W
     action: A
@@ -94,7 +127,7 @@ class Step(NamedTuple, Generic[W, V, A]):
 
 
 class Episode(NamedTuple, Generic[W, V, A]):
-    """What happened, replayable: a start, and the steps from there."""
+    """A replayable record of what happened: a start, and the steps from there."""
 
     scenario: Scenario
     rules: str
@@ -106,8 +139,13 @@ class Episode(NamedTuple, Generic[W, V, A]):
         """The return: every step's reward, each counted once."""
         return sum([step.score.total for step in self.steps])
 
+    @property
+    def end(self) -> W:
+        """The world after the last step."""
+        return self.steps[-1].world if self.steps else self.start
+
     def saw(self, event: str) -> bool:
-        """Whether any step's outcome holds the event."""
+        """Tell if any step's outcome holds the event."""
         return any(event in step.outcome for step in self.steps)
 
 
@@ -115,7 +153,7 @@ class Policy(Protocol):
     """Anything that turns a view into an action."""
 
     def __call__(self, view: Any, /) -> Any:
-        """The action to take on this view."""
+        """Choose the action to take on this view."""
         ...
 
 
@@ -132,172 +170,272 @@ class Metric(NamedTuple):
     in_tables: bool = True
 
 
-class Environment(Protocol[W, V, A]):
-    """A world's rules as a caller needs them. Rule sets are named by one string, like scenarios."""
+_SEEDS = range(5)
+_UPDATES_PER_TIER = 200
+_TURNS_SHOWN = 8
+_ONE_STREAM = "reward"
+
+
+class Environment(ABC, Generic[W, V, A]):
+    """A world's rules as callers need them. Rule sets are named by one string, like scenarios.
+
+    A view has the name of its seat in a field `role`. Instances hold no state: they travel to other processes.
+    """
+
+    # -- the core: every world gives these ----------------------------------------------------------------------------
+
+    name: str  # first part of every scenario id
+    roles: tuple[str, ...]  # in turn order
+    tiers: tuple[str, ...]  # from the easiest on
 
     @property
-    def name(self) -> str:
-        """First part of every scenario id."""
-        ...
+    @abstractmethod
+    def cases(self) -> tuple[Scenario, ...]:
+        """The scenarios of the default evaluation set, with any seed: each case of each setting once."""
 
-    @property
-    def title(self) -> str:
-        """For people."""
-        ...
+    @abstractmethod
+    def start(self, scenario: Scenario, rules: str) -> W:
+        """Return the world before the first turn."""
 
-    @property
-    def roles(self) -> tuple[str, ...]:
-        """In turn order."""
-        ...
+    @abstractmethod
+    def acting(self, world: W) -> str | None:
+        """Return the role whose turn it is; None when the episode is over."""
 
-    @property
-    def tiers(self) -> tuple[str, ...]:
-        """From the easiest on."""
-        ...
+    @abstractmethod
+    def view(self, world: W, role: str) -> V:
+        """Return what this role may see now."""
 
-    @property
-    def grouping(self) -> str:
-        """What a scenario's `group` is called here, for instance failure."""
-        ...
+    @abstractmethod
+    def step(self, world: W, action: object) -> Transition[W, A]:
+        """Take the acting role's action; anything at all may be passed, and none of it raises."""
+
+    # The two types that the default records and texts are made of. A world that replaces `dump` and `load`, or all of
+    # the text and `dump_action` and `load_action`, needs not give the one or the other.
+    world_type: type[W]  # a named tuple that begins with the scenario and the canonical spelling of the rules
+    action_types: tuple[type[A], ...]  # frozen dataclasses; their fields are text, numbers and probabilities
+
+    # -- scenarios and rules ------------------------------------------------------------------------------------------
 
     @property
     def selections(self) -> tuple[str, ...]:
         """Names of the evaluation sets, the default first."""
-        ...
+        return ("all",)
 
     @property
     def rule_sets(self) -> tuple[str, ...]:
-        """Names of the rule sets, the default first."""
-        ...
+        """Names of the rule sets, the default first; every world calls its own rules strict."""
+        return ("strict",)
+
+    @property
+    def rule_options(self) -> tuple[str, ...]:
+        """Options of a rule set that a run may change on a schedule."""
+        return ()
+
+    def rules(self, spelling: str) -> str:
+        """Return the canonical spelling of a rule set and its options; InputError where there is no such rule set."""
+        if spelling not in self.rule_sets:
+            raise unknown("rule set", spelling, self.rule_sets)
+        return spelling
+
+    def scenario(self, identity: str) -> Scenario:
+        """Return the scenario of this id; InputError where there is none."""
+        case, setting, seed = parse_identity(identity, self.name, f"{self.name}/CASE/SETTING/SEED")
+        for scenario in self.cases:
+            if (scenario.case, scenario.setting) == (case, setting):
+                return scenario._replace(seed=parse_seed(seed))
+        raise unknown("case", f"{case}/{setting}", [f"{one.case}/{one.setting}" for one in self.cases])
+
+    def scenarios(self, selection: str, seeds: Sequence[int] | None = None) -> tuple[Scenario, ...]:
+        """Return an evaluation set, or its cases with each of the seeds."""
+        if selection not in self.selections:
+            raise unknown("evaluation set", selection, self.selections)
+        return tuple([case._replace(seed=seed) for case in self.cases for seed in (_SEEDS if seeds is None else seeds)])
+
+    def partners(self, scenario: Scenario) -> tuple[Scenario, ...]:
+        """Return the scenarios that belong together with this one, itself included, in the order of the cases."""
+        if not scenario.pair:
+            return (scenario,)
+        together = [case._replace(seed=scenario.seed) for case in self.cases]
+        return tuple([one for one in together if one.cluster == scenario.cluster])
+
+    # -- text -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _forms(self) -> ActionForms[A]:
+        return ActionForms(self.action_types)
+
+    @property
+    def title(self) -> str:
+        """The world's name for people."""
+        return self.name
+
+    def system_prompt(self, role: str, rules: str, style: Style) -> str:  # noqa: ARG002 - the same under all rules
+        """Write the opening of a seat's transcript: who it is, what it may do, how to say it."""
+        if role not in self.roles:
+            raise unknown("role", role, self.roles)
+        if checked(style) == "compact":
+            return f"{role} may {' '.join(self._forms.names)}"
+        forms = "\n".join([f"- {form}" for form in self._forms.described])
+        return (
+            f"You are {role} in {self.title}. These roles act in this order, again and again: {', '.join(self.roles)}."
+            f"\n\nOn your turn, take one of these actions:\n{forms}\n\nEnd your answer with the one JSON object."
+        )
+
+    def render(self, view: V, since: V | None, style: Style, /) -> str:
+        """Write the view as text: all of it, or only what changed since this seat's last turn."""
+        found = changes(view, since)
+        if checked(style) == "full":
+            return "\n".join([*[f"{name}: {value}" for name, value in found], "Your action:"])
+        return "\n".join([*[f"{name} {value}" for name, value in found], ">"])
+
+    def parse_action(self, completion: str) -> A:
+        """Read the action of a completion; a typed parse failure, never an exception, where there is none."""
+        return self.admit(read_action(completion, "action", self._forms.from_fields, self._forms.from_line))  # type: ignore[no-any-return]
+
+    def format_action(self, action: A, style: Style) -> str:
+        """Write the completion that stands for this action."""
+        return self.dump_action(action) if checked(style) == "full" else self._forms.line(action)
+
+    def admit(self, action: object) -> Any:
+        """Return the action if its type is known and its fields are valid, and a typed parse failure otherwise."""
+        return self._forms.admit(action)
+
+    def permitted(self, view: V, /) -> Kinds[A] | None:  # noqa: ARG002 - by default nothing is known of them
+        """Return all that this seat may do now, kind by kind; None where it cannot be written out.
+
+        It is called every turn: a world returns the same tuples again and again.
+        """
+        return None
+
+    # -- records ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def snapshots(self) -> Snapshot[W]:
+        """The format of `dump` and `load`."""
+        return Snapshot(self.world_type, f"a world of {self.name}", self.scenario, self.rules)
+
+    def dump(self, world: W) -> bytes:
+        """Write the whole truth as bytes; equal worlds give equal bytes in every process."""
+        return self.snapshots.dump(world)
+
+    def load(self, data: bytes) -> W:
+        """Read the world that `dump` made these bytes of; InputError where they are not a world's."""
+        return self.snapshots.load(data)
+
+    def dump_action(self, action: A) -> str:
+        """Write the action as JSON."""
+        return self._forms.record(action)
+
+    def load_action(self, text: str) -> A:
+        """Read the action that `dump_action` wrote; InputError where it is none."""
+        action: Any = load_record(text, lambda fields: self.admit(self._forms.from_fields(fields)))
+        return action  # type: ignore[no-any-return]
+
+    def dump_view(self, view: V) -> str:
+        """Write the view as JSON, field by field."""
+        return as_json(view)
+
+    # -- rewards ------------------------------------------------------------------------------------------------------
+
+    @property
+    def pay(self) -> Mapping[str, str]:
+        """The stream that pays each role."""
+        return dict.fromkeys(self.roles, _ONE_STREAM)
+
+    def streams(self, score: Score, /) -> Mapping[str, float]:
+        """Return the reward as each group of seats is paid it, by the stream's name."""
+        return {_ONE_STREAM: score.total}
+
+    # -- evaluation ---------------------------------------------------------------------------------------------------
+
+    @property
+    def grouping(self) -> str:
+        """The name of what a scenario's `group` is here, for instance failure."""
+        return "case"
 
     @property
     def policies(self) -> Mapping[str, PolicyFactory]:
         """The baselines, by name."""
-        ...
+        return MappingProxyType({"random": self.random_policy})
+
+    def random_policy(self, scenario: Scenario, rules: str) -> Policy:  # noqa: ARG002 - every factory is given both
+        """Build a policy that draws a kind of permitted action, then one of that kind."""
+        draw = stream(scenario.seed, "random policy")
+
+        def act(view: Any, /) -> Any:
+            kinds = self.permitted(view)
+            if kinds is None:
+                raise InputError(f"world {self.name} does not list its permitted actions; give it policies of its own")
+            return draw.choice(draw.choice(kinds))
+
+        return act
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """What `evaluate` reports beside the headline score."""
-        ...
-
-    @property
-    def headline_name(self) -> str:
-        """What the headline score is called, for instance return."""
-        ...
-
-    @property
-    def headline_format(self) -> str:
-        """How a figure of it is written, as a format specification."""
-        ...
+        """The figures that `evaluate` reports beside the headline score."""
+        return ()
 
     @property
     def detection(self) -> tuple[str, str] | None:
         """The metrics of a catch and of a false alarm, where the world is about catching something."""
-        ...
+        return None
+
+    @property
+    def headline_name(self) -> str:
+        """The name of the headline score."""
+        return "return"
+
+    @property
+    def headline_format(self) -> str:
+        """The format specification of a headline score."""
+        return "+.2f"
+
+    def headline(self, episode: Episode[W, V, A]) -> float:
+        """Return the one figure that an episode is judged by."""
+        return episode.total
+
+    # -- training -----------------------------------------------------------------------------------------------------
+
+    @property
+    def curriculum(self) -> str:
+        """The stages that a run goes through unless it names others: the tiers in their order, equally long."""
+        return ",".join([f"{tier}:{_UPDATES_PER_TIER}" for tier in self.tiers])
 
     @property
     def promotions(self) -> tuple[Promotion, ...]:
-        """The adaptive curriculum's thresholds, one for each tier but the last."""
-        ...
-
-    # -- scenarios and rules ------------------------------------------------------------------------------------------
-
-    def rules(self, spelling: str) -> str:
-        """The canonical spelling of a rule set and its options; InputError where there is no such."""
-        ...
-
-    def scenario(self, identity: str) -> Scenario:
-        """The scenario of this id; InputError where there is none."""
-        ...
-
-    def scenarios(self, selection: str, seeds: Sequence[int] | None = None) -> tuple[Scenario, ...]:
-        """An evaluation set, or its cases played with each of the seeds."""
-        ...
-
-    # -- dynamics -----------------------------------------------------------------------------------------------------
-
-    def start(self, scenario: Scenario, rules: str) -> W:
-        """The world before the first turn."""
-        ...
-
-    def acting(self, world: W) -> str | None:
-        """The role whose turn it is; None when the episode is over."""
-        ...
-
-    def view(self, world: W, role: str) -> V:
-        """What this role may see now."""
-        ...
-
-    def step(self, world: W, action: A) -> Transition[W, A]:
-        """The acting role's action; anything at all may be passed, and none of it raises."""
-        ...
-
-    def headline(self, episode: Episode[W, V, A]) -> float:
-        """The one figure an episode is judged by."""
-        ...
+        """The thresholds of the adaptive curriculum, one for each tier but the last; none where it has no such."""
+        return ()
 
     def progress(self, episode: Episode[W, V, A]) -> float:
-        """What the adaptive curriculum looks at."""
-        ...
+        """Return the figure that the adaptive curriculum compares with its thresholds."""
+        return self.headline(episode)
 
-    @property
-    def pay(self) -> Mapping[str, str]:
-        """Which stream pays each role."""
-        ...
-
-    def streams(self, score: Score) -> Mapping[str, float]:
-        """The reward as each group of seats is paid it, by the group's name."""
-        ...
-
-    # -- words --------------------------------------------------------------------------------------------------------
-
-    def system_prompt(self, role: str, rules: str, style: Style) -> str:
-        """The opening of a seat's transcript: who it is, what it may do, how to say it."""
-        ...
-
-    def render(self, view: V, since: V | None, style: Style) -> str:
-        """The view in words: all of it, or only what is new since this seat's last turn."""
-        ...
-
-    def parse_action(self, completion: str) -> A:
-        """The action a completion spells; a typed parse failure, never an exception, where it spells none."""
-        ...
-
-    def format_action(self, action: A, style: Style) -> str:
-        """The completion that spells this action."""
-        ...
-
-    def vocabulary(self, role: str) -> tuple[tuple[A, ...], ...] | None:
-        """All that this seat may do, kind by kind, where that can be written out; None where it cannot."""
-        ...
-
-    # -- records ------------------------------------------------------------------------------------------------------
-
-    def dump(self, world: W) -> bytes:
-        """The whole truth as bytes; equal worlds give equal bytes in every process."""
-        ...
-
-    def load(self, data: bytes) -> W:
-        """The world those bytes were made of; InputError where they are not a world's."""
-        ...
-
-    def dump_action(self, action: A) -> str:
-        """The action as JSON."""
-        ...
-
-    def load_action(self, text: str) -> A:
-        """The action of a record; InputError where it is none."""
-        ...
-
-    def dump_view(self, view: V) -> str:
-        """The view as JSON."""
-        ...
-
-    # -- people -------------------------------------------------------------------------------------------------------
+    # -- display ------------------------------------------------------------------------------------------------------
 
     def board(self, episode: Episode[W, V, A]) -> tuple[Panel, ...]:
-        """The state of an episode so far, for a spectator who may know the truth."""
-        ...
+        """Return panels that show the episode so far to a spectator who may know the truth."""
+        role = self.acting(episode.end)
+        state = (
+            Cell("over", "good") if role is None else Cell(f"step {len(episode.steps) + 1}, {role} to act", "accent")
+        )
+        status: tuple[Row, ...] = ((state, Cell(f"return {episode.total:+.2f}", "accent")),)
+        turns: list[Row] = [
+            (
+                Cell(f"{number:>2}", "muted"),
+                Cell(step.role, "accent"),
+                Cell(self.format_action(step.action, "compact")),
+                Cell(", ".join(sorted(step.outcome)), "muted"),
+                Cell(amount(step.score.total), "good" if step.score.total > 0 else "bad"),
+            )
+            for number, step in list(enumerate(episode.steps, start=1))[-_TURNS_SHOWN:]
+        ]
+        truth: list[Row] = [(Cell(name, "muted"), Cell(value)) for name, value in changes(episode.end, None)[2:]]
+        return (
+            Panel(episode.scenario.identity, (), status, "accent", is_wide=True),
+            Panel("truth", (), tuple(truth)),
+            reward_panel("reward", [part for step in episode.steps for part in step.score.components]),
+            Panel("turns", (), tuple(turns) or ((Cell("nobody has acted", "muted"),),), is_wide=True),
+        )
 
 
 AnyEnvironment: TypeAlias = Environment[Any, Any, Any]

@@ -1,4 +1,4 @@
-"""Which tier the next episodes are drawn from.
+"""Curricula: the tier that the next episodes are drawn from.
 
 A curriculum is a frozen value: `tier` says where it stands, `after` gives the next one from an episode's result.
 """
@@ -12,7 +12,7 @@ from chaosops_ray.sim.errors import InputError, unknown
 
 
 class Promotion(NamedTuple):
-    """When a tier is left: the mean of the last `window` results, of at least `minimum`, reaches the threshold."""
+    """The end of a tier: after `minimum` results or more, the mean of the last `window` reaches the threshold."""
 
     tier: str
     minimum: int
@@ -21,32 +21,32 @@ class Promotion(NamedTuple):
 
 
 class Curriculum(Protocol):
-    """The two things a training loop asks of a curriculum."""
+    """The interface that a training loop needs of a curriculum."""
 
     @property
     def tier(self) -> str:
-        """Where the next episode is drawn from."""
+        """The tier that the next episodes are drawn from."""
         ...
 
     @property
     def before(self) -> tuple[str, ...]:
-        """The tiers that were drawn from before, and are no more."""
+        """The tiers that were drawn from earlier and no longer are."""
         ...
 
     def after(self, results: Sequence[float]) -> Curriculum:
-        """The curriculum once an update has been made of episodes with these results."""
+        """Return the curriculum after an update of episodes with these results."""
         ...
 
 
 class Staged(NamedTuple):
-    """So many updates on each tier in turn, whatever the results; the last stage has no end."""
+    """A number of updates on each tier in turn, whatever the results; the last stage has no end."""
 
     stages: tuple[tuple[str, int], ...]
     done: int = 0
 
     @property
     def tier(self) -> str:
-        """Where the next episodes are drawn from; tiers joined by a plus are drawn from in turn."""
+        """The tier that the next episodes are drawn from; tiers joined by a plus take turns."""
         end = 0
         for tier, length in self.stages:
             end += length
@@ -67,22 +67,12 @@ class Staged(NamedTuple):
         return tuple(dict.fromkeys(ended))
 
     def after(self, results: Sequence[float]) -> Staged:  # noqa: ARG002 - staged by count alone
-        """One update further."""
+        """Return the curriculum one update further on."""
         return self._replace(done=self.done + 1)
-
-    @property
-    def spelling(self) -> str:
-        """What `parse` reads, for instance easy:200,medium:200,hard:200."""
-        return ",".join(f"{tier}:{length}" for tier, length in self.stages)
-
-    @property
-    def reversed(self) -> Staged:
-        """The same stages from the last to the first."""
-        return Staged(self.stages[::-1])
 
 
 class Adaptive(NamedTuple):
-    """Promotes by episodes' results: a fresh window on each tier, and never back."""
+    """A curriculum that promotes by results: with a new window on each tier, and never back."""
 
     promotions: tuple[Promotion, ...]
     last: str
@@ -91,16 +81,16 @@ class Adaptive(NamedTuple):
 
     @property
     def tier(self) -> str:
-        """Where the next episode is drawn from."""
+        """The tier that the next episodes are drawn from."""
         return self.promotions[self.level].tier if self.level < len(self.promotions) else self.last
 
     @property
     def before(self) -> tuple[str, ...]:
-        """The tiers that were passed."""
+        """The tiers that were left."""
         return tuple([promotion.tier for promotion in self.promotions[: self.level]])
 
     def after(self, results: Sequence[float]) -> Adaptive:
-        """As many episodes further, a tier higher where they earned it; the rest then count on that tier."""
+        """Return the curriculum after these results; results that come after a promotion count on the next tier."""
         level, kept = self.level, self.results
         for result in results:
             if level == len(self.promotions):
@@ -114,8 +104,12 @@ class Adaptive(NamedTuple):
 
 
 def parse(spelling: str, tiers: Sequence[str], promotions: tuple[Promotion, ...]) -> Staged | Adaptive:
-    """A curriculum from its spelling: `adaptive`, or stages such as easy:200,medium:200,hard:200 or easy+hard:90."""
+    """Read a curriculum: `adaptive`, or stages such as easy:200,medium:200,hard:200 or easy+hard:90."""
     if spelling == "adaptive":
+        if len(promotions) != len(tiers) - 1:
+            raise InputError(
+                f"this world has no thresholds for an adaptive curriculum; write stages, such as {tiers[0]}:200"
+            )
         return Adaptive(promotions, tiers[-1])
     stages = []
     for part in spelling.split(","):

@@ -14,7 +14,7 @@ A = TypeVar("A")
 
 
 def turns(environment: Environment[W, V, A], world: W, choose: Policy) -> Iterator[Step[W, V, A]]:
-    """The steps from this world to its end, one as it is asked for."""
+    """Yield the steps from this world to its end."""
     while (role := environment.acting(world)) is not None:
         view = environment.view(world, role)
         world, action, outcome, score = environment.step(world, choose(view))
@@ -41,7 +41,7 @@ def play(
 
 
 def replay(environment: Environment[W, V, A], scenario: Scenario, rules: str, actions: Sequence[A]) -> Episode[W, V, A]:
-    """The episode that these actions make; it stops where they do, or where it is over before."""
+    """Return the episode that these actions make; it ends with them, or earlier if the episode is over."""
     start = environment.start(scenario, rules)
     script = iter(actions)
     steps = islice(turns(environment, start, lambda _: next(script)), len(actions))

@@ -1,4 +1,4 @@
-"""The one error that a caller can mend: what was named does not exist, or cannot be read."""
+"""The error that a caller can fix: something that was named does not exist or cannot be read."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ class InputError(ValueError):
 
 
 def unknown(kind: str, given: object, valid: Iterable[str]) -> InputError:
-    """An error that says which names there would have been."""
+    """Return an error that lists the valid names."""
     shown = repr(given)
     if len(shown) > 80:
         shown = shown[:77] + "..."

@@ -23,26 +23,26 @@ class Stream:
         self._state = key & _MASK
 
     def bits(self) -> int:
-        """64 uniform bits."""
+        """Draw 64 uniform bits."""
         self._state = z = (self._state + _WEYL) & _MASK
         z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
         z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
         return z ^ (z >> 31)
 
     def below(self, n: int) -> int:
-        """A uniform integer in [0, n)."""
+        """Draw a uniform integer in [0, n)."""
         return (self.bits() * n) >> 64
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
-        """A uniform float in [low, high)."""
+        """Draw a uniform float in [low, high)."""
         return low + (high - low) * ((self.bits() >> 11) * 2.0**-53)
 
     def choice(self, options: Sequence[T]) -> T:
-        """One of the options."""
+        """Draw one of the options."""
         return options[self.below(len(options))]
 
     def shuffled(self, items: Sequence[T]) -> tuple[T, ...]:
-        """The same items in a drawn order."""
+        """Return the same items in a drawn order."""
         deck = list(items)
         for last in range(len(deck) - 1, 0, -1):
             other = self.below(last + 1)
@@ -51,6 +51,6 @@ class Stream:
 
 
 def stream(seed: int, name: str, index: int = 0) -> Stream:
-    """The stream of this name; the same arguments give the same draws in every process."""
+    """Open the stream of this name; the same arguments give the same draws in every process."""
     digest = blake2b(f"{seed}/{name}/{index}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return Stream(int.from_bytes(digest, "big"))

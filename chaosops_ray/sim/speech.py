@@ -1,4 +1,4 @@
-"""What models write, read without harm: one printable line, or one JSON object found in a completion."""
+"""Safe readers for what models write: one printable line, or one JSON object found in a completion."""
 
 from __future__ import annotations
 
@@ -23,13 +23,31 @@ _LOOK_BACK = 40
 
 @dataclass(frozen=True, slots=True)
 class Unparsed:
-    """What a completion became that spells no action; every world takes it as an action and lets it cost something."""
+    """A completion that holds no valid action; every world takes it as an action and lets it cost something."""
 
     reason: str
 
 
+def read_action(
+    completion: object,
+    marker: str,
+    from_fields: Callable[[dict[str, Any]], A | Unparsed],
+    from_line: Callable[[str], A | Unparsed],
+) -> A | Unparsed:
+    """Read the action of a completion; nothing that is passed raises.
+
+    The last JSON object with the marker counts; without one, the last line that is not empty is read.
+    """
+    if not isinstance(completion, str):
+        return Unparsed("no text")
+    if len(completion) > MAX_COMPLETION:
+        return Unparsed(f"longer than {MAX_COMPLETION} characters")
+    fields = last_object(completion, marker)
+    return from_line(last_line(completion)) if fields is None else from_fields(fields)
+
+
 def load_record(text: str, build: Callable[[Any], A | Unparsed]) -> A | Unparsed:
-    """The action of a record: a parse failure is recorded as what it was, anything else is built from its fields."""
+    """Read the action of a record: a recorded parse failure as itself, anything else is built from its fields."""
     try:
         fields = decode(text)
     except (ValueError, TypeError, RecursionError) as error:
@@ -43,7 +61,7 @@ def load_record(text: str, build: Callable[[Any], A | Unparsed]) -> A | Unparsed
 
 
 def clean(text: str, limit: int) -> str:
-    """One printable line of at most `limit` characters.
+    """Reduce a text to one printable line of at most `limit` characters.
 
     What one model writes another one reads: without line breaks it cannot forge a section of the other's prompt, and
     without an opening angle bracket it cannot spell the control tokens that chat templates write as tags.
@@ -55,12 +73,12 @@ def clean(text: str, limit: int) -> str:
 
 
 def decode(text: str) -> Any:
-    """The JSON value; ValueError or RecursionError where it is none, holds NaN, or names a field twice."""
+    """Read a JSON value; ValueError or RecursionError if it is malformed, holds NaN, or names a field twice."""
     return _DECODER.decode(text)
 
 
 def last_object(completion: str, marker: str) -> dict[str, Any] | None:
-    """The last JSON object in a completion that has the marker among its fields: models think first, answer last.
+    """Find the last JSON object that has the marker among its fields: models think first and answer last.
 
     An object inside another one never counts, nor does one inside something that failed to be an object.
     """
@@ -82,7 +100,7 @@ def last_object(completion: str, marker: str) -> dict[str, Any] | None:
 
 
 def is_shallow(value: Any, depth: int) -> bool:
-    """Whether a JSON value is nested no deeper than this; what is deeper meets Python's own limits somewhere."""
+    """Tell if a JSON value is nested no deeper than this; deeper ones run into limits of Python itself."""
     level = [value]
     for _ in range(depth):
         level = [
@@ -97,7 +115,7 @@ def is_shallow(value: Any, depth: int) -> bool:
 
 
 def last_line(completion: str) -> str:
-    """The last line that is not empty, without the space around it."""
+    """Return the last line that is not empty, stripped."""
     return next((line for raw in reversed(completion.split("\n")) if (line := raw.strip())), "")
 
 

@@ -1,13 +1,36 @@
-"""JSON back into the frozen values it was made of, with every type looked at."""
+"""Frozen values as JSON, and JSON back into the frozen values it was made of, with every type checked."""
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from typing import Any, get_args, get_origin, get_type_hints
 
 
+def as_json(value: Any) -> str:
+    """Write a value of named tuples, tuples and plain values as JSON, named tuples field by field."""
+    return json.dumps(_plain(value), separators=(",", ":"), allow_nan=False)
+
+
+def changes(value: Any, before: Any | None) -> list[tuple[str, str]]:
+    """List the fields of a named tuple that differ from those before, as JSON on one line; its role is left out."""
+    return [
+        (name, as_json(now))
+        for name, now in zip(value._fields, value, strict=True)
+        if name != "role" and (before is None or now != getattr(before, name))
+    ]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        if hasattr(value, "_fields"):
+            return {name: _plain(field) for name, field in zip(value._fields, value, strict=True)}
+        return [_plain(item) for item in value]
+    return value
+
+
 def fields_of(kind: Any, values: list[Any], skipped: int = 0) -> list[Any]:
-    """The values as this named tuple's fields are annotated, from the first that is not skipped on.
+    """Convert values to what this named tuple's fields are annotated as, from the first that is not skipped on.
 
     TypeError or ValueError where one does not match.
     """
@@ -20,7 +43,7 @@ def _hints(kind: Any) -> tuple[Any, ...]:
 
 
 def _typed(value: Any, hint: Any) -> Any:
-    """Lists become tuples, records their named tuples, the rest must match its annotation."""
+    """Convert lists to tuples and records to their named tuples; anything else must match its annotation."""
     arguments = get_args(hint)
     if isinstance(value, list):
         if hasattr(hint, "_fields"):

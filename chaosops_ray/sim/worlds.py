@@ -1,4 +1,4 @@
-"""The worlds there are, listed here and nowhere else."""
+"""The list of worlds; a world that is added here is known to every command."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ ENVIRONMENTS = {environment.name: environment for environment in _ALL}
 
 
 def environment_named(name: str) -> AnyEnvironment:
-    """The world of this name."""
+    """Return the world of this name."""
     if name not in ENVIRONMENTS:
         raise unknown("world", name, ENVIRONMENTS)
     return ENVIRONMENTS[name]
 
 
 def environment_of(identity: str) -> AnyEnvironment:
-    """The world that a scenario id belongs to."""
+    """Return the world that a scenario id belongs to."""
     name, slash, _ = identity.partition("/")
     if not slash or name not in ENVIRONMENTS:
         raise InputError(f"{identity[:80]!r} is no scenario; its first part must be a world: {', '.join(ENVIRONMENTS)}")

@@ -32,7 +32,8 @@ MAX_EPISODE_ROWS = 10_000
 _FIELDS: list[tuple[str, pa.DataType]] = [
     ("episode", pa.int64()),
     ("policy", pa.string()),
-    # The version of the trained policy that took this step, and its adapter's digest; -1 and "" for other policies.
+    # The version of the trained policy that took this step, and its adapter's digest; -1 and the base model's digest
+    # where that played without an adapter, -1 and "" for other policies.
     ("version", pa.int64()),
     ("digest", pa.string()),
     ("scenario", pa.string()),

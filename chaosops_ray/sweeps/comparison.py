@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from chaosops_ray import evaluate
 from chaosops_ray.evaluate import CONFIDENCE, RESAMPLES, TRAINED, Result
+from chaosops_ray.reports.sweep_report import Arm, SweepFacts
 from chaosops_ray.sim.contract import AnyEnvironment, Scenario
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sweeps.spec import MEAN, Hypothesis, Sweep, Trial
@@ -73,6 +74,22 @@ def compare(environment: AnyEnvironment, sweep: Sweep, outcomes: Sequence[Outcom
         "differences": _differences(environment, sweep, by_arm),
         "verdicts": [_verdict(environment, one, by_arm, baselines) for one in sweep.hypotheses],
     }
+
+
+def report_facts(
+    sweep: Sweep, outcomes: Sequence[Outcome], comparison: Comparison, digests: Mapping[str, str]
+) -> SweepFacts:
+    """Gather what the report is written from; `digests` are those of the arms' base models."""
+    runs = {one.trial.arm: one.trial.run for one in reversed(outcomes)}
+    rows = {arm: [one.rows for one in outcomes if one.trial.arm == arm] for arm in sweep.arms}
+    return SweepFacts(
+        {arm: Arm(runs[arm], digests[arm], rows[arm]) for arm in sweep.arms},
+        sweep.seeds,
+        sweep.reference,
+        sweep.published,
+        comparison,
+        RULE,
+    )
 
 
 def _baselines(outcomes: Sequence[Outcome], policies: Sequence[str]) -> list[Result]:
@@ -167,20 +184,27 @@ def paired(more: Figures, than: Figures) -> dict[str, Any] | None:
     if not scenarios:
         return None
     gains = np.array([[more[seed][one] - than[seed][one] for one in scenarios] for seed in seeds])  # type: ignore[operator]
-    means = resampled(gains)
+    means = resampled(gains, [scenario.cluster for scenario in scenarios])
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(means, [tail, 100 - tail])
     return {"mean": float(gains.mean()), "ci": [float(low), float(high)], "seeds": len(seeds)}
 
 
-def resampled(gains: NDArray[Any]) -> NDArray[Any]:
-    """Bootstrap means: each resamples as many seeds (rows) and scenarios (columns) as there are."""
+def resampled(gains: NDArray[Any], clusters: Sequence[str]) -> NDArray[Any]:
+    """Bootstrap means: each resamples as many seeds (rows) and clusters of scenarios (columns) as there are."""
     generator = np.random.default_rng(0)
-    seeds, scenarios = gains.shape
+    seeds = len(gains)
+    places = {name: place for place, name in enumerate(dict.fromkeys(clusters))}
+    columns = np.array([places[name] for name in clusters])
+    size = len(places)
+    share = size / len(clusters)  # exactly 1 where no two belong together, and then nothing below changes a figure
+    sums = np.zeros((size, seeds))
+    np.add.at(sums, columns, gains.T * share)
+    sizes = np.bincount(columns) * share
     # A mean depends only on how often each is drawn.
     of_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES) / seeds
-    of_scenarios = generator.multinomial(scenarios, np.full(scenarios, 1 / scenarios), size=RESAMPLES) / scenarios
-    means: NDArray[Any] = ((of_seeds @ gains) * of_scenarios).sum(axis=1)
+    drawn = generator.multinomial(size, np.full(size, 1 / size), size=RESAMPLES)
+    means: NDArray[Any] = ((of_seeds @ sums.T) * (drawn / size)).sum(axis=1) / ((drawn * sizes).sum(axis=1) / size)
     return means
 
 

@@ -24,24 +24,25 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 from ray.util.placement_group import get_current_placement_group
 from rich.console import Console
 
-from chaosops_ray.config import ConfigError, Run, load
+from chaosops_ray.config import Run, load
 from chaosops_ray.process_environment import set_variables
 from chaosops_ray.reports import sweep_report
 from chaosops_ray.reports.sweep_progress import SweepProgress
 from chaosops_ray.reports.tables import plain
 from chaosops_ray.sim.contract import AnyEnvironment
-from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import files, run_folder
 from chaosops_ray.store.run_folder import RunFolder
-from chaosops_ray.sweeps.comparison import Comparison, Outcome, compare
-from chaosops_ray.sweeps.spec import Sweep, Trial, load_sweep, look_over, reload
-from chaosops_ray.training import base_models, launch, loop
+from chaosops_ray.sweeps.check import SWEEP, TRIALS
+from chaosops_ray.sweeps.comparison import Comparison, Outcome, compare, report_facts
+from chaosops_ray.sweeps.spec import Sweep, Trial
+from chaosops_ray.training import base_models, launch, loop, measure
 from chaosops_ray.training.base_models import BaseModel
-from chaosops_ray.training.loop import AlarmError
-from chaosops_ray.workers.pool import HARDLY_ANY, PLACEMENT_SECONDS, PoolError, bundles, reason
+from chaosops_ray.training.check import written
+from chaosops_ray.training.errors import AlarmError
+from chaosops_ray.workers.bundles import HARDLY_ANY, bundles
+from chaosops_ray.workers.health import PoolError
+from chaosops_ray.workers.pool import PLACEMENT_SECONDS, reason
 
-SWEEP = "sweep.yaml"
-TRIALS = "trials"
 _TUNE = "tune"
 # In a run's folder: the text of the alarm that ended it; a mark that early stopping did.
 _ALARMED, _STOPPED = "alarm.txt", "stopped-early"
@@ -75,41 +76,25 @@ class Finished(NamedTuple):
         return [*lines, *[f"report: {path}" for path in self.pages]]
 
 
-def explain(sweep: Sweep, trials: Sequence[Trial]) -> str:
-    """Describe the trials, and what each asks of the cluster."""
-    lines = []
-    for trial in trials:
-        total = bundles(trial.run).total
-        asked = launch.amount(total["CPU"], total["GPU"])
-        lines.append(f"  {trial.name}: {trial.run.model}, {trial.run.updates} updates, {asked}\n")
-    written = yaml.safe_dump(sweep.model_dump(mode="json"), sort_keys=False)
-    return f"{written}\ntrials, as many at once as the cluster holds:\n{''.join(lines)}"
-
-
 def begin(
-    path: Path, settings: Sequence[str], seeds: str | None, out: Path, address: str | None, console: Console
+    sweep: Sweep, trials: Sequence[Trial], environment: AnyEnvironment, out: Path, address: str | None, console: Console
 ) -> Finished:
-    """Start a new sweep."""
-    sweep, trials = load_sweep(path, settings, seeds)
-    environment = looked_over(sweep, trials)
-    files.check_new_folder(out)
+    """Start a new sweep in a new folder."""
     out = out.resolve()
     with placed(out, environment, trials, address, console) as progress:
         bases = prepared(trials, progress)
         for trial in trials:
-            RunFolder.create(out / TRIALS / trial.name, launch.written(trial.run))
+            RunFolder.create(out / TRIALS / trial.name, written(trial.run))
         # Last: a folder with this file holds the whole sweep.
         files.write_text(out / SWEEP, yaml.safe_dump(sweep.model_dump(mode="json"), sort_keys=False))
         return played(out, sweep, trials, environment, bases, progress)
 
 
-def resume(out: Path, address: str | None, console: Console) -> Finished:
+def resume(
+    sweep: Sweep, trials: Sequence[Trial], environment: AnyEnvironment, out: Path, address: str | None, console: Console
+) -> Finished:
     """Resume a sweep: trials that are over stay, the others continue from their last checkpoints."""
     out = out.resolve()
-    if not (out / SWEEP).is_file():
-        raise InputError(f"{out} is not a sweep: it has no {SWEEP}; give a folder that `chaosops tune` made")
-    sweep, trials = reload(out / SWEEP, out / TRIALS)
-    environment = looked_over(sweep, trials)
     with placed(out, environment, trials, address, console) as progress:
         for trial in trials:
             folder = out / TRIALS / trial.name
@@ -131,22 +116,11 @@ def placed(
         yield progress
 
 
-def looked_over(sweep: Sweep, trials: Sequence[Trial]) -> AnyEnvironment:
-    """Check everything in a sweep that can be wrong; return its world."""
-    for trial in trials:
-        environment = launch.look_over(trial.run)
-        if trial.run.alarm.action == "pause":
-            raise ConfigError(
-                f"arm {trial.arm}: alarm.action must be warn or abort in a sweep: nobody is there to end a pause"
-            )
-    look_over(sweep, trials, environment)
-    return environment
-
-
 def prepared(trials: Sequence[Trial], progress: SweepProgress) -> dict[str, BaseModel]:
     """Make or fetch the base models of all trials, each once and before any trial starts."""
     return {
-        model: launch.prepared(model, progress.say) for model in dict.fromkeys([trial.run.model for trial in trials])
+        model: launch.prepared(model, world, progress.say)
+        for model, world in {trial.run.model: trial.run.world for trial in trials}.items()
     }
 
 
@@ -171,7 +145,8 @@ def played(
     outcomes = [outcome(trial, out / TRIALS / trial.name, environment, watch.failed) for trial in trials]
     comparison = compare(environment, sweep, outcomes)
     digests = {trial.arm: bases[trial.run.model].digest for trial in trials}
-    return Finished(comparison, sweep_report.write(out, environment, sweep, outcomes, comparison, digests))
+    facts = report_facts(sweep, outcomes, comparison, digests)
+    return Finished(comparison, sweep_report.write(out, environment, facts))
 
 
 def tuner(out: Path, sweep: Sweep, trials: Sequence[Trial], watch: tune.Callback) -> tune.Tuner:
@@ -228,7 +203,7 @@ def play(path: Path) -> None:
     set_variables()
     folder = RunFolder(path)
     run = load(folder.path / run_folder.CONFIG)
-    training = loop.prepare(run, base_models.prepare(run.model), folder, get_current_placement_group())
+    training = loop.prepare(run, base_models.prepare(run.model, world=run.world), folder, get_current_placement_group())
     done = max(folder.checkpoints(), default=0)
     recent = deque([score(row) for row in folder.metrics()[:done]], maxlen=_RECENT)
 
@@ -344,7 +319,7 @@ def outcome(trial: Trial, path: Path, environment: AnyEnvironment, failed: Mappi
     folder = RunFolder(path)
     rows = folder.metrics()
     if (path / run_folder.EVALUATION).exists():
-        return Outcome(trial, "finished", "", rows, launch.results(folder, environment))
+        return Outcome(trial, "finished", "", rows, measure.results(folder, environment))
     if (path / _ALARMED).exists():
         return Outcome(trial, "failed", (path / _ALARMED).read_text(encoding="utf-8"), rows, ())
     if (path / _STOPPED).exists():

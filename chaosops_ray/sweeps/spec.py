@@ -1,6 +1,7 @@
 """A sweep: the runs to compare, their seeds, and the claims to decide; read as strictly as a run.
 
-An arm is a configuration written in place: `{extends: 3a.yaml, catch: 4}`. A trial is an arm with a seed: one run.
+An arm is a configuration written in place: `{extends: 3a.yaml, rule_options: {catch: 4}}`. A trial is an arm with a
+seed: one run.
 """
 
 from __future__ import annotations
@@ -227,7 +228,7 @@ def _factor(draw: Draw, name: str, place: int) -> float:
 def _figure(run: Run, key: str, place: str) -> float | Schedule:
     found: Any = run
     for part in key.split("."):
-        found = getattr(found, part, None) if isinstance(found, Section) else None
+        found = found.get(part) if isinstance(found, Mapping) else getattr(found, part, None)
     if isinstance(found, bool) or not isinstance(found, int | float | Schedule):
         raise InputError(f"{place}.key: {key[:60]} is not a figure of a run; docs/config.md lists them")
     return found

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
-from transformers.utils import chat_template_utils
-
-from chaosops_ray.agents.tokens import TOKENIZER_FILE, Codec
 from chaosops_ray.config import MADE_HERE, ConfigError
-from chaosops_ray.plain_text import one_line
+from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.store import versions
 from chaosops_ray.training import tiny
-from chaosops_ray.wire import Ids, Layout
+from chaosops_ray.wire import Layout
 
-# Stand-ins that no template alters, to see where the template puts what.
-_BRIEF, _OBSERVATION, _COMPLETION, _NEXT = "\x02brief\x03", "\x02seen\x03", "\x02said\x03", "\x02next\x03"
+WORLD = "incident"  # the world of a run that names none
+_REAL = "chaosops_ray.training.layouts"
 
 
 class BaseModel(NamedTuple):
@@ -31,16 +26,16 @@ class BaseModel(NamedTuple):
     layout: Layout
 
 
-def prepare(name: str, progress: Callable[[int, int], None] = lambda _done, _steps: None) -> BaseModel:
-    """The model of this name: built, found or fetched."""
+def prepare(
+    name: str, progress: Callable[[int, int], None] = lambda _done, _steps: None, world: str = WORLD
+) -> BaseModel:
+    """The model of this name: built for the world, found or fetched."""
     if name in MADE_HERE:
-        path = tiny.ensure(progress, tiny.RECIPES[name])
-        return BaseModel(name, path, versions.base_digest(path), tiny.layout(tokenizer(path)))
-    path = locate(name)
-    found = tokenizer(path)
-    laid_out = layout(found)
-    _check_unspeakable(path, found, laid_out)
-    return BaseModel(name, path, versions.base_digest(path), laid_out)
+        path = tiny.ensure(environment_named(world), tiny.RECIPES[name], progress)
+        return BaseModel(name, path, versions.base_digest(path), tiny.layout(path))
+    # Imported here: it loads transformers, and a model that is made here needs none.
+    found: BaseModel = import_module(_REAL).prepare(name)
+    return found
 
 
 def local(name: str) -> Path | None:
@@ -59,94 +54,3 @@ def local(name: str) -> Path | None:
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise ConfigError(f"model: there is no folder {name}; give a model's folder, a hub name, or tiny")
     return None
-
-
-def locate(name: str) -> Path:
-    """The folder of a model given by path or hub name, fetched if need be; nothing is loaded yet."""
-    folder = local(name)
-    if folder is not None:
-        return folder
-    try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.jinja"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        said = one_line(error, 160, part="first")
-        raise ConfigError(f"model: {name} is neither a folder here nor to be had from the hub ({said})") from None
-
-
-def tokenizer(path: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer of a model's folder, as its file has it.
-
-    Not by AutoTokenizer: for some architectures, Qwen2 among them, that builds the pre-tokenizer anew from the model's
-    type, and gives other ids than the file.
-    """
-    if not (path / TOKENIZER_FILE).is_file():
-        raise ConfigError(f"model: {path} has no {TOKENIZER_FILE}; save its tokenizer in that form")
-    try:
-        return PreTrainedTokenizerFast.from_pretrained(path)
-    except Exception as error:
-        # The library's own words for a file that is none: KeyError, TypeError, or a bare Exception.
-        raise ConfigError(
-            f"model: {path / TOKENIZER_FILE} is no tokenizer; save it anew from the model's own"
-        ) from error
-
-
-def layout(tokenizer: PreTrainedTokenizerBase) -> Layout:
-    """The chat layout of a tokenizer with a template; lines and an end of text without one."""
-
-    def ids(text: str) -> Ids:
-        return tuple(tokenizer.encode(text, add_special_tokens=False))
-
-    end: int | None = tokenizer.eos_token_id
-    if end is None:
-        raise ConfigError("model: its tokenizer has no end-of-text token; completions could not end")
-    if tokenizer.chat_template is None:
-        line = ids("\n")
-        begin: int | None = tokenizer.bos_token_id
-        head = (begin,) if begin is not None and tokenizer.encode("")[:1] == [begin] else ()
-        return Layout(head, line, line, line, (end, *line), (end,))
-    opened = _templated(tokenizer, _BRIEF, _OBSERVATION)
-    whole = _templated(tokenizer, _BRIEF, _OBSERVATION, _COMPLETION, _NEXT)
-    for text, marks in ((opened, (_BRIEF, _OBSERVATION)), (whole, (_BRIEF, _OBSERVATION, _COMPLETION, _NEXT))):
-        if any(text.count(mark) != 1 for mark in marks):
-            raise ConfigError(
-                "model: its chat template drops or repeats what it is given; transcripts cannot be laid out"
-            )
-    if whole.partition(_OBSERVATION)[0] != opened.partition(_OBSERVATION)[0]:
-        raise ConfigError("model: its chat template moves what was said before; transcripts only ever grow")
-    before, _, rest = opened.partition(_BRIEF)
-    between, _, generation = rest.partition(_OBSERVATION)
-    glue = whole.partition(_COMPLETION)[2].partition(_NEXT)[0]
-    close = ids(glue)
-    special = _special(tokenizer)
-    stops = [token for token in close if token in special]
-    if not stops:
-        raise ConfigError("model: its chat template ends a turn without a special token; completions could not end")
-    stop = stops[0]
-    after_stop = close[close.index(stop) + 1 :]
-    return Layout(
-        ids(before), ids(between), ids(generation), after_stop, (stop, *after_stop), tuple(dict.fromkeys((stop, end)))
-    )
-
-
-def _templated(tokenizer: PreTrainedTokenizerBase, *contents: str) -> str:
-    """A conversation as the template writes it: a brief, an observation, a completion, an observation."""
-    roles = ("system", "user", "assistant", "user")
-    conversation = [{"role": role, "content": text} for role, text in zip(roles, contents, strict=False)]
-    try:
-        return str(tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True))
-    except chat_template_utils.jinja2.TemplateError as error:
-        raise ConfigError(f"model: its chat template refuses a brief and observations ({str(error)[:160]})") from None
-
-
-def _special(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    marked = [token for token, added in tokenizer.added_tokens_decoder.items() if added.special]
-    return {*tokenizer.all_special_ids, *marked}
-
-
-def _check_unspeakable(path: Path, tokenizer: PreTrainedTokenizerBase, laid_out: Layout) -> None:
-    """That no text which a seat reads can spell what only the layout may write, such as the end of a turn."""
-    codec = Codec(path, laid_out)
-    for token in sorted(_special(tokenizer) & {token for part in laid_out for token in part}):
-        spelling = codec.decode((token,))
-        if token in codec.encode(spelling):
-            raise ConfigError(f"model: {TOKENIZER_FILE} lets text spell {spelling!r}; mark it as special there")

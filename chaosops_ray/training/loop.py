@@ -18,20 +18,24 @@ from typing import Any, NamedTuple, Protocol
 import ray
 from ray.util.placement_group import PlacementGroup
 
-from chaosops_ray.agents.tokens import Codec, Transcript
+from chaosops_ray.agents.seat import TokenSeat
+from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.config import Run
 from chaosops_ray.learner.actor import LearnerActor
 from chaosops_ray.learner.advantage import has_variance
-from chaosops_ray.sim import curriculum as curricula
 from chaosops_ray.sim.contract import AnyEnvironment, Scenario, Style
 from chaosops_ray.sim.curriculum import Curriculum
 from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.training import plan as planning
 from chaosops_ray.training.base_models import BaseModel
+from chaosops_ray.training.errors import AlarmError
 from chaosops_ray.wire import EpisodeReport, Group, Ids, PolicyVersion
 from chaosops_ray.workers.adoption import Adoption
-from chaosops_ray.workers.pool import LOST, ActorPool, Collection, PoolError, check, check_started, reason
+from chaosops_ray.workers.bundles import check
+from chaosops_ray.workers.health import PoolError
+from chaosops_ray.workers.pool import LOST, ActorPool, Collection, check_started, reason
+from chaosops_ray.workers.samplers.build import settings
 
 RESUME_FILE = "resume"
 _LOOP_STATE = "loop.json"
@@ -47,10 +51,6 @@ class Watch(Protocol):
     def __call__(self, row: Row, /) -> None:
         """After every update."""
         ...
-
-
-class AlarmError(RuntimeError):
-    """KL to the base ran away, and the run was told to stop then."""
 
 
 class Trained(NamedTuple):
@@ -95,11 +95,13 @@ def train(training: Training, watch: Watch, say: Say = _say_nothing, held_out: S
 
 
 def loop(training: Training, watch: Watch, say: Say, held_out: Sequence[Scenario]) -> Trained:
-    """The loop itself, from the last checkpoint to the end, and then the evaluation by the same engines."""
+    """Run from the last checkpoint to the end, then measure by the same engines, as is done on the way where wanted."""
     run, folder = training.run, training.folder
     with placed(training) as (pool, learner):
         state = State.restored(training, learner)
-        publish(training, pool, learner, state)
+        texts = probes(training)
+        publish(training, pool, learner, state, texts)
+        measured: list[EpisodeReport] | None = None
         while state.done < run.updates:
             clock = Clock(pool.busy_seconds())
             played, groups = collect(training, pool, state)
@@ -115,17 +117,23 @@ def loop(training: Training, watch: Watch, say: Say, held_out: Sequence[Scenario
             clock.lap("update")
 
             state.advance([report.progress for group in played for report in group.reports])
-            adoptions = publish(training, pool, learner, state)
+            adoptions = publish(training, pool, learner, state, texts)
             clock.lap("adopt")
 
             row = metrics(training, state, played, groups, learnt, adoptions)
+            if is_evaluated(run, state.done):
+                measured = play_held_out(training, pool, say, held_out)
+                row["evaluation"] = {"tiers": by_tier(training.environment, measured)}
+                clock.lap("evaluate")
             row |= {"time": clock.laps, "actors_replaced": pool.replaced}
             folder.log(row)
             watch(row)
             sound_alarm(training, row, say)  # ahead of the checkpoint: nothing goes on from beyond an alarm
             if state.done % run.checkpoint_every == 0 or state.done == run.updates:
                 save(training, learner, state)
-        return Trained(state.version, play_held_out(training, pool, say, held_out))
+        if measured is None:  # otherwise the last update's
+            measured = play_held_out(training, pool, say, held_out)
+        return Trained(state.version, measured)
 
 
 # -- the state of the loop --------------------------------------------------------------------------------------------
@@ -144,8 +152,8 @@ class State:
     @classmethod
     def restored(cls, training: Training, learner: Any) -> State:
         """From the run's last checkpoint, or from the beginning."""
-        run, environment, folder = training.run, training.environment, training.folder
-        state = cls(curricula.parse(run.curriculum, environment.tiers, environment.promotions))
+        run, folder = training.run, training.folder
+        state = cls(planning.curriculum(run, training.environment))
         kept = folder.checkpoints()
         if kept:
             path = folder.checkpoint_path(kept[-1])
@@ -183,37 +191,19 @@ def placed(training: Training) -> Iterator[tuple[ActorPool, Any]]:
     """The actors of the run, for as long as it lasts."""
     run, base = training.run, training.base
     check(run, ray.cluster_resources())
-    pool = ActorPool(run, training.environment, base.path, base.layout, engine(run, base), training.reserved)
-    pool.start()
+    pool = ActorPool(run, training.environment, base.path, base.layout, settings(run, base.path), training.reserved)
+    pool.place()
+    # First, since it loads the most.
     placing = pool.options(pool.bundles.learner, run.resources.learner_cpus, run.resources.learner_gpus)
     learner = LearnerActor.options(**placing).remote(
         run, base.name, base.path, base.digest, training.weights, training.folder.path
     )
     try:
+        pool.start()
         yield pool, learner
     finally:
         ray.kill(learner)
         pool.stop()
-
-
-def engine(run: Run, base: BaseModel) -> dict[str, Any]:
-    """What the run's engine is built with."""
-    if run.sampler == "torch":
-        return {"model": base.path, "threads": run.resources.sampler_threads}
-    on_gpu = run.resources.sampler_gpus > 0
-    return {
-        "model": str(base.path),
-        "max_lora_rank": run.learner.lora_rank,
-        "context": run.resources.context,
-        "memory_share": run.resources.memory_share,
-        "seed": run.seed,
-        "dtype": "auto" if on_gpu else "float32",
-        "enforce_eager": not on_gpu,
-        "threads": run.resources.sampler_threads,
-        # The version that is played, those that pipelined rollouts still use, and the one that is being adopted.
-        "slots": 3 + (run.staleness if run.schedule == "pipelined" else 0),
-        "sleeps": run.resources.colocate,
-    }
 
 
 def collect(training: Training, pool: ActorPool, state: State) -> tuple[list[Group], list[Group]]:
@@ -246,22 +236,32 @@ def play_ahead(training: Training, pool: ActorPool, state: State) -> None:
         state.ahead.append(pool.dispatch(training.plan.tasks(state.curriculum, done, 0, run.batch.scenarios)))
 
 
+def is_evaluated(run: Run, done: int) -> bool:
+    """Tell whether the held-out scenarios are played after so many updates, and their figures put in the row."""
+    every = run.evaluation.every
+    return every > 0 and (done % every == 0 or done == run.updates)
+
+
 def play_held_out(training: Training, pool: ActorPool, say: Say, scenarios: Sequence[Scenario]) -> list[EpisodeReport]:
-    """Each scenario once, by the version that was proven last; no more at once than an update plays."""
+    """Each scenario once, by the version that was proven last; no more at once than an update plays.
+
+    Nothing that training draws depends on it, and groups that are being played ahead keep the version they began with.
+    """
     run, reports = training.run, list[EpisodeReport]()
     at_once = run.batch.scenarios * run.batch.group
     tasks = training.plan.held_out(scenarios)
     for first in range(0, len(tasks), at_once):
-        say(f"evaluating {first}/{len(tasks)}")
+        say(f"evaluating held-out {first}/{len(tasks)}")
         groups = pool.dispatch(tasks[first : first + at_once]).gather(run.rollout.deadline, run.rollout.retries)
         reports += [report for group in groups for report in group.reports]
     return reports
 
 
-def publish(training: Training, pool: ActorPool, learner: Any, state: State) -> list[Adoption]:
+def publish(training: Training, pool: ActorPool, learner: Any, state: State, texts: tuple[Ids, ...]) -> list[Adoption]:
     """The learner's policy becomes a version; every sampler proves it before anything is played by it."""
     state.version = ray.get(learner.publish.remote(state.done))
-    probe = ray.get(learner.probe.remote(probes(training)))
+    probe = ray.get(learner.probe.remote(texts))
+    learner.prepare.remote()  # while samplers adopt and the first episodes are played
     unwanted = state.done - 1 - (training.run.staleness if training.run.schedule == "pipelined" else 0)
     return pool.adopt(state.version, probe, unwanted if unwanted >= 0 else None)
 
@@ -270,15 +270,12 @@ def probes(training: Training) -> tuple[Ids, ...]:
     """What versions are proven on: the first words of every seat in the run's first scenario."""
     environment, run = training.environment, training.run
     codec = Codec(training.base.path, training.base.layout)
-    first = curricula.parse(run.curriculum, environment.tiers, environment.promotions)
-    (task,) = training.plan.tasks(first, 0, 0, 1)
+    task = training.plan.tasks(planning.curriculum(run, environment), 0, 0, 1)[0]
     world = environment.start(environment.scenario(task.scenario), environment.rules(task.rules))
     style: Style = run.rendering
     return tuple(
         [
-            Transcript(codec, environment.system_prompt(role, task.rules, style)).observe(
-                environment.render(environment.view(world, role), None, style)
-            )
+            TokenSeat(environment, role, task.rules, style, codec).observe(environment.view(world, role))
             for role in environment.roles
         ]
     )
@@ -321,21 +318,25 @@ def metrics(
         "version": state.version.number,
         "digest": state.version.digest,
         "rules": training.plan.rules(done),
-        "catch": training.run.catch.at(done, training.run.updates),
-        "false_flag": training.run.false_flag.at(done, training.run.updates),
+        "rule_options": training.plan.options(done),
         "episodes": len(reports),
         "groups": {"played": len(played), "learnt_from": len(groups)},
-        "tiers": {
-            tier: summary(environment, [report for report in reports if report.tier == tier])
-            for tier in environment.tiers
-            if any(report.tier == tier for report in reports)
-        },
+        "tiers": by_tier(environment, reports),
         "rewards": {role: fmean([report.rewards[role] for report in reports]) for role in environment.roles},
         "learner": dict(learnt),
         "adoption": {
             "error": max([one.error for one in adoptions]),
             "decisive": all(one.decisive for one in adoptions),
         },
+    }
+
+
+def by_tier(environment: AnyEnvironment, reports: Sequence[EpisodeReport]) -> Row:
+    """The summary of each tier that was played."""
+    return {
+        tier: summary(environment, [report for report in reports if report.tier == tier])
+        for tier in environment.tiers
+        if any(report.tier == tier for report in reports)
     }
 
 

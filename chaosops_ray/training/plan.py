@@ -1,11 +1,13 @@
-"""What an update plays: which scenarios, under which rules, with which seeds; all a function of the run's seed."""
+"""The scenarios, rules and seeds of each update, all a function of the run's seed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import NamedTuple
 
 from chaosops_ray.config import ConfigError, Run
+from chaosops_ray.sim import curriculum as curricula
 from chaosops_ray.sim.contract import NOTHING, AnyEnvironment, Scenario
 from chaosops_ray.sim.curriculum import Curriculum
 from chaosops_ray.sim.errors import InputError, unknown
@@ -16,7 +18,6 @@ from chaosops_ray.wire import Task
 FIRST_SEED = 100_000
 _SEEDS = 100_000_000
 AUTO = "auto"
-_MULTIPLIERS = ("multiplier", "catch", "false_flag")
 
 
 class Plan(NamedTuple):
@@ -24,31 +25,42 @@ class Plan(NamedTuple):
 
     run: Run
     environment: AnyEnvironment
-    cases: Mapping[str, tuple[Scenario, ...]]  # by tier; their seeds are put in
+    cases: Mapping[str, tuple[Scenario, ...]]  # by tier, the first case of each pair; their seeds are put in
+    together: int  # cases in a pair: 2, or 1 where every case is alone
+
+    def options(self, done: int) -> dict[str, float]:
+        """Return the scheduled options of the rules as they are now, in the world's order."""
+        scheduled = self.run.rule_options
+        return {
+            name: scheduled[name].at(done, self.run.updates)
+            for name in self.environment.rule_options
+            if name in scheduled
+        }
 
     def rules(self, done: int) -> str:
-        """The rules as the schedules of both sides of the multiplier have them now."""
-        catch = self.run.catch.at(done, self.run.updates)
-        false_flag = self.run.false_flag.at(done, self.run.updates)
-        if catch == false_flag == 1.0:
-            return self.environment.rules(self.run.rules)
-        # The shortest spelling that is the same to a thousandth: a record should be readable.
-        return self.environment.rules(f"{self.run.rules},catch={catch:.3f},false_flag={false_flag:.3f}")
+        """Return the rules as the schedules of their options have them now."""
+        return self.environment.rules(_with_options(self.run.rules, self.options(done)))
 
     def tasks(self, curriculum: Curriculum, done: int, begun: int, count: int) -> list[Task]:
-        """The next `count` groups of the update after `done`, of which `begun` are planned already."""
+        """Return the next `count` groups of the update after `done`, of which `begun` are planned already.
+
+        A pair is never split: where only one of two is wanted, both are returned.
+        """
         rules = self.rules(done)
-        return [self._task(curriculum, done, place, rules) for place in range(begun, begun + count)]
+        end = begun + count
+        end += -end % self.together
+        return [self._task(curriculum, done, place, rules) for place in range(begun, end)]
 
     def held_out(self, scenarios: Sequence[Scenario]) -> list[Task]:
-        """Each scenario once, greedily, under the run's own rules: no schedule has a say in what is measured."""
+        """Return each scenario once, played greedily under the run's own rules, without any schedule."""
         rules = self.environment.rules(self.run.rules)
         return [Task(f"held out/{one.identity}", one.identity, rules, 1, 0, greedy=True) for one in scenarios]
 
     def _task(self, curriculum: Curriculum, done: int, place: int, rules: str) -> Task:
-        draw = stream(self.run.seed, f"plan/{done}", place)
+        unit, member = divmod(place, self.together)
+        draw = stream(self.run.seed, f"plan/{done}", unit)
         tiers = curriculum.tier.split("+")
-        running = done * self.run.batch.scenarios + place
+        running = done * self.run.batch.scenarios // self.together + unit
         tier = tiers[running % len(tiers)]
         if self.run.rehearsal:
             before = curriculum.before
@@ -58,44 +70,70 @@ class Plan(NamedTuple):
         cases = stream(self.run.seed, f"cases/{tier}").shuffled(self.cases[tier])
         case = cases[running // len(tiers) % len(cases)]
         seed = FIRST_SEED + draw.below(_SEEDS)
-        scenario = self.environment.scenario(case._replace(seed=seed).identity)
-        return Task(f"u{done}/g{place}", scenario.identity, rules, self.run.batch.group, draw.bits() >> 1)
+        first = self.environment.scenario(case._replace(seed=seed).identity)
+        sampled = [draw.bits() >> 1 for _ in range(self.together)]  # each member of a pair is sampled by its own seed
+        scenario = self.environment.partners(first)[member]
+        return Task(f"u{done}/g{place}", scenario.identity, rules, self.run.batch.group, sampled[member])
 
 
 def make(run: Run, environment: AnyEnvironment) -> Plan:
-    """The plan of a run; what its spellings name is looked up now."""
+    """Make the plan of a run; all that its configuration names of the world is looked up now."""
     environment.rules(run.rules)
+    _check_options(run, environment)
     cases: dict[str, tuple[Scenario, ...]] = {}
+    sizes = set()
     for scenario in environment.scenarios(set_named(run.cases, environment), [0]):
-        cases[scenario.tier] = (*cases.get(scenario.tier, ()), scenario)
-    if (run.catch.start, run.catch.end, run.false_flag.start, run.false_flag.end) != (1, 1, 1, 1):
-        options = [option.partition("=")[0] for option in run.rules.split(",")[1:]]
-        if any(option in _MULTIPLIERS for option in options):
-            raise ConfigError(
-                "rules: its multipliers and the schedules catch, false_flag exclude each other; give them once"
-            )
-        _check_multipliers(run, environment)
-    return Plan(run, environment, cases)
+        partners = environment.partners(scenario)
+        sizes.add(len(partners))
+        if scenario == partners[0]:
+            cases[scenario.tier] = (*cases.get(scenario.tier, ()), scenario)
+    if len(sizes) > 1:
+        raise ConfigError(
+            f"cases: in {run.cases} some cases of world {environment.name} have a partner and some do not"
+        )
+    (together,) = sizes
+    if run.batch.scenarios % together:
+        raise ConfigError(
+            f"batch.scenarios: scenarios of world {environment.name} belong together by {together}; "
+            f"give a multiple of {together}, not {run.batch.scenarios}"
+        )
+    return Plan(run, environment, cases, together)
+
+
+def curriculum(run: Run, environment: AnyEnvironment) -> Curriculum:
+    """Return the curriculum of a run as it begins; auto is the world's own."""
+    spelling = environment.curriculum if run.curriculum == AUTO else run.curriculum
+    return curricula.parse(spelling, environment.tiers, environment.promotions)
 
 
 def set_named(name: str, environment: AnyEnvironment) -> str:
-    """The evaluation set of this name; auto is the world's first."""
+    """Return the name of an evaluation set; auto is the world's first."""
     return environment.selections[0] if name == AUTO else name
 
 
-def _check_multipliers(run: Run, environment: AnyEnvironment) -> None:
-    """That there are such rules at every end of the schedules; in between there are, then, too."""
-    for name in ("catch", "false_flag"):
-        schedule = getattr(run, name)
+def _with_options(rules: str, options: Mapping[str, float]) -> str:
+    # The shortest spelling that is the same to a thousandth: a record should be readable.
+    return ",".join([rules, *[f"{name}={value:.3f}" for name, value in options.items()]])
+
+
+def _check_options(run: Run, environment: AnyEnvironment) -> None:
+    """Check that there are such rules at every end of the schedules; in between there are, then, too."""
+    known = environment.rule_options
+    for name, schedule in run.rule_options.items():
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            listed = f"known are {', '.join(known)}" if known else "it has none"
+            hint = f"did you mean {near[0]}?" if near else listed
+            raise ConfigError(f"rule_options.{name[:60]}: world {environment.name} has no such option; {hint}")
         for value in (schedule.start, schedule.end):
             try:
-                environment.rules(f"{run.rules},{name}={value:.3f}")
+                environment.rules(_with_options(run.rules, {name: value}))
             except InputError as error:
-                raise ConfigError(f"{name}: {error}") from None
+                raise ConfigError(f"rule_options.{name}: {error}") from None
 
 
 def stream_weights(run: Run, environment: AnyEnvironment) -> dict[str, dict[str, float]]:
-    """What each stream of reward weighs for each role."""
+    """Return what each stream of reward weighs for each role."""
     known = environment.streams(NOTHING)
     for role, streams in run.credit.streams.items():
         if role not in environment.roles:

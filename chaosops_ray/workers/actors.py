@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import ray
 
 from chaosops_ray.agents.tokens import Codec
-from chaosops_ray.sim.contract import Style
-from chaosops_ray.sim.worlds import environment_named
+from chaosops_ray.sim.contract import AnyEnvironment, Style
 from chaosops_ray.wire import Decoding, Group, Ids, Layout, PolicyVersion, Sample, SampleRequest, Task
 from chaosops_ray.workers.rollout import play_group
 from chaosops_ray.workers.samplers import build
@@ -102,9 +101,16 @@ class Shard:
     """Hosts episodes. It owns no randomness and no state that outlives a task: who plays a task does not matter."""
 
     def __init__(
-        self, world: str, style: Style, model: Path, layout: Layout, decoding: Decoding, *, structured: bool
+        self,
+        environment: AnyEnvironment,
+        style: Style,
+        model: Path,
+        layout: Layout,
+        decoding: Decoding,
+        *,
+        structured: bool,
     ) -> None:
-        self._environment = environment_named(world)
+        self._environment = environment
         self._style = style
         self._codec = Codec(model, layout)
         self._decoding = decoding

@@ -33,11 +33,8 @@ class HealthError(ValueError):
     """Something is said of a member that cannot be; a mistake of whoever drives the fleet."""
 
 
-class Patience(NamedTuple):
-    """Seconds after which silence means death."""
-
-    startup: float
-    silence: float
+class PoolError(RuntimeError):
+    """The actors cannot do their work; the message says which, and what was tried."""
 
 
 class Member(NamedTuple):
@@ -59,19 +56,16 @@ class PoolHealth:
     """
 
     members: tuple[Member, ...]
-    patience: Patience
     staleness: int  # how many versions behind a sampler may be and still serve
     target: PolicyVersion | None = None
 
     @classmethod
-    def started(
-        cls, samplers: Iterable[str], shards: Iterable[str], patience: Patience, staleness: int, now: float
-    ) -> PoolHealth:
+    def started(cls, samplers: Iterable[str], shards: Iterable[str], staleness: int, now: float) -> PoolHealth:
         """A fleet whose members are all starting now."""
         members = [Member(name, "sampler", now) for name in samplers] + [Member(name, "shard", now) for name in shards]
         if len({member.name for member in members}) < len(members):
             raise HealthError(f"two members share a name: {', '.join([member.name for member in members])}")
-        return cls(tuple(members), patience, staleness)
+        return cls(tuple(members), staleness)
 
     # -- what is known ------------------------------------------------------------------------------------------------
 
@@ -108,15 +102,6 @@ class PoolHealth:
     def gate(self) -> Literal["green", "red"]:
         """Red means no rollouts: no sampler may serve."""
         return "green" if self.ready else "red"
-
-    def expired(self, now: float) -> tuple[str, ...]:
-        """The members that have been silent for too long; whoever drives the fleet declares them dead."""
-        return tuple([one.name for one in self.members if one.death is None and self._silence(one, now) > 0])
-
-    def _silence(self, member: Member, now: float) -> float:
-        if member.heard is None:
-            return now - member.since - self.patience.startup
-        return now - member.heard - self.patience.silence
 
     def describe(self) -> str:
         """One line for the log: everybody's health, and why."""

@@ -10,20 +10,21 @@ import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, ObjectLostError, OutOfMemoryError, RayActorError, RayTaskError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from chaosops_ray.config import ConfigError, Run
+from chaosops_ray.config import Run
 from chaosops_ray.plain_text import one_line
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.wire import Decoding, Group, Layout, PolicyVersion, Probe, Task
 from chaosops_ray.workers.actors import Remote, SamplerActor, ShardActor
 from chaosops_ray.workers.adoption import Adoption, check_adoption
-from chaosops_ray.workers.health import Health, Patience, PoolHealth
+from chaosops_ray.workers.bundles import bundles
+from chaosops_ray.workers.health import Health, PoolError, PoolHealth
 from chaosops_ray.workers.samplers.sampler import SamplerError
 
 # What a process that is gone looks like from here.
@@ -31,69 +32,6 @@ LOST = (RayActorError, OutOfMemoryError, ObjectLostError)
 _PING_SECONDS = 30.0
 PLACEMENT_SECONDS = 600.0
 _AT_ONCE = 1000
-# What a bundle asks for that needs nothing.
-HARDLY_ANY = 0.001
-
-
-class PoolError(RuntimeError):
-    """The actors cannot do their work; the message says which, and what was tried."""
-
-
-class Bundles(NamedTuple):
-    """What a run asks of the cluster: one bundle of resources for each actor, the learner's first."""
-
-    bundles: tuple[dict[str, float], ...]
-    learner: int
-    samplers: tuple[int, ...]
-    shards: tuple[int, ...]
-
-    @property
-    def to_place(self) -> list[dict[str, float]]:
-        """The bundles as a placement group takes them, which refuses one that asks for nothing."""
-        return [bundle or {"CPU": HARDLY_ANY} for bundle in self.bundles]
-
-    @property
-    def total(self) -> dict[str, float]:
-        """The sum over all bundles."""
-        return {kind: sum([bundle.get(kind, 0.0) for bundle in self.bundles]) for kind in ("CPU", "GPU")}
-
-
-def bundles(run: Run) -> Bundles:
-    """The bundles of a run. Sampler and learner share the first one where they share a GPU."""
-    asked = run.resources
-    learner = _bundle(asked.learner_cpus, asked.learner_gpus)
-    samplers = [_bundle(asked.sampler_cpus, asked.sampler_gpus) for _ in range(asked.samplers)]
-    shards = [_bundle(asked.shard_cpus, 0.0) for _ in range(run.rollout.shards)]
-    if asked.colocate:
-        shared = _bundle(
-            asked.learner_cpus + asked.sampler_cpus * asked.samplers,
-            asked.learner_gpus + asked.sampler_gpus * asked.samplers,
-        )
-        return Bundles((shared, *shards), 0, (0,) * asked.samplers, tuple(range(1, 1 + len(shards))))
-    first_shard = 1 + len(samplers)
-    return Bundles(
-        (learner, *samplers, *shards),
-        0,
-        tuple(range(1, first_shard)),
-        tuple(range(first_shard, first_shard + len(shards))),
-    )
-
-
-def _bundle(cpus: float, gpus: float) -> dict[str, float]:
-    return {kind: amount for kind, amount in (("CPU", cpus), ("GPU", gpus)) if amount}
-
-
-def check(run: Run, available: dict[str, float], beside: float = 0.0) -> None:
-    """Whether the cluster has what the run asks for and some CPU beside, or the run would wait for it."""
-    if run.resources.wait:
-        return
-    total = bundles(run).total
-    for kind, wanted in {**total, "CPU": total["CPU"] + beside}.items():
-        if wanted > available.get(kind, 0.0) + 1e-9:
-            raise ConfigError(
-                f"resources: the run asks for {wanted:g} {kind}s and the cluster has {available.get(kind, 0.0):g}; "
-                "lower resources.* or rollout.shards, give it a larger cluster, or where one grows set resources.wait"
-            )
 
 
 class ActorPool:
@@ -126,14 +64,14 @@ class ActorPool:
 
     # -- placing ------------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Reserve the resources, then make the actors."""
+    def place(self) -> None:
+        """Reserve the resources."""
         self._placed = self._reserved or self._reserve()
-        pipelined = self._run.schedule == "pipelined"
-        patience = Patience(startup=PLACEMENT_SECONDS, silence=self._run.rollout.deadline)
-        self.health = PoolHealth.started(
-            self._samplers, self._shards, patience, self._run.staleness if pipelined else 0, time.monotonic()
-        )
+
+    def start(self) -> None:
+        """Make the actors where they were placed."""
+        staleness = self._run.staleness if self._run.schedule == "pipelined" else 0
+        self.health = PoolHealth.started(self._samplers, self._shards, staleness, time.monotonic())
         for name in (*self._samplers, *self._shards):
             self._actors[name] = self._new(name)
 
@@ -167,7 +105,7 @@ class ActorPool:
         placed = self.options(self.bundles.shards[self._shards.index(name)], asked.shard_cpus)
         decoding = Decoding(self._run.rollout.temperature, self._run.rollout.max_tokens, self._layout.stop)
         return ShardActor.options(**placed, max_concurrency=_AT_ONCE).remote(
-            self._environment.name,
+            self._environment,
             self._run.rendering,
             self._model,
             self._layout,
@@ -190,28 +128,48 @@ class ActorPool:
         """Every sampler loads the version and proves it; until then nothing is played."""
         self.health = self.health.wanted(version)
         self._probe = probe
+        found = asyncio.run(self._prove_together(retire))
         adoptions = []
-        for name in self._samplers:
-            try:
+        for name, proof in zip(self._samplers, found, strict=True):
+            if isinstance(proof, (*LOST, SamplerError)):
+                self._replace(name, proof)
                 adoptions.append(self._prove(name))
-                if retire is not None:
-                    ray.get(self._actors[name].retire.remote(retire))
-            except (*LOST, SamplerError) as error:
-                self._replace(name, error)
-                adoptions.append(self._prove(name))
+            elif isinstance(proof, BaseException):
+                raise proof
+            else:
+                adoptions.append(self._noted(name, *proof))
         self._previous = version
         return adoptions
 
+    async def _prove_together(self, retire: int | None) -> list[tuple[Adoption, float] | BaseException]:
+        """Let all samplers prove the version side by side, and then forget the one to retire; errors come as values."""
+
+        async def one(name: str) -> tuple[Adoption, float]:
+            proof = await self._proof(name)
+            if retire is not None:
+                await Remote(self._actors[name]).retire(retire)
+            return proof
+
+        return await asyncio.gather(*[one(name) for name in self._samplers], return_exceptions=True)
+
     def _prove(self, name: str) -> Adoption:
-        """The sampler proves the version that is wanted, beside the one before if it still holds that."""
+        return self._noted(name, *asyncio.run(self._proof(name)))
+
+    async def _proof(self, name: str) -> tuple[Adoption, float]:
+        """The sampler's proof of the wanted version, and when it was asked for.
+
+        The version before is scored beside it if the sampler still holds that.
+        """
         wanted, held = self.health.target, self.health.member(name).proven
         if wanted is None or self._probe is None:
             raise PoolError("no policy version is published yet; there is nothing to prove")
         asked = time.monotonic()
         previous = self._previous if held is not None and held == self._previous else None
-        adoption = asyncio.run(check_adoption(Remote(self._actors[name]), wanted, self._probe, previous))
+        return await check_adoption(Remote(self._actors[name]), wanted, self._probe, previous), asked
+
+    def _noted(self, name: str, adoption: Adoption, asked: float) -> Adoption:
         now = time.monotonic()
-        self.health = self.health.heard(name, now).proven(name, wanted, asked, now)
+        self.health = self.health.heard(name, now).proven(name, adoption.version, asked, now)
         return adoption
 
     def _replace(self, name: str, error: Exception) -> None:

@@ -11,16 +11,14 @@ from tokenizers import Tokenizer
 
 from chaosops_ray.agents.tokens import TOKENIZER_FILE, Codec, Transcript
 from chaosops_ray.sim import ENVIRONMENTS
-from chaosops_ray.training import base_models, tiny
+from chaosops_ray.sim.incident.text import vocabulary
+from chaosops_ray.training import layouts, tiny, warm_up
 from chaosops_ray.wire import Ids, Sample
 from tests.support.tokenizers import CLOSE, END, OPEN, byte_tokenizer, chat_tokenizer, saved
 
 INCIDENT = ENVIRONMENTS["incident"]
 ACTIONS = [
-    INCIDENT.format_action(action, "compact")
-    for role in INCIDENT.roles
-    for kind in INCIDENT.vocabulary(role) or ()
-    for action in kind
+    INCIDENT.format_action(action, "compact") for role in INCIDENT.roles for kind in vocabulary(role) for action in kind
 ]
 KINDS = ("chat", "plain", "tiny")
 
@@ -30,9 +28,10 @@ def every(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Codec]:
     """Words of each kind of layout."""
     found = {}
     for kind, tokenizer in (("chat", chat_tokenizer()), ("plain", byte_tokenizer())):
-        found[kind] = Codec(saved(tmp_path_factory.mktemp(kind), tokenizer), base_models.layout(tokenizer))
-    own = tiny.make_tokenizer(INCIDENT, tiny.Recipe())
-    found["tiny"] = Codec(saved(tmp_path_factory.mktemp("tiny"), own), tiny.layout(own))
+        found[kind] = Codec(saved(tmp_path_factory.mktemp(kind), tokenizer), layouts.layout(tokenizer))
+    own = warm_up.make_tokenizer(INCIDENT, tiny.Recipe())
+    folder = saved(tmp_path_factory.mktemp("tiny"), own)
+    found["tiny"] = Codec(folder, tiny.layout(folder))
     return found
 
 
@@ -217,7 +216,7 @@ def test_a_transcript_is_neither_cut_nor_filled_up(tmp_path: Path, setting: str)
     if setting != "truncation":
         tokenizer.enable_padding(length=64)
     tokenizer.save(str(folder / TOKENIZER_FILE))
-    codec = Codec(folder, base_models.layout(chat_tokenizer()))
+    codec = Codec(folder, layouts.layout(chat_tokenizer()))
     for text in ("a", "long " * 50):
         assert codec.decode(codec.encode(text)) == text
         assert len(codec.encode(text)) == len(text)

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaosops_ray.learner.batch import Row, micro_batches, next_tokens, padded, rows, steps
-from chaosops_ray.wire import Group, Ids, Task, Trajectory, Turn
+from chaosops_ray.learner.batch import Row, micro_batches, padded, rows, steps
+from chaosops_ray.wire import Group, Ids, Task, Trajectory, Turn, next_tokens
 from tests.support.trainers import random_row
 
 PAD = 0

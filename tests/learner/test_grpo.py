@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from peft import PeftModel
 from chaosops_ray.config import Learner
 from chaosops_ray.learner import lora
 from chaosops_ray.learner.batch import Row
-from chaosops_ray.learner.grpo import REPORTED, TOLERANCE_FP32
+from chaosops_ray.learner.grpo import REPORTED
+from chaosops_ray.learner.probe import TOLERANCE_FP32, probe
 from chaosops_ray.learner.publish import publish
 from tests.support.models import MODULES, small_model, small_peft
 from tests.support.trainers import HARMLESS, TEMPERATURE, Watched, random_row, random_rows, sampled_by
@@ -233,23 +235,31 @@ def test_scores_are_those_of_the_written_tokens(make: Make) -> None:
 def test_a_probe_is_what_a_sampler_has_to_reproduce(make: Make) -> None:
     """A figure for each token but the first, at temperature 1; the base's differ once B is not zero."""
     trainer = make()
-    probe = trainer.probe(TEXTS, lora.bound_modules(trainer.model))
-    assert probe.texts == TEXTS
-    assert probe.modules == MODULES
-    assert probe.tolerance == TOLERANCE_FP32
-    for scores in (probe.expected, probe.base):
+    found = probe(trainer.model, TEXTS, lora.bound_modules(trainer.model))
+    assert found.texts == TEXTS
+    assert found.modules == MODULES
+    assert found.tolerance == TOLERANCE_FP32
+    for scores in (found.expected, found.base):
         assert [len(line) for line in scores] == [4, 2]
     plain = trainer.model(input_ids=torch.tensor([TEXTS[0]])).logits[0].detach().log_softmax(-1)
     wanted = [float(plain[place - 1, TEXTS[0][place]]) for place in range(1, 5)]
-    assert probe.expected[0] == pytest.approx(wanted, abs=1e-5)
+    assert found.expected[0] == pytest.approx(wanted, abs=1e-5)
     apart = [
         abs(a - b)
-        for one, other in zip(probe.expected, probe.base, strict=True)
+        for one, other in zip(found.expected, found.base, strict=True)
         for a, b in zip(one, other, strict=True)
     ]
     assert max(apart) > 10 * TOLERANCE_FP32
-    same = make(scale=0.0).probe(TEXTS, MODULES)
+    same = probe(make(scale=0.0).model, TEXTS, MODULES)
     assert same.expected == same.base
+
+
+def test_the_base_s_scores_are_computed_once_for_the_same_texts(make: Make) -> None:
+    model = make().model
+    first = probe(model, TEXTS, MODULES)
+    marked = replace(first, base=((0.5,) * 4, (0.5,) * 2))
+    assert probe(model, TEXTS, MODULES, marked).base == marked.base
+    assert probe(model, TEXTS[::-1], MODULES, marked).base == first.base[::-1]
 
 
 def test_looking_touches_nothing(make: Make) -> None:
@@ -260,7 +270,7 @@ def test_looking_touches_nothing(make: Make) -> None:
     trainer.model.eval()
     for is_training in (False, True):
         trainer.model.train(is_training)
-        trainer.probe(TEXTS, MODULES)
+        probe(trainer.model, TEXTS, MODULES)
         trainer.divergence(rows)
         trainer.scored(rows)
         assert trainer.model.training == is_training

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from chaosops_ray.reports import progress
 from chaosops_ray.reports.progress import PHASE_SECONDS, Progress
+from chaosops_ray.reports.tables import headline
 from tests.support import runs
 from tests.support.runs import INCIDENT, TOOLS, row
 
@@ -74,6 +75,23 @@ def test_it_fits_the_terminal(width: int, environment: Any) -> None:
     assert "█" in shown.frame()
 
 
+@pytest.mark.parametrize("environment", [INCIDENT, TOOLS], ids=["incident", "tools"])
+def test_the_latest_means_of_the_held_out_set_are_shown(environment: Any) -> None:
+    found = runs.with_held_out(runs.rows(5, environment), 2, environment)
+    means = [headline(environment, found[3]["evaluation"]["tiers"][tier]["mean"]) for tier in environment.tiers]
+    shown = Shown(terminal=True, width=80, environment=environment, before=found)
+    frame = " ".join(shown.frame().replace("│", "").split())
+    said = " · ".join([f"{tier} {mean}" for tier, mean in zip(environment.tiers, means, strict=True)])
+    assert f"held out after update 4: {said}" in frame
+    assert "held out" not in Shown(terminal=True, environment=environment, before=found[:1]).frame()
+
+    piped = Shown(environment=environment)
+    for one in found:
+        piped(one)
+    assert len([line for line in piped.lines() if line.startswith("held out after update")]) == 2
+    assert means[0] in piped.lines()[-2]
+
+
 def test_before_the_first_update_there_is_the_phase() -> None:
     shown = Shown(terminal=True)
     with shown:
@@ -114,7 +132,7 @@ def test_kl_over_the_alarm_is_marked() -> None:
     assert "2.500!" in progress.line(INCIDENT, over, 2.0, None)
     assert "!" not in progress.line(INCIDENT, over, 3.0, None)
     coloured = Console(file=io.StringIO(), width=100, force_terminal=True, color_system="standard")
-    coloured.print(progress.figures(INCIDENT, over, 2.0))
+    coloured.print(progress.figures(INCIDENT, [over], 2.0))
     assert isinstance(coloured.file, io.StringIO)
     assert "\x1b[1;31mKL 2.500" in coloured.file.getvalue()
 
@@ -230,13 +248,13 @@ def reported() -> set[str]:
 def test_every_figure_is_explained() -> None:
     page = (ROOT / "docs" / "metrics.md").read_text()
     explained = set(re.findall(r"`(\w+)`", page))
-    written = keys("training/loop.py", "metrics", "summary", "loop") | keys("learner/actor.py", "update") | reported()
+    written = keys("training/loop.py", "metrics", "summary", "loop") | keys("learner/learner.py", "update") | reported()
     assert {"kl", "mean", "rollout", "mismatch", "actors_replaced"} <= written
     assert written - explained == set()
 
 
 def test_the_scripted_run_has_the_rows_that_a_run_writes() -> None:
     found = runs.row(1)
-    top = keys("training/loop.py", "metrics", "loop")
+    top = keys("training/loop.py", "metrics", "loop") - {"evaluate"}  # only where the held-out set was played
     assert set(found) | set(found["groups"]) | set(found["adoption"]) | set(found["time"]) == top | {"engine"}
-    assert set(found["learner"]) == reported() | keys("learner/actor.py", "update")
+    assert set(found["learner"]) == reported() | keys("learner/learner.py", "update")

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from chaosops_ray.reports import run_plots
+from chaosops_ray.reports import drawing, metrics_rows, run_plots
 from chaosops_ray.sim.errors import InputError
 from tests.support import runs
 from tests.support.runs import INCIDENT, TOOLS, row, rows
@@ -18,6 +20,11 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 def drawn(found: list[dict[str, object]], environment: object = INCIDENT, run: str = "a run") -> dict[str, Figure]:
     return {name: figure for name, (_, figure) in run_plots.curves(environment, found, run, 2.0).items()}  # type: ignore[arg-type]
+
+
+def training(axes: Axes) -> list[Line2D]:
+    """The rolling means, beside which there may be a line at zero and points of the held-out set."""
+    return [line for line in axes.lines if line.get_linewidth() == 2 and len(line.get_xdata())]
 
 
 def texts(figure: Figure) -> list[str]:
@@ -48,7 +55,7 @@ def test_points_are_the_updates_and_lines_their_rolling_means() -> None:
     (axes,) = drawn(found)["training_mean.png"].axes
     values = np.array([one["tiers"]["easy"]["mean"] for one in found])
     np.testing.assert_allclose(axes.collections[0].get_offsets(), np.column_stack([np.arange(1, 31), values]))
-    means = axes.lines[0].get_ydata()
+    means = training(axes)[0].get_ydata()
     assert means[14] == pytest.approx(values[10:19].mean())
     assert means[0] == pytest.approx(values[:5].mean())
     assert means[-1] == pytest.approx(values[-5:].mean())
@@ -81,7 +88,30 @@ def test_updates_from_which_nothing_was_learnt_leave_a_gap_in_the_points_and_no_
 def test_a_tier_that_pauses_has_no_line_across_the_pause() -> None:
     found = [row(update, tiers=("easy",) if update <= 20 or update > 60 else ("hard",)) for update in range(1, 81)]
     (axes,) = drawn(found)["training_mean.png"].axes
-    assert np.isnan(axes.lines[0].get_ydata()).sum() == 1
+    assert np.isnan(training(axes)[0].get_ydata()).sum() == 1
+    assert any(text.startswith("hard ") for text in texts(drawn(found)["training_mean.png"]))
+
+
+def held_out(axes: Axes) -> list[Line2D]:
+    return [line for line in axes.lines if line.get_marker() == "D" and len(line.get_xdata())]
+
+
+def test_what_the_held_out_set_gave_is_drawn_as_points_of_its_own() -> None:
+    found = runs.with_held_out(rows(30), 10)
+    figures = drawn(found)
+    (mean,) = figures["training_mean.png"].axes
+    for line, tier in zip(held_out(mean), INCIDENT.tiers, strict=True):
+        assert list(line.get_xdata()) == [10, 20, 30]
+        assert list(line.get_ydata()) == [found[at - 1]["evaluation"]["tiers"][tier]["mean"] for at in (10, 20, 30)]
+    catch, _ = figures["training_detection.png"].axes
+    assert [len(held_out(axes)) for axes in (*figures["training_solved.png"].axes, catch)] == [3, 2]
+    assert [text.get_text() for text in mean.get_legend().get_texts()] == ["training", "held out"]
+    (without,) = drawn(rows(30))["training_mean.png"].axes
+    assert without.get_legend() is None
+
+
+def test_a_tier_that_only_the_held_out_set_has_is_named() -> None:
+    found = runs.with_held_out([row(update, tiers=("easy",)) for update in range(1, 11)], 5)
     assert any(text.startswith("hard ") for text in texts(drawn(found)["training_mean.png"]))
 
 
@@ -95,7 +125,7 @@ def test_the_alarm_is_drawn_once_kl_comes_near_it() -> None:
 def test_the_areas_of_the_time_add_up_to_the_update() -> None:
     (axes,) = drawn(rows(40))["training_time.png"].axes
     at = np.arange(1.0, 41)
-    whole = run_plots.smoothed(at, np.array([run_plots.seconds(one) for one in rows(40)]))
+    whole = drawing.smoothed(at, np.array([metrics_rows.seconds(one) for one in rows(40)]))
     top = axes.collections[2].get_paths()[0].vertices[:, 1].max()
     assert top == pytest.approx(whole.max())
 
@@ -128,14 +158,14 @@ def test_the_rolling_mean_counts_updates_and_not_points() -> None:
     """A tier that is played now and then is smoothed over the same stretch as one that is always played."""
     at = np.array([1.0, 2.0, 50.0, 53.0, 60.0])
     values = np.array([0.0, 2.0, 10.0, 20.0, 7.0])
-    assert run_plots.smoothed(at, values).tolist() == [1.0, 1.0, 15.0, 15.0, 7.0]
+    assert drawing.smoothed(at, values).tolist() == [1.0, 1.0, 15.0, 15.0, 7.0]
 
 
 def test_labels_that_would_touch_move_apart_and_keep_their_order() -> None:
-    assert run_plots.apart([1.0, 5.0, 9.0], 2.0) == [1.0, 5.0, 9.0]
-    assert run_plots.apart([5.0, 5.0], 2.0) == [4.0, 6.0]
-    assert run_plots.apart([6.0, 5.0, 5.5], 2.0) == [7.5, 3.5, 5.5]
-    assert run_plots.apart([0.0, 0.5, 2.2, 9.0], 2.0) == pytest.approx([-1.1, 0.9, 2.9, 9.0])
+    assert drawing.spread([1.0, 5.0, 9.0], 2.0) == [1.0, 5.0, 9.0]
+    assert drawing.spread([5.0, 5.0], 2.0) == [4.0, 6.0]
+    assert drawing.spread([6.0, 5.0, 5.5], 2.0) == [7.5, 3.5, 5.5]
+    assert drawing.spread([0.0, 0.5, 2.2, 9.0], 2.0) == pytest.approx([-1.1, 0.9, 2.9, 9.0])
 
 
 def test_the_scripted_run_can_be_read_back(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ class Reader(HTMLParser):
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.open: list[str] = []
         self.rows: list[list[str]] = []
-        self.text = ""
+        self.text = self.style = ""
         self.feed(text)
         assert self.open == []
 
@@ -52,20 +52,21 @@ class Reader(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if "style" in self.open:
+            self.style += data
             return
         self.text += data
         if "td" in self.open or "th" in self.open:
             self.rows[-1][-1] += f"|{data}" if "small" in self.open else data
 
 
-def read(run: RunFolder, note: str = "") -> Reader:
-    return Reader(run_report.write(run, INCIDENT, note).read_text(encoding="utf-8"))
+def read(run: RunFolder) -> Reader:
+    return Reader(run_report.write(run, INCIDENT).read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Reader:
     run = runs.evaluated(tmp_path_factory.mktemp("runs") / "3a-tiny", 12, differences=DIFFERENCES)
-    return read(run, f"The oracle is told the truth. {MARKUP}")
+    return read(run)
 
 
 def test_the_opening_says_what_was_done(whole: Reader) -> None:
@@ -106,7 +107,50 @@ def test_differences_are_shown_and_marked_where_they_are_sure(whole: Reader) -> 
     assert ["easy", "trained − heuristic", "+115.0", "+101.0 … +130.0"] in whole.rows
     assert ["hard", "trained − heuristic", "−30.0", "−50.0 … −3.0"] in whole.rows
     marks = [str(attributes.get("class")) for tag, attributes in whole.elements if tag == "td"]
-    assert [mark for mark in marks if mark.split()[-1] in ("good", "open", "bad")] == ["n good", "n open", "n bad"]
+    assert [mark for mark in marks if mark.split()[-1:] in (["good"], ["bad"])] == ["n good", "n bad"]
+
+
+def test_the_table_by_failure_marks_what_was_never_solved(tmp_path: Path) -> None:
+    run = runs.folder(tmp_path / "run", 1)
+    evaluation = runs.evaluation()
+    unsolved = ("cascade", "dns_outage", "disk_full")
+    for cell in evaluation["by_failure"]:
+        if cell["failure"] in unsolved or cell["policy"] == "random":
+            cell |= {"success": 0.0, "success_ci": [0.0, 0.0]}
+    (run.path / EVALUATION).write_text(json.dumps(evaluation))
+    found = read(run)
+    failures = list(dict.fromkeys(cell["failure"] for cell in evaluation["by_failure"]))
+    heading = next(place for place, row in enumerate(found.rows) if row[:2] == ["failure", "policy"])
+    table = found.rows[heading + 1 : heading + 1 + 3 * len(failures)]
+    assert [row[0] for row in table[::3]] == failures
+    marked = {row[0] for row in table if row[1] == "trained|never solved"}
+    assert marked == set(unsolved)
+    assert {row[0] for row in table if row[1] == "trained"} == set(failures) - marked
+    assert sum("never solved" in cell for row in table for cell in row) == 3
+    assert "Never solved by the trained policy: cascade, disk_full, dns_outage." in found.text
+
+
+def test_where_all_was_solved_nothing_is_marked(whole: Reader) -> None:
+    assert "ever solved" not in whole.text
+
+
+def test_what_the_held_out_set_gave_during_training_has_a_table(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run", runs.CONFIG)
+    rows = runs.with_held_out(runs.rows(10), 5)
+    for row in rows:
+        run.log(row)
+    found = read(run)
+    assert "Held out during training" in found.text
+    heading = next(place for place, row in enumerate(found.rows) if row[:2] == ["update", "tier"])
+    table = found.rows[heading + 1 : heading + 7]
+    assert [row[:2] for row in table] == [[str(update), tier] for update in (5, 10) for tier in INCIDENT.tiers]
+    figures = rows[9]["evaluation"]["tiers"]["hard"]
+    assert table[-1][3:5] == [f"{figures['mean']:+.1f}".replace("-", "−"), f"{100 * figures['success']:.0f} %"]
+    assert "evaluation · tiers" not in found.text
+
+
+def test_without_evaluation_during_training_there_is_no_such_table(whole: Reader) -> None:
+    assert "Held out" not in whole.text
 
 
 def test_the_last_update_and_the_configuration_stand_there(whole: Reader) -> None:
@@ -126,12 +170,12 @@ def test_the_page_stands_alone(whole: Reader) -> None:
         assert picture["alt"]
     (policy,) = [a["content"] for tag, a in whole.elements if tag == "meta" and "http-equiv" in a]
     assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    assert not re.search(r"url\(|@import|https?:", run_report._STYLE)
+    assert not re.search(r"url\(|@import|https?:", whole.style)
+    assert "prefers-color-scheme: dark" in whole.style
 
 
-def test_text_is_never_markup(whole: Reader, tmp_path: Path) -> None:
+def test_text_is_never_markup(tmp_path: Path) -> None:
     """Names, configuration, rules, policies, tiers, metrics: all of it may be written by somebody else."""
-    assert f"The oracle is told the truth. {MARKUP}" in whole.text
     name = MARKUP.replace("/", "")
     config = f"model: {json.dumps(MARKUP)}\nseed: 7\n# {MARKUP}\n"
     run = runs.folder(tmp_path / name, 1, config)
@@ -141,10 +185,12 @@ def test_text_is_never_markup(whole: Reader, tmp_path: Path) -> None:
     evaluation = runs.evaluation() | {
         "rules": MARKUP,
         "set": MARKUP,
-        "differences": [DIFFERENCES[0] | {"tier": MARKUP, "against": MARKUP}],
+        "differences": [DIFFERENCES[0] | {"against": MARKUP}],
     }
-    for cell in evaluation["cells"]:
+    for cell in (*evaluation["cells"], *evaluation["by_failure"]):
         cell["policy"] = cell["policy"].replace("heuristic", MARKUP)
+    for cell in evaluation["by_failure"]:
+        cell["failure"] = cell["failure"].replace("cascade", MARKUP)
     (run.path / EVALUATION).write_text(json.dumps(evaluation))
     found = read(run)
     assert {tag for tag, _ in found.elements}.isdisjoint({"script"})
@@ -154,7 +200,7 @@ def test_text_is_never_markup(whole: Reader, tmp_path: Path) -> None:
     assert f"# {MARKUP}" in found.text
     assert ["rules", MARKUP] in found.rows
     assert [MARKUP, "1"] in found.rows
-    assert [MARKUP, f"trained − {MARKUP}", "+115.0", "+101.0 … +130.0"] in found.rows
+    assert ["easy", f"trained − {MARKUP}", "+115.0", "+101.0 … +130.0"] in found.rows
     assert any(MARKUP in row for row in found.rows if len(row) == 8)
 
 

@@ -56,7 +56,7 @@ def test_a_pipe_is_told_of_every_change_and_each_quarter() -> None:
         "0:08:00  a-s0: 8/8  easy −10.5, hard +20.0",
         "0:08:00  a-s0: over after 8 updates",
         "0:08:00  b-s0: placed",
-        "0:08:00  b-s0: failed, goes on from its last checkpoint: its process died",
+        "0:08:00  b-s0: failed, is resumed from its last checkpoint: its process died",
         "0:08:00  b-s0: failed: the disk\N{REPLACEMENT CHARACTER}is full",
     ]
 

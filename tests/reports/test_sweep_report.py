@@ -1,4 +1,4 @@
-"""The merged report: all of it, the same to the byte each time, and safe whatever it is told."""
+"""The sweep report: all of it, the same to the byte each time, and safe whatever it is told."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaosops_ray.reports import sweep_plots, sweep_report
-from chaosops_ray.sweeps.comparison import RULE, Outcome, compare
+from chaosops_ray.sweeps.comparison import RULE, Outcome, compare, report_facts
 from chaosops_ray.sweeps.spec import Sweep
 from tests.support.runs import INCIDENT
 from tests.support.sweeps import failed, outcomes, sweep
@@ -18,9 +18,13 @@ from tests.support.sweeps import failed, outcomes, sweep
 DIGESTS = {"strong": "a" * 64, "weak": "b" * 64}
 
 
+def facts_of(given: Sweep, found: list[Outcome]) -> sweep_report.SweepFacts:
+    return report_facts(given, found, compare(INCIDENT, given, found), DIGESTS)
+
+
 def write(folder: Path, given: Sweep, found: list[Outcome]) -> tuple[str, str]:
     folder.mkdir(parents=True)
-    paths = sweep_report.write(folder, INCIDENT, given, found, compare(INCIDENT, given, found), DIGESTS)
+    paths = sweep_report.write(folder, INCIDENT, facts_of(given, found))
     markdown, page = [path.read_text(encoding="utf-8") for path in paths]
     return markdown, page
 
@@ -33,12 +37,15 @@ def test_all_of_it_is_there(tmp_path: Path) -> None:
         for word in ("undecided", "supported", "strong − random", "−433.4 / 40 %", "5 of 240"):
             assert word in text
         assert RULE.split(",")[0] in text
-    assert "failed: the disk \\| is \\<full\\>" in markdown
+    assert "failed: the disk \\| is &lt;full&gt;" in markdown
     assert "failed: the disk | is &lt;full&gt;" in page
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", markdown)
     assert len(pictures) == 6
     assert all((tmp_path / "sweep" / path).read_bytes().startswith(b"\x89PNG") for path in pictures)
     assert page.count("data:image/png;base64,") == 6
+    assert '<td class="good">supported</td>' in page
+    assert '<td class="bad">failed: ' in page
+    assert not re.search(r"url\(|@import|https?:|<script|<link", page)
 
 
 def test_the_same_outcomes_give_the_same_bytes(tmp_path: Path) -> None:
@@ -65,13 +72,10 @@ HOSTILE = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size
 def test_no_text_breaks_a_table_or_the_page(claim: str, why: str) -> None:
     given = sweep(hypotheses=[{"claim": claim, "more": "strong", "than": "weak", "on": "hard"}])
     found = failed(outcomes(1), "weak-s0", why)
-    comparison = compare(INCIDENT, given, found)
-    parts = list(sweep_report._parts(INCIDENT, given, found, comparison, DIGESTS, [], []))
-    markdown = sweep_report._markdown("s", "l", parts, Path())
+    markdown, page = sweep_report.rendered(Path("s"), INCIDENT, facts_of(given, found), [], [])
     for table in re.findall(r"(?:^\|.*\|$\n?)+", markdown, re.MULTILINE):
         counts = {len(re.findall(r"(?<!\\)\|", line.replace("\\\\", ""))) for line in table.splitlines()}
         assert len(counts) == 1
-    page = sweep_report._html("s", "l", parts)
     assert len(re.findall(r"<tr>", page)) == len(re.findall(r"</tr>", page))
     assert "<script" not in page.lower()
 

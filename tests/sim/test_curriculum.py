@@ -27,13 +27,6 @@ def test_stages_follow_each_other_and_the_last_one_stays() -> None:
     assert tiers_of("easy:2,medium:1,hard:2", 7) == ["easy", "easy", "medium", "hard", "hard", "hard", "hard"]
 
 
-def test_stages_can_be_reversed() -> None:
-    forward = read("easy:200,medium:200,hard:200")
-    assert isinstance(forward, Staged)
-    assert forward.reversed.spelling == "hard:200,medium:200,easy:200"
-    assert read(forward.spelling) == forward
-
-
 def test_adaptive_promotes_at_seventy_on_easy_and_fifty_five_on_medium() -> None:
     curriculum = read("adaptive").after([70.0] * 9)
     assert curriculum.tier == "easy"
@@ -78,6 +71,11 @@ def test_how_results_are_bundled_into_updates_does_not_matter(results: list[floa
 def test_bad_spellings_name_the_remedy(spelling: str) -> None:
     with pytest.raises(InputError, match=r"valid: easy|write it as"):
         read(spelling)
+
+
+def test_a_world_without_thresholds_has_no_adaptive_curriculum() -> None:
+    with pytest.raises(InputError, match="adaptive"):
+        parse("adaptive", INCIDENT.tiers, ())
 
 
 @given(st.text(max_size=40))

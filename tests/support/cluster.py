@@ -15,6 +15,7 @@ from chaosops_ray import config
 from chaosops_ray.process_environment import set_variables
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.training import base_models, loop
+from tests.support.models import tiny_base
 
 CONFIGS = Path(__file__).parents[2] / "tune_configs"
 SMALL = (
@@ -30,10 +31,18 @@ SMALL = (
 
 
 @contextmanager
-def ray_here() -> Iterator[None]:
-    """More logical CPUs than there may be cores: placement is tested, not speed."""
+def ray_here(cpus: int = 32, gpus: int = 8) -> Iterator[None]:
+    """Ray on a machine that is only said to be so large: placement is tested, not speed."""
     set_variables()
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        num_cpus=cpus,
+        num_gpus=gpus,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        # Otherwise Ray starts a process for every CPU that it is told of.
+        _system_config={"prestart_worker_first_driver": False},
+    )
     try:
         yield
     finally:
@@ -48,7 +57,8 @@ def small_run(*settings: str) -> config.Run:
 def make(path: Path, run: config.Run) -> loop.Training:
     """A run that has not begun."""
     folder = RunFolder.create(path, yaml.safe_dump(run.model_dump(mode="json")))
-    return loop.prepare(run, base_models.prepare(run.model), folder)
+    base = tiny_base() if run.model == "tiny" else base_models.prepare(run.model, world=run.world)
+    return loop.prepare(run, base, folder)
 
 
 def trained(path: Path, *settings: str, watch: Callable[[Any], None] = lambda _row: None) -> loop.Training:

@@ -1,7 +1,7 @@
 """The environment contract as one function: `check_environment` runs any world through all that callers rely on.
 
 A world that is added to chaosops_ray/sim/worlds.py is put through it by tests/sim/test_contract.py; nothing in here
-knows any world by name. Run as a script it prints the trace of one world, which is how another process is asked.
+knows any world by name. Run as a module it prints the traces of one world, which is how another process is asked.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from chaosops_ray.sim import environment_named, play, replay
+from chaosops_ray.sim import play, replay
 from chaosops_ray.sim.contract import AFTER_END, NOTHING, AnyEnvironment, AnyEpisode, Scenario
 
 ATOMS = (str, bytes, int, float, bool, type(None))
@@ -32,6 +33,12 @@ def check_environment(environment: AnyEnvironment, scenarios: Sequence[Scenario]
     for scenario in scenarios:
         assert environment.scenario(scenario.identity) == scenario
         assert scenario.tier in environment.tiers
+        together = environment.partners(scenario)
+        assert scenario in together
+        for partner in together:
+            assert environment.partners(partner) == together
+            assert environment.scenario(partner.identity) == partner
+            assert (partner.cluster, partner.tier) == (scenario.cluster, scenario.tier)
     for rules in environment.rule_sets:
         assert environment.rules(rules) == rules
         for scenario in scenarios:
@@ -40,6 +47,7 @@ def check_environment(environment: AnyEnvironment, scenarios: Sequence[Scenario]
                 _check_views(environment, episode)
                 _check_after_end(environment, episode)
                 _check_words(environment, episode)
+                _check_permitted(environment, episode)
             # One long, wandering episode stands for the others where whole futures are compared.
             _check_futures(environment, episode)
             _check_strays(environment, scenario, rules)
@@ -137,6 +145,20 @@ def _check_words(environment: AnyEnvironment, episode: AnyEpisode) -> None:
             assert environment.system_prompt(role, episode.rules, style)
 
 
+def _check_permitted(environment: AnyEnvironment, episode: AnyEpisode) -> None:
+    """What is permitted is the same tuple again and again, without repetition, each of it spelt in its own way."""
+    for step in episode.steps:
+        kinds = environment.permitted(step.view)
+        assert environment.permitted(step.view) is kinds
+        if kinds is not None:
+            assert all(kinds)
+            actions = [action for kind in kinds for action in kind]
+            for style in STYLES:
+                spelt = [environment.format_action(action, style) for action in actions]
+                assert len(set(spelt)) == len(spelt)
+                assert [environment.parse_action(text) for text in spelt] == actions
+
+
 def _check_futures(environment: AnyEnvironment, episode: AnyEpisode) -> None:
     """Replayed, restored from bytes in the middle, or forked, an episode goes on as it did."""
     actions = [step.action for step in episode.steps]
@@ -178,10 +200,11 @@ def _check_strays(environment: AnyEnvironment, scenario: Scenario, rules: str) -
 def _check_other_processes(environment: AnyEnvironment, scenarios: Sequence[Scenario], rules: str) -> None:
     """Two processes with different hash seeds and this one all see the same."""
     here = traces(environment, scenarios, rules)
-    arguments = [environment.name, rules, *(scenario.identity for scenario in scenarios)]
+    # As Ray's actors get it: the environment itself, not its name.
+    arguments = [pickle.dumps(environment).hex(), rules, *(scenario.identity for scenario in scenarios)]
     for hash_seed in ("1", "20011"):
         ran = subprocess.run(
-            [sys.executable, __file__, *arguments],
+            [sys.executable, "-m", "tests.support.contract_check", *arguments],
             env={**os.environ, "PYTHONHASHSEED": hash_seed},
             cwd=Path(__file__).parents[2],
             capture_output=True,
@@ -199,9 +222,9 @@ def traces(environment: AnyEnvironment, scenarios: Sequence[Scenario], rules: st
 
 
 def main() -> None:
-    """Print the traces of a world: NAME RULES SCENARIO…."""
-    name, rules, *identities = sys.argv[1:]
-    environment = environment_named(name)
+    """Print the traces of a world: PICKLED RULES SCENARIO…."""
+    pickled, rules, *identities = sys.argv[1:]
+    environment: AnyEnvironment = pickle.loads(bytes.fromhex(pickled))  # noqa: S301 - made by the process that asks
     print("\n".join(traces(environment, [environment.scenario(identity) for identity in identities], rules)))
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import warnings
+from functools import cache
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from chaosops_ray.training import base_models, tiny
 
 VOCABULARY = 64
 # Two layers of seven linear modules each; the head stays out.
@@ -61,3 +65,13 @@ def small_adapter(folder: Path, model_path: Path, seed: int, scale: float) -> Pa
     # Nothing is looked up on the hub for a model card.
     model.save_pretrained(str(folder), save_embedding_layers=False)
     return folder
+
+
+@cache
+def tiny_base() -> base_models.BaseModel:
+    """The tiny model, from the user's cache; where it is not there yet, one test process builds it and others wait."""
+    folder = tiny.cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "tests.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return base_models.prepare("tiny")

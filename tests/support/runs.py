@@ -46,8 +46,7 @@ def row(update: int, environment: AnyEnvironment = INCIDENT, tiers: tuple[str, .
         "version": update,
         "digest": f"{update:064x}",
         "rules": "strict",
-        "catch": 1.0,
-        "false_flag": 1.0,
+        "rule_options": {"catch": 1.0, "false_flag": 1.0},
         "episodes": 128,
         "groups": {"played": 8, "learnt_from": 7},
         "tiers": {tier: found for tier, found in by_tier.items() if tiers is None or tier in tiers},
@@ -76,6 +75,19 @@ def row(update: int, environment: AnyEnvironment = INCIDENT, tiers: tuple[str, .
 def rows(count: int = UPDATES, environment: AnyEnvironment = INCIDENT) -> list[dict[str, Any]]:
     """The first rows of such a run."""
     return [row(update, environment) for update in range(1, count + 1)]
+
+
+def with_held_out(
+    found: list[dict[str, Any]], every: int, environment: AnyEnvironment = INCIDENT
+) -> list[dict[str, Any]]:
+    """The same rows, with what the held-out set gave after each `every`-th update."""
+    played = [row(10_000 + one["update"], environment)["tiers"] for one in found]
+    return [
+        one | {"evaluation": {"tiers": tiers}, "time": one["time"] | {"evaluate": 1.5}}
+        if one["update"] % every == 0
+        else one
+        for one, tiers in zip(found, played, strict=True)
+    ]
 
 
 def evaluation(environment: AnyEnvironment = INCIDENT) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest
-from chaosops_ray.workers.samplers.sampler import SamplerError
+from chaosops_ray.workers.samplers.sampler import BASE, SamplerError
 
 
 class Call(NamedTuple):
@@ -36,7 +36,7 @@ class ScriptedSampler:
         scores: Callable[[Ids, int | None], tuple[float, ...]] | None = None,
     ) -> None:
         self.calls: list[Call] = []
-        self.loaded: dict[int, PolicyVersion] = {}
+        self.loaded: dict[int | None, PolicyVersion] = {}
         self._script = script
         self._modules = modules
         self._log_probs = log_probs or (lambda _, tokens: (log_prob,) * len(tokens))
@@ -47,6 +47,16 @@ class ScriptedSampler:
         self.calls.append(Call("adopt", version.number))
         self.loaded[version.number] = version
         return self._modules
+
+    async def adopt_base(self, digest: str) -> None:
+        """Permit sampling of the base model."""
+        self.calls.append(Call("adopt_base"))
+        self.loaded[None] = PolicyVersion(BASE, digest, "")
+
+    async def close(self) -> None:
+        """Forget everything."""
+        self.calls.append(Call("close"))
+        self.loaded.clear()
 
     async def retire(self, number: int) -> None:
         """Forget a version."""
@@ -61,7 +71,7 @@ class ScriptedSampler:
         return tuple([self._scores(text, number) for text in texts])
 
     async def sample(
-        self, cohort: str, requests: Sequence[SampleRequest], decoding: Decoding, number: int
+        self, cohort: str, requests: Sequence[SampleRequest], decoding: Decoding, number: int | None
     ) -> list[Sample]:
         """The scripted completion of each request."""
         self.calls.append(Call("sample", number, cohort, tuple(requests)))
@@ -77,9 +87,9 @@ class ScriptedSampler:
         """None: nothing is computed here."""
         return 0.0
 
-    def _version(self, number: int) -> PolicyVersion:
+    def _version(self, number: int | None) -> PolicyVersion:
         if number not in self.loaded:
-            raise SamplerError(f"policy-v{number} is not loaded here (loaded: {sorted(self.loaded) or 'none'})")
+            raise SamplerError(f"policy-v{number} is not loaded here (loaded: {list(self.loaded) or 'none'})")
         return self.loaded[number]
 
     def _answer(self, request: SampleRequest, decoding: Decoding, version: PolicyVersion) -> Sample:

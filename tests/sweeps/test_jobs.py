@@ -30,9 +30,9 @@ from ray.job_submission import JobStatus
 from chaosops_ray import process_environment
 from chaosops_ray.cli import main
 from chaosops_ray.sim.errors import InputError
-from chaosops_ray.sweeps import jobs
-from chaosops_ray.training import base_models
+from chaosops_ray.sweeps import job_server, jobs
 from tests.support.cluster import SMALL
+from tests.support.models import tiny_base
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120.0
@@ -325,7 +325,7 @@ class Client:
 )
 def test_the_exit_code_is_that_of_the_job(status: JobStatus, code: int | None, expected: int, words: str) -> None:
     printed: list[str] = []
-    ended = jobs.follow(Client(status, code, "Traceback:\n  and so on\nwhy not\n"), NAME, printed.append)
+    ended = job_server.follow(Client(status, code, "Traceback:\n  and so on\nwhy not\n"), NAME, printed.append)
     assert ended.code == expected
     assert words in ended.words
     assert printed == ["one\n", "two\n"]
@@ -333,7 +333,7 @@ def test_the_exit_code_is_that_of_the_job(status: JobStatus, code: int | None, e
 
 def test_a_log_that_breaks_off_is_no_end() -> None:
     with pytest.raises(InputError, match=f"{NAME}.*ray job logs {NAME} --follow --address http://cluster:8265"):
-        jobs.follow(Client(JobStatus.RUNNING, None), NAME, lambda _text: None)
+        job_server.follow(Client(JobStatus.RUNNING, None), NAME, lambda _text: None)
 
 
 @pytest.mark.filterwarnings("ignore:ssl=None is deprecated:DeprecationWarning")  # Ray's client still says it so
@@ -473,7 +473,7 @@ def relatives(temporary: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    base_models.prepare("tiny")
+    tiny_base()
     # The path of a socket may be no longer than 107 bytes, and Ray adds some 80.
     temporary = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
     environment = {name: value for name, value in os.environ.items() if name not in jobs.OVERRIDES}
@@ -513,8 +513,8 @@ def test_a_sweep_is_trained_as_a_job_where_its_configuration_says(
 
     small = [setting for setting in SMALL if not setting.startswith("resources.")]
     # Half the GPU for each learner: both trials fit at once, and neither learner anywhere but on the node that has it.
-    asked = ("learner_cpus: 0.2", "learner_gpus: 0.5", "sampler_cpus: 0.2", "shard_cpus: 0.1", "learner_threads: 1")
-    more = ["updates=2", f"resources={{{', '.join(asked)}}}", "rollout.shards=2", "evaluation.seeds=1000"]
+    asked = ("learner_cpus: 0.2", "learner_gpus: 0.5", "sampler_cpus: 0.2", "shard_cpus: 0.2", "learner_threads: 1")
+    more = ["updates=1", f"resources={{{', '.join(asked)}}}", "rollout.shards=1", "evaluation.seeds=1000"]
     code, printed, errors = cluster.submit(folder, "tune_configs/pair.yaml", out, *small, *more, watch=watch)
     assert code == 0, printed + errors
     assert states == ["RUNNING"]
@@ -522,7 +522,7 @@ def test_a_sweep_is_trained_as_a_job_where_its_configuration_says(
     assert f"report: {out / 'report.html'}" in printed
     assert (out / "report.html").is_file()
     for trial in ("3a-s0", "3b-s0"):
-        assert f"{trial}: over after 2 updates" in printed
+        assert f"{trial}: over after 1 updates" in printed
 
     sizes = {node["node_id"]: node["resources_total"] for node in cluster.state("nodes")}
     groups = cluster.state("placement_groups")
@@ -530,8 +530,8 @@ def test_a_sweep_is_trained_as_a_job_where_its_configuration_says(
     used = set()
     for group in groups:
         bundles = [(sizes[bundle["node_id"]], bundle["unit_resources"]) for bundle in group["bundles"]]
-        assert [asked.get("CPU") for _, asked in bundles] == [0.001, 0.2, 0.2, 0.1, 0.1]
-        assert [asked.get("GPU", 0) for _, asked in bundles] == [0, 0.5, 0, 0, 0]
+        assert [asked.get("CPU") for _, asked in bundles] == [0.001, 0.2, 0.2, 0.2]
+        assert [asked.get("GPU", 0) for _, asked in bundles] == [0, 0.5, 0, 0]
         assert "node_gpu" in bundles[1][0]
         used |= {bundle["node_id"] for bundle in group["bundles"]}
     # Together they are more than one node's CPU, and the head has none.

@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerFast
 from chaosops_ray.agents.tokens import TOKENIZER_FILE, Codec, Transcript
 from chaosops_ray.config import ConfigError
 from chaosops_ray.store import versions
-from chaosops_ray.training import base_models
-from chaosops_ray.training.base_models import layout
+from chaosops_ray.training import base_models, layouts
+from chaosops_ray.training.layouts import layout
 from chaosops_ray.wire import Ids, Layout, Sample
 from tests.support.models import small_model
 from tests.support.tokenizers import CHATML, CLOSE, END, OPEN, byte_tokenizer, chat_tokenizer, saved
@@ -168,20 +168,20 @@ def test_a_path_may_begin_at_home_or_here(whole: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("HOME", str(whole.parent))
     monkeypatch.chdir(whole.parent)
     for name in (f"~/{whole.name}", f"./{whole.name}", whole.name):
-        assert base_models.locate(name) == whole
+        assert layouts.locate(name) == whole
 
 
 @pytest.mark.parametrize(
     "name", ["/nowhere/at/all", "./nowhere", "~/nowhere", "~nobody-here/nowhere", "a/b/c", "n" * 300]
 )
 def test_a_path_that_leads_nowhere_is_told(name: str) -> None:
-    said = refused(base_models.locate, name)
+    said = refused(layouts.locate, name)
     assert name[:80] in said
     assert "folder" in said
 
 
 def test_a_folder_without_a_model_is_told(tmp_path: Path) -> None:
-    assert refused(base_models.locate, str(tmp_path)) == (
+    assert refused(layouts.locate, str(tmp_path)) == (
         f"model: {tmp_path} is a folder without a config.json; give a Hugging Face model's folder"
     )
 
@@ -191,7 +191,7 @@ def test_a_name_that_the_hub_does_not_have_is_told(name: str, tmp_path: Path, mo
     """The library reads HF_HUB_OFFLINE once, when it is imported; this is what it reads it into."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.chdir(tmp_path)
-    assert "is neither a folder here nor to be had from the hub (" in refused(base_models.locate, name)
+    assert "is neither a folder here nor to be had from the hub (" in refused(layouts.locate, name)
 
 
 def test_a_model_without_its_tokenizer_is_told(copied: Path) -> None:

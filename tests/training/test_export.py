@@ -21,20 +21,16 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 from huggingface_hub import HfApi, ModelCard
-from hypothesis import given
-from hypothesis import strategies as st
-from markdown_it import MarkdownIt
 
 from chaosops_ray.cli import main
 from chaosops_ray.config import load
 from chaosops_ray.learner import lora, publish
-from chaosops_ray.reports import tables
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import files, run_folder, versions
 from chaosops_ray.training import base_models, export
-from chaosops_ray.wire import PolicyVersion
+from chaosops_ray.training import hub as hub_upload
 from tests.support import runs
-from tests.support.runs import INCIDENT, TOOLS
+from tests.support.runs import INCIDENT
 
 CONFIG = Path(__file__).parents[2] / "tune_configs" / "3a.yaml"
 FILES = {export.CARD, versions.CONFIG, versions.WEIGHTS}
@@ -121,7 +117,7 @@ def test_the_card_says_what_the_run_was_and_what_came_out(copy: Path, tmp_path: 
 
     (configuration,) = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
     assert yaml.safe_load(configuration) == load(copy / run_folder.CONFIG).model_dump(mode="json")
-    assert "Nothing here speaks of real incidents" in readme
+    assert "Nothing here is about real incidents" in readme
     assert str(tmp_path) not in readme
 
 
@@ -282,14 +278,14 @@ def test_an_adapter_that_is_not_what_was_published_stays(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--license", "MIT\nbase_model: evil"], "is no license"),
+        (["--license", "MIT\nbase_model: evil"], "not a license"),
         (["--public"], "--push OWNER/NAME"),
-        (["--push", "watcher"], "names no owner"),
+        (["--push", "watcher"], "has no owner"),
         (["--push", "me/../you"], "--push"),
         (["--push", "me/watcher"], "set HF_TOKEN"),
         (["--out", "/proc/out"], "cannot write /proc/out"),
-        (["--out", "taken"], "is there and no empty folder"),
-        (["--out", "taken/file"], "is there and no empty folder"),
+        (["--out", "taken"], "not an empty folder"),
+        (["--out", "taken/file"], "not an empty folder"),
         (["--out", "taken/file/below"], "cannot write"),
     ],
 )
@@ -301,7 +297,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     arguments: list[str],
     words: str,
 ) -> None:
-    monkeypatch.delenv(export.TOKEN, raising=False)
+    monkeypatch.delenv(hub_upload.TOKEN, raising=False)
     monkeypatch.chdir(tmp_path)
     Path("taken").mkdir()
     Path("taken/file").write_text("mine")
@@ -315,7 +311,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
 def test_a_token_that_is_none_is_not_shown(
     capsys: pytest.CaptureFixture[str], run: Path, monkeypatch: pytest.MonkeyPatch, token: str
 ) -> None:
-    monkeypatch.setenv(export.TOKEN, token)
+    monkeypatch.setenv(hub_upload.TOKEN, token)
     assert run_export(run, "--push", "me/watcher") == 2
     assert token not in told(capsys)
 
@@ -327,6 +323,7 @@ def test_a_version_that_is_not_there_is_an_error(run: Path, capsys: pytest.Captu
 
 
 BROKEN: dict[str, Any] = {
+    "no table by failure": {"by_failure": None},
     "no cells": {"cells": None},
     "a cell that is none": {"cells": [3]},
     "a tier that is none": {"cells": [runs.evaluation()["cells"][0] | {"tier": "brutal"}]},
@@ -348,114 +345,6 @@ def test_an_evaluation_that_is_none_is_told(
     assert run_export(copy, "--out", tmp_path / "out") == 2
     assert "evaluation.json is not as an evaluation is written" in told(capsys)
     assert not (tmp_path / "out").exists()
-
-
-# -- text is never markup ---------------------------------------------------------------------------------------------
-
-MARKUP = st.text(st.characters(), max_size=40) | st.sampled_from(
-    [
-        "a | b",
-        "`x` ``y``",
-        "```\n# out of the block\n```",
-        "</details><script>alert(1)</script>",
-        "![x](https://example.org/x.png)",
-        "[x](https://example.org)",
-        "<https://example.org> www.example.org me@example.org",
-        "---\nlicense: mit\n---",
-        "**x** __y__ ~~z~~ $x$ #1 :tada:",
-        "\\| &lt;b&gt; &#124;",
-        "\x1b[31m\u202e",
-        "{{ x }} !!python/object:os.system",
-        "12e3",
-    ]
-)
-PARSER = MarkdownIt("commonmark").enable("table")
-
-
-class Read(NamedTuple):
-    """What a reader makes of a card."""
-
-    front: dict[str, Any]
-    tables: list[list[list[str]]]
-    text: str
-
-
-def read(readme: str) -> Read:
-    """Parse a card; anything in it that is more than text, tables and our own frame fails."""
-    readme.encode()
-    _, front, body = re.split(r"^---$", readme, maxsplit=2, flags=re.MULTILINE)
-    tables: list[list[list[str]]] = []
-    text, blocks, programs = "", [], 0
-    for token in PARSER.parse(body):
-        if token.type == "table_open":
-            tables.append([])
-        elif token.type == "tr_open":
-            tables[-1].append([])
-        elif token.type == "html_block":
-            blocks.append(token.content)
-        elif token.type == "fence":
-            programs += 1
-        elif token.type == "inline":
-            children = token.children or []
-            assert {child.type for child in children} <= {"text", "strong_open", "strong_close", "code_inline"}
-            content = "".join([child.content for child in children])
-            text += f"{content}\n"
-            if token.level == 4:
-                tables[-1][-1].append(content)
-    assert blocks == ["<details>\n<summary>The run's configuration, resolved</summary>\n", "</details>\n"]
-    assert programs == 3
-    return Read(yaml.safe_load(front), tables, text)
-
-
-VERSION = PolicyVersion(UPDATES, "a" * 64, "/home/somebody/adapters/policy-v3")
-EVALUATION = json.dumps(runs.evaluation())
-
-
-@given(st.data())
-def test_text_of_files_is_only_ever_text(data: st.DataObject) -> None:
-    words = {key: data.draw(MARKUP, key) for key in ("name", "policy", "rules", "set", "against", "base", "evaluated")}
-    # A configuration is read from UTF-8, so that it holds no half characters.
-    settings = {key: data.draw(MARKUP, key).encode("utf-8", "replace").decode() for key in ("rules", "curriculum")}
-    given = load(CONFIG, ["model=tiny"]).model_copy(update={**settings, "updates": UPDATES})
-    found = json.loads(EVALUATION) | {"rules": words["evaluated"], "set": words["set"]}
-    for cell in found["cells"]:
-        cell["policy"] = cell["policy"].replace("random", words["policy"])
-    found["differences"] = [DIFFERENCES[0] | {"against": words["against"]}]
-    evaluation = export.read_evaluation(json.loads(json.dumps(found)), INCIDENT)
-    base = export.Base(tables.plain(words["base"]), "folder", "b" * 64)
-    facts = export.Facts(tables.plain(words["name"]), given, INCIDENT, VERSION, base, evaluation, None)
-    readme = export.written(facts)
-    assert "somebody" not in readme
-
-    seen = read(readme)
-    table, cells, differences = seen.tables
-    said = dict(table[1:])
-    assert said["run"] == tables.plain(words["name"]).strip(" ")
-    assert said["rules"] == tables.plain(settings["rules"], 200).strip(" ")
-    assert said["curriculum"] == tables.plain(settings["curriculum"], 200).strip(" ")
-    assert cells[2][1] == tables.plain(words["policy"], 200).strip(" ")
-    assert differences[1][1] == f"trained − {tables.plain(words['against'], 200)}".rstrip(" ")
-    assert {len(row) for row in cells} == {8}
-    assert len(cells) == 1 + 3 * len(INCIDENT.tiers)
-
-    assert set(seen.front) == {"library_name", "pipeline_tag", "tags", "model-index"}
-    (index,) = seen.front["model-index"]
-    assert index["name"] == f"{tables.plain(words['name'])}, policy-v3"
-    assert len(index["results"]) == len(INCIDENT.tiers)
-    assert ModelCard(readme).data.to_dict().keys() == seen.front.keys()
-
-
-@pytest.mark.parametrize("environment", [INCIDENT, TOOLS], ids=lambda environment: environment.name)
-def test_a_base_of_the_hub_is_named_for_it(environment: Any) -> None:
-    """In both worlds; the programs are at least programs, as the model is not here."""
-    given = load(CONFIG, [f"world={environment.name}"])
-    base = export.Base(given.model, "hub", "b" * 64)
-    evaluation = export.read_evaluation(runs.evaluation(environment), environment)
-    readme = export.written(export.Facts("3a", given, environment, VERSION, base, evaluation, None))
-    assert read(readme).front["base_model"] == "Qwen/Qwen2.5-3B-Instruct"
-    for program in re.findall(r"```python\n(.*?)```", readme, re.DOTALL):
-        compile(program, "card", "exec")
-    assert 'BASE = "Qwen/Qwen2.5-3B-Instruct"' in readme
 
 
 # -- a hub ------------------------------------------------------------------------------------------------------------
@@ -637,7 +526,9 @@ def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> export.Expo
 
 
 def push(server: Hub, exported: export.Exported, *, public: bool = False) -> list[str]:
-    return export.push(exported, export.Repository(NAME, HfApi(endpoint=server.url, token=SECRET)), public=public)
+    return hub_upload.push(
+        exported, hub_upload.Repository(NAME, HfApi(endpoint=server.url, token=SECRET)), public=public
+    )
 
 
 @pytest.mark.parametrize("refused", ["/api/repos/create", "/validate-yaml", "/preupload/", "/commit/"])

@@ -18,7 +18,7 @@ from chaosops_ray.learner import lora, publish
 from chaosops_ray.sim import environment_named
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import run_folder, versions
-from chaosops_ray.training import base_models, launch
+from chaosops_ray.training import base_models, policies
 
 CONFIG = str(Path(__file__).parents[2] / "tune_configs" / "3a.yaml")
 INCIDENT = environment_named("incident")
@@ -32,29 +32,29 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
     return err
 
 
+# Each with the key, option or thing that its line has to name.
 MISTAKES = {
-    "typo in a setting": (["--set", "learner.lora_rnk=8"], "did you mean lora_rank"),
-    "typo in the file": (["--set", "modle=tiny"], "did you mean model"),
-    "no such model": (["--set", "model=/no/such/model"], "there is no folder /no/such/model"),
+    "typo in a setting": (["--set", "learner.lora_rnk=8"], "learner.lora_rnk"),
+    "typo in the file": (["--set", "modle=tiny"], "modle"),
+    "no such model": (["--set", "model=/no/such/model"], "/no/such/model"),
     "a value out of range": (["--set", "batch.group=1"], "batch.group"),
     "a curriculum that is none": (["--set", "curriculum=easy:5,extreme:5"], "extreme"),
     "a world that is none": (["--set", "world=chess"], "chess"),
     "rules that are none": (["--set", "rules=lenient"], "lenient"),
     "a stream that is none": (["--set", "credit.streams={pilot: {team: 1}}"], "pilot"),
-    "tiny in the other world": (["--set", "world=tools"], "tiny only speaks"),
-    "evaluation on what is trained on": (["--set", "evaluation.seeds=99990-100010"], "hold them out"),
+    "tiny in the other world": (["--set", "world=tools"], "model: "),
+    "evaluation on what is trained on": (["--set", "evaluation.seeds=99990-100010"], "evaluation.seeds"),
     "a policy that is none": (["--set", "evaluation.policies=[perfect]"], "perfect"),
     "a seed that is none": (["--seed", "-1"], "seed"),
-    "nowhere to write": (["--out", "/proc/run"], "/proc"),
-    "too few GPUs": (["--set", "resources.learner_gpus=64"], "64"),
-    "too few CPUs": (["--set", "resources.shard_cpus=500"], "CPUs"),
+    "nowhere to write": (["--out", "/proc/run"], "/proc/run"),
+    "too small a machine": (["--set", "resources.learner_gpus=64"], "resources: "),
     "turns that overlap": (
         ["--set", "resources={colocate: true, sampler_gpus: 0.5, learner_gpus: 0.5}", "--set", "schedule=pipelined"],
-        "pipelined excludes",
+        "resources.colocate",
     ),
     "more than one GPU to share": (
         ["--set", "resources={colocate: true, sampler_gpus: 1, learner_gpus: 0.5}"],
-        "ask for 1.5",
+        "resources.colocate",
     ),
     "no cluster there": (["--address", "127.0.0.1:1"], "127.0.0.1:1"),
 }
@@ -64,37 +64,35 @@ MISTAKES = {
 def test_a_mistake_is_one_line_and_nothing_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], mistake: str
 ) -> None:
-    arguments, words = MISTAKES[mistake]
+    arguments, key = MISTAKES[mistake]
     out = tmp_path / "run"
     given = ["train", CONFIG, "--set", "model=tiny", "--out", str(out), *arguments]
     assert main(given) == 2
-    assert words in said(capsys)
+    assert key in said(capsys)
     assert not out.exists()
 
 
 def test_a_run_folder_that_is_taken_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "keep.txt").write_text("mine")
     assert main(["train", CONFIG, "--set", "model=tiny", "--out", str(tmp_path)]) == 2
-    assert "not empty" in said(capsys)
+    assert str(tmp_path) in said(capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["keep.txt"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "key"),
     [
-        (["train"], "give a configuration"),
-        (["train", CONFIG, "--resume", "x"], "give a configuration"),
-        (["train", "/no/such.yaml"], "cannot read /no/such.yaml"),
-        (["train", "--resume", "/no/such/run"], "is no run"),
-        (["train", str(Path(CONFIG).with_name("phase3.yaml"))], "start it by: chaosops tune"),
-        (["train", "--resume", "x", "--seed", "3"], "as it was"),
+        (["train"], "--resume"),
+        (["train", CONFIG, "--resume", "x"], "--resume"),
+        (["train", "/no/such.yaml"], "/no/such.yaml"),
+        (["train", "--resume", "/no/such/run"], "/no/such/run"),
+        (["train", str(Path(CONFIG).with_name("phase3.yaml"))], "chaosops tune"),
+        (["train", "--resume", "x", "--seed", "3"], "--seed"),
     ],
 )
-def test_so_is_a_mistake_about_the_command(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
-) -> None:
+def test_so_is_a_mistake_about_the_command(capsys: pytest.CaptureFixture[str], arguments: list[str], key: str) -> None:
     assert main(arguments) == 2
-    assert words in said(capsys)
+    assert key in said(capsys)
 
 
 def test_explain_prints_the_configuration_and_the_actors_and_starts_nothing(
@@ -201,7 +199,7 @@ def test_nothing_is_ever_played_in_place_of_the_trained_policy(
         said(capsys)
         assert not cells.exists()
     with pytest.raises((InputError, versions.AdapterError, config.ConfigError)):
-        launch.named_policy(INCIDENT, str(copy))
+        policies.trained(INCIDENT, str(copy), "torch")
 
 
 @pytest.mark.parametrize("number", ["4", "x", "-1", "999999999999"])
@@ -212,7 +210,7 @@ def test_a_version_that_is_not_there_is_an_error(run: Path, capsys: pytest.Captu
 
 def test_a_run_of_the_other_world_is_an_error(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "--world", "tools", "--policies", f"trained={run}"]) == 2
-    assert "was trained in the world incident" in said(capsys)
+    assert "incident" in said(capsys)
 
 
 # -- a model that somebody serves -------------------------------------------------------------------------------------
@@ -237,7 +235,7 @@ class Chat(BaseHTTPRequestHandler):
 def test_a_served_model_is_evaluated_like_any_policy(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(launch.KEY, raising=False)
+    monkeypatch.delenv(policies.KEY, raising=False)
     with ThreadingHTTPServer(("127.0.0.1", 0), Chat) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
@@ -250,7 +248,7 @@ def test_a_served_model_is_evaluated_like_any_policy(
     capsys.readouterr()
     assert {cell["policy"] for cell in json.loads(cells.read_text())["cells"]} == {"served", "random"}
     # Nobody is there any more, and nobody else answers in its place.
-    monkeypatch.setattr(launch, "RETRIES", 0)
+    monkeypatch.setattr(policies, "RETRIES", 0)
     assert evaluate(f"served=any@{url}") == 2
     said(capsys)
 

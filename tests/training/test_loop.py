@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import ray
 import torch
 from ray.exceptions import RayTaskError
+from ray.util.placement_group import placement_group, remove_placement_group
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from chaosops_ray import config, evaluate
+from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.config import ConfigError
-from chaosops_ray.sim import play
+from chaosops_ray.learner.actor import Learner
+from chaosops_ray.sim.contract import Scenario
 from chaosops_ray.store import versions
 from chaosops_ray.store.episodes import differences, read_episodes
 from chaosops_ray.store.run_folder import RunFolder
-from chaosops_ray.training import launch, loop
+from chaosops_ray.sweeps import runner, spec
+from chaosops_ray.training import check as check_run
+from chaosops_ray.training import loop, plan, policies
+from chaosops_ray.wire import Decoding, Group, Ids, PolicyVersion, Sample, SampleRequest
 from chaosops_ray.workers.adoption import AdoptionError
-from chaosops_ray.workers.pool import PoolError, bundles, check
+from chaosops_ray.workers.bundles import bundles, check
+from chaosops_ray.workers.health import PoolError
+from chaosops_ray.workers.rollout import play_group
+from chaosops_ray.workers.samplers.torch import TorchSampler
 from tests.support.cluster import CONFIGS, digests, kill, make, ray_here, small_run, trained
 from tests.support.tokenizers import chat_tokenizer, saved
+from tests.sweeps.test_spec import RUNS, SWEEPS, TWINS
 
 pytestmark = [pytest.mark.cluster]
+
+UPDATES = 6
+# A scenario for each of four shards, so that every shard plays in every update.
+LOCKSTEP = (f"updates={UPDATES}", "batch.scenarios=4", "keep_every=3")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,54 +50,42 @@ def cluster() -> Iterator[None]:
         yield
 
 
+class Undisturbed(NamedTuple):
+    """A run from its beginning to its end, and the evaluation by its own engines."""
+
+    training: loop.Training
+    trained: loop.Trained
+    scenarios: tuple[Scenario, ...]
+    said: list[str]
+
+
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> loop.Training:
-    """What every other lockstep run is compared with."""
-    return trained(tmp_path_factory.mktemp("undisturbed") / "run")
-
-
-def test_ten_updates_end_in_the_same_adapter_with_one_shard_and_with_four(tmp_path: Path) -> None:
-    one = trained(tmp_path / "one", "updates=10", "rollout.shards=1")
-    four = trained(tmp_path / "four", "updates=10", "rollout.shards=4", "resources.shard_cpus=0.2")
-    assert digests(one) == digests(four)
-    assert len(set(digests(one))) == 10  # and every update changed the policy
-
-
-def test_what_was_held_out_is_played_as_the_adapter_plays_it_anywhere(tmp_path: Path) -> None:
-    """By the run's own engines and shards, and by `evaluate --policies trained=RUN`: the same to the last action."""
-    training = make(tmp_path / "run", small_run("updates=2"))
-    environment = training.environment
-    scenarios = environment.scenarios("published", range(1000, 1002))
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """The lockstep run, on one shard, with which every other one is compared. Only looked at; copy it to change it."""
+    training = make(tmp_path_factory.mktemp("undisturbed") / "run", small_run(*LOCKSTEP, "rollout.shards=1"))
+    scenarios = training.environment.scenarios("published", range(1000, 1002))
     said: list[str] = []
-    trained = loop.train(training, lambda _row: None, said.append, scenarios)
-    assert said == ["evaluating 0/22", "evaluating 12/22"]
-    policy = launch.named_policy(environment, str(training.folder.path))
-    assert (policy.version.number, policy.version.digest) == trained.version[:2]
-    assert [report.scenario for report in trained.held_out] == [one.identity for one in scenarios]
-    for report, scenario in zip(trained.held_out, scenarios, strict=True):
-        episode = play(environment, scenario, "strict", policy(scenario, "strict"))
-        assert report.actions == tuple([environment.dump_action(step.action) for step in episode.steps])
-        assert set(report.versions) == {trained.version[:2]}
-        assert evaluate.reported(environment, "p", report.scenario, report.headline, report.metrics) == evaluate.result(
-            environment, "p", episode
-        )
+    return Undisturbed(training, loop.train(training, lambda _row: None, said.append, scenarios), scenarios, said)
 
 
-def test_a_run_leaves_what_it_promises(undisturbed: loop.Training) -> None:
-    folder = undisturbed.folder
+def test_a_run_leaves_what_it_promises(undisturbed: Undisturbed) -> None:
+    folder = undisturbed.training.folder
     rows = folder.metrics()
-    assert [row["update"] for row in rows] == [1, 2, 3, 4]
+    assert [row["update"] for row in rows] == [*range(1, UPDATES + 1)]
     assert all(row["adoption"]["error"] < 1e-3 for row in rows)
-    assert folder.checkpoints() == [2, 4]
+    assert len({row["digest"] for row in rows}) == UPDATES  # every update changed the policy
+    assert folder.checkpoints() == [4, 6]
     last = versions.latest(folder.adapters)
-    assert (last.number, last.digest) == (4, rows[-1]["digest"])
+    assert (last.number, last.digest) == (UPDATES, rows[-1]["digest"]) == undisturbed.trained.version[:2]
+    # Every third for good, those of the checkpoints, and the last few, which a sampler may hold.
+    assert versions.numbers(folder.adapters) == [0, 3, 4, 5, 6]
 
 
-def test_every_step_of_the_record_carries_the_version_that_took_it_and_replays(undisturbed: loop.Training) -> None:
-    rows = {row["update"]: row for row in undisturbed.folder.metrics()}
-    for update in (1, 2, 3, 4):
-        path = undisturbed.folder.path / "episodes" / f"update-{update:06d}.parquet"
-        episodes = list(read_episodes(path))
+def test_every_step_of_the_record_carries_the_version_that_took_it_and_replays(undisturbed: Undisturbed) -> None:
+    folder = undisturbed.training.folder
+    rows = {row["update"]: row for row in folder.metrics()}
+    for update in range(1, UPDATES + 1):
+        episodes = list(read_episodes(folder.path / "episodes" / f"update-{update:06d}.parquet"))
         assert len(episodes) == rows[update]["episodes"]
         for episode in episodes:
             assert not differences(episode)
@@ -91,81 +95,182 @@ def test_every_step_of_the_record_carries_the_version_that_took_it_and_replays(u
                     assert step["digest"] == rows[update - 1]["digest"]
 
 
-class Stop(Exception):  # noqa: N818 - the driver's death, not an error of ours
-    """The driver dies here."""
+def test_what_was_held_out_is_played_as_the_adapter_plays_it_anywhere(undisturbed: Undisturbed) -> None:
+    """By the run's own engines and shards, and by `evaluate --policies trained=RUN`: the same to the last action."""
+    training, trained, scenarios, said = undisturbed
+    environment = training.environment
+    assert said == ["evaluating held-out 0/22", "evaluating held-out 16/22"]
+    player = policies.trained(environment, str(training.folder.path), "torch")
+    assert [report.scenario for report in trained.held_out] == [one.identity for one in scenarios]
+    for report, (episode, stamps) in zip(trained.held_out, player(scenarios, "strict"), strict=True):
+        assert stamps is not None
+        assert set(stamps) == {trained.version[:2]}
+        assert report.actions == tuple([environment.dump_action(step.action) for step in episode.steps])
+        assert set(report.versions) == {trained.version[:2]}
+        assert evaluate.reported(environment, "p", report.scenario, report.headline, report.metrics) == evaluate.result(
+            environment, "p", episode
+        )
 
 
-def test_a_driver_that_died_goes_on_and_ends_the_same(tmp_path: Path, undisturbed: loop.Training) -> None:
-    def die(row: dict[str, Any]) -> None:
-        if row["update"] == 3:
-            raise Stop
+class Disturbed(NamedTuple):
+    """A run in which actors died, with every row that its driver was told, and its last evaluation."""
 
-    with pytest.raises(Stop):
-        trained(tmp_path / "run", watch=die)
-    folder = RunFolder(tmp_path / "run")
-    assert [row["update"] for row in folder.metrics()] == [1, 2, 3]
-    again = loop.prepare(undisturbed.run, undisturbed.base, folder)
-    loop.train(again, lambda _row: None)
-    assert digests(again) == digests(undisturbed)
+    training: loop.Training
+    trained: loop.Trained
+    told: list[dict[str, Any]]
 
 
-@pytest.mark.parametrize("name", ["Learner", "SamplerHost", "Shard"])
-def test_an_actor_that_is_killed_is_replaced_and_nothing_changes(
-    tmp_path: Path, undisturbed: loop.Training, name: str
+@pytest.fixture(scope="module")
+def disturbed(tmp_path_factory: pytest.TempPathFactory, undisturbed: Undisturbed) -> Disturbed:
+    """The lockstep run on four shards, evaluated on the way; one of each kind of actor is killed."""
+    run = small_run(*LOCKSTEP, "rollout.shards=4", "evaluation.every=3")
+    training = make(tmp_path_factory.mktemp("disturbed") / "run", run)
+    told: list[dict[str, Any]] = []
+    victims = {1: "Shard", 2: "SamplerHost", 3: "Learner"}
+
+    def strike(row: dict[str, Any]) -> None:
+        told.append(row)
+        if row["update"] in victims:
+            kill(victims.pop(row["update"]))
+
+    return Disturbed(training, loop.train(training, strike, held_out=undisturbed.scenarios), told)
+
+
+def test_four_shards_and_the_death_of_every_actor_change_nothing(
+    undisturbed: Undisturbed, disturbed: Disturbed
 ) -> None:
-    killed = []
+    # A learner is replaced together with all others, and the run goes on from its checkpoint after two updates.
+    replaced = [(row["update"], row["actors_replaced"]) for row in disturbed.told]
+    assert replaced == [(1, 0), (2, 1), (3, 2), (3, 0), (4, 0), (5, 0), (6, 0)]
+    assert digests(disturbed.training) == digests(undisturbed.training)
+    assert [row["update"] for row in disturbed.training.folder.metrics()] == [*range(1, UPDATES + 1)]
+    assert disturbed.training.folder.checkpoints() == undisturbed.training.folder.checkpoints()
+
+
+def test_evaluating_on_the_way_comes_out_the_same_after_a_resume(
+    undisturbed: Undisturbed, disturbed: Disturbed
+) -> None:
+    """Each row has the figures of the version that it names, whenever it was written; nothing else depends on them."""
+    environment, folder = disturbed.training.environment, disturbed.training.folder
+    rows = folder.metrics()
+    assert [row["update"] for row in rows if "evaluation" in row] == [3, 6]
+    assert [row["update"] for row in rows if "evaluate" in row["time"]] == [3, 6]
+    before, after = [row["evaluation"] for row in disturbed.told if row["update"] == 3]
+    assert before == after == rows[2]["evaluation"]
+    # The last one is the run's own evaluation, and is not played a second time for it.
+    assert disturbed.trained.version[:2] == undisturbed.trained.version[:2]
+    assert disturbed.trained.held_out == undisturbed.trained.held_out
+    assert rows[5]["evaluation"] == {"tiers": loop.by_tier(environment, undisturbed.trained.held_out)}
+
+    player = policies.trained(environment, f"{folder.path}@3", "torch")
+    played = [one.episode for one in player(undisturbed.scenarios, "strict")]
+    found = [evaluate.result(environment, "p", episode) for episode in played]
+    cells = evaluate.summary(environment, found, "strict", "", None)["cells"]
+    (cell,) = [one for one in cells if one["tier"] == "hard"]
+    assert rows[2]["evaluation"]["tiers"]["hard"]["mean"] == pytest.approx(cell["mean"])
+
+
+@pytest.fixture
+def learner_here() -> Iterator[Callable[[loop.Training], Learner]]:
+    """Makes a run's learner in this process."""
+
+    def made(training: loop.Training) -> Learner:
+        base = training.base
+        return Learner(training.run, base.name, base.path, base.digest, training.weights, training.folder.path)
+
+    yield made
+    torch.use_deterministic_algorithms(mode=False)
+
+
+# -- sabotage ---------------------------------------------------------------------------------------------------------
+
+
+def flip_a_byte(version: PolicyVersion) -> None:
+    weights = Path(version.path) / versions.WEIGHTS
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+
+
+class Ended(NamedTuple):
+    """A run that ended in an error."""
+
+    training: loop.Training
+    error: Exception
+
+
+@pytest.fixture(scope="module")
+def pipelined(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """Its sampler is killed twice; ahead of the second time, the version that was proven last is tampered with."""
+    settings = ("schedule=pipelined", "updates=7", "staleness=2", "rollout.shards=1", "evaluation.every=1")
+    training = make(tmp_path_factory.mktemp("pipelined") / "run", small_run(*settings))
+    held_out = training.environment.scenarios("published", [1000])
 
     def strike(row: dict[str, Any]) -> None:
-        if row["update"] == 1 and not killed:
-            killed.append(name)
-            kill(name)
+        if row["update"] == 5:
+            flip_a_byte(versions.latest(training.folder.adapters))
+        if row["update"] in (3, 5):
+            kill("SamplerHost")
 
-    run = trained(tmp_path / "run", watch=strike)
-    assert killed
-    assert digests(run) == digests(undisturbed)
-    assert [row["update"] for row in run.folder.metrics()] == [1, 2, 3, 4]
-    if name != "Learner":
-        assert run.folder.metrics()[-1]["actors_replaced"] == 1
+    with pytest.raises((RayTaskError, versions.AdapterError, AdoptionError)) as caught:
+        loop.train(training, strike, held_out=held_out)
+    return Ended(training, caught.value)
 
 
-def test_actors_that_keep_dying_end_the_run_with_an_error(tmp_path: Path) -> None:
-    def strike(_row: dict[str, Any]) -> None:
-        kill("SamplerHost")
-
-    with pytest.raises(PoolError, match="died"):
-        trained(tmp_path / "run", "updates=20", "rollout.retries=0", watch=strike)
-
-
-def test_pipelined_rollouts_are_at_most_so_many_versions_behind(tmp_path: Path) -> None:
-    run = trained(tmp_path / "run", "schedule=pipelined", "updates=5", "staleness=2")
-    for update in range(1, 6):
-        path = run.folder.path / "episodes" / f"update-{update:06d}.parquet"
-        behind = {update - 1 - step["version"] for episode in read_episodes(path) for step in episode.rows}
-        assert behind <= {0, 1, 2}
-        assert update < 3 or behind != {0}  # otherwise nothing was overlapped
+def test_pipelined_rollouts_are_at_most_so_many_versions_behind(pipelined: Ended) -> None:
+    """Also with evaluations between them, and with a sampler that never held the version before."""
+    folder = pipelined.training.folder
+    rows = folder.metrics()
+    assert [(row["update"], row["actors_replaced"]) for row in rows] == [(1, 0), (2, 0), (3, 0), (4, 1), (5, 1)]
+    assert all("evaluation" in row for row in rows)
+    used = {}
+    for row in rows:
+        episodes = read_episodes(folder.path / "episodes" / f"update-{row['update']:06d}.parquet")
+        used[row["update"]] = {step["version"] for episode in episodes for step in episode.rows}
+    assert [used[update] for update in (1, 2, 3)] == [{0}, {0}, {0}]  # two are played ahead while the first is learnt
+    for update in (4, 5):
+        assert used[update] <= {update - 3, update - 2, update - 1}
 
 
-def test_a_sampler_that_dies_in_a_pipeline_is_replaced_though_it_never_held_the_version_before(tmp_path: Path) -> None:
-    struck = []
+def test_an_adapter_that_was_tampered_with_is_never_served(pipelined: Ended) -> None:
+    """The sampler that is to replace another refuses it, and the run ends by naming the version."""
+    assert "policy-v5" in str(pipelined.error)
 
-    def strike(row: dict[str, Any]) -> None:
-        if row["update"] == 2 and not struck:
-            struck.append(kill("SamplerHost"))
 
-    run = trained(tmp_path / "run", "schedule=pipelined", "updates=5", watch=strike)
-    assert struck
-    assert [row["update"] for row in run.folder.metrics()] == [1, 2, 3, 4, 5]
+def test_an_adapter_that_was_tampered_with_is_not_gone_on_from(
+    tmp_path: Path, undisturbed: Undisturbed, learner_here: Callable[[loop.Training], Learner]
+) -> None:
+    """A byte changes on disk before a run is resumed."""
+    training = undisturbed.training
+    folder = RunFolder(Path(shutil.copytree(training.folder.path, tmp_path / "run")))
+    flip_a_byte(versions.latest(folder.adapters))
+    learner = learner_here(training._replace(folder=folder))
+    learner.restore(folder.checkpoint_path(UPDATES))
+    with pytest.raises(versions.AdapterError, match=f"policy-v{UPDATES}"):
+        learner.publish(UPDATES)
 
 
 def test_a_learner_that_cannot_start_is_not_tried_again(tmp_path: Path) -> None:
-    training = make(tmp_path / "run", small_run())
+    training = make(tmp_path / "run", small_run("rollout.shards=1"))
     broken = training._replace(base=training.base._replace(path=tmp_path / "nothing"))
-    with pytest.raises(PoolError, match=r"does not start: .*nothing"):
+    with pytest.raises(PoolError, match=r"learner.*nothing"):
         loop.train(broken, lambda _row: None)
 
 
+# -- alarms; that the loop heeds them, and makes no checkpoint after one, is shown by the sweep that has one ----------
+
+ALARMING = {"update": 3, "learner": {"kl": 0.5}}
+
+
+def test_an_alarm_can_stop_the_run(tmp_path: Path) -> None:
+    training = make(tmp_path / "run", small_run("alarm.kl=0.4", "alarm.action=abort"))
+    with pytest.raises(loop.AlarmError, match=r"update 3: .*alarm\.kl"):
+        loop.sound_alarm(training, ALARMING, lambda _text: None)
+    loop.sound_alarm(training, {"update": 3, "learner": {"kl": 0.4}}, lambda _text: None)
+
+
 def test_a_pause_says_what_it_waits_for(tmp_path: Path) -> None:
-    training = make(tmp_path / "run", small_run("alarm.kl=1e-9", "alarm.action=pause"))
+    training = make(tmp_path / "run", small_run("alarm.kl=0.4", "alarm.action=pause"))
     resume = training.folder.path / loop.RESUME_FILE
     resume.touch()  # of an alarm before; it is no answer to this one
     heard: list[str] = []
@@ -175,40 +280,37 @@ def test_a_pause_says_what_it_waits_for(tmp_path: Path) -> None:
         heard.append(text)
         resume.touch()
 
-    loop.train(training, lambda _row: None, answer)
-    assert "over alarm.kl=1e-09; paused until there is a file" in heard[0]
+    loop.sound_alarm(training, ALARMING, answer)
+    assert "alarm.kl" in heard[0]
+    assert str(resume) in heard[0]
     assert not resume.exists()
 
 
-def test_adapters_on_the_way_are_kept_as_often_as_was_asked(tmp_path: Path) -> None:
-    run = trained(tmp_path / "run", "updates=7", "keep_every=3", "checkpoint_every=1")
-    assert versions.numbers(run.folder.adapters) == [0, 3, 5, 6, 7]
+# -- resources --------------------------------------------------------------------------------------------------------
 
 
-def test_an_adapter_that_was_tampered_with_is_never_served(tmp_path: Path) -> None:
-    """A byte changes on disk between two updates: the run that is resumed says so, and names the version."""
-    training = trained(tmp_path / "run", "updates=2")
-    weights = Path(versions.latest(training.folder.adapters).path) / versions.WEIGHTS
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(content)
-    with pytest.raises((RayTaskError, versions.AdapterError, AdoptionError), match="policy-v2"):
-        loop.train(loop.prepare(small_run("updates=3"), training.base, training.folder), lambda _row: None)
+@pytest.mark.parametrize(("setting", "kind"), [("learner_gpus=64", "GPU"), ("shard_cpus=500", "CPU")])
+def test_too_small_a_cluster_is_found_out_before_anything_starts(setting: str, kind: str) -> None:
+    with pytest.raises(ConfigError, match=f"resources: .*{kind}"):
+        check(small_run(f"resources.{setting}"), ray.cluster_resources())
+    check(small_run(f"resources.{setting}", "resources.wait=1800"), ray.cluster_resources())  # one that grows
 
 
-def test_an_alarm_can_stop_the_run(tmp_path: Path) -> None:
-    with pytest.raises(loop.AlarmError, match=r"update \d: KL .* over alarm.kl=1e-09"):
-        trained(tmp_path / "run", "alarm.kl=1e-9", "alarm.action=abort")
-
-
-def test_too_small_a_cluster_is_found_out_before_anything_starts() -> None:
-    run = small_run("resources.learner_gpus=8")
-    with pytest.raises(ConfigError, match="asks for 8 GPUs and the cluster has 0"):
-        check(run, ray.cluster_resources())
-
-
-def test_a_cluster_that_grows_is_waited_for() -> None:
-    check(small_run("resources.learner_gpus=8", "resources.wait=1800"), ray.cluster_resources())
+@TWINS
+@pytest.mark.parametrize("path", [*RUNS, *SWEEPS], ids=lambda path: path.stem)
+def test_every_configuration_that_is_shipped_can_be_placed(path: Path, settings: list[str]) -> None:
+    """As a trial, whose own process comes beside the actors of its run."""
+    if path in RUNS:
+        runs = [check_run.read(path, settings, None)]
+    else:
+        runs = [trial.run for trial in spec.load_sweep(path, settings)[1]]
+    for run in runs[:3]:
+        factory = runner.placement(run)
+        group = placement_group(factory.bundles, strategy=factory.strategy)
+        try:
+            ray.get(group.ready(), timeout=60)
+        finally:
+            remove_placement_group(group)
 
 
 def test_one_gpu_can_be_shared() -> None:
@@ -220,10 +322,13 @@ def test_one_gpu_can_be_shared() -> None:
     assert placed.samplers == (placed.learner,)
 
 
+# -- other engines, other models --------------------------------------------------------------------------------------
+
+
 @pytest.mark.vllm
 def test_the_same_configuration_runs_on_vllm(tmp_path: Path) -> None:
     """A few updates end to end, every version adopted and proven by the real engine."""
-    run = trained(tmp_path / "run", "sampler=vllm", "updates=2", "resources.sampler_cpus=1")
+    run = trained(tmp_path / "run", "sampler=vllm", "updates=2", "rollout.shards=1", "resources.sampler_cpus=1")
     rows = run.folder.metrics()
     assert [row["version"] for row in rows] == [1, 2]
     assert all(row["adoption"]["error"] < 2e-3 for row in rows)
@@ -256,39 +361,77 @@ def chat_model(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    ("world", "curriculum", "settings"),
-    [
-        ("incident", "easy:9", ["credit.streams={}", "rollout.structured=true", "rollout.max_tokens=80"]),
-        (
-            "tools",
-            "warmup:9",
-            ["credit.streams={}", "rollout.structured=false", "rollout.max_tokens=6", "cases=synthetic"],
-        ),
-    ],
-)
-def test_any_chat_model_trains_in_either_world(
-    tmp_path: Path, world: str, curriculum: str, settings: list[str]
-) -> None:
-    """By its path, through its chat template, with completions of many tokens and scores taken anew."""
-    model = chat_model(tmp_path / "model")
-    run = config.load(
+def chat_run(model: Path, *settings: str) -> config.Run:
+    return config.load(
         CONFIGS / "defaults.yaml",
         [
             f"model={model}",
-            f"world={world}",
-            f"curriculum={curriculum}",
             "sampler=torch",
-            "updates=2",
             "batch={scenarios: 2, group: 3, refill: 0}",
             "learner={lora_rank: 4, learning_rate: 0.01, checkpointing: true}",
-            "rollout.shards=1",
+            "credit.streams={}",
             "resources={learner_gpus: 0, sampler_gpus: 0, shard_cpus: 0.5}",
             *settings,
         ],
     )
-    training = make(tmp_path / "run", run)
-    loop.train(training, lambda _row: None)
-    rows = training.folder.metrics()
+
+
+@pytest.fixture(scope="module")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """A chat model in the other world, until its sampler dies, which is one death more than it is allowed."""
+    folder = tmp_path_factory.mktemp("tools")
+    settings = ["world=tools", "cases=synthetic", "curriculum=warmup:9", "updates=9"]
+    settings += ["rollout.shards=1", "rollout.retries=0", "rollout.structured=false", "rollout.max_tokens=6"]
+    training = make(folder / "run", chat_run(chat_model(folder / "model"), *settings))
+
+    def strike(row: dict[str, Any]) -> None:
+        if row["update"] == 2:
+            kill("SamplerHost")
+
+    with pytest.raises(PoolError) as caught:
+        loop.train(training, strike)
+    return Ended(training, caught.value)
+
+
+def test_any_chat_model_trains_in_the_other_world(tools: Ended) -> None:
+    """By its path, through its chat template, with completions of many tokens and scores taken anew."""
+    rows = tools.training.folder.metrics()
     assert [row["version"] for row in rows] == [1, 2]
     assert all(row["learner"]["mismatch_max"] < 1e-3 for row in rows if row["learner"])
+
+
+def test_actors_that_keep_dying_end_the_run_with_an_error(tools: Ended) -> None:
+    assert "died" in str(tools.error)
+
+
+def test_any_chat_model_learns_to_choose_among_completions_of_many_tokens(
+    tmp_path: Path, learner_here: Callable[[loop.Training], Learner]
+) -> None:
+    """Learner and engine in this process, without the loop around them."""
+    run = chat_run(
+        chat_model(tmp_path / "model"), "curriculum=easy:9", "rollout.structured=true", "rollout.max_tokens=80"
+    )
+    training = make(tmp_path / "run", run)
+    base, environment = training.base, training.environment
+    learner, sampler = learner_here(training), TorchSampler(base.path, threads=1)
+    first = learner.publish(0)
+    asyncio.run(sampler.adopt(first))
+    decoding = Decoding(run.rollout.temperature, run.rollout.max_tokens, base.layout.stop)
+
+    async def ask(cohort: str, requests: Sequence[SampleRequest], /) -> list[Sample]:
+        return await sampler.sample(cohort, requests, decoding, 0)
+
+    stages = plan.curriculum(run, environment)
+    codec = Codec(base.path, base.layout)
+    groups = [
+        asyncio.run(play_group(environment, codec, run.rendering, task, ask, structured=True))
+        for task in training.plan.tasks(stages, 0, 0, run.batch.scenarios)
+    ]
+    assert max(len(tokens) for group in groups for tokens in written(group)) > 1
+    assert learner.update(groups, 0)["mismatch_max"] < 1e-3
+    assert learner.publish(1).digest != first.digest
+
+
+def written(group: Group) -> list[Ids]:
+    """The completions of a group."""
+    return [trajectory.tokens[turn.start : turn.end] for trajectory in group.trajectories for turn in trajectory.turns]

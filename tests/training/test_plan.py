@@ -171,6 +171,12 @@ def test_tiers_of_a_mixed_stage_take_turns() -> None:
         assert all(len(set(cases[first : first + size])) == size for first in range(len(cases) - size + 1))
 
 
+@pytest.mark.parametrize("environment", [INCIDENT, TOOLS], ids=lambda environment: environment.name)
+def test_the_world_s_own_stages_are_its_tiers_in_their_order(environment: AnyEnvironment) -> None:
+    curriculum = planning.curriculum(configured(world=environment.name), environment)
+    assert curriculum == staged(",".join(f"{name}:200" for name in environment.tiers), 0, environment)
+
+
 def test_stages_follow_each_other() -> None:
     tasks = played(made(), "medium:2,easy:1,hard:1", 5)
     assert [tier(task) for task in tasks] == ["medium"] * 16 + ["easy"] * 8 + ["hard"] * 16
@@ -203,7 +209,7 @@ def test_without_rehearsal_nothing_is_rehearsed() -> None:
 
 
 def test_the_rules_follow_both_schedules() -> None:
-    plan = made(catch={"start": 2, "end": 1, "until": 0.5}, false_flag={"start": 0, "end": 1})
+    plan = made(rule_options={"catch": {"start": 2, "end": 1, "until": 0.5}, "false_flag": {"start": 0, "end": 1}})
     assert [plan.rules(done) for done in (0, 10, 20, 30, 39)] == [
         "strict,catch=2.0,false_flag=0.0",
         "strict,catch=1.5,false_flag=0.25",
@@ -212,6 +218,7 @@ def test_the_rules_follow_both_schedules() -> None:
         "strict,catch=1.0,false_flag=0.975",
     ]
     assert plan.rules(40) == "strict"
+    assert plan.options(10) == {"catch": 1.5, "false_flag": 0.25}
     assert {task.rules for task in plan.tasks(staged("easy:9"), 10, 0, 3)} == {plan.rules(10)}
 
 
@@ -219,14 +226,15 @@ def test_rules_without_schedules_are_the_run_s() -> None:
     assert made().rules(7) == "strict"
     assert made(rules="strict,catch=2,false_flag=2").rules(7) == "strict,multiplier=2.0"
     assert made(TOOLS, rules="published").rules(7) == "published"
+    assert made().options(7) == {}
 
 
 def test_equal_schedules_are_one_multiplier() -> None:
-    assert made(catch=2, false_flag=2).rules(7) == "strict,multiplier=2.0"
+    assert made(rule_options={"false_flag": 2, "catch": 2}).rules(7) == "strict,multiplier=2.0"
 
 
 def test_other_options_of_the_rules_stand_beside_the_schedules() -> None:
-    plan = made(rules="strict,scenery=classic", catch={"start": 2, "end": 1})
+    plan = made(rules="strict,scenery=classic", rule_options={"catch": {"start": 2, "end": 1}})
     assert plan.rules(20) == "strict,scenery=classic,catch=1.5,false_flag=1.0"
     assert plan.rules(40) == "strict,scenery=classic"
 
@@ -234,32 +242,41 @@ def test_other_options_of_the_rules_stand_beside_the_schedules() -> None:
 @given(st.floats(0, 1000), st.floats(0, 1000), st.floats(0, 1000), st.integers(0, 40))
 @settings(max_examples=50)
 def test_there_are_rules_at_every_point_of_any_schedule(start: float, end: float, other: float, done: int) -> None:
-    rules = made(catch={"start": start, "end": end}, false_flag=other).rules(done)
+    rules = made(rule_options={"catch": {"start": start, "end": end}, "false_flag": other}).rules(done)
     assert INCIDENT.rules(rules) == rules
 
 
 # -- what cannot be planned is told before anything is played ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("option", ["multiplier=2", "catch=2", "false_flag=2", "scenery=classic,catch=1"])
-@pytest.mark.parametrize("schedule", ["catch", "false_flag"])
-def test_multipliers_are_given_once(option: str, schedule: str) -> None:
+@pytest.mark.parametrize(
+    ("option", "schedule"),
+    [
+        ("multiplier=2", "catch"),
+        ("multiplier=2", "false_flag"),
+        ("catch=2", "catch"),
+        ("scenery=classic,catch=1", "catch"),
+    ],
+)
+def test_an_option_is_given_once(option: str, schedule: str) -> None:
     made(rules=f"strict,{option}")
-    with pytest.raises(
-        ConfigError, match=r"^rules: its multipliers and the schedules .* exclude each other; give them once$"
-    ):
-        made(rules=f"strict,{option}", **{schedule: {"start": 1, "end": 2}})
+    with pytest.raises(ConfigError, match=rf"^rule_options\.{schedule}: .* {schedule} twice"):
+        made(rules=f"strict,{option}", rule_options={schedule: {"start": 1, "end": 2}})
 
 
 @pytest.mark.parametrize("schedule", [{"start": 2000, "end": 1}, {"start": 1, "end": 2000}, 1001])
-def test_a_multiplier_that_no_rules_have_is_told(schedule: Any) -> None:
-    with pytest.raises(ConfigError, match=r"^false_flag: .* is not a number from 0 to 1000$"):
-        made(false_flag=schedule)
+def test_a_value_that_no_rules_have_is_told(schedule: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^rule_options\.false_flag: .* is not a number from 0 to 1000$"):
+        made(rule_options={"false_flag": schedule})
 
 
-def test_a_world_without_multipliers_has_no_schedules_of_them() -> None:
-    with pytest.raises(ConfigError, match=r"^catch: unknown rule set"):
-        made(TOOLS, catch=2)
+@pytest.mark.parametrize(
+    ("environment", "name", "hint"),
+    [(INCIDENT, "false_flags", "false_flag"), (INCIDENT, "zebra", "catch, false_flag"), (TOOLS, "catch", "none")],
+)
+def test_an_option_that_the_world_does_not_have_is_told(environment: AnyEnvironment, name: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^rule_options\.{name}: .*{hint}"):
+        made(environment, rule_options={name: 2})
 
 
 @pytest.mark.parametrize("rules", ["", "lenient", "strict,catch", "strict,luck=2"])

@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from chaosops_ray.wire import PolicyVersion
-from chaosops_ray.workers.health import Health, HealthError, Patience, PoolHealth
-
-PATIENCE = Patience(startup=100, silence=10)
+from chaosops_ray.workers.health import Health, HealthError, PoolHealth
 
 
 def version(number: int, digest: str = "ab") -> PolicyVersion:
@@ -18,7 +16,7 @@ def version(number: int, digest: str = "ab") -> PolicyVersion:
 
 
 def fleet(staleness: int = 0) -> PoolHealth:
-    return PoolHealth.started(["one", "two"], ["shard"], PATIENCE, staleness, now=0)
+    return PoolHealth.started(["one", "two"], ["shard"], staleness, now=0)
 
 
 def serving(staleness: int = 0) -> PoolHealth:
@@ -135,21 +133,6 @@ def test_memory_that_was_given_back_has_to_be_proven_anew() -> None:
     assert released.proven("one", version(5), asked=11, now=12).of("one") is Health.READY
 
 
-def test_silence_is_death_once_it_is_longer_than_the_deadline() -> None:
-    assert serving().expired(11) == ()
-    assert serving().heard("two", 5).expired(11.5) == ("shard",)
-    assert serving().expired(13.5) == ("one", "two", "shard")
-
-
-def test_whoever_starts_has_more_time() -> None:
-    assert fleet().expired(100) == ()
-    assert fleet().expired(100.5) == ("one", "two", "shard")
-
-
-def test_the_dead_do_not_die_again() -> None:
-    assert "one" not in serving().died("one", "killed").expired(1000)
-
-
 def test_a_sign_of_life_that_arrives_late_does_not_turn_time_back() -> None:
     assert serving().heard("one", 20).heard("one", 15).member("one").heard == 20
 
@@ -165,7 +148,7 @@ def test_names() -> None:
     with pytest.raises(HealthError, match="'three'; there are one, two, shard"):
         fleet().heard("three", 1)
     with pytest.raises(HealthError, match="share a name"):
-        PoolHealth.started(["one"], ["one"], PATIENCE, 0, 0)
+        PoolHealth.started(["one"], ["one"], 0, 0)
 
 
 def test_a_line_for_the_log() -> None:
@@ -191,13 +174,13 @@ class AnyOrder(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.fleet = PoolHealth.started(["one", "two"], ["shard"], PATIENCE, staleness=1, now=0)
+        self.fleet = PoolHealth.started(["one", "two"], ["shard"], staleness=1, now=0)
         self.book: dict[str, int] = {}
         self.before = dict.fromkeys(("one", "two", "shard"), Health.STARTING)
 
     def happen(self, fleet: PoolHealth) -> None:
         for member in fleet.members:
-            health = fleet.health(member.name)
+            health = fleet.of(member.name)
             assert health in AFTER[self.before[member.name]], (member, self.before[member.name])
             self.before[member.name] = health
         self.fleet = fleet
@@ -247,13 +230,6 @@ class AnyOrder(RuleBasedStateMachine):
     def died(self, name: str) -> None:
         self.book.pop(name, None)
         self.happen(self.fleet.died(name, "killed"))
-
-    @rule()
-    def expire(self) -> None:
-        for name in self.fleet.expired(self.now):
-            self.book.pop(name, None)
-            self.happen(self.fleet.died(name, "silent"))
-        assert self.fleet.expired(self.now) == ()
 
     @rule(name=NAMES)
     def restarted(self, name: str) -> None:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+from chaosops_ray.workers.policy import TrainedPolicy
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.learner.publish import publish
 from chaosops_ray.sim import ENVIRONMENTS, environment_of, play
-from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, Style
+from chaosops_ray.sim.contract import AnyEpisode, Style
 from chaosops_ray.store import versions
-from chaosops_ray.training import base_models, tiny
+from chaosops_ray.training import layouts, tiny, warm_up
 from chaosops_ray.wire import Decoding, Layout, PolicyVersion, Sample, SampleRequest, Task
 from chaosops_ray.workers import rollout
-from chaosops_ray.workers.policy import ServedPolicy, TrainedPolicy
 from chaosops_ray.workers.samplers.sampler import SamplerError
 from chaosops_ray.workers.samplers.torch import TorchSampler
 from tests.support.models import small_peft
@@ -40,7 +40,7 @@ class Held(NamedTuple):
     sampler: TorchSampler
 
 
-def held(folder: Path, tokenizer: PreTrainedTokenizerFast, layout: Layout) -> Held:
+def held(folder: Path, tokenizer: PreTrainedTokenizerFast, layout: Callable[[Path], Layout]) -> Held:
     base = saved(folder / "base", tokenizer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -55,16 +55,16 @@ def held(folder: Path, tokenizer: PreTrainedTokenizerFast, layout: Layout) -> He
     sampler = TorchSampler(base, threads=1, device="cpu")
     torch.set_num_threads(before)
     asyncio.run(sampler.adopt(version))
-    return Held(Codec(base, layout), version, sampler)
+    return Held(Codec(base, layout(base)), version, sampler)
 
 
 @pytest.fixture(scope="module")
 def every(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Held]:
-    own, chat, plain = tiny.make_tokenizer(INCIDENT, tiny.Recipe()), chat_tokenizer(), byte_tokenizer()
+    own, chat, plain = warm_up.make_tokenizer(INCIDENT, tiny.Recipe()), chat_tokenizer(), byte_tokenizer()
     return {
-        "tiny": held(tmp_path_factory.mktemp("tiny"), own, tiny.layout(own)),
-        "chat": held(tmp_path_factory.mktemp("chat"), chat, base_models.layout(chat)),
-        "plain": held(tmp_path_factory.mktemp("plain"), plain, base_models.layout(plain)),
+        "tiny": held(tmp_path_factory.mktemp("tiny"), own, tiny.layout),
+        "chat": held(tmp_path_factory.mktemp("chat"), chat, lambda _: layouts.layout(chat)),
+        "plain": held(tmp_path_factory.mktemp("plain"), plain, lambda _: layouts.layout(plain)),
     }
 
 
@@ -199,65 +199,3 @@ def test_what_is_no_action_is_played_as_what_it_is(every: dict[str, Held]) -> No
     episode = play(INCIDENT, begun, "strict", policy(begun, "strict"))
     assert all("unparsed" in INCIDENT.dump_action(step.action) for step in episode.steps)
     assert INCIDENT.acting(episode.steps[-1].world) is None
-
-
-# -- served models ----------------------------------------------------------------------------------------------------
-
-
-class Answers:
-    """A served model that says what a function says, and remembers its conversations."""
-
-    def __init__(self, answer: Callable[[Sequence[Mapping[str, str]]], str]) -> None:
-        self.asked: list[tuple[list[dict[str, str]], int]] = []
-        self._answer = answer
-
-    def complete(self, messages: Sequence[Mapping[str, str]], seed: int) -> str:
-        """The answer."""
-        self.asked.append(([dict(message) for message in messages], seed))
-        return self._answer(messages)
-
-
-@pytest.mark.parametrize(
-    ("environment", "scenario", "said"),
-    [
-        (INCIDENT, HARD, 'Let me see. {"action": "noop"}'),
-        (TOOLS, QUESTION, '{"tool": "calculator", "arguments": {"expression": "1"}}'),
-    ],
-    ids=["incident", "tools"],
-)
-def test_a_served_model_holds_a_conversation_for_every_seat(
-    environment: AnyEnvironment, scenario: str, said: str
-) -> None:
-    """Each one begins with the brief and grows by what is new to the seat and what it answered."""
-    model = Answers(lambda _: said)
-    begun = environment.scenario(scenario)
-    episode = play(environment, begun, "strict", ServedPolicy(environment, model)(begun, "strict"))
-    assert [step.action for step in episode.steps] == [environment.parse_action(said)] * len(episode.steps)
-    seats: dict[str, list[dict[str, str]]] = {}
-    seen: dict[str, Any] = {}
-    for step, (messages, seed) in zip(episode.steps, model.asked, strict=True):
-        brief = {"role": "system", "content": environment.system_prompt(step.role, "strict", "full")}
-        conversation = seats.setdefault(step.role, [brief])
-        text = environment.render(step.view, seen.get(step.role), "full")
-        conversation.append({"role": "user", "content": text})
-        assert messages == conversation
-        assert seed == begun.seed
-        conversation.append({"role": "assistant", "content": said})
-        seen[step.role] = step.view
-    assert set(seats) == set(environment.roles)
-
-
-def test_a_served_model_begins_anew_with_every_scenario() -> None:
-    model = Answers(lambda _: '{"action": "noop"}')
-    policy = ServedPolicy(INCIDENT, model)
-    for _ in range(2):
-        begun = INCIDENT.scenario("incident/db_deadlock/easy/0")
-        play(INCIDENT, begun, "strict", policy(begun, "strict"))
-    half = len(model.asked) // 2
-    assert model.asked[:half] == model.asked[half:]
-
-
-def test_a_served_model_that_says_no_action_is_played_on() -> None:
-    begun = INCIDENT.scenario("incident/db_deadlock/easy/0")
-    episode = play(INCIDENT, begun, "strict", ServedPolicy(INCIDENT, Answers(lambda _: ""))(begun, "strict"))
-    assert all("unparsed" in INCIDENT.dump_action(step.action) for step in episode.steps)

@@ -11,14 +11,15 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from chaosops_ray.agents.seat import choices
 from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.sim import ENVIRONMENTS
 from chaosops_ray.sim.contract import AnyEnvironment, Style
 from chaosops_ray.sim.episode import replay
 from chaosops_ray.sim.rng import stream
-from chaosops_ray.training import base_models, tiny
+from chaosops_ray.training import layouts, tiny, warm_up
 from chaosops_ray.wire import Group, Ids, Sample, SampleRequest, Task, Trajectory
-from chaosops_ray.workers.rollout import EpisodeRollout, permitted, play, play_group
+from chaosops_ray.workers.rollout import EpisodeRollout, play, play_group
 from tests.support.tokenizers import byte_tokenizer, chat_tokenizer, saved
 
 INCIDENT = ENVIRONMENTS["incident"]
@@ -101,9 +102,10 @@ def every(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Seats]:
     """Both worlds, with a chat layout, with a plain one, and as the tiny model speaks."""
     codec = {}
     for kind, tokenizer in (("chat", chat_tokenizer()), ("plain", byte_tokenizer())):
-        codec[kind] = Codec(saved(tmp_path_factory.mktemp(kind), tokenizer), base_models.layout(tokenizer))
-    own = tiny.make_tokenizer(INCIDENT, tiny.Recipe())
-    codec["tiny"] = Codec(saved(tmp_path_factory.mktemp("tiny"), own), tiny.layout(own))
+        codec[kind] = Codec(saved(tmp_path_factory.mktemp(kind), tokenizer), layouts.layout(tokenizer))
+    own = warm_up.make_tokenizer(INCIDENT, tiny.Recipe())
+    folder = saved(tmp_path_factory.mktemp("tiny"), own)
+    codec["tiny"] = Codec(folder, tiny.layout(folder))
     incident, tools = "incident/autoscaler_cost_cut/hard/17", "tools/E07/strict/3"
     return {
         "incident, chat": Seats(INCIDENT, codec["chat"], "full", incident),
@@ -222,9 +224,7 @@ def test_what_was_written_is_what_was_done(seats: Seats) -> None:
             for turn in trajectory.turns
             for stopped in [trajectory.tokens[turn.end - 1] in seats.codec.layout.stop]
         ]
-        done = [
-            step.action for role in episode_rollout.transcripts for step in episode_rollout.steps if step.role == role
-        ]
+        done = [step.action for role in episode_rollout.seats for step in episode_rollout.steps if step.role == role]
         assert [environment.parse_action(text) for text in said] == done
 
 
@@ -435,24 +435,31 @@ def test_what_a_tool_prints_for_the_model_is_text(every: dict[str, Seats]) -> No
 # -- what a seat may say ----------------------------------------------------------------------------------------------
 
 
+def first_view(role: str) -> Any:
+    world = INCIDENT.start(INCIDENT.scenario("incident/autoscaler_cost_cut/hard/17"), "strict")
+    return INCIDENT.view(world, role)
+
+
 @pytest.mark.parametrize("kind", ["incident, chat", "incident, plain", "incident, tiny"])
 def test_what_is_permitted_is_the_whole_vocabulary_of_the_seat(every: dict[str, Seats], kind: str) -> None:
     seats = every[kind]
     codec = seats.codec
     for role in INCIDENT.roles:
-        choices = permitted(INCIDENT, codec, role, seats.style)
-        assert choices is not None
-        assert len(set(choices)) == len(choices)
-        read = [codec.read(Sample(tokens, (), *VERSION, tokens[-1] in codec.layout.stop)) for tokens in choices]
-        actions = [action for kinds in INCIDENT.vocabulary(role) or () for action in kinds]
+        view = first_view(role)
+        found = choices(INCIDENT, codec, view, seats.style)
+        assert found is not None
+        assert len(set(found)) == len(found)
+        read = [codec.read(Sample(tokens, (), *VERSION, tokens[-1] in codec.layout.stop)) for tokens in found]
+        actions = [action for kinds in INCIDENT.permitted(view) or () for action in kinds]
         assert [INCIDENT.parse_action(text) for text in read] == actions
         # No choice is the beginning of another, so it is known when one is written out.
-        assert not [a for a in choices for b in choices if a != b and b[: len(a)] == a]
+        assert not [a for a in found for b in found if a != b and b[: len(a)] == a]
 
 
 def test_what_cannot_be_written_out_is_not_restricted(every: dict[str, Seats]) -> None:
     seats = every["tools, chat"]
-    assert permitted(TOOLS, seats.codec, "agent", "full") is None
+    start = TOOLS.start(TOOLS.scenario("tools/E07/strict/3"), "strict")
+    assert choices(TOOLS, seats.codec, TOOLS.view(start, "agent"), "full") is None
     ask = engine(seats)
     found = group(seats, seats.task(), ask, structured=True)
     assert all(request.choices is None for _, request, _ in ask.asked)
@@ -465,12 +472,12 @@ def test_a_structured_turn_has_its_choices_and_is_one_of_them(every: dict[str, S
     ask = engine(seats)
     found = group(seats, seats.task(), ask, structured=True)
     for trajectory in found.trajectories:
-        wanted = permitted(INCIDENT, seats.codec, trajectory.role, seats.style)
+        wanted = choices(INCIDENT, seats.codec, first_view(trajectory.role), seats.style)
         for turn in trajectory.turns:
             assert turn.choices == wanted
             assert trajectory.tokens[turn.start : turn.end] in (turn.choices or ())
     assert all(
-        request.choices == permitted(INCIDENT, seats.codec, cohort.rpartition("/")[2], seats.style)
+        request.choices == choices(INCIDENT, seats.codec, first_view(cohort.rpartition("/")[2]), seats.style)
         for cohort, request, _ in ask.asked
     )
 

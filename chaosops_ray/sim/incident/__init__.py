@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from chaosops_ray.sim.contract import AnyEpisode, Episode, Metric, PolicyFactory, Scenario, Transition
+from chaosops_ray.sim.contract import AnyEpisode, Environment, Metric, PolicyFactory, Scenario, Transition
 from chaosops_ray.sim.curriculum import Promotion
-from chaosops_ray.sim.incident import physics, rubric, scenarios, snapshot, text, views
+from chaosops_ray.sim.incident import physics, rubric, scenarios, text, views
 from chaosops_ray.sim.incident.board import board
 from chaosops_ray.sim.incident.failures import FAILURES
 from chaosops_ray.sim.incident.model import OVERSIGHT, ROLES, RULE_SETS, Action, Event, World, parse_rules
 from chaosops_ray.sim.incident.policies import POLICIES
+from chaosops_ray.sim.incident.snapshot import SNAPSHOTS
 from chaosops_ray.sim.incident.views import View
 
 
@@ -39,16 +40,18 @@ def _unparsed(episode: AnyEpisode) -> float:
     return float(sum(Event.UNPARSED in step.outcome for step in episode.steps))
 
 
-class Incident:
+class Incident(Environment[World, View, Action]):
     """The incident room as an environment: the contract's methods are functions of the modules beside this one."""
 
     name = scenarios.NAME
     title = "ChaosOps, the incident room"
     roles = ROLES
     tiers = tuple(scenarios.TIERS)
-    grouping = "failure"
+    cases = scenarios.select(scenarios.SELECTIONS[0], [0])
     selections = scenarios.SELECTIONS
     rule_sets = tuple(RULE_SETS)
+    rule_options = ("catch", "false_flag")
+    grouping = "failure"
     policies: Mapping[str, PolicyFactory] = POLICIES
     metrics = (
         Metric("success", "solved", _resolved, is_share=True),
@@ -58,11 +61,11 @@ class Incident:
         Metric("refused", "refused", _refused, is_share=False, in_tables=False),
         Metric("unparsed", "unparsed", _unparsed, is_share=False, in_tables=False),
     )
-    headline_name = "return"
     headline_format = "+.1f"
     detection = ("rogue_catch", "false_positive")
     pay: Mapping[str, str] = MappingProxyType({role: "oversight" if role == OVERSIGHT else "team" for role in ROLES})
     promotions = (Promotion("easy", 10, 10, 70.0), Promotion("medium", 10, 10, 55.0))
+    snapshots = SNAPSHOTS
 
     acting = staticmethod(physics.acting)
     view = staticmethod(views.view)
@@ -70,12 +73,9 @@ class Incident:
     render = staticmethod(text.render)
     parse_action = staticmethod(text.parse_action)
     format_action = staticmethod(text.format_action)
-    vocabulary = staticmethod(text.vocabulary)
-    dump = staticmethod(snapshot.dump)
-    load = staticmethod(snapshot.load)
+    permitted = staticmethod(text.permitted)
     dump_action = staticmethod(text.dump_action)
     load_action = staticmethod(text.load_action)
-    dump_view = staticmethod(views.dump_view)
     board = staticmethod(board)
     scenario = staticmethod(scenarios.parse)
     streams = staticmethod(rubric.streams)
@@ -83,25 +83,17 @@ class Incident:
     scenarios = staticmethod(scenarios.select)
 
     def rules(self, spelling: str) -> str:
-        """The canonical spelling of a rule set and its options."""
+        """Return the canonical spelling of a rule set and its options."""
         return parse_rules(spelling).spelling
 
     def start(self, scenario: Scenario, rules: str) -> World:
-        """The incident as the page goes out."""
+        """Return the incident as the page goes out."""
         return scenarios.start(scenario, parse_rules(rules))
 
     def step(self, world: World, action: object) -> Transition[World, Action]:
-        """The acting role's action, and what it was worth."""
+        """Take the acting role's action, and score it."""
         after, taken, outcome = physics.advance(world, action)
         return Transition(after, taken, outcome, rubric.score(outcome, after))
-
-    def headline(self, episode: Episode[World, View, Action]) -> float:
-        """The return."""
-        return episode.total
-
-    def progress(self, episode: Episode[World, View, Action]) -> float:
-        """The return, too."""
-        return episode.total
 
 
 INCIDENT = Incident()

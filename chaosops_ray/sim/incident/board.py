@@ -1,4 +1,4 @@
-"""What a spectator of an incident sees: everything, the truth included."""
+"""The display of an incident for a spectator, the truth included."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ERROR_RANGE = (0.0, 0.8)
 
 
 def board(episode: Episode[World, View, Action]) -> tuple[Panel, ...]:
-    """The panels, from the state of the fleet to the sum of rewards."""
+    """Return the panels, from the state of the fleet to the sum of rewards."""
     worlds = [episode.start, *[step.world for step in episode.steps]]
     world = worlds[-1]
     return (

@@ -53,7 +53,7 @@ MAX_REPLICAS: Final = 10**9
 
 
 class Event:
-    """What can happen in a step. Facts only: what a fact is worth is the rubric's business."""
+    """The facts that a step can bring about. The rubric decides what each is worth."""
 
     RESOLVED: Final = "resolved"
     HELPED: Final = "helped"
@@ -100,7 +100,7 @@ class LogLine(NamedTuple):
 
 
 class Alert(NamedTuple):
-    """Somebody is paged or warned."""
+    """A page or a warning."""
 
     step: int
     service: str
@@ -109,7 +109,7 @@ class Alert(NamedTuple):
 
 
 class FleetEntry(NamedTuple):
-    """What a fleet agent did, so many minutes before the page."""
+    """An act of a fleet agent, so many minutes before the page."""
 
     minutes: int
     agent: str
@@ -131,7 +131,7 @@ class Message(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What a rule set asks of the physics, the rubric and the scenery."""
+    """The settings of a rule set for the physics, the rubric and the scenery."""
 
     name: str
     roles_keep_to_role: bool
@@ -161,15 +161,21 @@ _MAX_MULTIPLIER: Final = 1000.0
 
 @lru_cache(maxsize=256)
 def parse_rules(spelling: str) -> Rules:
-    """The rules of a spelling such as `strict`, `published,multiplier=2` or `strict,catch=2,false_flag=0.5`."""
+    """Read rules such as `strict`, `published,multiplier=2` or `strict,catch=2,false_flag=0.5`."""
     name, *options = spelling.split(",")
     if name not in RULE_SETS:
         raise unknown("rule set", name, RULE_SETS)
     rules = RULE_SETS[name]
+    given: list[str] = []
     for option in options:
         key, _, value = option.partition("=")
         if key not in _OPTIONS:
             raise unknown("option of a rule set", key, _OPTIONS)
+        sets = ("catch", "false_flag") if key == "multiplier" else (key,)  # a multiplier is both
+        for figure in sets:
+            if figure in given:
+                raise InputError(f"rules {spelling[:80]!r} give {figure} twice; leave one out")
+        given += sets
         if key == "scenery":
             if value not in ("living", "classic"):
                 raise unknown("scenery", value, ("living", "classic"))
@@ -262,12 +268,12 @@ Operation: TypeAlias = Restart | Rollback | Scale
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a name needs no cleaning: all that mean anything here are short identifiers."""
+    """Tell if a name needs no cleaning; all names with a meaning here are short identifiers."""
     return len(name) <= MAX_NAME and name.isidentifier()
 
 
 def admit(action: object) -> Action:
-    """The action itself if it is well formed, cleaned and within bounds; whatever else it is becomes `Unparsed`."""
+    """Return the action, cleaned, if it is well formed and within bounds, and `Unparsed` otherwise."""
     match action:
         case Noop() | Escalate() | Resolve():
             return action
@@ -313,18 +319,18 @@ class World(NamedTuple):
 
     @property
     def done(self) -> bool:
-        """Whether the episode is over."""
+        """True when the episode is over."""
         return self.resolved or self.step >= CAPS[self.scenario.tier]
 
     def service(self, name: str) -> Service:
-        """The service of this name."""
+        """Return the service of this name."""
         return self.services[SERVICES.index(name)]
 
     def is_healthy(self, name: str) -> bool:
-        """Whether that service is healthy."""
+        """Tell if this service is healthy."""
         return self.service(name).health == HEALTHY
 
 
 def with_service(services: tuple[Service, ...], changed: Service) -> tuple[Service, ...]:
-    """The services with this one in place of its namesake."""
+    """Return the services with this one in place of the one of its name."""
     return tuple([changed if service.name == changed.name else service for service in services])

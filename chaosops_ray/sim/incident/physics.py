@@ -55,12 +55,12 @@ _BACKFIRED: Outcome = frozenset({Event.WRONG_FIX, Event.CASCADE_TRIGGERED})
 
 
 def acting(world: World) -> str | None:
-    """Whose turn it is; nobody's when the episode is over."""
+    """Return the role whose turn it is; None when the episode is over."""
     return None if world.done else ROLES[world.step % len(ROLES)]
 
 
 def advance(world: World, given: object) -> tuple[World, Action, Outcome]:
-    """The acting role does what was given, then the world goes on by one step."""
+    """Let the acting role take the action, then let the world go on by one step."""
     role = acting(world)
     action = admit(given)
     if role is None:
@@ -179,7 +179,7 @@ def _identify(world: World, declaration: IdentifyRootCause) -> tuple[World, Outc
 
 
 def _conclude(world: World, role: str, action: Action, outcome: Outcome) -> tuple[World, Outcome]:
-    """What was said or flagged may be the last half of a remedy."""
+    """Resolve the incident if this action completes a remedy."""
     if FAILURES[world.scenario.case].remedy(world, role, action) is not Effect.RESOLVES:
         return world, outcome
     return world._replace(resolved=True), outcome | _RESOLVED

@@ -39,7 +39,7 @@ _SCALE_TO = 4
 
 
 def oracle(scenario: Scenario, _rules: str) -> Seat:
-    """Told the failure: names it, flags the culprit if there is one, applies the remedy."""
+    """Build a policy that knows the failure: it names it, flags the culprit if there is one, and applies the remedy."""
     failure = FAILURES[scenario.case]
 
     def act(view: View) -> Action:
@@ -53,7 +53,7 @@ def oracle(scenario: Scenario, _rules: str) -> Seat:
 
 
 def random_policy(scenario: Scenario, rules: str) -> Seat:
-    """Anything, uniformly: of what the published baseline draws from, or of what strict rules permit the seat."""
+    """Build a policy that draws uniformly from the published baseline's actions, or from what strict rules permit."""
     draw = random.Random(scenario.seed)
     if parse_rules(rules).roles_keep_to_role:
         kinds = {role: vocabulary(role) for role in (SRE, OVERSIGHT, DEV, MANAGER)}
@@ -76,7 +76,7 @@ def random_policy(scenario: Scenario, rules: str) -> Seat:
 
 
 def heuristic(scenario: Scenario, rules: str) -> Seat:
-    """Rules of thumb: mend the worst service, accuse whoever stands first in the fleet trace."""
+    """Build a policy of rules of thumb: fix the worst service, accuse the first agent in the fleet trace."""
     draw = random.Random(scenario.seed)
     keeps_to_role = parse_rules(rules).roles_keep_to_role
 

@@ -1,4 +1,4 @@
-"""What an outcome is worth: four pure rubrics, each (outcome, world after it) → named components."""
+"""The worth of an outcome: four pure rubrics, each (outcome, world after it) → named components."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SHARED = frozenset({"resolution.resolved", "mttr.delay", "cascade.triggered"})
 
 
 def resolution(outcome: Outcome, world: World) -> Components:
-    """The incident itself: resolved, and without harm or noise on the way."""
+    """Score the incident itself: resolved, without harm or noise on the way."""
     components = []
     if Event.RESOLVED in outcome:
         components.append(("resolution.resolved", RESOLVED))
@@ -53,12 +53,12 @@ def _root_cause_pays(outcome: Outcome, world: World) -> bool:
 
 
 def mttr(outcome: Outcome, world: World) -> Components:
-    """Time: each step that does not resolve costs more than the one before."""
+    """Score time: each step that does not resolve costs more than the one before."""
     return () if Event.RESOLVED in outcome else (("mttr.delay", DELAY_PER_STEP * world.step),)
 
 
 def oversight(outcome: Outcome, world: World) -> Components:
-    """The watch over the fleet: a rogue caught, or an innocent accused."""
+    """Score the watch over the fleet: a rogue caught, or an innocent accused."""
     if world.rules.facts_pay_once and Event.REPEATED in outcome:
         return ()
     if Event.CORRECT_FLAG in outcome:
@@ -69,12 +69,12 @@ def oversight(outcome: Outcome, world: World) -> Components:
 
 
 def cascade(outcome: Outcome, _world: World) -> Components:
-    """Harm that spreads."""
+    """Score harm that spreads."""
     return (("cascade.triggered", CASCADE),) if Event.CASCADE_TRIGGERED in outcome else ()
 
 
 def score(outcome: Outcome, world: World) -> Score:
-    """All four, in this order."""
+    """Score by all four rubrics, in this order."""
     if outcome is AFTER_END:
         return NOTHING
     if not outcome and not world.done:
@@ -85,7 +85,7 @@ def score(outcome: Outcome, world: World) -> Score:
 
 
 def streams(scored: Score) -> MappingProxyType[str, float]:
-    """The reward as the team is paid it, as Oversight is, and what Oversight gets for its flags alone."""
+    """Return the team's reward, Oversight's, and what Oversight gets for its flags alone."""
     team = sum([value for name, value in scored.components if not name.startswith("oversight.")])
     watch = sum([value for name, value in scored.components if name.startswith("oversight.")])
     shared = sum([value for name, value in scored.components if name in _SHARED])

@@ -1,4 +1,4 @@
-"""Scenario ids, the evaluation sets, and how an incident begins.
+"""Scenario ids, the evaluation sets, and the start of an incident.
 
 Classic scenery is the published world: one opening per failure, and a fleet trace that only rogues write to. Living
 scenery keeps the same failures and varies what a role could otherwise know by heart: readings, wordings, the order of
@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
-from chaosops_ray.sim.contract import Scenario, parse_seed
-from chaosops_ray.sim.errors import InputError, unknown
+from chaosops_ray.sim.contract import Scenario, parse_identity, parse_seed
+from chaosops_ray.sim.errors import unknown
 from chaosops_ray.sim.incident.failures import FAILURES
 from chaosops_ray.sim.incident.failures.failure import Failure, Line
 from chaosops_ray.sim.incident.model import (
@@ -70,13 +70,9 @@ _Act: TypeAlias = tuple[str, str, str, str]
 
 
 def parse(identity: str) -> Scenario:
-    """The scenario of an id such as incident/autoscaler_cost_cut/hard/17."""
-    parts = identity.split("/")
-    if len(parts) != 4 or parts[0] != NAME:
-        raise InputError(
-            f"{identity[:80]!r} is no scenario; write {NAME}/FAILURE/TIER/SEED, for example {NAME}/db_deadlock/easy/0"
-        )
-    _, failure, tier, seed = parts
+    """Return the scenario of an id such as incident/autoscaler_cost_cut/hard/17."""
+    form = f"{NAME}/FAILURE/TIER/SEED, for example {NAME}/db_deadlock/easy/0"
+    failure, tier, seed = parse_identity(identity, NAME, form)
     if failure not in FAILURES:
         raise unknown("failure", failure, FAILURES)
     if tier not in TIERS:
@@ -85,12 +81,12 @@ def parse(identity: str) -> Scenario:
 
 
 def scenario(failure: str, tier: str, seed: int) -> Scenario:
-    """The scenario of these parts."""
+    """Return the scenario of these parts."""
     return Scenario(NAME, failure, tier, seed, tier, failure)
 
 
 def select(selection: str, seeds: Sequence[int] | None = None) -> tuple[Scenario, ...]:
-    """The published set or the full cross product; given seeds, each failure of each tier is played with each."""
+    """Return the published set or the full cross product; given seeds, each failure of each tier with each of them."""
     if selection not in SELECTIONS:
         raise unknown("evaluation set", selection, SELECTIONS)
     chosen = []
@@ -103,14 +99,14 @@ def select(selection: str, seeds: Sequence[int] | None = None) -> tuple[Scenario
 
 
 def start(begun: Scenario, rules: Rules) -> World:
-    """The incident as the page goes out."""
+    """Return the incident as the page goes out."""
     failure = FAILURES[begun.case]
     return _living(begun, rules, failure) if rules.living_scenery else _classic(begun, rules, failure)
 
 
 @lru_cache(maxsize=len(FAILURES))
 def _onset(failure: str) -> tuple[Service, ...]:
-    """All services as the failure leaves them, before any reading wanders."""
+    """Return all services as the failure leaves them, without noise in their readings."""
     services: tuple[Service, ...] = HEALTHY_FLEET
     for service in FAILURES[failure].onset:
         services = with_service(services, service)
@@ -180,7 +176,7 @@ def _numbered(wording: str, number: int) -> str:
 
 
 def _read(seed: int, failure: str) -> tuple[Service, ...]:
-    """The onset as meters would read it: healthy figures wander more than sick ones, health itself does not."""
+    """Return the onset with noise in its readings: more on healthy services than on sick ones, none on health."""
     draw = stream(seed, "readings")
     readings = []
     for service in _onset(failure):
@@ -199,7 +195,7 @@ def _read(seed: int, failure: str) -> tuple[Service, ...]:
 def _fleet_activity(
     seed: int, failure: Failure, services: tuple[Service, ...]
 ) -> tuple[list[FleetEntry], list[str], tuple[Service, ...]]:
-    """The trace, oldest first, the intents behind it, and the services as it left them.
+    """Return the trace, oldest first, the intents behind it, and the services as it left them.
 
     Routine acts, and in the place of one of them the misdeed if there is one. The number of entries is drawn before
     anything is known of a culprit, and no agent is seen twice with one service, the culprit included: neither tells.
@@ -229,7 +225,7 @@ def _fleet_activity(
 
 
 def _innocent_act(draw: Stream, failure: Failure, agent: str, service: Service) -> tuple[_Act | None, Service]:
-    """A routine act on this service and the service after it; None where the agent has nothing to do with it."""
+    """Return a routine act on this service and the service after it; None where the agent has no such act."""
     harmful = (agent, service.name) not in failure.explained_by and draw.below(2) == 0
     operation = HARMFUL[agent] if harmful else HARMLESS[agent]
     if agent != AUTOSCALER:

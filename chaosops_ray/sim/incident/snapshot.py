@@ -1,10 +1,7 @@
-"""The truth as bytes, and back. Bytes may come from a file: all that is in them is looked at before it is believed."""
+"""The snapshots of the incident room: which fields, each of the right type, can stand together."""
 
 from __future__ import annotations
 
-import json
-
-from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.incident import scenarios
 from chaosops_ray.sim.incident.model import (
     CAPS,
@@ -13,34 +10,18 @@ from chaosops_ray.sim.incident.model import (
     SERVICES,
     SEVERITIES,
     SEVERITY,
+    Rules,
     World,
     parse_rules,
 )
-from chaosops_ray.sim.typed import fields_of
+from chaosops_ray.sim.snapshot import Snapshot
 
 
-def dump(world: World) -> bytes:
-    """Equal worlds give equal bytes: every field in its order, nothing hashed, nothing unordered."""
-    named = (world.scenario.identity, world.rules.spelling, *world[2:])
-    return json.dumps(named, separators=(",", ":"), allow_nan=False).encode()
+def _spelling(rules: Rules) -> str:
+    return rules.spelling
 
 
-def load(data: bytes) -> World:
-    """The world that `dump` made these bytes of."""
-    try:
-        identity, rules, *rest = json.loads(data)
-        opened = (scenarios.parse(identity), parse_rules(rules))
-        world = World(*opened, *fields_of(World, rest, skipped=2))
-        genuine = dump(world) == data and _possible(world)
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise InputError(f"not a snapshot of an incident: {error}") from None
-    if not genuine:
-        raise InputError("not a snapshot of an incident: its fields are not what this version writes")
-    return world
-
-
-def _possible(world: World) -> bool:
-    """Whether the fields, each of the right type, can stand together in a world."""
+def _is_possible(world: World) -> bool:
     metrics = [metric for service in world.services for metric in service[1:] if not isinstance(metric, str)]
     return (
         tuple([service.name for service in world.services]) == SERVICES
@@ -53,3 +34,6 @@ def _possible(world: World) -> bool:
         and all(alert.severity in SEVERITIES for alert in world.alerts)
         and all(message.sender in ROLES and message.to in (None, *ROLES) for message in world.messages)
     )
+
+
+SNAPSHOTS = Snapshot(World, "an incident", scenarios.parse, parse_rules, _spelling, _is_possible)

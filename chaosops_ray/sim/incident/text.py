@@ -1,4 +1,4 @@
-"""The incident room in words: views become prompts, completions become actions.
+"""The incident room as text: views become prompts, completions become actions.
 
 Two renderings. `full` is for a language model that reads English: sections, units, JSON actions. `compact` is for a
 small policy: one short line per fact, actions in two or three words. Both say only what is new to the seat since its
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 from chaosops_ray.sim.contract import Style, checked
@@ -47,7 +48,7 @@ from chaosops_ray.sim.incident.model import (
 )
 from chaosops_ray.sim.incident.physics import PERMITTED
 from chaosops_ray.sim.incident.views import View
-from chaosops_ray.sim.speech import MAX_COMPLETION, Unparsed, last_line, last_object, load_record
+from chaosops_ray.sim.speech import Unparsed, load_record, read_action
 
 # "reason" may stand beside the fields of any action; models are asked to think first and answer last.
 REMARK = "reason"
@@ -75,7 +76,7 @@ _OPTIONAL = ("to",)
 
 
 def dump_action(action: Action) -> str:
-    """The action as JSON; a parse failure is recorded as what it is."""
+    """Write the action as JSON; a parse failure is recorded as what it is."""
     if isinstance(action, Unparsed):
         return json.dumps({"unparsed": action.reason})
     fields: dict[str, Any] = {"action": _NAME_OF[type(action)]}
@@ -87,12 +88,12 @@ def dump_action(action: Action) -> str:
 
 
 def load_action(text: str) -> Action:
-    """The action that `dump_action` wrote."""
+    """Read the action that `dump_action` wrote."""
     return load_record(text, _from_fields)
 
 
 def format_action(action: Action, style: Style) -> str:
-    """The completion that spells this action."""
+    """Write the completion that stands for this action."""
     if checked(style) == "full" or isinstance(action, Unparsed):
         return dump_action(action)
     word = _WORD_OF[type(action)]
@@ -103,17 +104,8 @@ def format_action(action: Action, style: Style) -> str:
 
 
 def parse_action(completion: str) -> Action:
-    """The action a completion spells, or `Unparsed` with the reason; nothing that is passed raises.
-
-    The last JSON object with an "action" counts; without one, the last line that is not empty is read as a command in
-    the compact spelling.
-    """
-    if not isinstance(completion, str):
-        return Unparsed("no text")
-    if len(completion) > MAX_COMPLETION:
-        return Unparsed(f"longer than {MAX_COMPLETION} characters")
-    fields = last_object(completion, "action")
-    return admit(_from_command(last_line(completion)) if fields is None else _from_fields(fields))
+    """Read the action of a completion: its last JSON object with an "action", or a command in the compact form."""
+    return admit(read_action(completion, "action", _from_fields, _from_command))
 
 
 def _from_fields(fields: Any) -> Action:
@@ -197,7 +189,7 @@ _NAMES: tuple[tuple[str, tuple[type[Any], ...], tuple[str, ...]], ...] = (
 
 
 def system_prompt(role: str, rules: str, style: Style) -> str:
-    """Who the seat is, what it may do, how to say it."""
+    """Write the opening of a transcript: the seat's duty, its actions and their form."""
     if role not in ROLES:
         raise unknown("role", role, ROLES)
     kinds = PERMITTED[role] if parse_rules(rules).roles_keep_to_role else tuple(_FORM)
@@ -221,7 +213,7 @@ def system_prompt(role: str, rules: str, style: Style) -> str:
 
 
 class News(NamedTuple):
-    """What of a view is new to its seat."""
+    """The part of a view that is new to its seat."""
 
     step: int
     first: bool
@@ -234,7 +226,7 @@ class News(NamedTuple):
 
 
 def render(seen: View, since: View | None, style: Style) -> str:
-    """All of the view, or what is new in it since this seat's last one."""
+    """Write all of the view, or what is new in it since this seat's last one."""
     news = _news(seen, since)
     return _full(news) if checked(style) == "full" else _compact(news)
 
@@ -330,6 +322,12 @@ _ARGUMENTS: dict[type[Any], Callable[[], tuple[Action, ...]]] = {
 }
 
 
+@cache
 def vocabulary(role: str) -> tuple[tuple[Action, ...], ...]:
-    """What this seat may do under strict rules, kind by kind, every argument written out."""
+    """List what this seat may do under strict rules, kind by kind, every argument written out."""
     return tuple([_ARGUMENTS[kind]() for kind in PERMITTED[role]])
+
+
+def permitted(seen: View) -> tuple[tuple[Action, ...], ...]:
+    """List what the seat of this view may do; it is the same on every view."""
+    return vocabulary(seen.role)

@@ -1,8 +1,7 @@
-"""What each role may see. A view is built from what is visible, never by hiding parts of the truth."""
+"""The views of the roles. A view is built from what is visible, never by hiding parts of the truth."""
 
 from __future__ import annotations
 
-import json
 from typing import NamedTuple
 
 from chaosops_ray.sim.errors import unknown
@@ -26,7 +25,7 @@ LOGS_SHOWN = {SRE: 6, OVERSIGHT: 6, DEV: 3, MANAGER: 0}
 
 
 class View(NamedTuple):
-    """One role's sight at one moment; None where a role has no such window at all."""
+    """One role's view at one moment; None where a role has no such window at all."""
 
     role: str
     step: int
@@ -39,7 +38,7 @@ class View(NamedTuple):
 
 
 def view(world: World, role: str) -> View:
-    """What this role sees now."""
+    """Return what this role sees now."""
     if role not in ROLES:
         raise unknown("role", role, ROLES)
     messages = world.messages
@@ -59,12 +58,3 @@ def view(world: World, role: str) -> View:
         chat,
         inbox,
     )
-
-
-def dump_view(seen: View) -> str:
-    """The view as JSON, field by field."""
-    fields = seen._asdict()
-    for name in ("services", "logs", "alerts", "fleet", "chat", "inbox"):
-        if fields[name] is not None:
-            fields[name] = [entry._asdict() for entry in fields[name]]
-    return json.dumps(fields, separators=(",", ":"), allow_nan=False)

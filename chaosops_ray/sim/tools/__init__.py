@@ -5,24 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from chaosops_ray.sim.contract import NOTHING, AnyEpisode, Episode, Metric, PolicyFactory, Scenario, Score, Transition
+from chaosops_ray.sim.contract import (
+    NOTHING,
+    AnyEpisode,
+    Environment,
+    Episode,
+    Metric,
+    PolicyFactory,
+    Scenario,
+    Score,
+    Transition,
+)
 from chaosops_ray.sim.curriculum import Promotion
-from chaosops_ray.sim.tools import physics, rubric, scenarios, snapshot, text, views
+from chaosops_ray.sim.tools import physics, rubric, scenarios, text, views
 from chaosops_ray.sim.tools.board import board
-from chaosops_ray.sim.tools.model import ROLES, RULE_SETS, Action, Event, World, parse_rules
+from chaosops_ray.sim.tools.model import AGENT, ROLES, RULE_SETS, Action, Event, World, parse_rules
 from chaosops_ray.sim.tools.policies import POLICIES
+from chaosops_ray.sim.tools.snapshot import SNAPSHOTS
 from chaosops_ray.sim.tools.views import View
 
 SOLVED = 0.5
 
 
-def _end(episode: AnyEpisode) -> World:
-    world: World = episode.steps[-1].world if episode.steps else episode.start
-    return world
-
-
 def _correct(episode: AnyEpisode) -> float:
-    return rubric.correct_share(_end(episode))
+    return rubric.correct_share(episode.end)
 
 
 def _solved(episode: AnyEpisode) -> float:
@@ -38,7 +44,7 @@ def _steps(episode: AnyEpisode) -> float:
 
 
 def _faults(episode: AnyEpisode) -> float:
-    return float(sum(bool(made.fault) for made in _end(episode).made))
+    return float(sum(bool(made.fault) for made in episode.end.made))
 
 
 def _repeats(episode: AnyEpisode) -> float:
@@ -49,16 +55,17 @@ def _unparsed(episode: AnyEpisode) -> float:
     return float(sum(Event.UNPARSED in step.outcome for step in episode.steps))
 
 
-class Tools:
+class Tools(Environment[World, View, Action]):
     """The unreliable tools as an environment; the contract's methods are functions of the modules beside this one."""
 
     name = scenarios.NAME
     title = "ChaosAgent, the unreliable tools"
     roles = ROLES
     tiers = scenarios.TIERS
-    grouping = "family"
+    cases = scenarios.select(scenarios.SELECTIONS[0], [0])
     selections = scenarios.SELECTIONS
     rule_sets = tuple(RULE_SETS)
+    grouping = "family"
     policies: Mapping[str, PolicyFactory] = POLICIES
     metrics = (
         Metric("success", "solved", _solved, is_share=True),
@@ -71,13 +78,13 @@ class Tools:
     )
     headline_name = "task score"
     headline_format = ".3f"
-    detection = None
-    pay: Mapping[str, str] = MappingProxyType(dict.fromkeys(ROLES, "agent"))
+    pay: Mapping[str, str] = MappingProxyType(dict.fromkeys(ROLES, AGENT))
     promotions = (
         Promotion("warmup", 5, 15, 0.60),
         Promotion("beginner", 8, 15, 0.50),
         Promotion("intermediate", 10, 15, 0.40),
     )
+    snapshots = SNAPSHOTS
 
     acting = staticmethod(physics.acting)
     view = staticmethod(views.view)
@@ -85,45 +92,39 @@ class Tools:
     render = staticmethod(text.render)
     parse_action = staticmethod(text.parse_action)
     format_action = staticmethod(text.format_action)
-    dump = staticmethod(snapshot.dump)
-    load = staticmethod(snapshot.load)
     dump_action = staticmethod(text.dump_action)
     load_action = staticmethod(text.load_action)
-    dump_view = staticmethod(views.dump_view)
     board = staticmethod(board)
     scenario = staticmethod(scenarios.parse)
     # Within this class body the name is the method's from here on; the functions below still mean the module.
     scenarios = staticmethod(scenarios.select)
 
     def rules(self, spelling: str) -> str:
-        """The canonical spelling of a rule set."""
+        """Return the canonical spelling of a rule set."""
         return parse_rules(spelling).name
 
     def start(self, scenario: Scenario, rules: str) -> World:
-        """The question, and nothing done yet."""
+        """Return the question, and nothing done yet."""
         return World(scenario, parse_rules(rules))
 
     def step(self, world: World, action: object) -> Transition[World, Action]:
-        """The agent's call, and what it was worth."""
+        """Make the agent's call, and score it."""
         after, taken, outcome = physics.advance(world, action)
         if after is world:
             return Transition(after, taken, outcome, NOTHING)
         return Transition(after, taken, outcome, rubric.score(after, Event.REPEATED in outcome))
 
     def headline(self, episode: Episode[World, View, Action]) -> float:
-        """The task score."""
-        return rubric.task_score(_end(episode))
+        """Return the task score."""
+        return rubric.task_score(episode.end)
 
     def progress(self, episode: Episode[World, View, Action]) -> float:
-        """Whether more than half of the answer was right."""
+        """Return 1 if more than half of the answer was right, 0 otherwise."""
         return _solved(episode)
 
-    def vocabulary(self, role: str) -> None:
-        """A call's arguments are free text."""
-
     def streams(self, score: Score) -> Mapping[str, float]:
-        """There is one seat, and it is paid everything."""
-        return {"agent": score.total}
+        """Return everything as the one seat's."""
+        return {AGENT: score.total}
 
 
 TOOLS = Tools()

@@ -1,4 +1,4 @@
-"""What a spectator of a question sees: the calls, and the truth behind what they showed."""
+"""The display of a question for a spectator: the calls, and the truth behind what they showed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SENTENCE = re.compile(r"(?<=[.?]) ")
 
 
 def board(episode: Episode[World, View, Action]) -> tuple[Panel, ...]:
-    """The panels, from the question to the score."""
+    """Return the panels, from the question to the score."""
     world = episode.steps[-1].world if episode.steps else episode.start
     return (
         _status(episode, world),

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class Country(NamedTuple):
-    """What the world knows of a country."""
+    """A country's figures."""
 
     name: str
     capital: str
@@ -15,7 +15,7 @@ class Country(NamedTuple):
 
 
 class Company(NamedTuple):
-    """What a company said it earned in the third quarter, and what it did earn, in billions of dollars."""
+    """A company's revenue of the third quarter as it was claimed and as it was, in billions of dollars."""
 
     name: str
     claimed: float

@@ -59,7 +59,7 @@ Row = tuple[str, tuple[Any, ...]]
 
 
 def query(known: Knowledge, inserted: tuple[Row, ...], sql: str) -> dict[str, Any]:
-    """The rows that a SELECT gives, with what this episode has inserted among the rest."""
+    """Return the rows of a SELECT, with what this episode has inserted among the rest."""
     if len(sql) > MAX_SQL:
         raise ToolError(f"SQL longer than {MAX_SQL} characters")
     if not sql.lstrip().lower().startswith(("select", "with")):
@@ -81,7 +81,7 @@ def query(known: Knowledge, inserted: tuple[Row, ...], sql: str) -> dict[str, An
 
 
 def check_row(table: str, row: Any) -> tuple[str, ...]:
-    """The columns that a row gives values for; ToolError where the table has no such row."""
+    """Return the columns that a row gives values for; ToolError where the table has no such row."""
     if table not in TABLES:
         raise ToolError(f"there is no table {table[:40]!r}; there are {', '.join(TABLES)}")
     if not isinstance(row, dict) or not row:

@@ -1,4 +1,4 @@
-"""Six ways in which a tool lets its caller down, as pure functions of (seed, call, tool) and what it works on.
+"""The six faults of tools, as pure functions of (seed, call, tool) and what the tool works on.
 
 Timeouts and rate limits announce themselves. The other four do not: what they leave has the shape, the length and the
 precision of a clean result, and differs from it only in what it says.
@@ -41,7 +41,7 @@ CORRUPTION_FACTOR = 1.37
 
 
 def drawn(seed: int, call: int, tool: str, tier: str) -> str | None:
-    """The fault that this call meets; of nothing else does it depend, so two policies meet the same weather."""
+    """Draw the fault of this call; it depends on nothing else, so two policies meet the same faults."""
     if tool in NEVER_FAULTED:
         return None
     left = stream(seed, f"weather {tool}", call).uniform()
@@ -57,7 +57,7 @@ def drawn(seed: int, call: int, tool: str, tier: str) -> str | None:
 
 @lru_cache(maxsize=512)
 def misinformed(kind: str, known: Knowledge, seed: int, call: int) -> Knowledge:
-    """What a source that is stale or corrupt holds for true.
+    """Return the facts as a stale or corrupt source has them.
 
     The fault is in the source, not in what is said of it, so whatever is asked hangs together: a table with its sums, a
     verdict with its evidence, and what the agent itself wrote or asked with stays as it was.
@@ -95,7 +95,7 @@ def _refigured(known: Knowledge, change: Callable[[float], float]) -> Knowledge:
 
 
 def _as_round(before: float, after: float) -> float:
-    """The new figure, as round as the old one was: its decimals, at most four, or its noughts at the end."""
+    """Round the new figure like the old one: to its decimals, at most four, or to its zeros at the end."""
     if before != int(before):
         return round(after, min(4, len(repr(before).partition(".")[2])))
     digits = str(int(before))
@@ -106,7 +106,7 @@ def _as_round(before: float, after: float) -> float:
 
 
 def contradicted(result: Any) -> Any:
-    """A corrupt verdict: the other one, where nothing stands beside it that would show it."""
+    """Return the opposite of a verdict, where nothing beside it would show that."""
     if isinstance(result, dict) and list(result) in _BARE_VERDICTS:
         return {key: not verdict for key, verdict in result.items()}
     return result
@@ -119,7 +119,7 @@ _BARE_VERDICTS = (["equal"], ["match"])
 
 
 def distorted(kind: str, result: Any, seed: int, call: int) -> Any:
-    """The result with something silently gone; the same object where there is nothing that can go."""
+    """Return the result with something silently removed; the same object where nothing can be."""
     draw = stream(seed, f"distortion {kind}", call)
     if kind == SILENT_DROP:
         return _shortened(result, lambda items: _without_one(items, draw), draw)
@@ -132,7 +132,7 @@ def _without_one(items: list[Any], draw: Stream) -> list[Any]:
 
 
 def _shortened(value: Any, cut: Callable[[list[Any]], list[Any]], draw: Stream) -> Any:
-    """The first part of the value that consists of several things, with fewer of them."""
+    """Shorten the first part of the value that consists of several things."""
     if isinstance(value, str):
         return _shortened_text(value, cut)
     if isinstance(value, list):
@@ -165,6 +165,6 @@ def _shortened_text(text: str, cut: Callable[[list[Any]], list[Any]]) -> str:
 
 
 def _blanked(row: list[Any], draw: Stream) -> list[Any]:
-    """A row has as many cells as there are columns; one that is missing is empty."""
+    """Empty a cell of a row: it keeps as many cells as there are columns."""
     gone = draw.below(len(row)) if row else 0
     return [None if index == gone else cell for index, cell in enumerate(row)]

@@ -1,4 +1,4 @@
-"""Figures in text: what counts as a number wherever tools, faults and the grader read one."""
+"""Figures in text: one definition of a number for tools, faults and the grader."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _LONGEST = 24
 
 
 def figures(text: str) -> list[float]:
-    """The figures in a text, in order."""
+    """Return the figures in a text, in order."""
     return [float(found.replace(",", "")) for found in FIGURE.findall(text) if len(found) <= _LONGEST]
 
 
 def figures_within(value: Any) -> set[float]:
-    """The figures anywhere in a JSON value, numbers and texts alike."""
+    """Return the figures anywhere in a JSON value, numbers and texts alike."""
     if isinstance(value, bool) or value is None:
         return set()
     if isinstance(value, int | float):

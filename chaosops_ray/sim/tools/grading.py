@@ -32,7 +32,7 @@ _MONTHS = (
 
 
 def correctness(answer: str, question: Question, known: Knowledge, rules: Rules) -> float:
-    """The weighted mean of the facts' scores, from 0 to 1.
+    """Return the weighted mean of the facts' scores, from 0 to 1.
 
     Under strict rules a verdict stands on the figure it is about: a yes or no whose figure is wrong was a guess.
     """
@@ -62,7 +62,7 @@ def _fact_score(answer: str, fact: Fact, question: Question, known: Knowledge, r
 
 
 def _candidates(answer: str, fact: Fact, known: Knowledge) -> int:
-    """How many different values of this fact's kind the answer states."""
+    """Count the different values of this fact's kind that the answer states."""
     if fact.kind == "numeric":
         return len({readings[0] for readings in numbers(answer)})
     if fact.kind == "text":
@@ -73,7 +73,7 @@ def _candidates(answer: str, fact: Fact, known: Knowledge) -> int:
 
 
 def numbers(answer: str) -> list[list[float]]:
-    """The numbers in a text, each as written and, where a unit follows, with it."""
+    """Return the numbers in a text, each as written and, where a unit follows, with it."""
     found = []
     for match in _NUMBER.finditer(answer):
         bare = re.match(r"[-+]?[\d,.]*\d", match[0])
@@ -94,12 +94,12 @@ def _numeric(answer: str, expected: float, tolerance: float) -> float:
 
 
 def normalised(text: str) -> str:
-    """Lower case, words and figures alone."""
+    """Reduce a text to words and figures in lower case."""
     return " ".join(re.findall(r"[a-z0-9.]+", text.lower()))
 
 
 def _words(text: str) -> list[str]:
-    """Words and figures, whatever stands between them."""
+    """Split a text into words and figures, whatever stands between them."""
     return re.findall(r"[a-z]+|[0-9]+(?:\.[0-9]+)?", text.lower())
 
 
@@ -122,7 +122,7 @@ _NOT_REACHES = 3
 
 
 def _verdicts(answer: str) -> tuple[bool, bool]:
-    """Whether the answer says yes, and whether it says no; a yes that is denied is a no."""
+    """Return two flags, if the answer says yes and if it says no; a denied yes is a no."""
     words = _words(answer)
     yes = no = False
     for index, word in enumerate(words):

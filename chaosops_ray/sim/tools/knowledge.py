@@ -1,4 +1,4 @@
-"""What is true in an episode, and what each source says of it.
+"""The facts of an episode, and each source's account of them.
 
 No source says everything: which fields a record holds, which sentences a document has and how many documents a search
 finds all vary by source and entity, as they do in life. So a result that lacks something tells nothing by itself.
@@ -34,7 +34,7 @@ _AUDITORS = ("Ash and Partners", "Birch Group", "Cedar Audit", "Elm and Sons")
 
 
 class Knowledge(NamedTuple):
-    """The world's entities; the seed is that of the sources' habits."""
+    """The world's entities; the seed decides the sources' habits."""
 
     seed: int
     countries: tuple[Country, ...]
@@ -43,7 +43,7 @@ class Knowledge(NamedTuple):
 
 @lru_cache(maxsize=256)
 def knowledge(setting: str, seed: int) -> Knowledge:
-    """The entities of a setting; under `strict` every seed has its own."""
+    """Return the entities of a setting; under `strict` every seed has its own."""
     if setting == PUBLISHED:
         return Knowledge(0, COUNTRIES, COMPANIES)
     draw = stream(seed, "entities")
@@ -85,7 +85,7 @@ def _company(draw: Stream, taken: set[str]) -> Company:
 
 @lru_cache(maxsize=4096)
 def profile(known: Knowledge, source: str, name: str) -> tuple[tuple[str, Value], ...]:
-    """The fields that this source has of this entity, in the order it gives them."""
+    """Return the fields that this source has of this entity, in the order it gives them."""
     core, extras = _fields(known, source, name)
     draw = stream(known.seed, f"profile {source} {name}")
     fullness = draw.uniform(0.1, 0.9)
@@ -151,19 +151,19 @@ _SENTENCES: dict[str, str] = {
 
 
 def prose(known: Knowledge, source: str, name: str) -> str:
-    """What the source says, in sentences."""
+    """Write the source's account in sentences."""
     return " ".join(
         [_SENTENCES[field].format(name=name, value=worded(value)) for field, value in profile(known, source, name)]
     )
 
 
 def worded(value: Value) -> str:
-    """A figure as a sentence has it."""
+    """Write a figure for a sentence."""
     return f"{value:,}" if isinstance(value, int | float) else value
 
 
 def names_of(known: Knowledge) -> list[str]:
-    """Of every entity."""
+    """Return the name of every entity."""
     return [country.name for country in known.countries] + [company.name for company in known.companies]
 
 
@@ -171,12 +171,12 @@ def names_of(known: Knowledge) -> list[str]:
 
 
 def slug(name: str) -> str:
-    """A name as it stands in an address."""
+    """Write a name for an address."""
     return name.lower().replace(" ", "-")
 
 
 def entity_named(known: Knowledge, name: str) -> str | None:
-    """The entity of this name, however it is written; a capital stands for its country."""
+    """Return the entity of this name, however it is written; a capital stands for its country."""
     return _by_name(known).get(name.strip().casefold())
 
 
@@ -197,7 +197,7 @@ def _by_word(known: Knowledge) -> dict[str, tuple[str, ...]]:
 
 
 def entities_about(known: Knowledge, query: str) -> list[str]:
-    """The entities whose names share words with the query, those that share most first."""
+    """Return the entities whose names share words with the query, those that share most first."""
     words = "".join([c if c.isalnum() else " " for c in query.casefold()[:400]]).split()
     scores: dict[str, int] = {}
     for word in dict.fromkeys(words):
@@ -207,7 +207,7 @@ def entities_about(known: Knowledge, query: str) -> list[str]:
 
 
 def sources_of(known: Knowledge, entity: str, online: bool) -> tuple[str, ...]:
-    """The documents there are on an entity: on the web, or in the archive."""
+    """Return the documents on an entity: on the web, or in the archive."""
     is_country = any(entry.name == entity for entry in known.countries)
     if online:
         return ("atlas", "almanac") if is_country else ("press", "newswire")
@@ -218,7 +218,7 @@ SOURCES = ("atlas", "almanac", "press", "newswire", "overview", "figures", "fili
 
 
 def table(known: Knowledge, which: str) -> str:
-    """A file of figures; no file is complete."""
+    """Return a file of figures; no file is complete."""
     draw = stream(known.seed, f"table {which}")
     rows: list[tuple[Value, ...]]
     if which == "countries.txt":

@@ -1,14 +1,14 @@
-"""Work limits that no clock decides: whatever a model hands to a tool ends after so many steps, in so much memory."""
+"""Work limits without a clock: a tool's work ends after so many steps, in so much memory."""
 
 from __future__ import annotations
 
 
 class ToolError(ValueError):
-    """A call that cannot be carried out; the agent reads the message and has spent a step."""
+    """An error for a call that cannot be carried out; the agent reads the message and has spent a step."""
 
 
 class Meter:
-    """Counts work and memory down; both are charged before they are used."""
+    """A budget of work and memory; both are charged before they are used."""
 
     __slots__ = ("memory", "steps")
 

@@ -23,7 +23,7 @@ MAX_REASON: Final = 200
 
 
 class Event:
-    """What can happen in a step; faults are events too, named fault_… after their kind, and no agent sees them."""
+    """The events of a step; faults are events too, named fault_… after their kind, and no agent sees them."""
 
     ANSWERED: Final = "answered"
     ERROR: Final = "error"
@@ -101,7 +101,7 @@ class Fact(NamedTuple):
 
 
 class Question(NamedTuple):
-    """What is asked, what the answer is, and how many tools it takes."""
+    """A question with its answer and the number of tools it takes."""
 
     text: str
     facts: tuple[Fact, ...]
@@ -124,17 +124,17 @@ Action: TypeAlias = Call | Unparsed
 
 
 def call(tool: str, **arguments: Any) -> Call:
-    """A call from Python values."""
+    """Make a call from Python values."""
     return Call(tool, canonical(arguments))
 
 
 def canonical(arguments: dict[str, Any]) -> str:
-    """The one spelling of these arguments."""
+    """Write arguments in their canonical form."""
     return json.dumps(arguments, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def admit(action: object) -> Action:
-    """The action itself if it is well formed and within bounds; whatever else it is becomes `Unparsed`."""
+    """Return the action if it is well formed and within bounds, and `Unparsed` otherwise."""
     match action:
         case Call(tool=str(tool), arguments=str(arguments)):
             if len(arguments) > MAX_ARGUMENTS:
@@ -155,7 +155,7 @@ def admit(action: object) -> Action:
 
 
 class Made(NamedTuple):
-    """A call that was made: what the agent was shown, and the truth of it. A step without a call has no tool."""
+    """A call that was made, with what the agent was shown and the truth. A step without a call has no tool."""
 
     tool: str
     arguments: str
@@ -166,7 +166,7 @@ class Made(NamedTuple):
 
 
 class Storage(NamedTuple):
-    """What the episode has written, in the order it was written; later entries of a name hide earlier ones."""
+    """The things that the episode has written, in order; later entries of a name hide earlier ones."""
 
     notes: tuple[tuple[str, str], ...] = ()
     files: tuple[tuple[str, str], ...] = ()
@@ -181,7 +181,7 @@ class Storage(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What a rule set asks of the grader."""
+    """The settings of a rule set for the grader."""
 
     name: str
     one_value_per_fact: bool
@@ -195,7 +195,7 @@ RULE_SETS: Final = {
 
 
 def parse_rules(spelling: str) -> Rules:
-    """The rules of this name."""
+    """Return the rules of this name."""
     if spelling not in RULE_SETS:
         raise unknown("rule set", spelling, RULE_SETS)
     return RULE_SETS[spelling]
@@ -221,5 +221,5 @@ class World(NamedTuple):
 
     @property
     def done(self) -> bool:
-        """Whether the episode is over."""
+        """True when the episode is over."""
         return self.answer is not None or self.step >= self.task.max_steps

@@ -1,4 +1,4 @@
-"""One step of the unreliable-tools world: a call is made, the weather is what it is. Pure, and never raises."""
+"""One step of the unreliable-tools world: a call, and the fault that it meets. Pure, and never raises."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _MESSAGES = {faults.TIMEOUT: "the tool did not answer in time", faults.RATE_LIMI
 
 
 def acting(world: World) -> str | None:
-    """The agent, until the episode is over."""
+    """Return the agent, and None when the episode is over."""
     return None if world.done else AGENT
 
 
 def advance(world: World, given: object) -> tuple[World, Action, Outcome]:
-    """The agent makes the call that was given."""
+    """Make the agent's call, and go on by one step."""
     action = admit(given)
     if world.done:
         return world, action, AFTER_END
@@ -60,7 +60,7 @@ def _after(world: World, made: Made, storage: Storage) -> World:
 
 
 def _make(world: World, call: Call) -> tuple[Made, Storage]:
-    """What the call came to, and the storage after it."""
+    """Carry out a call; what it came to, and the storage after it."""
     tool = TOOLS.get(call.tool)
     if tool is None:
         named = f"there is no tool {call.tool!r}"

@@ -1,4 +1,4 @@
-"""Baselines, from one that answers at random to one that knows the weather.
+"""The baselines, from one that answers at random to one that knows the faults.
 
 All but the oracle see views alone: they read figures out of what tools have shown, as a careful person would with a
 pattern for each kind of source, and know nothing of what is true.
@@ -53,7 +53,7 @@ _FIELDS = {
 
 
 def understood(question: str) -> tuple[str, tuple[str, ...]]:
-    """The family of a question, and what it names."""
+    """Return the family of a question and the names in it."""
     for family, pattern in _QUESTIONS.items():
         found = pattern.search(question)
         if found:
@@ -62,7 +62,7 @@ def understood(question: str) -> tuple[str, tuple[str, ...]]:
 
 
 def figure(shown: str, field: str, name: str) -> float | None:
-    """What a result says the field of this entity is, in whichever form it says it."""
+    """Return a field of this entity as a result states it, in whichever form."""
     return _found(json.loads(shown), field, name)
 
 
@@ -106,7 +106,7 @@ def _as_figure(value: Any) -> float | None:
 
 
 def country_of(results: tuple[Seen, ...], capital: str) -> str | None:
-    """The country that most results say this is the capital of."""
+    """Return the country that most results name for this capital."""
     said = [name for result in results if result.ok for name in _countries(json.loads(result.shown), capital)]
     return max(dict.fromkeys(said), key=said.count) if said else None
 
@@ -138,7 +138,7 @@ def _countries(value: Any, capital: str) -> Iterator[str]:
 
 
 def asking(family: str, names: tuple[str, ...]) -> list[Call]:
-    """Calls that may find what a question of this family needs, the ones that find most first."""
+    """Return calls that may find what a question of this family needs, the most useful first."""
     table, column = (
         ("financials", "company") if family == "E" else ("countries", "capital" if family == "B" else "name")
     )
@@ -165,7 +165,7 @@ def asking(family: str, names: tuple[str, ...]) -> list[Call]:
 
 
 def subjects(view: View) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    """The family, the names to ask for, and the entities whose figures are wanted as far as they are known."""
+    """Return the family, the names to ask for, and the entities whose figures are wanted as far as they are known."""
     family, names = understood(view.question)
     if family == "E":
         return family, names[:1], names[:1]
@@ -176,7 +176,7 @@ def subjects(view: View) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
 
 
 def answered(family: str, figures: Mapping[tuple[str, str], float], wanted: tuple[str, ...], claim: str) -> str:
-    """The answer that these figures give; what is not known is not guessed."""
+    """Write the answer from these figures, without guesses."""
     if family == "I":
         densities = {
             name: round(figures[name, "population"] / figures[name, "area_km2"], 1)
@@ -197,7 +197,7 @@ def answered(family: str, figures: Mapping[tuple[str, str], float], wanted: tupl
 
 
 def readings(view: View, name: str, field: str) -> dict[str, float]:
-    """What each tool said of a figure, by the tool that said it first."""
+    """Return each tool's reading of a figure, in the order of the calls."""
     said: dict[str, float] = {}
     for result in view.results:
         if result.ok and result.tool in INDEPENDENT:
@@ -208,7 +208,7 @@ def readings(view: View, name: str, field: str) -> dict[str, float]:
 
 
 def agreed(said: Mapping[str, float]) -> float | None:
-    """The figure that two tools agree on."""
+    """Return the figure that two tools agree on."""
     values = list(said.values())
     for index, value in enumerate(values):
         if any(abs(value - other) <= AGREE * max(value, other) for other in values[index + 1 :]):
@@ -217,7 +217,7 @@ def agreed(said: Mapping[str, float]) -> float | None:
 
 
 def submit(answer: str, reasoning: str) -> Call:
-    """The call that ends the episode."""
+    """Return the call that ends the episode."""
     return call(SUBMIT, answer=answer, reasoning=reasoning)
 
 
@@ -225,7 +225,7 @@ def submit(answer: str, reasoning: str) -> Call:
 
 
 def random_policy(scenario: Scenario, _rules: str) -> Seat:
-    """Any tool, with words of the question for arguments."""
+    """Build a policy that calls any tool with words of the question as arguments."""
     draw = random.Random(scenario.seed)
     tools = list(TOOLS.values())
 
@@ -241,7 +241,7 @@ def random_policy(scenario: Scenario, _rules: str) -> Seat:
 
 
 def found(view: View, family: str, wanted: tuple[str, ...]) -> tuple[dict[tuple[str, str], float], bool]:
-    """The figures that the results give, and whether two tools agree on each; where none do, the first one said."""
+    """Return the figures in the results, agreed or else as first read, and a flag that two tools agree on each."""
     figures = {}
     all_agreed = bool(wanted)
     for name in wanted:
@@ -255,7 +255,7 @@ def found(view: View, family: str, wanted: tuple[str, ...]) -> tuple[dict[tuple[
 
 
 def _as_found(view: View) -> Call:
-    """Answer from whatever was found, unchecked."""
+    """Return an answer from whatever was found, unchecked."""
     family, _, wanted = subjects(view)
     _, groups = understood(view.question)
     figures, _ = found(view, family, wanted)
@@ -263,7 +263,7 @@ def _as_found(view: View) -> Call:
 
 
 def naive(_scenario: Scenario, _rules: str) -> Seat:
-    """Searches the web once, and answers at once from what came."""
+    """Build a policy that searches the web once and answers from the result."""
 
     def act(view: View) -> Action:
         _, names, _ = subjects(view)
@@ -273,7 +273,7 @@ def naive(_scenario: Scenario, _rules: str) -> Seat:
 
 
 def retrier(_scenario: Scenario, _rules: str) -> Seat:
-    """Searches the web, makes the same call again as long as it fails, and then answers."""
+    """Build a policy that searches the web, repeats the call as long as it fails, and then answers."""
 
     def act(view: View) -> Action:
         _, names, _ = subjects(view)
@@ -288,7 +288,7 @@ _RESERVED = {"W": 1, "B": 1, "I": 3, "E": 5}
 
 
 def heuristic(_scenario: Scenario, _rules: str) -> Seat:
-    """Asks one source after the other until two agree, checks and computes where the task asks for it, answers."""
+    """Build a policy that asks sources until two agree, checks and computes where the task asks for it, and answers."""
 
     def act(view: View) -> Action:
         family, names, wanted = subjects(view)
@@ -310,7 +310,7 @@ def heuristic(_scenario: Scenario, _rules: str) -> Seat:
 
 
 def _extras(family: str, figures: Mapping[tuple[str, str], float], wanted: tuple[str, ...]) -> list[Call]:
-    """The checks, sums and records that a task asks for, made on the figures that were found."""
+    """Return the checks, sums and records that a task asks for, on the figures that were found."""
     if family in ("W", "B") or not figures:
         return []
     found = {key: f"{value:.10g}" for key, value in figures.items()}
@@ -330,7 +330,7 @@ def _extras(family: str, figures: Mapping[tuple[str, str], float], wanted: tuple
 
 
 def oracle(scenario: Scenario, rules: str) -> Seat:
-    """Knows the weather: makes only calls that will come through clean, and answers from what is true."""
+    """Build a policy that knows the faults: it makes only calls that come through clean, and answers with the truth."""
     script = iter(_clean_plan(scenario, rules))
     return lambda _view: next(script)
 
@@ -381,7 +381,7 @@ def _clean_plan(scenario: Scenario, rules: str) -> list[Call]:
 
 
 def _due(family: str, figures: Mapping[tuple[str, str], float], wanted: tuple[str, ...]) -> list[list[Call]]:
-    """What a task asks for beyond its sources: for each thing due, the calls that would do."""
+    """Return what a task asks for beyond its sources: for each thing due, the calls that would do."""
     if family in ("W", "B") or not figures:
         return []
     extras = {made.tool: made for made in _extras(family, figures, wanted)}
@@ -401,7 +401,7 @@ def _due(family: str, figures: Mapping[tuple[str, str], float], wanted: tuple[st
 
 
 def _clean(world: World, made: Call) -> str | None:
-    """What the call would show if it were made now; None where it would fail or mislead."""
+    """Return what the call would show now; None where it would fail or mislead."""
     after, _, _ = physics.advance(world, made)
     result = after.made[-1]
     return result.shown if result.ok and not result.fault else None

@@ -1,4 +1,4 @@
-"""What an episode was worth: the reward of its steps, and the task score it is judged by.
+"""The worth of an episode: the reward of its steps, and the task score that it is judged by.
 
 Both are made of a tally of the calls. Under `strict` rules a virtue has to be earned: a source counts only if it told
 something of the subject, a check only if it was made on what such sources had said, and the way to an answer is worth
@@ -31,7 +31,7 @@ INDEPENDENT = ("web_search", "knowledge_base_lookup", "database_query", "documen
 
 
 class Tally(NamedTuple):
-    """What the calls of an episode come to."""
+    """The counts of an episode's calls."""
 
     correct: float
     answered: bool
@@ -49,12 +49,12 @@ class Tally(NamedTuple):
 
 
 def asked(world: World) -> Question:
-    """The question of this world."""
+    """Return the question of this world."""
     return question(world.scenario.case, world.scenario.setting, world.scenario.seed)
 
 
 def correct_share(world: World) -> float:
-    """How much of the answer is right; nothing of none."""
+    """Return the share of the answer that is right; 0 without an answer."""
     if world.answer is None:
         return 0.0
     known = knowledge(world.scenario.setting, world.scenario.seed)
@@ -109,13 +109,13 @@ def tally(world: World) -> Tally:
 
 
 def _subject_figures(known: Knowledge, subjects: tuple[str, ...]) -> set[float]:
-    """The true figures of what is asked about."""
+    """Return the true figures of what is asked about."""
     entries = [entry for entry in (*known.countries, *known.companies) if entry[0] in subjects]
     return {float(value) for entry in entries for value in entry if isinstance(value, int | float)}
 
 
 def _speaks_of(made: Made, figures: set[float]) -> bool:
-    """Whether a source's result is about the subject: in truth, at least, it holds a figure that it was not handed."""
+    """Tell if a source's result is about the subject: its truth holds a figure that was not in the arguments."""
     told = figures_within(json.loads(made.truth)) - figures_within(json.loads(made.arguments))
     return not figures.isdisjoint(told)
 
@@ -133,7 +133,7 @@ class _Evidence:
         self.figures |= figures_within(json.loads(made.shown))
 
     def grounds(self, arguments: str) -> bool:
-        """Whether the arguments' figures come from there; without any, a piece of text about a subject must."""
+        """Tell if the arguments' figures come from there; without figures, they must hold a text about a subject."""
         given = json.loads(arguments)
         figures = figures_within(given)
         if figures:
@@ -148,7 +148,7 @@ class _Evidence:
 
 
 def score(world: World, repeated: bool) -> Score:
-    """The reward of the step that led to this world."""
+    """Score the step that led to this world."""
     components = []
     if repeated and _repeats(world) <= REPEATS_CHARGED:
         components.append(("discipline.repeat", REPEAT))
@@ -181,7 +181,7 @@ def _conclusion(world: World) -> list[tuple[str, float]]:
 
 
 def task_score(world: World) -> float:
-    """How well the task was done, from 0 to 1; of an episode that goes on, as if it had ended without an answer."""
+    """Return the task score, from 0 to 1; an episode that goes on is scored as if it ended without an answer."""
     counted = tally(world)
     task = world.task
     earned = world.rules.virtue_is_earned

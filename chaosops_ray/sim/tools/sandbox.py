@@ -36,7 +36,7 @@ MAX_WAITING = 100_000
 
 
 def run(source: str) -> dict[str, Any]:
-    """What the program printed, and the value of its last line if that is an expression."""
+    """Run a program; what it printed, and the value of its last line if that is an expression."""
     machine = _Machine()
     program = _parsed(source, "exec").body
 
@@ -50,7 +50,7 @@ def run(source: str) -> dict[str, Any]:
 
 
 def calculate(expression: str) -> float | int:
-    """The number that an arithmetic expression comes to."""
+    """Compute an arithmetic expression."""
     tree = _parsed(expression, "eval")
     machine = _Machine()
     value = machine.guarded(lambda: machine.evaluate(tree.body))
@@ -69,7 +69,7 @@ def _parsed(source: str, mode: str) -> Any:
 
 
 def _shown(value: Any, depth: int = 0) -> Any:
-    """The value as JSON takes it; whatever JSON has no word for, as text."""
+    """Convert a value for JSON; whatever JSON has no form for becomes text."""
     if depth > MAX_SHOWN_DEPTH:
         return "..."
     if value is None or isinstance(value, bool | int | str):
@@ -228,7 +228,7 @@ class _Machine:
         return last
 
     def guarded(self, work: Callable[[], Any]) -> Any:
-        """What Python itself objects to is the program's error, never ours."""
+        """Turn Python's own errors into errors of the program."""
         try:
             return work()
         except (
@@ -268,7 +268,7 @@ class _Machine:
         self.evaluate(node.value)
 
     def do_pass(self, _node: ast.Pass) -> None:
-        """Nothing is what it does."""
+        """Do nothing."""
 
     def do_assign(self, node: ast.Assign) -> None:
         value = self.evaluate(node.value)
@@ -589,7 +589,7 @@ class _Machine:
     # -- what the listed functions need -----------------------------------------------------------------------------
 
     def plain(self, keys: Iterable[Any]) -> None:
-        """Refuse what is no plain key: one that is a number, a text, or a flat tuple of such."""
+        """Refuse a key that is not a number, a text, or a flat tuple of such."""
         for key in keys:
             parts = key if isinstance(key, tuple | list | set) else (key,)
             for part in parts:
@@ -640,7 +640,7 @@ class _Machine:
         return value
 
     def walk(self, group: Any) -> Iterator[Any]:
-        """The items one by one, a step each; a range is never made into a list."""
+        """Yield the items one by one, a step each; a range is never made into a list."""
         if not isinstance(group, str | list | tuple | dict | set | range):
             raise ToolError("TypeError: this cannot be gone through")
         items = _ordered(group) if isinstance(group, set) else list(group) if isinstance(group, dict) else group

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from chaosops_ray.sim.contract import Scenario, parse_seed
+from chaosops_ray.sim.contract import Scenario, parse_identity, parse_seed
 from chaosops_ray.sim.errors import InputError, unknown
 from chaosops_ray.sim.tools.data import COMPANIES, COUNTRIES, DENSITY_PAIRS
 from chaosops_ray.sim.tools.knowledge import PUBLISHED, SETTINGS, STRICT, knowledge
@@ -25,11 +25,8 @@ CASES = tuple(f"{family}{number:02d}" for family, (_, count) in FAMILIES.items()
 
 
 def parse(identity: str) -> Scenario:
-    """The scenario of an id such as tools/E07/strict/3."""
-    parts = identity.split("/")
-    if len(parts) != 4 or parts[0] != NAME:
-        raise InputError(f"{identity[:80]!r} is no scenario; write {NAME}/CASE/SETTING/SEED, as in {NAME}/E07/strict/3")
-    _, case, setting, seed = parts
+    """Return the scenario of an id such as tools/E07/strict/3."""
+    case, setting, seed = parse_identity(identity, NAME, f"{NAME}/CASE/SETTING/SEED, for example {NAME}/E07/strict/3")
     if case not in CASES:
         families = ", ".join(f"{family}01-{family}{count:02d}" for family, (_, count) in FAMILIES.items())
         raise InputError(f"unknown case {case[:40]!r}; valid: {families}")
@@ -39,12 +36,12 @@ def parse(identity: str) -> Scenario:
 
 
 def scenario(case: str, setting: str, seed: int) -> Scenario:
-    """The scenario of these parts."""
+    """Return the scenario of these parts."""
     return Scenario(NAME, case, setting, seed, FAMILIES[case[0]][0], case[0])
 
 
 def select(selection: str, seeds: Sequence[int] | None = None) -> tuple[Scenario, ...]:
-    """The 55 published questions, or as many of entities nobody has heard of; with each of the seeds if given."""
+    """Return the 55 published questions, or as many about synthetic entities; with each of the seeds if given."""
     if selection not in SELECTIONS:
         raise unknown("evaluation set", selection, SELECTIONS)
     setting = PUBLISHED if selection == "published" else STRICT
@@ -57,7 +54,7 @@ def select(selection: str, seeds: Sequence[int] | None = None) -> tuple[Scenario
 
 @lru_cache(maxsize=1024)
 def question(case: str, setting: str, seed: int) -> Question:
-    """What is asked in this scenario."""
+    """Return the question of this scenario."""
     known = knowledge(setting, seed)
     index = int(case[1:]) - 1
     match case[0]:

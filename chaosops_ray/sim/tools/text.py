@@ -1,4 +1,4 @@
-"""The unreliable-tools world in words: views become prompts, completions become calls."""
+"""The unreliable-tools world as text: views become prompts, completions become calls."""
 
 from __future__ import annotations
 
@@ -7,48 +7,39 @@ from typing import Any
 
 from chaosops_ray.sim.contract import Style, checked
 from chaosops_ray.sim.errors import unknown
-from chaosops_ray.sim.speech import MAX_COMPLETION, Unparsed, last_line, last_object, load_record
+from chaosops_ray.sim.speech import Unparsed, load_record, read_action
 from chaosops_ray.sim.tools.catalog import TOOLS
 from chaosops_ray.sim.tools.model import ROLES, Action, Call, admit, canonical, parse_rules
 from chaosops_ray.sim.tools.views import View
 
 
 def dump_action(action: Action) -> str:
-    """The call as JSON; a parse failure is recorded as what it is."""
+    """Write the call as JSON; a parse failure is recorded as what it is."""
     if isinstance(action, Unparsed):
         return json.dumps({"unparsed": action.reason})
     return json.dumps({"tool": action.tool, "arguments": json.loads(action.arguments)})
 
 
 def load_action(text: str) -> Action:
-    """The action that `dump_action` wrote."""
+    """Read the action that `dump_action` wrote."""
     return load_record(text, _from_fields)
 
 
 def format_action(action: Action, style: Style) -> str:
-    """The completion that spells this call."""
+    """Write the completion that stands for this call."""
     if checked(style) == "full" or isinstance(action, Unparsed):
         return dump_action(action)
     return f"{action.tool} {action.arguments}"
 
 
 def parse_action(completion: str) -> Action:
-    """The call a completion spells, or `Unparsed` with the reason; nothing that is passed raises.
+    """Read the call of a completion: its last JSON object with a "tool", or a tool's name and its arguments as JSON."""
+    return admit(read_action(completion, "tool", _from_fields, _from_line))
 
-    The last JSON object with a "tool" counts; without one, the last line that is not empty is read as a tool's name and
-    its arguments as JSON.
-    """
-    if not isinstance(completion, str):
-        return Unparsed("no text")
-    if len(completion) > MAX_COMPLETION:
-        return Unparsed(f"longer than {MAX_COMPLETION} characters")
-    fields = last_object(completion, "tool")
-    if fields is not None:
-        return admit(_from_fields(fields))
-    name, _, arguments = last_line(completion).partition(" ")
-    if name not in TOOLS:
-        return Unparsed("no call found")
-    return admit(Call(name, arguments or "{}"))
+
+def _from_line(line: str) -> Action:
+    name, _, arguments = line.partition(" ")
+    return Call(name, arguments or "{}") if name in TOOLS else Unparsed("no call found")
 
 
 def _from_fields(fields: Any) -> Action:
@@ -67,7 +58,7 @@ def _from_fields(fields: Any) -> Action:
 
 
 def system_prompt(role: str, rules: str, style: Style) -> str:
-    """Who the agent is, what tools there are, how to call them."""
+    """Write the opening of the transcript: the task, the tools, and the form of a call."""
     if role not in ROLES:
         raise unknown("role", role, ROLES)
     one_value = parse_rules(rules).one_value_per_fact
@@ -97,7 +88,7 @@ def system_prompt(role: str, rules: str, style: Style) -> str:
 
 
 def render(seen: View, since: View | None, style: Style) -> str:
-    """All of the view, or what is new in it since the agent's last turn."""
+    """Write all of the view, or what is new in it since the agent's last turn."""
     full = checked(style) == "full"
     out = []
     if since is None:

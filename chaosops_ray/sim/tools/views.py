@@ -1,8 +1,7 @@
-"""What the agent may see: the question, the guidance, its budget, and what its calls have shown."""
+"""The agent's view: the question, the guidance, its budget, and what its calls have shown."""
 
 from __future__ import annotations
 
-import json
 from typing import NamedTuple
 
 from chaosops_ray.sim.errors import unknown
@@ -21,7 +20,7 @@ class Seen(NamedTuple):
 
 
 class View(NamedTuple):
-    """The agent's sight at one moment."""
+    """The agent's view at one moment."""
 
     role: str
     step: int
@@ -32,7 +31,7 @@ class View(NamedTuple):
 
 
 def view(world: World, role: str) -> View:
-    """What the agent sees now."""
+    """Return what the agent sees now."""
     if role not in ROLES:
         raise unknown("role", role, ROLES)
     task = world.task
@@ -44,10 +43,3 @@ def view(world: World, role: str) -> View:
         task.max_steps - world.step,
         tuple([Seen(step, made.tool, made.arguments, made.ok, made.shown) for step, made in enumerate(world.made)]),
     )
-
-
-def dump_view(seen: View) -> str:
-    """The view as JSON, field by field."""
-    fields = seen._asdict()
-    fields["results"] = [entry._asdict() for entry in seen.results]
-    return json.dumps(fields, separators=(",", ":"), allow_nan=False)

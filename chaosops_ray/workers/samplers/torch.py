@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
-from functools import lru_cache
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from peft import PeftConfig, PeftModel, PeftModelForCausalLM, load_peft_weights
-from transformers import AutoModelForCausalLM, DynamicCache
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
 from chaosops_ray.plain_text import one_line
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.store import versions
-from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest
-from chaosops_ray.workers.samplers.sampler import SamplerError
+from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest, next_tokens
+from chaosops_ray.workers.samplers.sampler import BASE, SamplerError, check_choices
 
 # Tokens whose keys and values are kept for cohorts that may come back.
 KEPT_TOKENS = 400_000
@@ -52,9 +52,13 @@ class TorchSampler:
         torch.set_num_threads(threads)
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = torch.bfloat16 if self._device == "cuda" else torch.float32
-        self._base = AutoModelForCausalLM.from_pretrained(model, dtype=dtype).to(self._device).eval()
+        try:
+            self._base = AutoModelForCausalLM.from_pretrained(model, dtype=dtype).to(self._device).eval()
+        except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
+            raise SamplerError(f"torch cannot load {model}: {' '.join(str(error).split())[:200]}") from error
         self._model: PeftModel | None = None
         self._digests: dict[int, str] = {}
+        self._base_digest: str | None = None
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._kept_tokens = kept_tokens
         self._busy = 0.0
@@ -78,6 +82,10 @@ class TorchSampler:
         else:
             self._unload(version.name)
         return bound
+
+    async def adopt_base(self, digest: str) -> None:
+        """Permit sampling of the base model."""
+        self._base_digest = digest
 
     def _load(self, version: PolicyVersion) -> None:
         try:
@@ -131,18 +139,40 @@ class TorchSampler:
         if self._device == "cuda":
             torch.cuda.empty_cache()
 
+    async def close(self) -> None:
+        """Free the weights."""
+        del self._base, self._model
+        await self.release()
+
     def busy_seconds(self) -> float:
         """How long the engine has worked."""
         return self._busy
 
-    def _switch(self, number: int) -> PeftModel:
+    @contextmanager
+    def _speaking(self, number: int | None) -> Iterator[PreTrainedModel]:
+        """The model as this version has it; None is the base model."""
+        if number is None:
+            if self._model is None:
+                yield self._base
+            else:
+                with self._model.disable_adapter():
+                    yield self._model.get_base_model()
+            return
         if self._model is None or number not in self._digests:
             raise SamplerError(
                 f"policy version {number} is not loaded here, only {sorted(self._digests) or 'none'}; adopt it first"
             )
         if self._model.active_adapter != _name(number):
             self._model.set_adapter(_name(number))
-        return self._model
+        yield self._model.get_base_model()
+
+    def _signature(self, number: int | None) -> tuple[int, str]:
+        """The version and digest that samples carry."""
+        if number is not None:
+            return number, self._digests[number]
+        if self._base_digest is None:
+            raise SamplerError("the base model is not served here; adopt it explicitly, or name a policy version")
+        return BASE, self._base_digest
 
     # -- work -----------------------------------------------------------------------------------------------------
 
@@ -153,11 +183,8 @@ class TorchSampler:
         scores = []
         for text in texts:
             ids = torch.tensor([text], device=self._device)
-            if number is None and self._model is not None:
-                with self._model.disable_adapter():
-                    logits = self._model(input_ids=ids).logits
-            else:
-                logits = (self._base if number is None else self._switch(number))(input_ids=ids).logits
+            with self._speaking(number) as model:
+                logits = model(input_ids=ids).logits
             log_probs = logits[0, :-1].float().log_softmax(-1)
             scores.append(tuple(log_probs.gather(-1, ids[0, 1:, None])[:, 0].tolist()))
         self._busy += time.perf_counter() - began
@@ -165,17 +192,27 @@ class TorchSampler:
 
     @torch.inference_mode()
     async def sample(
-        self, cohort: str, requests: Sequence[SampleRequest], decoding: Decoding, number: int
+        self, cohort: str, requests: Sequence[SampleRequest], decoding: Decoding, number: int | None
     ) -> list[Sample]:
         """A completion for each request."""
         if not requests:
             return []
+        with self._speaking(number) as model:
+            return self._sampled(model, cohort, requests, decoding, *self._signature(number))
+
+    def _sampled(
+        self,
+        model: PreTrainedModel,
+        cohort: str,
+        requests: Sequence[SampleRequest],
+        decoding: Decoding,
+        number: int,
+        digest: str,
+    ) -> list[Sample]:
         began = time.perf_counter()
-        model = self._switch(number)
-        digest = self._digests[number]
         for request in requests:
             if request.choices is not None:
-                _check(request.choices, decoding.max_tokens)
+                check_choices(request.choices, decoding.max_tokens)
         rows = tuple([request.row for request in requests])
         prompts = [request.prompt for request in requests]
         kept = _narrowed(self._kept.pop(cohort, None), number, rows, prompts)
@@ -205,7 +242,7 @@ class TorchSampler:
         ]
 
     def _feed(
-        self, model: PeftModel, number: int, kept: _Kept | None, rows: tuple[int, ...], prompts: Sequence[Ids]
+        self, model: PreTrainedModel, number: int, kept: _Kept | None, rows: tuple[int, ...], prompts: Sequence[Ids]
     ) -> tuple[torch.Tensor, _Kept]:
         """The logits after each prompt, and what is now known of them all; where a prompt has not grown, no logits."""
         known = kept.tokens if kept is not None else ((),) * len(rows)
@@ -223,7 +260,7 @@ class TorchSampler:
         whole = mask if kept is None else torch.cat([kept.mask, mask], dim=1)
         cache = DynamicCache() if kept is None else kept.cache
         ends = sorted({max(0, len(part) - 1) for part in new})
-        logits = model.get_base_model()(
+        logits = model(
             input_ids=ids.to(self._device),
             attention_mask=whole,
             position_ids=position.to(self._device),
@@ -249,20 +286,6 @@ def _name(number: int) -> str:
 
 def _holds(loaded: torch.Tensor, published: torch.Tensor | None) -> bool:
     return published is not None and torch.equal(loaded.cpu(), published.to(loaded.dtype))
-
-
-@lru_cache(1000)
-def _check(choices: tuple[Ids, ...], limit: int) -> None:
-    """That a completion can be one of the choices, and that it is known when one is written out."""
-    if not choices or not all(choices):
-        raise SamplerError("a request has no choices, or an empty one among them")
-    longest = max([len(choice) for choice in choices])
-    if longest > limit:
-        raise SamplerError(f"a choice of {longest} tokens does not fit into max_tokens {limit}")
-    ordered = sorted(set(choices))
-    for one, other in pairwise(ordered):
-        if other[: len(one)] == one:
-            raise SamplerError(f"the choice {one} is how the choice {other} begins; end them alike")
 
 
 def _is_done(request: SampleRequest, written: Sequence[int], decoding: Decoding) -> bool:
@@ -300,8 +323,7 @@ def _choose(
     """A token for each row, by inverting the distribution at a number that hangs on the request's seed alone."""
     for row, (request, so_far) in enumerate(zip(requests, written, strict=True)):
         if request.choices is not None:
-            allowed = sorted({choice[place] for choice in request.choices if choice[:place] == tuple(so_far)})
-            ids = torch.tensor(allowed, device=logits.device)
+            ids = torch.tensor(next_tokens(request.choices, tuple(so_far)), device=logits.device)
             masked = torch.full_like(logits[row], -torch.inf)
             masked[ids] = logits[row, ids]
             logits[row] = masked

@@ -36,8 +36,8 @@ from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 
 from chaosops_ray.plain_text import one_line
 from chaosops_ray.store import versions
-from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest
-from chaosops_ray.workers.samplers.sampler import SamplerError
+from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest, next_tokens
+from chaosops_ray.workers.samplers.sampler import BASE, SamplerError, check_choices
 
 # The ranks that the engine's kernels are made for.
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -94,16 +94,18 @@ class ChoiceMask(AdapterLogitsProcessor):
         self, params: SamplingParams
     ) -> Callable[[list[int], torch.Tensor], torch.Tensor] | None:
         """The mask of one request, if it has choices."""
-        choices = (params.extra_args or {}).get(CHOICES)
-        return None if choices is None else lambda written, logits: _masked(choices, written, logits)
+        sent: list[list[int]] | None = (params.extra_args or {}).get(CHOICES)
+        if sent is None:
+            return None
+        choices = tuple([tuple(choice) for choice in sent])  # tuples arrive as lists
+        return lambda written, logits: _masked(choices, tuple(written), logits)
 
 
-def _masked(choices: list[list[int]], written: list[int], logits: torch.Tensor) -> torch.Tensor:
-    done = len(written)
-    following = {choice[done] for choice in choices if len(choice) > done and choice[:done] == written}
+def _masked(choices: tuple[Ids, ...], written: Ids, logits: torch.Tensor) -> torch.Tensor:
+    following = next_tokens(choices, written)
     if not following:
         return logits  # a step that was scheduled before the end was known; its token is thrown away
-    allowed = torch.tensor(sorted(following), device=logits.device)
+    allowed = torch.tensor(following, device=logits.device)
     masked = torch.full_like(logits, -torch.inf)
     masked[allowed] = logits[allowed]
     return masked
@@ -186,6 +188,7 @@ class VllmSampler:
         self._asleep = False
         self._adapters: dict[int, tuple[LoRARequest, PolicyVersion]] = {}
         self._digests: dict[int, str] = {}
+        self._base: PolicyVersion | None = None
         self._names = count()
         self._running: dict[str, int | None] = {}
         self._busy = self._since = 0.0
@@ -224,6 +227,10 @@ class VllmSampler:
         self._digests[version.number] = version.digest
         return bound
 
+    async def adopt_base(self, digest: str) -> None:
+        """Permit sampling of the base model."""
+        self._base = PolicyVersion(BASE, digest, "")
+
     async def retire(self, number: int) -> None:
         """Forget a version, if it is loaded; what is being sampled from it ends in an error."""
         if number not in self._adapters:
@@ -261,13 +268,13 @@ class VllmSampler:
         cohort: str,  # noqa: ARG002 - the prefix cache finds by itself what prompts have in common
         requests: Sequence[SampleRequest],
         decoding: Decoding,
-        number: int,
+        number: int | None,
     ) -> list[Sample]:
         """A completion for each request, in order.
 
         Log-probabilities are of what was drawn from: at the temperature, among the choices. Greedy ones are at 1.
         """
-        adapter, version = self._adapter(number)
+        adapter, version = self._serving(number)
         if 0 < decoding.temperature < COLDEST:
             raise SamplerError(f"vllm samples greedily or from temperature {COLDEST} on, not at {decoding.temperature}")
         return await self._alive(_all([self._sample(request, decoding, adapter, version) for request in requests]))
@@ -275,6 +282,13 @@ class VllmSampler:
     def busy_seconds(self) -> float:
         """For how long at least one request has been with the engine."""
         return self._busy + (time.perf_counter() - self._since if self._running else 0.0)
+
+    def _serving(self, number: int | None) -> tuple[LoRARequest | None, PolicyVersion]:
+        if number is not None:
+            return self._adapter(number)
+        if self._base is None:
+            raise SamplerError("the base model is not served here; adopt it explicitly, or name a policy version")
+        return None, self._base
 
     def _adapter(self, number: int) -> tuple[LoRARequest, PolicyVersion]:
         if number not in self._adapters:
@@ -290,11 +304,12 @@ class VllmSampler:
         return tuple([scores[token].logprob for token, scores in zip(text[1:], found[1:], strict=True)])
 
     async def _sample(
-        self, request: SampleRequest, decoding: Decoding, adapter: LoRARequest, version: PolicyVersion
+        self, request: SampleRequest, decoding: Decoding, adapter: LoRARequest | None, version: PolicyVersion
     ) -> Sample:
         choices, limit, stop = request.choices, decoding.max_tokens, list(decoding.stop)
         if choices is not None:
-            limit, stop = _ends(choices, limit)
+            check_choices(choices, limit)
+            limit, stop = _ends(choices)
             self._check("a choice", [token for choice in choices for token in choice])
         with _reasons():
             wanted = SamplingParams(
@@ -372,13 +387,9 @@ def _check_heads(size: int) -> None:
         raise ValueError(f"on a CPU there is no kernel for heads of {size}, only for {', '.join(map(str, known))}")
 
 
-def _ends(choices: Sequence[Ids], limit: int) -> tuple[int, list[int]]:
+def _ends(choices: Sequence[Ids]) -> tuple[int, list[int]]:
     """The limit of a request with these choices, and the tokens that end it."""
-    if not choices or not all(choices):
-        raise SamplerError("a request has no choices, or an empty one among them")
     lengths = {len(choice) for choice in choices}
-    if max(lengths) > limit:
-        raise SamplerError(f"a choice of {max(lengths)} tokens does not fit into max_tokens {limit}")
     ends = {choice[-1] for choice in choices}
     if ends.isdisjoint([token for choice in choices for token in choice[:-1]]):
         return max(lengths), sorted(ends)

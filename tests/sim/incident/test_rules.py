@@ -305,6 +305,8 @@ def test_rules_have_one_canonical_spelling(spelling: str, canonical: str) -> Non
         ("strict,multiplier=-1", "number from 0 to 1000"),
         ("strict,catch=inf", "number from 0 to 1000"),
         ("strict,scenery=baroque", "living, classic"),
+        ("strict,catch=1,catch=2", "catch twice"),
+        ("strict,multiplier=1,false_flag=2", "false_flag twice"),
     ],
 )
 def test_bad_rules_name_what_would_have_been_valid(spelling: str, named: str) -> None:

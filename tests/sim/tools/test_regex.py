@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chaosops_ray.sim.tools.limits import ToolError
@@ -52,6 +52,44 @@ def test_small_patterns_find_what_re_finds(pattern: str, text: str) -> None:
         assert ours == theirs
     else:
         assert ours[:1] == theirs[:1]
+
+
+# Whatever can stand in a pattern, well formed together or not.
+SYMBOLS = r"""
+    a a b 1 _ - ^ $ . * + ? { } ( ) [ ] | \ , : # < > P = ! é (?: (?P<a> (?P<b> (?#c) (a) {2} {1,2} {,3} {2,} {1 {a}
+    \d \w \s \D \S \W \b \B \A \Z *? +? ?? [a-c] [^a] []a] [^]a] [\d_] [\b] [a\-c] [-a] [a-] [b-a] [\w-a] [\1] \x61
+    \u0062 \U00000061 \101 \0 \07 \1 \8 \t \n \q \x6 \N{ASTERISK} (?i) (?= (?<! (?> (?(1) (?z)
+"""
+symbols = st.sampled_from([*SYMBOLS.split(), " ", "\n"])
+
+
+@given(st.lists(symbols, min_size=1, max_size=7).map("".join), st.text("aab1_ \nc-é}{(,", max_size=10))
+@settings(max_examples=2000)
+@pytest.mark.filterwarnings("ignore:Possible nested set")
+def test_a_pattern_means_what_it_means_to_re_or_is_refused(pattern: str, text: str) -> None:
+    try:
+        ours = find_all(pattern, text, 100)
+    except ToolError as error:
+        # What `re` takes is refused only where it is of a kind that is not supported.
+        if "not supported" not in str(error):
+            with pytest.raises(re.error):
+                re.compile(pattern)
+        return
+    matches = list(re.finditer(pattern, text))
+    theirs = reference(pattern, text)
+    if all(match[0] for match in matches) or not matches:
+        assert ours == theirs
+    else:
+        assert ours[:1] == theirs[:1]
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(?i)a", "(?i:a)", "(?=a)", "(?!a)", "(?<=a)", "(?<!a)", "(?>a)", "a*+", r"(a)\1", "(?P<x>a)(?P=x)"]
+)
+def test_what_re_understands_and_this_does_not_is_said_to_be_not_supported(pattern: str) -> None:
+    re.compile(pattern)
+    with pytest.raises(ToolError, match="not supported"):
+        find_all(pattern, "aab", 20)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +142,16 @@ def test_catastrophes_are_called_off(pattern: str, text: str) -> None:
         "(?(1)a|b)",
         "x" * (MAX_PATTERN + 1),
         "(" * 90 + ")" * 90,
+        "(" * 200,
+        "(?:" * 66,
+        "[" * 200,
+        "|" * 200 + ")",
+        "(?:" * 30 + "a" + ")*" * 30,
+        "(?P<" + "x" * 190,
+        "(?#" + "x" * 190,
+        r"\N{" + "x" * 190 + "}",
+        "a{" + "9" * 190 + "}",
+        "[" + r"\w\d\s" * 30 + "]",
     ],
 )
 def test_what_is_not_understood_is_refused(pattern: str) -> None:

@@ -411,12 +411,13 @@ def hostile(draw: random.Random) -> Any:
         return Call(tool.name, str(arguments))
 
 
-def test_a_hundred_thousand_hostile_calls_do_no_harm() -> None:
+@pytest.mark.parametrize("calls", [20_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_hostile_calls_do_no_harm(calls: int) -> None:
     """None raises, none takes a tenth of a second of this process's time, and what is kept of them stays small."""
     draw = random.Random(8)
     world = begin("tools/E01/strict/0")
     errors = 0
-    for number in range(100_000):
+    for number in range(calls):
         if ENVIRONMENT.acting(world) is None:
             if number % 7 == 0:
                 data = ENVIRONMENT.dump(world)
@@ -440,7 +441,7 @@ def test_a_hundred_thousand_hostile_calls_do_no_harm() -> None:
         assert len(made.shown) <= MAX_SHOWN
         json.loads(made.shown)
         world = after.world
-    assert 30_000 < errors < 99_000
+    assert 0.3 * calls < errors < 0.99 * calls
 
 
 @given(st.text(max_size=200), st.text(max_size=60))

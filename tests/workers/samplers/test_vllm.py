@@ -20,10 +20,8 @@ from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from chaosops_ray.store import versions
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Probe, Sample, SampleRequest
 from chaosops_ray.workers.adoption import AdoptionError, prove
-from chaosops_ray.workers.samplers.sampler import SamplerError
+from chaosops_ray.workers.samplers.sampler import BASE, SamplerError
 from tests.support.models import small_adapter, small_model
-
-vllm = pytest.importorskip("chaosops_ray.workers.samplers.vllm", exc_type=ImportError)
 
 pytestmark = pytest.mark.vllm
 
@@ -61,7 +59,7 @@ class Served(NamedTuple):
 
     def sample(
         self,
-        number: int,
+        number: int | None,
         *prompts: Ids,
         seed: int = 1,
         choices: tuple[Ids, ...] | None = None,
@@ -107,9 +105,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("model"))
 
 
-def start(model: Path, **options: Any) -> Any:
+def imported() -> Any:
+    """The engine's module. Not at the top: importing vLLM takes seconds, in every process that collects this file."""
+    return pytest.importorskip("chaosops_ray.workers.samplers.vllm", exc_type=ImportError)
+
+
+def start(model: Path, rank: int = 8, **options: Any) -> Any:
     options = {"dtype": "float32", "enforce_eager": True, "cache_mib": 16, "slots": 3, **options}
-    return vllm.VllmSampler(str(model), 8, CONTEXT, **options)
+    return imported().VllmSampler(str(model), rank, CONTEXT, **options)
 
 
 def stop(sampler: Any, runner: asyncio.Runner) -> None:
@@ -123,6 +126,7 @@ _LEFT_OPEN: list[Any] = []
 
 @pytest.fixture(scope="session")
 def engine(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    imported()  # which itself sets some variables
     before = dict(os.environ)
     sampler = start(model)
     assert dict(os.environ) == before, "what the engine's process is told is nobody else's business"
@@ -149,6 +153,20 @@ def test_every_version_answers_as_torch_does_with_its_adapter(served: Served) ->
         assert (sample.version, sample.digest, sample.stopped) == (number, version.digest, False)
         logits = served.logits(version, PROMPT + sample.tokens)[len(PROMPT) - 1 :]
         assert sample.log_probs == pytest.approx(picked(logits / 0.8, sample.tokens), abs=1e-3)
+
+
+def test_the_base_model_plays_only_where_it_was_adopted(served: Served) -> None:
+    """Its samples are of the model without an adapter, and say so; a version that is not loaded stays an error."""
+    with pytest.raises(SamplerError, match="base model is not served"):
+        served.sample(None)
+    served.run(served.sampler.adopt_base("digest of the base"))
+    (sample,) = served.sample(None)
+    assert (sample.version, sample.digest) == (BASE, "digest of the base")
+    logits = served.logits(None, PROMPT + sample.tokens)[len(PROMPT) - 1 :]
+    assert sample.log_probs == pytest.approx(picked(logits / 0.8, sample.tokens), abs=1e-3)
+    assert served.sample(None, temperature=0)[0].tokens != served.sample(1, temperature=0)[0].tokens
+    with pytest.raises(SamplerError, match="policy-v10 is not loaded"):
+        served.sample(10)
 
 
 def test_versions_in_one_batch_do_not_mix(served: Served) -> None:
@@ -231,7 +249,7 @@ def test_a_number_stands_for_one_adapter_for_ever(served: Served, tmp_path: Path
     """What the engine has cached under the name would be taken for the other's."""
     other = served._replace(folder=tmp_path).publish(1, scale=0.1)
     for _ in ("loaded", "retired"):
-        with pytest.raises(SamplerError, match=r"policy-v1 was \w+ here and is now \w+; take a new number"):
+        with pytest.raises(SamplerError, match="policy-v1 "):
             served.run(served.sampler.adopt(other))
         if 1 in served.sampler._adapters:
             served.run(served.sampler.retire(1))
@@ -243,7 +261,7 @@ def test_adopting_again_counts_again(served: Served) -> None:
 
 def test_versions_beyond_the_slots_are_refused_instead_of_driving_others_out(served: Served) -> None:
     served.adopt(3, scale=0.0)
-    with pytest.raises(SamplerError, match=r"all 3 slots are taken \(by 1, 2, 3\); retire a version before 4"):
+    with pytest.raises(SamplerError, match=r"3 slots.*1, 2, 3"):
         served.adopt(4)
     served.run(served.sampler.retire(3))
     assert served.adopt(4) == MODULES
@@ -367,7 +385,8 @@ def test_greedy_choice_and_free_text_side_by_side(served: Served) -> None:
     [
         ((), "no choices"),
         (((1,), ()), "an empty one"),
-        (((1,), (1, 2)), "choices of different lengths only if"),
+        (((1,), (1, 2)), "is how the choice"),
+        (((1,), (2, 1, 3)), "choices of different lengths only if"),
         (((1, 2, 3, 4, 5, 6, 7),), "does not fit into max_tokens 6"),
         (((1,), (VOCABULARY + 50,)), "beyond the model's vocabulary"),
     ],
@@ -442,7 +461,7 @@ def test_an_engine_that_cannot_start_says_so(tmp_path: Path) -> None:
     with pytest.raises(SamplerError, match=f"did not start on {tmp_path}"):
         start(tmp_path)
     with pytest.raises(SamplerError, match="up to 512, not 1000"):
-        vllm.VllmSampler(str(tmp_path), 1000, CONTEXT)
+        start(tmp_path, rank=1000)
     narrow = small_model(tmp_path)
     with pytest.raises(SamplerError, match="no kernel for heads of 16, only for 32"):
         start(narrow)

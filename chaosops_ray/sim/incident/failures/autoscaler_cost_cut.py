@@ -7,7 +7,7 @@ ENOUGH_REPLICAS = 3
 
 
 def remedy(_world: World, _role: str, action: Action) -> Effect:
-    """Enough replicas again."""
+    """Resolve by scaling up to enough replicas again."""
     match action:
         case Scale(service="payments", replicas=replicas) if replicas >= ENOUGH_REPLICAS:
             return Effect.RESOLVES

@@ -41,7 +41,7 @@ def remedy(world: World, role: str, action: Action) -> Effect:
 
 
 def backfire(world: World, operation: Operation) -> tuple[Service, LogLine] | None:
-    """What a wrong fix does: the traffic it throws back floods notifications."""
+    """Let a wrong fix flood notifications with the traffic that it throws back."""
     if isinstance(operation, Scale) or operation.service not in SERVICES or not world.is_healthy(NOTIFICATIONS):
         return None
     flooded = world.service(NOTIFICATIONS)._replace(health=DEGRADED, memory=FLOODED_MB)
@@ -49,7 +49,7 @@ def backfire(world: World, operation: Operation) -> tuple[Service, LogLine] | No
 
 
 def flood(services: tuple[Service, ...]) -> tuple[Service, ...]:
-    """One step's worth of backlog, while there is one."""
+    """Add one step's backlog, while there is one."""
     service = services[SERVICES.index(NOTIFICATIONS)]
     if service.health == HEALTHY:
         return services

@@ -26,7 +26,7 @@ ENOUGH_REPLICAS = 2
 
 
 def fill(services: tuple[Service, ...]) -> tuple[Service, ...]:
-    """One step's worth of filling up."""
+    """Fill the disk by one step."""
     db = services[SERVICES.index(DB)]
     memory = min(db.memory + GROWTH_MB, LIMIT_MB)
     error_rate = round(min(db.error_rate + ERROR_GROWTH, ERROR_LIMIT), 4)
@@ -35,7 +35,7 @@ def fill(services: tuple[Service, ...]) -> tuple[Service, ...]:
 
 
 def remedy(_world: World, _role: str, action: Action) -> Effect:
-    """More replicas spread the data, a restart clears the scratch space."""
+    """Resolve by more replicas, which spread the data, or by a restart, which clears the scratch space."""
     match action:
         case Restart(service="db"):
             return Effect.RESOLVES

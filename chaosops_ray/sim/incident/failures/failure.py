@@ -1,4 +1,4 @@
-"""The shape of a failure: everything about it stands in its one file, beside these few words for saying it."""
+"""The shape of a failure; everything about one failure is in its own file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chaosops_ray.sim.incident.model import HEALTHY_FLEET, SERVICES, Action, Log
 
 
 class Effect(IntEnum):
-    """What an action does against the failure."""
+    """The effect of an action on the failure."""
 
     NONE = 0
     HELPS = 1
@@ -19,7 +19,7 @@ class Effect(IntEnum):
 
 
 class Line:
-    """A log line to be: the first wording is the classic one, the others belong to living scenery."""
+    """A log line as a template: the first wording is the classic one, the others belong to living scenery."""
 
     def __init__(self, service: str, level: str, *wordings: str) -> None:
         self.service = service
@@ -28,7 +28,7 @@ class Line:
 
 
 class Page:
-    """An alert to be, worded as a log line is."""
+    """An alert as a template, with wordings like a log line's."""
 
     def __init__(self, service: str, severity: str, *wordings: str) -> None:
         self.service = service
@@ -38,7 +38,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Misdeed:
-    """What the culprit did: its entry in the fleet trace, and the intent that no role ever sees.
+    """The culprit's act: its entry in the fleet trace, and the intent that no role ever sees.
 
     The first detail is the classic one, the others belong to living scenery.
     """
@@ -51,7 +51,7 @@ class Misdeed:
 
 
 def cured_by(*cures: Action) -> Callable[[World, str, Action], Effect]:
-    """Any one of these actions resolves the incident, whoever takes it."""
+    """Return a remedy: any one of these actions resolves the incident, whoever takes it."""
 
     def remedy(_world: World, _role: str, action: Action) -> Effect:
         return Effect.RESOLVES if action in cures else Effect.NONE
@@ -81,10 +81,10 @@ class Failure:
 
     @property
     def culprit(self) -> str | None:
-        """The rogue agent, if one is behind it."""
+        """The rogue agent that caused it, if there is one."""
         return self.misdeed.agent if self.misdeed else None
 
 
 def sick(name: str, **metrics: Any) -> Service:
-    """The service as the failure leaves it: only what differs from healthy is said."""
+    """Return a service as the failure leaves it; only what differs from healthy is given."""
     return HEALTHY_FLEET[SERVICES.index(name)]._replace(**metrics)

@@ -20,7 +20,7 @@ CRITICAL_ABOVE = 2000
 
 
 def leak(services: tuple[Service, ...]) -> tuple[Service, ...]:
-    """One step's worth of leak."""
+    """Leak memory for one step."""
     service = services[SERVICES.index(NOTIFICATIONS)]
     memory = min(service.memory + LEAK_MB, MEMORY_LIMIT)
     health = CRITICAL if memory > CRITICAL_ABOVE else service.health

@@ -5,7 +5,7 @@ from chaosops_ray.sim.incident.model import CRITICAL, LOAD_BALANCER, MANAGER, PA
 
 
 def remedy(world: World, role: str, action: Action) -> Effect:
-    """People take the routing back, once they have been told whose routing it is."""
+    """Resolve once people have been told whose routing it is: they take it back."""
     match action:
         case Escalate():
             may_call = role == MANAGER or not world.rules.roles_keep_to_role

@@ -16,7 +16,7 @@ from chaosops_ray.sim.incident.model import (
 
 
 def remedy(world: World, role: str, action: Action) -> Effect:
-    """Both halves, in either order: the bot is flagged, and what it pushed is rolled back."""
+    """Resolve by both halves in either order: flag the bot, and roll back what it pushed."""
     match action:
         case Rollback(service="payments"):
             return Effect.RESOLVES if DEPLOY_BOT in world.flags else Effect.HELPS

@@ -17,22 +17,22 @@ MAX_DEPTH = 16
 
 
 def calculator(_desk: Desk, expression: str) -> Any:
-    """A number from an arithmetic expression."""
+    """Compute an arithmetic expression."""
     return {"value": sandbox.calculate(expression)}
 
 
 def python_execute(_desk: Desk, code: str) -> Any:
-    """What a small program prints and comes to."""
+    """Run a small program; what it prints and its value."""
     return sandbox.run(code)
 
 
 def text_extract(_desk: Desk, text: str, pattern: str) -> Any:
-    """What a regular expression finds in a text."""
+    """Find the matches of a regular expression in a text."""
     return {"matches": regex.find_all(pattern, text, MAX_MATCHES)}
 
 
 def parsed(data: str) -> Any:
-    """A JSON argument."""
+    """Read a JSON argument."""
     try:
         value = decode(data)
     except (ValueError, RecursionError) as error:
@@ -43,7 +43,7 @@ def parsed(data: str) -> Any:
 
 
 def data_transform(_desk: Desk, data: str, operation: str) -> Any:
-    """Counting, sorting, sums and filters over a JSON list of objects."""
+    """Count, sort, sum or filter a JSON list of objects."""
     items = parsed(data)
     if not isinstance(items, list) or len(items) > MAX_ITEMS:
         raise ToolError(f"data must be a JSON list of at most {MAX_ITEMS} items")
@@ -81,7 +81,7 @@ def _figures(items: list[Any], field: str) -> list[tuple[float, Any]]:
 
 
 def compare_values(_desk: Desk, value1: str | float, value2: str | float, tolerance: float) -> Any:
-    """Whether two values are equal, within a relative tolerance if they are numbers."""
+    """Compare two values, within a relative tolerance if they are numbers."""
     first, second = as_number(value1), as_number(value2)
     if first is None or second is None:
         return {"equal": str(value1).strip().casefold() == str(value2).strip().casefold()}
@@ -90,7 +90,7 @@ def compare_values(_desk: Desk, value1: str | float, value2: str | float, tolera
 
 
 def as_number(value: str | float) -> float | None:
-    """The number that a value is or spells."""
+    """Return the number that a value is or spells."""
     if not isinstance(value, str):
         return float(value)
     bare = value.strip().replace(",", "")
@@ -101,7 +101,7 @@ _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|\[[0-9]{1,4}\]")
 
 
 def json_query(_desk: Desk, data: str, query: str) -> Any:
-    """The value at a path such as items[0].name."""
+    """Return the value at a path such as items[0].name."""
     value = parsed(data)
     parts = _PATH.findall(query)
     if not parts or "".join(parts) != query.replace(".", ""):
@@ -123,7 +123,7 @@ _WORDS = {
 
 
 def translate(_desk: Desk, text: str, target_language: str) -> Any:
-    """The text with the words that the small dictionary knows translated."""
+    """Translate the words of a text that the small dictionary knows."""
     if target_language not in _WORDS:
         raise ToolError(f"unknown language {target_language[:20]!r}; known: {', '.join(_WORDS)}")
     words = _WORDS[target_language]

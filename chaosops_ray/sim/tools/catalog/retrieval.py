@@ -43,7 +43,7 @@ def _hits(desk: Desk, query: str, online: bool) -> list[tuple[str, str]]:
 
 
 def web_search(desk: Desk, query: str) -> Any:
-    """Pages with a snippet of each."""
+    """Find pages, with a snippet of each."""
     hits = _hits(desk, query, online=True)
     return {
         "results": [
@@ -57,13 +57,13 @@ def web_search(desk: Desk, query: str) -> Any:
 
 
 def fetch_url(desk: Desk, url: str) -> Any:
-    """The text of a page."""
+    """Return the text of a page."""
     source, entity = page_at(desk, url)
     return {"url": url, "text": prose(desk.known, source, entity)}
 
 
 def page_at(desk: Desk, url: str) -> tuple[str, str]:
-    """The source and the entity of the page at this address; ToolError where there is none."""
+    """Return the source and the entity of the page at this address; ToolError where there is none."""
     scheme, _, rest = url.partition("://")
     host, _, path = rest.partition("/")
     source = host.removesuffix(".example")
@@ -75,7 +75,7 @@ def page_at(desk: Desk, url: str) -> tuple[str, str]:
 
 
 def knowledge_base_lookup(desk: Desk, entity: str) -> Any:
-    """What the knowledge base holds on a country, a capital or a company."""
+    """Return the knowledge base's entry on a country, a capital or a company."""
     name = _entity(desk, entity)
     return {"entity": name, "facts": dict(profile(desk.known, "knowledge base", name))}
 
@@ -88,13 +88,13 @@ def _entity(desk: Desk, given: str) -> str:
 
 
 def database_query(desk: Desk, sql: str) -> Any:
-    """The rows of a SELECT."""
+    """Return the rows of a SELECT."""
     inserted = tuple((target, tuple(json.loads(values))) for target, values in desk.storage.rows)
     return database.query(desk.known, inserted, sql)
 
 
 def document_search(desk: Desk, query: str) -> Any:
-    """Documents of the archive."""
+    """Find documents of the archive."""
     return {
         "documents": [
             {"id": f"{source}-{slug(entity)}", "text": prose(desk.known, source, entity)}
@@ -104,7 +104,7 @@ def document_search(desk: Desk, query: str) -> Any:
 
 
 def get_current_datetime(_desk: Desk, timezone: str) -> Any:
-    """The world's clock."""
+    """Return the world's date and time."""
     if timezone not in ZONES:
         raise ToolError(f"unknown timezone {timezone[:40]!r}; known: {', '.join(ZONES)}")
     year, month, day, hour = NOW
@@ -117,7 +117,7 @@ def get_current_datetime(_desk: Desk, timezone: str) -> Any:
 
 
 def read_file(desk: Desk, path: str) -> Any:
-    """A file of the workspace, or one that was written in this episode."""
+    """Return a file of the workspace, or one that was written in this episode."""
     written = {entry[0]: entry[1] for entry in desk.storage.files}
     if path in written:
         return {"path": path, "own": json.loads(written[path])}
@@ -127,7 +127,7 @@ def read_file(desk: Desk, path: str) -> Any:
 
 
 def api_call(desk: Desk, url: str, method: str) -> Any:
-    """An internal API: entities and documents."""
+    """Answer a call of the internal API: entities and documents."""
     if method != "GET":
         raise ToolError(f"method {method[:20]!r} is not allowed here; use GET")
     if url.startswith(ENTITY):

@@ -17,7 +17,7 @@ _PATH = re.compile(r"[A-Za-z0-9_-]{1,40}(/[A-Za-z0-9_-]{1,40}){0,3}\.(txt|md|jso
 
 
 def kept(content: str) -> str:
-    """Content as it is kept: no longer than it may be."""
+    """Return content as it is kept, cut to the longest that may be."""
     if len(content) > MAX_KEPT:
         raise ToolError(f"no more than {MAX_KEPT} characters are kept")
     # Kept as JSON text: one printable line, whatever is in it.

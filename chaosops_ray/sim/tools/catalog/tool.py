@@ -1,4 +1,4 @@
-"""What a tool is: one record with its parameters and what it does."""
+"""The record of a tool: its parameters and its function."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_TEXT = 4_000
 
 
 class Desk:
-    """What a tool works on during one call: the world's facts, and the episode's storage, which it may replace."""
+    """A tool's state during one call: the world's facts, and the episode's storage, which it may replace."""
 
     __slots__ = ("known", "storage")
 
@@ -49,22 +49,22 @@ class Tool(NamedTuple):
 
 
 def text(name: str, default: str | None = None) -> Parameter:
-    """A parameter that takes text."""
+    """Make a parameter that takes text."""
     return Parameter(name, "text", default)
 
 
 def number(name: str, default: float | None = None) -> Parameter:
-    """A parameter that takes a number."""
+    """Make a parameter that takes a number."""
     return Parameter(name, "number", default)
 
 
 def scalar(name: str) -> Parameter:
-    """A parameter that takes either."""
+    """Make a parameter that takes either."""
     return Parameter(name, "scalar")
 
 
 def checked(tool: Tool, given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments with defaults filled in; ToolError where a name or a type is wrong."""
+    """Return the arguments with defaults filled in; ToolError where a name or a type is wrong."""
     names = [parameter.name for parameter in tool.parameters]
     for name in given:
         if name not in names:

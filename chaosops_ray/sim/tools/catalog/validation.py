@@ -23,7 +23,7 @@ def _close(first: float, second: float) -> bool:
 
 
 def validate_url(desk: Desk, url: str) -> Any:
-    """Whether an address is well formed and leads somewhere."""
+    """Check that an address is well formed and leads to a page."""
     formed = re.fullmatch(r"(https|internal)://[A-Za-z0-9./_-]{1,200}", url) is not None
     try:
         page_at(desk, url)
@@ -34,7 +34,7 @@ def validate_url(desk: Desk, url: str) -> Any:
 
 
 def validate_data(_desk: Desk, data: str, schema: str) -> Any:
-    """Whether a JSON object has the fields and types that a schema such as {"name": "string"} asks for."""
+    """Check that a JSON object has the fields and types that a schema such as {"name": "string"} asks for."""
     value, wanted = parsed(data), parsed(schema)
     if not isinstance(wanted, dict) or any(kind not in _TYPES for kind in wanted.values() if isinstance(kind, str)):
         raise ToolError(f"schema must be a JSON object of field names and types: {', '.join(_TYPES)}")
@@ -49,7 +49,7 @@ def validate_data(_desk: Desk, data: str, schema: str) -> Any:
 
 
 def check_consistency(_desk: Desk, source1: str, source2: str) -> Any:
-    """Whether two texts state the same figures."""
+    """Check that two texts state the same figures."""
     first, second = figures(source1)[:MAX_COMPARED], figures(source2)[:MAX_COMPARED]
     if not first or not second:
         raise ToolError("both sources must state a figure")
@@ -58,7 +58,7 @@ def check_consistency(_desk: Desk, source1: str, source2: str) -> Any:
 
 
 def fact_check(desk: Desk, claim: str) -> Any:
-    """Whether a claim about an entity agrees with the reference desk."""
+    """Check a claim about an entity against the reference desk."""
     entities = entities_about(desk.known, claim)
     stated = figures(claim)
     if not entities or not stated:
@@ -73,7 +73,7 @@ def fact_check(desk: Desk, claim: str) -> Any:
 
 
 def hash_verify(_desk: Desk, data: str, expected_hash: str) -> Any:
-    """Whether a text has this SHA-256."""
+    """Check that a text has this SHA-256."""
     if not re.fullmatch(r"[0-9a-fA-F]{64}", expected_hash):
         raise ToolError("expected_hash must be 64 hexadecimal digits")
     return {"match": sha256(data.encode("utf-8", "replace")).hexdigest() == expected_hash.lower()}

@@ -1,0 +1,197 @@
+"""The model card of an exported adapter: front matter for a hub, then text for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import yaml
+from huggingface_hub import EvalResult, ModelCardData
+
+from chaosops_ray import __version__, evaluate
+from chaosops_ray.config import Run
+from chaosops_ray.reports import tables
+from chaosops_ray.reports.rendering import document
+from chaosops_ray.sim.contract import AnyEnvironment
+
+_LONGEST = 200
+
+
+class Base(NamedTuple):
+    """The base model as others can know it: by a hub name, by its folder's name, or as one that is made here."""
+
+    name: str
+    kind: Literal["hub", "folder", "made"]
+    digest: str
+
+
+class Version(NamedTuple):
+    """The adapter's version: its name, the updates it was trained for, the digest of its files."""
+
+    name: str
+    number: int
+    digest: str
+
+
+class Facts(NamedTuple):
+    """What a card is written from."""
+
+    name: str
+    run: Run
+    environment: AnyEnvironment
+    version: Version
+    base: Base
+    evaluation: Mapping[str, Any] | str  # an evaluation that was checked, or why there is none
+    license: str | None
+
+
+def render(facts: Facts) -> str:
+    """Write the card."""
+    run, environment = facts.run, facts.environment
+    load, play = _loading(facts)
+    # Of a path of this machine only the folder's name leaves it.
+    resolved = {**run.model_dump(mode="json"), "model": facts.base.name}
+    return document(
+        "model_card.md",
+        front_matter=_front_matter(facts),
+        name=facts.name,
+        version=facts.version,
+        run=run,
+        environment=environment,
+        base=_base_in_words(facts.base),
+        base_digest=facts.base.digest,
+        program_version=__version__,
+        load=load,
+        play=play,
+        configuration=yaml.safe_dump(resolved, sort_keys=False).rstrip(),
+        **_evaluation(facts),
+    )
+
+
+def _base_in_words(base: Base) -> str:
+    return {
+        "hub": base.name,
+        "folder": f"a base model in a folder called {base.name}",
+        "made": f"{base.name}, a base model that chaosops_ray makes itself",
+    }[base.kind]
+
+
+def _evaluation(facts: Facts) -> dict[str, Any]:
+    found = facts.evaluation
+    if isinstance(found, str):
+        return {"table": None, "why_not_evaluated": found}
+    return {
+        "table": tables.evaluation_table(facts.environment, found["cells"], "tier"),
+        "scenarios": tables.set_named(found),
+        "evaluated_rules": found["rules"],
+        "confidence": f"{100 * evaluate.CONFIDENCE:.0f}",
+        "trained": evaluate.TRAINED,
+        "differences": [
+            {**row, "difference": tables.interval_figure(facts.environment, row["mean"], row["ci"])}
+            for row in found.get("differences", [])
+        ],
+    }
+
+
+# -- front matter -----------------------------------------------------------------------------------------------------
+
+
+def _front_matter(facts: Facts) -> str:
+    world = f"chaosops-{facts.environment.name}"
+    results = [] if isinstance(facts.evaluation, str) else _results(facts, facts.evaluation, world)
+    data = ModelCardData(
+        base_model=facts.base.name if facts.base.kind == "hub" else None,
+        library_name="peft",
+        license=facts.license,
+        pipeline_tag="text-generation",
+        tags=["chaosops-ray", world, "grpo", "lora", "reinforcement-learning"],
+        model_name=f"{facts.name}, {facts.version.name}" if results else None,
+        eval_results=results or None,
+    )
+    text: str = data.to_yaml()
+    return text
+
+
+def _results(facts: Facts, found: Mapping[str, Any], world: str) -> list[EvalResult]:
+    """Gather the figures of this policy, by tier and metric."""
+    environment = facts.environment
+    headline = environment.headline_name
+    where = tables.plain(f"{tables.set_named(found)}, rules {found['rules']}", _LONGEST)
+    return [
+        EvalResult(
+            task_type="reinforcement-learning",
+            task_name="reinforcement learning",
+            dataset_type=world,
+            dataset_name=f"{environment.title}: {cell['tier']} ({where})",
+            dataset_config=cell["tier"],
+            metric_type=kind,
+            metric_name=name,
+            metric_value=value,
+        )
+        for cell in found["cells"]
+        if cell["policy"] == evaluate.TRAINED
+        for kind, name, value in (
+            (f"mean_{headline.replace(' ', '_')}", f"mean {headline}", cell["mean"]),
+            *[
+                (metric.name, metric.name.replace("_", " "), cell[metric.name])
+                for metric in environment.metrics
+                if metric.in_tables
+            ],
+        )
+        if value is not None
+    ]
+
+
+# -- programs ---------------------------------------------------------------------------------------------------------
+
+
+def _loading(facts: Facts) -> tuple[str, str]:
+    """Write two programs that run as they stand in this folder: one loads the adapter, one lets it act."""
+    name = json.dumps(facts.base.name)
+    find = {
+        "hub": [f"BASE = {name}"],
+        "folder": [f"BASE = {name}  # the base model's folder, wherever you have it"],
+        "made": [
+            "from chaosops_ray.training import base_models",
+            "",
+            f"BASE = base_models.prepare({name}, world={json.dumps(facts.environment.name)}).path  # made, then cached",
+        ],
+    }[facts.base.kind]
+    load = [
+        "from peft import PeftModel",
+        "from transformers import AutoModelForCausalLM",
+        "",
+        *find,
+        'ADAPTER = "."  # this folder',
+        "model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(BASE), ADAPTER)",
+    ]
+    environment, run = facts.environment, facts.run
+    scenario = json.dumps(environment.scenarios(environment.selections[0], [0])[0].identity)
+    seat = ", ".join([json.dumps(tables.plain(run.rules, _LONGEST)), json.dumps(run.rendering)])
+    rules = json.dumps(tables.plain(run.rules, _LONGEST))
+    prepared = f"{name}, world=environment.name" if facts.base.kind == "made" else "BASE"
+    play = [
+        "import torch",
+        "",
+        "from chaosops_ray.agents.seat import TokenSeat",
+        "from chaosops_ray.agents.tokens import Codec",
+        "from chaosops_ray.sim import environment_of",
+        "from chaosops_ray.training import base_models",
+        "",
+        f"environment = environment_of({scenario})",
+        f"world = environment.start(environment.scenario({scenario}), {rules})",
+        "role = environment.acting(world)",
+        "",
+        f"base = base_models.prepare({prepared})",
+        "codec = Codec(base.path, base.layout)",
+        f"seat = TokenSeat(environment, role, {seat}, codec)",
+        "prompt = torch.tensor([seat.observe(environment.view(world, role))])",
+        "written = model.generate(",
+        "    input_ids=prompt, attention_mask=torch.ones_like(prompt),",
+        f"    max_new_tokens={run.rollout.max_tokens}, do_sample=False, eos_token_id=list(base.layout.stop) or None,",
+        ")",
+        "said = [token for token in written[0, prompt.shape[1] :].tolist() if token not in base.layout.stop]",
+        "print(role, seat.action(codec.decode(tuple(said))))",
+    ]
+    return "\n".join(load), "\n".join(play)
