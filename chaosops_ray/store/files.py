@@ -70,7 +70,7 @@ def check_new_folder(path: Path) -> None:
     if exists and not is_folder:
         raise InputError(f"{path} exists and is not a folder; name another run folder")
     above = path
-    while not above.exists() and above != above.parent:
+    while not above.exists():
         above = above.parent
     check_folder(above)
 
@@ -153,8 +153,7 @@ def remove_folder(path: Path) -> None:
 def make_folder(path: Path) -> None:
     """Make a folder and those above it, unless they exist; their names are on disk when this returns."""
     if not path.is_dir():
-        if path.parent != path:
-            make_folder(path.parent)
+        make_folder(path.parent)
         path.mkdir(exist_ok=True)
         to_disk(path.parent)
 

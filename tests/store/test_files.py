@@ -29,6 +29,7 @@ from chaosops_ray.store.files import (
     write_lines,
     write_text,
 )
+from chaosops_ray.store.run_folder import RunFolder
 from tests.support.crashes import stopped_at_each_step
 
 WRITES_A_FILE = """
@@ -387,10 +388,8 @@ def test_a_working_folder_that_was_deleted_is_an_error(tmp_path: Path, monkeypat
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    with pytest.raises(InputError, match="no folder"):
-        check_new_folder(Path("run"))
-    with pytest.raises(OSError):
-        make_folder(Path("run"))
+    with pytest.raises(InputError, match="cannot make the run folder"):
+        RunFolder.create(Path("run"), "")
 
 
 def test_a_value_that_is_no_json_is_not_appended(tmp_path: Path) -> None:
