@@ -346,7 +346,7 @@ def test_control_c_leaves_the_job_running_and_says_how_to_stop_it(
         assert [where for verb, where, _ in server.asked if "stop" in where or verb == "DELETE"] == []
     out, err = capsys.readouterr()
     assert out == ""
-    assert f"job {NAME} goes on" in err
+    assert f"job {NAME} is still running" in err
     assert f"ray job stop {NAME} --address {server.url}" in err
     assert "Traceback" not in err
 
