@@ -1,4 +1,4 @@
-"""The display of a run: what a terminal and a pipe are shown, and that every figure shown is explained."""
+"""The display of a run on a terminal and in a pipe; every figure of a row is explained in docs/metrics.md."""
 
 import ast
 import io
@@ -217,7 +217,7 @@ def test_a_terminal_that_can_do_nothing_is_a_pipe(monkeypatch: pytest.MonkeyPatc
 
 
 def keys(module: str, *functions: str) -> set[str]:
-    """Every key of a dict that is written out in the functions, and every lap that is taken in them.
+    """Return the keys of all dicts that are written out in the functions, and the laps that are taken in them.
 
     They are read from the source: importing it would load Ray and TRL.
     """
@@ -235,7 +235,7 @@ def keys(module: str, *functions: str) -> set[str]:
 
 
 def reported() -> set[str]:
-    """What chaosops_ray.learner.grpo.REPORTED holds."""
+    """Return chaosops_ray.learner.grpo.REPORTED, read from the source."""
     tree = ast.parse((ROOT / "chaosops_ray" / "learner" / "grpo.py").read_text())
     (value,) = [
         node.value
