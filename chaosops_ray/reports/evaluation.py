@@ -1,4 +1,4 @@
-"""A run's evaluation as its folder holds it, checked before anything is written from it."""
+"""The evaluation in a run's folder, checked before anything is written from it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,12 @@ def read(folder: RunFolder, environment: AnyEnvironment) -> dict[str, Any] | Non
         return None
     try:
         found: Any = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise InputError(f"{path} is not JSON; evaluate the run again") from None
-    header = (found.get("schema"), found.get("world")) if isinstance(found, dict) else None
-    if header != (evaluate.SCHEMA, environment.name):
-        raise InputError(f"{path} is not an evaluation of world {environment.name} ({evaluate.SCHEMA}); make it again")
-    try:
+        if (found["schema"], found["world"]) != (evaluate.SCHEMA, environment.name):
+            raise ValueError(f"it is not {evaluate.SCHEMA} of world {environment.name}")
         check(found, environment)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{path} is not as an evaluation is written ({error!r:.80}); make it again") from None
+        remedy = f"train --resume {folder.path} makes it again"
+        raise InputError(f"{path} is not a valid evaluation ({error!r:.80}); {remedy}") from None
     checked: dict[str, Any] = found
     return checked
 

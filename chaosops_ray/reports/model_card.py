@@ -34,7 +34,7 @@ class Version(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What a card is written from."""
+    """The content of a card."""
 
     name: str
     run: Run

@@ -64,7 +64,7 @@ def fenced(text: str, language: str) -> Markup:
 
 
 def _literal(text: str) -> Markup:
-    """Write text as a string of a program within a fence."""
+    """Write text as a string literal of a program within a fence."""
     return Markup(json.dumps(text))  # noqa: S704 - as above
 
 

@@ -134,7 +134,7 @@ def _time(rows: Sequence[Row], subtitle: str) -> Figure:
 
 
 def _draw_by_tier(axes: Axes, training: Sequence[Line], played: Sequence[Line]) -> None:
-    """Draw the lines of the training batches, and those of the held-out set as points."""
+    """Draw the training lines, and the held-out lines as dots joined by a dotted line."""
     dotted: dict[str, Any] = {"linewidth": 1, "linestyle": ":", "marker": "D"}
     for line in played:
         axes.plot(line.at, line.values, color=line.colour, markersize=6, markeredgecolor="white", zorder=3, **dotted)

@@ -95,7 +95,7 @@ def _differences(environment: AnyEnvironment, differences: Sequence[Values]) -> 
 
 
 def _held_out(environment: AnyEnvironment, rows: Sequence[Row]) -> Table | None:
-    """Make the table of what the held-out set gave during training: by update and tier."""
+    """Make the table of the held-out figures during training, by update and tier."""
     shown = [metric for metric in environment.metrics if metric.in_tables]
     cells = [
         (
@@ -115,7 +115,7 @@ def _held_out(environment: AnyEnvironment, rows: Sequence[Row]) -> Table | None:
 def _last(row: Row) -> dict[str, list[tuple[str, str]]]:
     """Return name and value of every figure of a row, by the place where figures stand together."""
     places: dict[str, list[tuple[str, str]]] = {}
-    # What the held-out set gave has a table of its own.
+    # The held-out figures have a table of their own.
     for place, name, value in _leaves({name: value for name, value in row.items() if name != "evaluation"}, ""):
         places.setdefault(place, []).append((name, _written(value)))
     return places

@@ -34,7 +34,7 @@ _EVALUATION = (
 
 
 class Arm(NamedTuple):
-    """What is reported of an arm."""
+    """The facts about one arm."""
 
     run: Run  # of its first trial
     base_digest: str
@@ -42,7 +42,7 @@ class Arm(NamedTuple):
 
 
 class SweepFacts(NamedTuple):
-    """What the report of a sweep is written from."""
+    """The content of the report of a sweep."""
 
     arms: Mapping[str, Arm]
     seeds: str  # as they were given

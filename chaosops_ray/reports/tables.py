@@ -78,7 +78,7 @@ class PolicyRow(NamedTuple):
 
 
 class EvaluationTable(NamedTuple):
-    """The table of an evaluation: by policy and group of scenarios; `key` says by what scenarios are grouped."""
+    """The table of an evaluation: by policy and group of scenarios; `key` names the grouping."""
 
     key: str
     headline_name: str

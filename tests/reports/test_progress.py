@@ -75,6 +75,14 @@ def test_it_fits_the_terminal(width: int, environment: Any) -> None:
     assert "█" in shown.frame()
 
 
+@pytest.mark.parametrize("width", [10, 40, 70])
+def test_a_narrow_terminal_cuts_what_has_no_room(width: int) -> None:
+    shown = Shown(width=width, environment=TOOLS, before=[row(u, TOOLS) for u in range(1, 21)])
+    assert max(len(line) for line in shown.frame().splitlines()) <= width
+    if width == 70:
+        assert "intermediate  42 " in shown.frame()
+
+
 @pytest.mark.parametrize("environment", [INCIDENT, TOOLS], ids=["incident", "tools"])
 def test_the_latest_means_of_the_held_out_set_are_shown(environment: Any) -> None:
     found = runs.with_held_out(runs.rows(5, environment), 2, environment)

@@ -19,7 +19,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def drawn(found: list[dict[str, object]], environment: object = INCIDENT, run: str = "a run") -> dict[str, Figure]:
-    return {name: figure for name, figure in run_plots.curves(environment, found, run, 2.0).items()}  # type: ignore[arg-type]
+    return run_plots.curves(environment, found, run, 2.0)  # type: ignore[arg-type]
 
 
 def training(axes: Axes) -> list[Line2D]:
