@@ -203,7 +203,7 @@ def _evaluate(given: argparse.Namespace) -> int:
 
     results = []
     with ExitStack() as stack:
-        writer = stack.enter_context(episodes.EpisodeWriter(given.episodes)) if given.episodes else None
+        writer = stack.enter_context(episodes.write_episodes(given.episodes)) if given.episodes else None
         playing = evaluate.play_all(players, scenarios, rules)
         if _names_models(given.policies):
             playing = _with_input_errors(playing)
