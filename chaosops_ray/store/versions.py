@@ -13,8 +13,9 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import file_digest, sha256
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from chaosops_ray.store.files import atomic_file, parse_object
 from chaosops_ray.wire import PolicyVersion
@@ -132,11 +133,8 @@ def numbers(adapters: Path) -> list[int]:
     """Return the numbers of the complete versions of a run, in order; their bytes are not checked."""
     if not adapters.is_dir():
         raise AdapterError(f"there is no folder {adapters}; give the adapters folder of a run")
-    return sorted(
-        int(found[1])
-        for folder in adapters.iterdir()
-        if (found := _FOLDER.fullmatch(folder.name)) and os.path.lexists(folder / MARKER)
-    )
+    found = [_FOLDER.fullmatch(path.name) for path in adapters.iterdir() if os.path.lexists(path / MARKER)]
+    return sorted([int(one[1]) for one in found if one])
 
 
 def folder_name(number: int) -> str:
@@ -160,13 +158,10 @@ def _checked(folder: Path, number: int, base: str | None) -> Marker:
     _object(_contents(folder / CONFIG, _MAX_CONFIG_BYTES, name), folder / CONFIG, name)
     modules = _modules(folder / WEIGHTS, name)
     if modules != marker.modules:
-        said = f"{name} has {modules} modules, its marker says {marker.modules}"
-        raise AdapterError(f"{folder}: {said}; publish the version again")
+        raise AdapterError(f"{folder}: {name} has {modules} modules, its marker says {marker.modules}; publish again")
     if base is not None and marker.base != base:
         found, wanted = marker.base[:12], base[:12]
-        raise BaseError(
-            f"{folder}: {name} was trained on the base {found}, wanted is {wanted}; give the run's own base"
-        )
+        raise BaseError(f"{folder}: {name} was trained on the base {found}, wanted is {wanted}; give the run's base")
     return marker
 
 
@@ -224,14 +219,14 @@ def _marker(folder: Path, name: str) -> Marker:
     schema = fields.get("schema")
     if schema != SCHEMA:
         raise AdapterError(f"{path}: {name} has schema {str(schema)[:40]!r}; this version reads {SCHEMA!r}")
-    values = [fields.get(field) for field in Marker._fields]
+    values: list[Any] = [fields.get(field) for field in Marker._fields]
     if [type(value) for value in values] != [int, str, str, int] or text != _dumped(Marker(*values)):
         raise AdapterError(f"{path}: the marker of {name} was changed; publish the version again")
     return Marker(*values)
 
 
 @contextmanager
-def _opened(path: Path, *, follow: bool) -> Iterator[BinaryIO]:
+def _opened(path: Path, *, follow: bool) -> Iterator[BufferedReader]:
     """Open a plain file; never wait for a pipe, and follow a link only with `follow`."""
     flags = os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     try:
