@@ -35,7 +35,7 @@ from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.sweeps.check import SWEEP, TRIALS
 from chaosops_ray.sweeps.comparison import Comparison, Outcome, compare, report_facts
 from chaosops_ray.sweeps.spec import Sweep, Trial
-from chaosops_ray.training import base_models, launch, loop, measure
+from chaosops_ray.training import base_models, launch, loop
 from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.training.check import written
 from chaosops_ray.training.errors import AlarmError
@@ -119,7 +119,7 @@ def placed(
 def prepared(trials: Sequence[Trial], progress: SweepProgress) -> dict[str, BaseModel]:
     """Make or fetch the base models of all trials, each once and before any trial starts."""
     return {
-        model: launch.prepared(model, world, progress.say)
+        model: base_models.prepare(model, world, progress.say)
         for model, world in {trial.run.model: trial.run.world for trial in trials}.items()
     }
 
@@ -319,7 +319,7 @@ def outcome(trial: Trial, path: Path, environment: AnyEnvironment, failed: Mappi
     folder = RunFolder(path)
     rows = folder.metrics()
     if (path / run_folder.EVALUATION).exists():
-        return Outcome(trial, "finished", "", rows, measure.results(folder, environment))
+        return Outcome(trial, "finished", "", rows, launch.results(folder, environment))
     if (path / _ALARMED).exists():
         return Outcome(trial, "failed", (path / _ALARMED).read_text(encoding="utf-8"), rows, ())
     if (path / _STOPPED).exists():

@@ -34,6 +34,7 @@ from chaosops_ray.evaluate import TRAINED, parse_seeds
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError, unknown
 from chaosops_ray.sim.rng import stream
+from chaosops_ray.training.plan import baselines
 
 MEAN = "mean"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
@@ -164,7 +165,7 @@ def look_over(sweep: Sweep, trials: Sequence[Trial], environment: AnyEnvironment
     for arm in sweep.arms:
         if arm in (*environment.policies, TRAINED):
             raise ConfigError(f"arms: {arm} is the name of a policy; give the arm another name")
-    known = (*sweep.arms, *first.evaluation.policies)
+    known = (*sweep.arms, *baselines(first, environment))
     shares = [metric.name for metric in environment.metrics if metric.is_share]
     for number, hypothesis in enumerate(sweep.hypotheses):
         place = f"hypotheses.{number}"
