@@ -274,7 +274,7 @@ def _train(given: argparse.Namespace) -> int:
     # Everything that can be refused is refused before Ray and the plots are imported, which takes seconds.
     with as_input_errors():
         if given.resume is not None:
-            folder, run, environment = check.begun(given.resume)
+            out, run, environment = check.begun(given.resume)
         else:
             run = check.read(given.config, given.set, given.seed)
             environment = check.look_over(run)
@@ -290,11 +290,9 @@ def _train(given: argparse.Namespace) -> int:
         from chaosops_ray.reports import tables
         from chaosops_ray.training import launch
 
-        if given.resume is not None:
-            finished = launch.resume(run, environment, folder, given.address, Console())
-        else:
-            finished = launch.begin(run, environment, out, given.address, Console())
-    _console().print(tables.table(finished.environment, finished.evaluation["cells"], "tier"))
+        resume = given.resume is not None
+        finished = launch.train(run, environment, out, given.address, Console(), resume=resume)
+    _console().print(tables.table(environment, finished.evaluation["cells"], "tier"))
     print(f"report: {finished.page}")
     return 0
 

@@ -204,9 +204,10 @@ class Evaluation(Section):
         default="1000-1019", description="held-out seeds, which training never draws"
     )
     policies: tuple[str, ...] = Field(
-        default=("random", "heuristic", "oracle"),
+        default=("auto",),
         min_length=1,
-        description="policies to evaluate beside the trained one",
+        description="policies to evaluate beside the trained one; [auto]: random, heuristic and oracle, those that "
+        "the world has",
     )
     every: int = Field(default=0, ge=0, description="updates between evaluations during the run; 0: only at its end")
 

@@ -218,7 +218,7 @@ NAMING = {
 }
 WRITERS = {"write_text", "write_bytes", "touch", "symlink_to", "hardlink_to"}
 # The store's own, which yield a place to write to that takes its name later.
-ATOMIC = {"atomic_file", "atomic_folder", "checkpoint", "_appearing"}
+ATOMIC = {"atomic_file", "atomic_folder", "checkpoint"}
 # By module and function, what writes otherwise.
 WRITES = {
     ("chaosops_ray/cli.py", "main"): "stdout is led to /dev/null after its reader has gone",

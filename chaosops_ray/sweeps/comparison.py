@@ -17,7 +17,7 @@ from chaosops_ray.reports.sweep_report import Arm, SweepFacts
 from chaosops_ray.sim.contract import AnyEnvironment, Scenario
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sweeps.spec import MEAN, Hypothesis, Sweep, Trial
-from chaosops_ray.training.plan import set_named
+from chaosops_ray.training import plan
 
 SCHEMA = "comparison/1"
 # Fewer seeds say too little about the next one.
@@ -54,7 +54,7 @@ def compare(environment: AnyEnvironment, sweep: Sweep, outcomes: Sequence[Outcom
     """Compute the contents of the sweep report, except the curves."""
     run = outcomes[0].trial.run
     by_arm = {arm: [one for one in outcomes if one.trial.arm == arm] for arm in sweep.arms}
-    baselines = _baselines(outcomes, run.evaluation.policies)
+    baselines = _baselines(outcomes, plan.baselines(run, environment))
     results = [
         found._replace(policy=arm)
         for arm, those in by_arm.items()
@@ -66,7 +66,7 @@ def compare(environment: AnyEnvironment, sweep: Sweep, outcomes: Sequence[Outcom
         environment,
         [*results, *baselines],
         environment.rules(run.rules),
-        set_named(run.evaluation.set, environment),
+        plan.set_named(run.evaluation.set, environment),
         run.evaluation.seeds,
     )
     for cell in summary["cells"]:

@@ -33,7 +33,7 @@ from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.sweeps import spec
 from chaosops_ray.sweeps.comparison import Comparison, Outcome, compare, report_facts
 from chaosops_ray.sweeps.spec import SWEEP, TRIALS, Sweep, Trial
-from chaosops_ray.training import base_models, check, launch, loop, measure
+from chaosops_ray.training import base_models, check, launch, loop
 from chaosops_ray.training.errors import AlarmError
 from chaosops_ray.workers.bundles import HARDLY_ANY, bundles
 from chaosops_ray.workers.health import PoolError
@@ -88,7 +88,7 @@ def run(
     ):
         # Each base model is made or fetched once, before any trial starts.
         worlds = {trial.run.model: trial.run.world for trial in trials}
-        bases = {model: launch.prepared(model, world, progress.say) for model, world in worlds.items()}
+        bases = {model: base_models.prepare(model, world, progress.say) for model, world in worlds.items()}
         if is_new:
             for trial in trials:
                 RunFolder.create(folders[trial.name], check.written(trial.run))
@@ -275,7 +275,7 @@ def outcome(trial: Trial, path: Path, environment: AnyEnvironment, failed: Mappi
     folder = RunFolder(path)
     rows = folder.metrics()
     if (path / run_folder.EVALUATION).exists():
-        return Outcome(trial, "finished", "", rows, measure.results(folder, environment))
+        return Outcome(trial, "finished", "", rows, launch.results(folder, environment))
     if (path / _ALARMED).exists():
         return Outcome(trial, "failed", (path / _ALARMED).read_text(encoding="utf-8"), rows, ())
     if (path / _STOPPED).exists():

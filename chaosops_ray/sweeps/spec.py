@@ -24,6 +24,7 @@ from chaosops_ray.sim.errors import InputError, unknown
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.store import run_folder
 from chaosops_ray.training import check
+from chaosops_ray.training.plan import baselines
 from chaosops_ray.workers.bundles import bundles
 
 SWEEP, TRIALS = "sweep.yaml", "trials"
@@ -161,7 +162,9 @@ def look_over(sweep: Sweep, trials: Sequence[Trial]) -> AnyEnvironment:
     figures = (MEAN, *[metric.name for metric in environment.metrics if metric.is_share])
     for number, claim in enumerate(sweep.hypotheses):
         place = f"hypotheses.{number}"
-        _check_known(f"arm or policy in {place}", [claim.more, claim.than], (*sweep.arms, *first.evaluation.policies))
+        _check_known(
+            f"arm or policy in {place}", [claim.more, claim.than], (*sweep.arms, *baselines(first, environment))
+        )
         _check_known(f"figure in {place}", [claim.of], figures)
         _check_known(f"tier in {place}", [claim.on], environment.tiers)
         if claim.more == claim.than:

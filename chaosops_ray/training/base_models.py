@@ -1,4 +1,4 @@
-"""Base models by name or path: where they lie, what digest they have, how their transcripts are laid out."""
+"""Base models by name or path: their folder, digest and transcript layout."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from chaosops_ray.training import tiny
 from chaosops_ray.wire import Layout
 
 WORLD = "incident"  # the world of a run that names none
-_REAL = "chaosops_ray.training.layouts"
+_PRETRAINED = "chaosops_ray.training.pretrained"
+_REMEDY = "give a model's folder, a hub name, or tiny"
 
 
 class BaseModel(NamedTuple):
@@ -26,31 +27,30 @@ class BaseModel(NamedTuple):
     layout: Layout
 
 
-def prepare(
-    name: str, progress: Callable[[int, int], None] = lambda _done, _steps: None, world: str = WORLD
-) -> BaseModel:
-    """The model of this name: built for the world, found or fetched."""
+def prepare(name: str, world: str = WORLD, say: Callable[[str], None] = lambda _text: None) -> BaseModel:
+    """Return the model of this name; make a tiny one for the world, find or fetch any other."""
+    what = f"warming up {name}" if name in MADE_HERE else f"loading {name}"
+    say(what)
     if name in MADE_HERE:
-        path = tiny.ensure(environment_named(world), tiny.RECIPES[name], progress)
+        environment, recipe = environment_named(world), tiny.RECIPES[name]
+        path = tiny.ensure(environment, recipe, lambda done, steps: say(f"{what} {done}/{steps}"))
         return BaseModel(name, path, versions.base_digest(path), tiny.layout(path))
-    # Imported here: it loads transformers, and a model that is made here needs none.
-    found: BaseModel = import_module(_REAL).prepare(name)
+    # Imported here: it loads transformers, which a tiny model does not need.
+    found: BaseModel = import_module(_PRETRAINED).prepare(name)
     return found
 
 
 def local(name: str) -> Path | None:
-    """The folder of a model given by its path; None where the name can only be one of the hub."""
+    """Return the folder of a model given by its path; None for a name that only the hub can have."""
     try:
         path = Path(name).expanduser()
         is_folder = bool(name) and path.is_dir()
-    except (OSError, RuntimeError) as error:  # a name that is too long, or somebody's home that there is not
-        raise ConfigError(
-            f"model: {name[:80]} is no folder ({error}); give a model's folder, a hub name, or tiny"
-        ) from None
+    except (OSError, RuntimeError) as error:  # a name that is too long, or the home of an unknown user
+        raise ConfigError(f"model: {name[:80]} is not a folder ({error}); {_REMEDY}") from None
     if is_folder:
         if not (path / "config.json").is_file():
             raise ConfigError(f"model: {name} is a folder without a config.json; give a Hugging Face model's folder")
         return path.resolve()
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise ConfigError(f"model: there is no folder {name}; give a model's folder, a hub name, or tiny")
+        raise ConfigError(f"model: there is no folder {name}; {_REMEDY}")
     return None

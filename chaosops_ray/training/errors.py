@@ -16,21 +16,13 @@ from chaosops_ray.workers.samplers.sampler import SamplerError
 
 
 class AlarmError(RuntimeError):
-    """KL to the base ran away, and the run was told to stop then."""
+    """KL to the base exceeded alarm.kl, and alarm.action is abort."""
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-# Every error that says by itself what is wrong and what to do; anything else is a defect of ours and keeps its trace.
-KNOWN = (
-    ServedModelError,
-    ConfigError,
-    AdapterError,
-    SamplerError,
-    AdoptionError,
-    PoolError,
-    AlarmError,
-    FloatingPointError,
-)
+# Errors that name the problem and the remedy; any other error is a defect of this program and keeps its trace.
+_MODELS = (ServedModelError, AdapterError, SamplerError, AdoptionError)
+_KNOWN = (ConfigError, PoolError, AlarmError, FloatingPointError, *_MODELS)
 
 
 @contextmanager
@@ -38,13 +30,12 @@ def as_input_errors() -> Iterator[None]:
     """Convert known errors to InputError."""
     try:
         yield
-    except KNOWN as error:
+    except _KNOWN as error:
         # Ray's wrapper of an error that crossed a process holds the error itself as its cause.
         cause = getattr(error, "cause", None)
         raise InputError(str(cause if isinstance(cause, Exception) else error)) from error
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        raise InputError(
-            f"{error.filename or 'the disk'}: {error.strerror}; make room, then --resume the run"
-        ) from error
+        place = error.filename or "the disk"
+        raise InputError(f"{place}: {error.strerror}; make room, then --resume the run") from error

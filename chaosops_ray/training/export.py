@@ -1,7 +1,4 @@
-"""Export of a run's adapter: a folder in PEFT's format with a model card.
-
-The adapter's files are those that were published, byte for byte, and no path of this machine leaves with them.
-"""
+"""Export of a run's adapter: the published bytes in PEFT's format, with a model card and no path of this machine."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +24,6 @@ from chaosops_ray.wire import PolicyVersion
 
 CARD = "README.md"
 EXPORTS = "export"
-
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,59}")
 
 
@@ -42,7 +37,7 @@ class Exported(NamedTuple):
 def export(folder: RunFolder, number: int | None, out: Path | None, license_name: str | None) -> Exported:
     """Write a version, by default the last one, with its card into a new folder."""
     if license_name is not None and not _LICENSE.fullmatch(license_name):
-        raise InputError(f"{license_name[:80]!r} is not a license as hubs name them; write for example apache-2.0")
+        raise InputError(f"{license_name[:80]!r} is not a license id of a hub; write for example apache-2.0")
     run = config.load(folder.path / CONFIG)
     environment = environment_named(run.world)
     if number is None:
@@ -51,41 +46,36 @@ def export(folder: RunFolder, number: int | None, out: Path | None, license_name
     _check_free(target)
     base = based_on(run)
     version = versions.read(folder.adapters / versions.folder_name(number), base.digest)
-    facts = Facts(
-        tables.plain(folder.path.resolve().name),
-        run,
-        environment,
-        Version(version.name, version.number, version.digest),
-        base,
-        measured(folder, run, environment, number),
-        license_name,
-    )
-    card = model_card.render(facts)
-    with _appearing(target) as temporary:
-        for file in (versions.CONFIG, versions.WEIGHTS):
-            shutil.copyfile(Path(version.path) / file, temporary / file)
-        # The copies are verified: the files may have changed since the version was read.
-        if versions.digest(temporary) != version.digest:
-            raise versions.DigestError(f"{version.path} changed while it was copied; export {version.name} again")
-        _check_for_paths(temporary / versions.CONFIG, version)
-        (temporary / CARD).write_text(card, encoding="utf-8")
+    name, evaluated = tables.plain(folder.path.resolve().name), measured(folder, run, environment, number)
+    described = Version(version.name, version.number, version.digest)
+    card = model_card.render(Facts(name, run, environment, described, base, evaluated, license_name))
+    try:
+        make_folder(target.resolve().parent)
+        with atomic_folder(target, replace=False) as temporary:
+            for file in (versions.CONFIG, versions.WEIGHTS):
+                shutil.copyfile(Path(version.path) / file, temporary / file)
+            # The copies are verified: the files may have changed since the version was read.
+            if versions.digest(temporary) != version.digest:
+                raise versions.DigestError(f"{version.path} changed while it was copied; export {version.name} again")
+            _check_for_paths(temporary / versions.CONFIG, version)
+            (temporary / CARD).write_text(card, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write {target}: {reason(error)}") from None
     return Exported(target, version)
 
 
 def based_on(run: Run) -> Base:
-    """Fetch or make the run's base model, without which the adapter cannot be checked, and say what others call it."""
-    prepared = base_models.prepare(run.model, world=run.world)
+    """Fetch or make the run's base model, which verifies the adapter; return its public name and digest."""
+    digest = base_models.prepare(run.model, world=run.world).digest
     if run.model in MADE_HERE:
-        return Base(run.model, "made", prepared.digest)
+        return Base(run.model, "made", digest)
     folder = base_models.local(run.model)
-    if folder is None:
-        return Base(run.model, "hub", prepared.digest)
-    return Base(tables.plain(folder.name), "folder", prepared.digest)
+    return Base(run.model, "hub", digest) if folder is None else Base(tables.plain(folder.name), "folder", digest)
 
 
 def measured(folder: RunFolder, run: Run, environment: AnyEnvironment, number: int) -> Mapping[str, Any] | str:
     """Return the evaluation of this version, or why there is none."""
-    # The evaluation is made after all updates, of the version that is the last one then.
+    # A run evaluates its last version, after all updates.
     if number != run.updates or number != versions.numbers(folder.adapters)[-1]:
         return "This version was not evaluated: a run evaluates its last one, after all its updates."
     found = evaluation.read(folder, environment)
@@ -120,14 +110,3 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for inner in value:
             yield from _texts(inner)
-
-
-@contextmanager
-def _appearing(path: Path) -> Iterator[Path]:
-    """Yield a folder that takes the name when it is filled; errors of the disk become InputError."""
-    try:
-        make_folder(path.resolve().parent)
-        with atomic_folder(path, replace=False) as temporary:
-            yield temporary
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {reason(error)}") from None

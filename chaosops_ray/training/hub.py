@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from huggingface_hub import HfApi
 
-# HTTPError is the transport's own, for a hub that cannot be reached; the library has changed its transport before.
+# HTTPError is raised by the transport if the hub cannot be reached; the library has changed its transport before.
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 from huggingface_hub.utils import logging as hub_logging
 from huggingface_hub.utils import validate_repo_id
@@ -19,9 +19,8 @@ from chaosops_ray.plain_text import one_line
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.training.export import Exported
 
-# The only place from which a token is read.
+# The only variable from which a token is read.
 TOKEN = "HF_TOKEN"  # noqa: S105 - the name of a variable
-
 _TOKEN_CHARACTERS = frozenset(string.ascii_letters + string.digits + string.punctuation)
 
 
@@ -44,7 +43,7 @@ def repository(name: str) -> Repository:
     if not token:
         raise InputError(f"--push needs a token that may write to {name}; set {TOKEN}")
     if not _TOKEN_CHARACTERS.issuperset(token):
-        raise InputError(f"{TOKEN} holds characters that no token has; set it again")
+        raise InputError(f"{TOKEN} contains characters that no token has; set it again")
     return Repository(name, HfApi(token=token, library_name="chaosops_ray", library_version=__version__))
 
 
@@ -63,19 +62,15 @@ def push(exported: Exported, to: Repository, *, public: bool) -> list[str]:
                 to.api.upload_folder(repo_id=to.name, folder_path=exported.folder, commit_message=commit)
         # HTTP, the disk, a card that the hub refuses, an answer that is not JSON, the transfer of large files
         except (HfHubHTTPError, HTTPError, OSError, ValueError, RuntimeError) as error:
-            reason = _told(error, to)
+            reason = one_line(_scrubbed(str(error), to)) or type(error).__name__
             raise InputError(f"cannot push {exported.folder} to {to.name}: {reason}") from None
     if is_open:
-        raise InputError(f"{to.name} is there and public; nothing was uploaded, give --public if everybody may see it")
-    # Each of the hub's own warnings once; what libraries warn each other of helps nobody here.
-    said = dict.fromkeys(str(warning.message) for warning in caught if issubclass(warning.category, UserWarning))
-    return [one_line(_scrubbed(text, to)) for text in said]
-
-
-def _told(error: Exception, to: Repository) -> str:
-    return one_line(_scrubbed(str(error), to)) or type(error).__name__
+        raise InputError(f"{to.name} exists and is public, nothing was uploaded; give --public to upload to it")
+    # Each of the hub's own warnings once; other categories are for developers of libraries.
+    texts = dict.fromkeys(str(warning.message) for warning in caught if issubclass(warning.category, UserWarning))
+    return [one_line(_scrubbed(text, to)) for text in texts]
 
 
 def _scrubbed(text: str, to: Repository) -> str:
-    """Remove the token: a hub or a library may quote what it was sent."""
+    """Remove the token, which a hub or a library may quote."""
     return text.replace(to.api.token, f"[{TOKEN}]")

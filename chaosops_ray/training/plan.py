@@ -14,10 +14,11 @@ from chaosops_ray.sim.errors import InputError, unknown
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.wire import Task
 
-# Training draws its scenarios' seeds from here on; what is below is for evaluation.
+# Training draws its scenarios' seeds from here on; seeds below are for evaluation.
 FIRST_SEED = 100_000
 _SEEDS = 100_000_000
 AUTO = "auto"
+_USUAL = ("random", "heuristic", "oracle")  # baselines; a world may have fewer
 
 
 class Plan(NamedTuple):
@@ -29,22 +30,19 @@ class Plan(NamedTuple):
     together: int  # cases in a pair: 2, or 1 where every case is alone
 
     def options(self, done: int) -> dict[str, float]:
-        """Return the scheduled options of the rules as they are now, in the world's order."""
-        scheduled = self.run.rule_options
-        return {
-            name: scheduled[name].at(done, self.run.updates)
-            for name in self.environment.rule_options
-            if name in scheduled
-        }
+        """Return the scheduled options of the rules after `done` updates, in the world's order."""
+        scheduled, updates = self.run.rule_options, self.run.updates
+        names = [name for name in self.environment.rule_options if name in scheduled]
+        return {name: scheduled[name].at(done, updates) for name in names}
 
     def rules(self, done: int) -> str:
-        """Return the rules as the schedules of their options have them now."""
+        """Return the rules with their scheduled options after `done` updates."""
         return self.environment.rules(_with_options(self.run.rules, self.options(done)))
 
     def tasks(self, curriculum: Curriculum, done: int, begun: int, count: int) -> list[Task]:
         """Return the next `count` groups of the update after `done`, of which `begun` are planned already.
 
-        A pair is never split: where only one of two is wanted, both are returned.
+        A pair is never split: for one of two, both are returned.
         """
         rules = self.rules(done)
         end = begun + count
@@ -66,7 +64,7 @@ class Plan(NamedTuple):
             before = curriculum.before
             if before and draw.uniform() < self.run.rehearsal:
                 tier = draw.choice(before)
-        # In one order again and again: wherever a stage begins, every case comes up once before any comes up again.
+        # One order, repeated: wherever a stage begins, every case is played once before any is played again.
         cases = stream(self.run.seed, f"cases/{tier}").shuffled(self.cases[tier])
         case = cases[running // len(tiers) % len(cases)]
         seed = FIRST_SEED + draw.below(_SEEDS)
@@ -77,7 +75,7 @@ class Plan(NamedTuple):
 
 
 def make(run: Run, environment: AnyEnvironment) -> Plan:
-    """Make the plan of a run; all that its configuration names of the world is looked up now."""
+    """Make the plan of a run; look up everything that its configuration names of the world."""
     environment.rules(run.rules)
     _check_options(run, environment)
     cases: dict[str, tuple[Scenario, ...]] = {}
@@ -88,14 +86,11 @@ def make(run: Run, environment: AnyEnvironment) -> Plan:
         if scenario == partners[0]:
             cases[scenario.tier] = (*cases.get(scenario.tier, ()), scenario)
     if len(sizes) > 1:
-        raise ConfigError(
-            f"cases: in {run.cases} some cases of world {environment.name} have a partner and some do not"
-        )
+        raise ConfigError(f"cases: some of {run.cases} in world {environment.name} have a partner, and some have none")
     (together,) = sizes
     if run.batch.scenarios % together:
         raise ConfigError(
-            f"batch.scenarios: scenarios of world {environment.name} belong together by {together}; "
-            f"give a multiple of {together}, not {run.batch.scenarios}"
+            f"batch.scenarios: must be a multiple of {together} in world {environment.name}, got {run.batch.scenarios}"
         )
     return Plan(run, environment, cases, together)
 
@@ -106,18 +101,24 @@ def curriculum(run: Run, environment: AnyEnvironment) -> Curriculum:
     return curricula.parse(spelling, environment.tiers, environment.promotions)
 
 
+def baselines(run: Run, environment: AnyEnvironment) -> tuple[str, ...]:
+    """Return the names of the policies to evaluate beside the trained one; auto is the usual ones of the world."""
+    named = run.evaluation.policies
+    return tuple([name for name in _USUAL if name in environment.policies]) if named == (AUTO,) else named
+
+
 def set_named(name: str, environment: AnyEnvironment) -> str:
     """Return the name of an evaluation set; auto is the world's first."""
     return environment.selections[0] if name == AUTO else name
 
 
 def _with_options(rules: str, options: Mapping[str, float]) -> str:
-    # The shortest spelling that is the same to a thousandth: a record should be readable.
+    # Thousandths are exact enough, and keep records readable.
     return ",".join([rules, *[f"{name}={value:.3f}" for name, value in options.items()]])
 
 
 def _check_options(run: Run, environment: AnyEnvironment) -> None:
-    """Check that there are such rules at every end of the schedules; in between there are, then, too."""
+    """Check the rules at both ends of every schedule; values in between are then valid too."""
     known = environment.rule_options
     for name, schedule in run.rule_options.items():
         if name not in known:
@@ -133,7 +134,7 @@ def _check_options(run: Run, environment: AnyEnvironment) -> None:
 
 
 def stream_weights(run: Run, environment: AnyEnvironment) -> dict[str, dict[str, float]]:
-    """Return what each stream of reward weighs for each role."""
+    """Return the weight of each stream of reward, by role."""
     known = environment.streams(NOTHING)
     for role, streams in run.credit.streams.items():
         if role not in environment.roles:

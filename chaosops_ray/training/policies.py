@@ -1,8 +1,7 @@
-"""Models as players of an evaluation: a run's policy, a base model without an adapter, one that somebody serves.
+"""Models as players of an evaluation: a run's policy, a base model without an adapter, a served model.
 
-Whatever a spelling names is looked up and checked before anything is played; an engine is loaded when its turn to play
-comes and closed after it, so that one model at a time needs memory. What cannot be loaded is an error; nothing is
-played in its place.
+Everything that a spelling names is checked before anything is played. An engine is loaded for its turn and closed after
+it, so that one model at a time needs memory. A model that cannot be loaded is an error; nothing is played in its place.
 """
 
 from __future__ import annotations
@@ -13,85 +12,69 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from chaosops_ray import evaluate
 from chaosops_ray.agents.endpoint import OpenAISampler
 from chaosops_ray.agents.served import ServedPolicy
 from chaosops_ray.agents.tokens import Codec
-from chaosops_ray.config import MADE_HERE, Rollout, Run, load
+from chaosops_ray.config import MADE_HERE, ConfigError, Rollout, Run, load
 from chaosops_ray.evaluate import Played, Player
+from chaosops_ray.plain_text import one_line
 from chaosops_ray.sim.contract import AnyEnvironment, Scenario
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import run_folder, versions
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.store.versions import AdapterError
-from chaosops_ray.training import base_models, tiny
+from chaosops_ray.training import base_models
 from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.wire import Decoding, PolicyVersion, Sample, SampleRequest, Task
 from chaosops_ray.workers.rollout import play_together
-from chaosops_ray.workers.samplers.build import check_installed
+from chaosops_ray.workers.samplers.build import build, check_installed, settings
 from chaosops_ray.workers.samplers.sampler import Engine
 
-KINDS = ("trained", "model", "served")
-# Where the key of a served model is looked for; it is sent if it is there.
+# The variable with the key of a served model; sent if it is set.
 KEY = "OPENAI_API_KEY"
 RETRIES = 5
 # Scenarios side by side: torch computes them in one batch and keeps all their transcripts, vLLM has a queue.
 AT_ONCE = {"torch": 16, "vllm": 128}
-_ENGINE = "chaosops_ray.training.local_engine"
 
 
-class EnginePlayer:
-    """Plays many scenarios side by side, greedily, on an engine that lives as long as it plays.
+class EnginePlayer(NamedTuple):
+    """A player of many scenarios side by side, greedily, on an engine that lives as long as it plays."""
 
-    `adopt` prepares a new engine for `number`, the version that plays; None is the base model.
-    """
-
-    def __init__(
-        self,
-        environment: AnyEnvironment,
-        run: Run,
-        base: BaseModel,
-        start: Callable[[], Engine],
-        adopt: Callable[[Engine], Coroutine[Any, Any, None]],
-        number: int | None,
-        at_once: int,
-    ) -> None:
-        self._environment = environment
-        self._run = run
-        self._codec = Codec(base.path, base.layout)
-        self._decoding = Decoding(0.0, run.rollout.max_tokens, base.layout.stop)
-        self._start = start
-        self._adopt = adopt
-        self._number = number
-        self._at_once = at_once
+    environment: AnyEnvironment
+    run: Run
+    base: BaseModel
+    start: Callable[[], Engine]
+    adopt: Callable[[Engine], Coroutine[Any, Any, None]]  # prepares a new engine for the version
+    number: int | None  # the version that plays; None is the base model
+    at_once: int
 
     def __call__(self, scenarios: Sequence[Scenario], rules: str, /) -> Iterator[Played]:
         """Play each scenario once, in their order."""
+        environment, run, rollout = self.environment, self.run, self.run.rollout
+        codec = Codec(self.base.path, self.base.layout)
+        decoding = Decoding(0.0, rollout.max_tokens, self.base.layout.stop)
         tasks = [Task(f"evaluate/{one.identity}", one.identity, rules, 1, 0, greedy=True) for one in scenarios]
         with asyncio.Runner() as runner:
-            engine = self._start()
+            engine = self.start()
+
+            async def ask(cohort: str, requests: Sequence[SampleRequest], /) -> list[Sample]:
+                return await engine.sample(cohort, requests, decoding, self.number)
+
             try:
-                runner.run(self._adopt(engine))
-                for first in range(0, len(tasks), self._at_once):
-                    yield from runner.run(self._played(engine, tasks[first : first + self._at_once]))
+                runner.run(self.adopt(engine))
+                for first in range(0, len(tasks), self.at_once):
+                    some = tasks[first : first + self.at_once]
+                    playing = play_together(environment, codec, run.rendering, some, ask, structured=rollout.structured)
+                    yield from [Played(one.episode, tuple(one.versions)) for one in runner.run(playing)]
             finally:
                 runner.run(engine.close())
 
-    async def _played(self, engine: Engine, tasks: Sequence[Task]) -> list[Played]:
-        async def ask(cohort: str, requests: Sequence[SampleRequest], /) -> list[Sample]:
-            return await engine.sample(cohort, requests, self._decoding, self._number)
-
-        run = self._run
-        rollouts = await play_together(
-            self._environment, self._codec, run.rendering, tasks, ask, structured=run.rollout.structured
-        )
-        return [Played(one.episode, tuple(one.versions)) for one in rollouts]
-
 
 def players(environment: AnyEnvironment, spelling: str, sampler: str, *, structured: bool) -> dict[str, Player]:
-    """The players of a comma-separated list: baselines by name, and models.
+    """Return the players of a comma-separated list: baselines by name, and models.
 
     `sampler` is the engine that plays trained and base models; base models choose among the permitted actions only if
     `structured`, trained ones as their runs did.
@@ -99,106 +82,95 @@ def players(environment: AnyEnvironment, spelling: str, sampler: str, *, structu
     found: dict[str, Player] = {}
     for given in spelling.split(","):
         kind, equals, what = given.partition("=")
-        if equals and kind not in KINDS:
-            raise InputError(f"{given[:80]!r} is no policy; write trained=RUN, model=NAME or served=MODEL@URL")
+        name = kind if equals and spelling.count(f"{kind}=") == 1 else given
+        if name in found:
+            raise InputError(f"policy {name} is named twice")
         if not equals:
-            added = evaluate.baselines(environment, given)
+            found |= evaluate.baselines(environment, given)
+        elif kind == "trained":
+            found[name] = trained(environment, what, sampler)
+        elif kind == "model":
+            found[name] = base_model(environment, what, sampler, structured=structured)
+        elif kind == "served":
+            found[name] = evaluate.one_by_one(environment, served(environment, what))
         else:
-            name = kind if spelling.count(f"{kind}=") == 1 else given
-            if kind == "served":
-                added = {name: evaluate.one_by_one(environment, served(environment, what))}
-            elif kind == "model":
-                added = {name: base_model(environment, what, sampler, structured=structured)}
-            else:
-                added = {name: trained(environment, what, sampler)}
-        for name in added:
-            if name in found:
-                raise InputError(f"policy {name} is named twice")
-        found |= added
+            raise InputError(f"{given[:80]!r} is not a policy; write trained=RUN, model=NAME or served=MODEL@URL")
     return found
 
 
 def trained(environment: AnyEnvironment, spelling: str, sampler: str) -> EnginePlayer:
-    """The player of a spelling such as runs/3a, or runs/3a@120 for the version after 120 updates."""
+    """Return the player of a spelling such as runs/3a, or runs/3a@120 for the version after 120 updates."""
     check_installed(sampler)
     folder, number = version_named(spelling)
     run = load(folder.path / run_folder.CONFIG)
     if run.world != environment.name:
-        raise InputError(
-            f"{folder.path} was trained in the world {run.world}, not {environment.name}; evaluate it there"
-        )
+        raise InputError(f"{folder.path} was trained in world {run.world}, not {environment.name}; evaluate it there")
     base = base_models.prepare(run.model, world=run.world)
-    version = (
-        versions.latest(folder.adapters, base.digest)
-        if number is None
-        else versions.read(folder.adapters / versions.folder_name(number), base.digest)
-    )
-
-    return EnginePlayer(
-        environment,
-        run,
-        base,
-        engine(run, base, sampler),
-        partial(adopt, version=version, base=base),
-        version.number,
-        AT_ONCE[sampler],
-    )
+    if number is None:
+        version = versions.latest(folder.adapters, base.digest)
+    else:
+        version = versions.read(folder.adapters / versions.folder_name(number), base.digest)
+    start, adopts = engine(run, base, sampler), partial(adopt, version=version, base=base)
+    return EnginePlayer(environment, run, base, start, adopts, version.number, AT_ONCE[sampler])
 
 
 async def adopt(engine: Engine, version: PolicyVersion, base: BaseModel) -> None:
-    """Load a version, and check that all of its modules were bound."""
+    """Load a version; check that all of its modules were bound."""
     wanted = versions.verify(version, base.digest).modules
     bound = await engine.adopt(version)
     if bound != wanted:
         raise AdapterError(
             f"{version.path}: {bound} of the {wanted} modules of {version.name} were bound to {base.name}; "
-            "give the base model that the run began from"
+            "give the base model that the run started from"
         )
 
 
 def base_model(environment: AnyEnvironment, name: str, sampler: str, *, structured: bool) -> EnginePlayer:
-    """The player of a model by its folder or name, without an adapter, in the style that fits it."""
+    """Return the player of a model by its folder or name, without an adapter, in the style that fits it."""
     check_installed(sampler)
-    if name in MADE_HERE:
-        tiny.check(environment)
     rollout = Rollout(structured=structured)
-    if name in MADE_HERE:
-        rollout = Rollout(structured=structured, max_tokens=1)  # its actions are one token each, and nothing ends them
+    if name in MADE_HERE:  # each action is one token, and nothing ends it
+        rollout = Rollout(structured=structured, max_tokens=1)
     run = Run(world=environment.name, model=name, rollout=rollout)
     base = base_models.prepare(name, world=environment.name)
-
-    return EnginePlayer(
-        environment,
-        run,
-        base,
-        engine(run, base, sampler),
-        lambda engine: engine.adopt_base(base.digest),
-        None,
-        AT_ONCE[sampler],
-    )
+    start, at_once = engine(run, base, sampler), AT_ONCE[sampler]
+    return EnginePlayer(environment, run, base, start, lambda engine: engine.adopt_base(base.digest), None, at_once)
 
 
 def engine(run: Run, base: BaseModel, sampler: str) -> Callable[[], Engine]:
-    """Prepare to start an engine on this machine."""
-    # Imported here: it loads torch and transformers, and whatever is refused before this needs neither.
-    found: Callable[[], Engine] = import_module(_ENGINE).prepared(run, base, sampler)
-    return found
+    """Prepare to start an engine on this machine, whatever resources the run was trained on."""
+    # Imported here: they take seconds to load, and whatever is refused before this needs neither.
+    torch, transformers = import_module("torch"), import_module("transformers")
+    try:
+        config = transformers.AutoConfig.from_pretrained(base.path).get_text_config()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = one_line(error, 200)
+        raise ConfigError(f"model: {base.name} has a config.json that transformers cannot use ({reason})") from None
+    context = run.resources.context
+    here = {
+        "sampler_gpus": float(torch.cuda.is_available()),
+        "sampler_threads": run.resources.learner_threads,
+        "colocate": False,
+        "context": min(context, getattr(config, "max_position_embeddings", None) or context),
+    }
+    changed = {"sampler": sampler, "schedule": "lockstep", "resources": run.resources.model_copy(update=here)}
+    return partial(build, sampler, settings(run.model_copy(update=changed), base.path))
 
 
 def served(environment: AnyEnvironment, spelling: str) -> ServedPolicy:
-    """The policy of a spelling such as qwen2.5@http://127.0.0.1:8000/v1: a model that somebody serves."""
+    """Return the policy of a served model, such as qwen2.5@http://127.0.0.1:8000/v1."""
     name, at, url = spelling.partition("@")
     if not name or not at:
-        raise InputError(f"{spelling[:80]!r} is no served model; write served=MODEL@http://127.0.0.1:8000/v1")
+        raise InputError(f"{spelling[:80]!r} is not a served model; write served=MODEL@http://127.0.0.1:8000/v1")
     key = KEY if os.environ.get(KEY) else None
     return ServedPolicy(environment, OpenAISampler(url, name, key_variable=key, retries=RETRIES))
 
 
 def version_named(spelling: str) -> tuple[RunFolder, int | None]:
-    """The run of a spelling such as runs/3a or runs/3a@120, and which of its versions; None is the last one."""
+    """Return the run of a spelling such as runs/3a or runs/3a@120, and its version; None is the last one."""
     path, at, number = spelling.rpartition("@")
     if not at:
         return RunFolder(Path(spelling)), None
     if not number.isascii() or not number.isdigit():
-        raise InputError(f"{spelling[:80]!r}: after the @ comes a version's number, for example runs/3a@120")
+        raise InputError(f"{spelling[:80]!r}: after the @ must come a version's number, for example runs/3a@120")
     return RunFolder(Path(path)), int(number)

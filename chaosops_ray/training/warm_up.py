@@ -1,7 +1,7 @@
-"""The making of a tiny base model: its tokenizer, and a warm-up on transcripts of random play.
+"""The tokenizer and the warm-up of a tiny base model.
 
-It is warmed up as a language model of these transcripts; at an action, the target is the very distribution that random
-play draws from. Everything is a function of the recipe and the world: the same bytes come out every time.
+The model is trained as a language model of transcripts of random play; at an action, the target is the distribution
+that random play draws from. Recipe and world determine every byte of the result.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Permitted: TypeAlias = tuple[Ids, ...]
 
 
 class Row(NamedTuple):
-    """A role's transcript, where in it the actions stand, and what each could have been."""
+    """A role's transcript, the positions of its actions, and the actions permitted there."""
 
     role: str
     tokens: Ids
@@ -40,16 +40,15 @@ class Row(NamedTuple):
 
 
 def build(folder: Path, environment: AnyEnvironment, recipe: Recipe, progress: Callable[[int, int], None]) -> None:
-    """Make tokenizer and model, and save them as any Hugging Face model is."""
+    """Make tokenizer and model, and save them in Hugging Face's format."""
     tokenizer = make_tokenizer(environment, recipe)
     tokenizer.save_pretrained(folder)
     codec = Codec(folder, tiny.layout(folder))
-    model = warmed_up(environment, codec, tokenizer, recipe, progress)
-    model.save_pretrained(folder)
+    warmed_up(environment, codec, tokenizer, recipe, progress).save_pretrained(folder)
 
 
 def make_tokenizer(environment: AnyEnvironment, recipe: Recipe) -> PreTrainedTokenizerFast:
-    """Bytes, so that any text can be read; every piece that transcripts hold again and again; every action."""
+    """Make a tokenizer of all bytes, so that it reads any text, of frequent pieces, and of every action."""
     pre = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(PIECES), "isolated"),
@@ -64,13 +63,13 @@ def make_tokenizer(environment: AnyEnvironment, recipe: Recipe) -> PreTrainedTok
     pieces = sorted(pre_tokenizers.ByteLevel.alphabet())
     pieces += [f"{number}" for number in range(10, 100)] + [f"0{number}" for number in range(10)]
     pieces += sorted([piece for piece, count in counts.items() if count >= _SEEN_OFTEN and piece not in pieces])
-    # A piece that is in the vocabulary is one token, and anything else falls apart into bytes: no merges between.
+    # A piece of the vocabulary is one token; any other text becomes bytes, without merges.
     model = models.BPE(vocab={piece: i for i, piece in enumerate(pieces)}, merges=[], ignore_merges=True)
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in (PAD, *actions)])
-    # The base class keeps the tokenizer file as it is; a model's own class would rebuild the pre-tokenizer.
+    # The base class keeps the pre-tokenizer; a model's own class would build another.
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=PAD)
 
 
@@ -82,7 +81,7 @@ def _vocabulary(environment: AnyEnvironment, recipe: Recipe) -> tuple[Counter[st
     for number in range(recipe.openings):
         for conversation in tiny.conversations(environment, rules, tiny.scenario(environment, recipe, number)):
             texts.update([conversation.system_prompt, *[turn.text for turn in conversation.turns]])
-            # By identity: worlds hand out the same value again and again, and equal actions may differ in type.
+            # By identity: worlds return the same object many times, and equal actions may differ in type.
             for kinds in {id(turn.permitted): turn.permitted for turn in conversation.turns}.values():
                 actions[conversation.role] |= dict.fromkeys(
                     [environment.format_action(action, STYLE) for kind in kinds for action in kind]
@@ -110,7 +109,7 @@ def transcripts(environment: AnyEnvironment, codec: Codec, recipe: Recipe, numbe
 def _only(action: Ids) -> int:
     if len(action) != 1:
         raise ValueError(
-            f"a permitted action did not come up in the recipe's openings, so it is {len(action)} tokens and not one; "
+            f"a permitted action that the recipe's openings did not show is {len(action)} tokens instead of one; "
             "a world for tiny models must have a fixed set of actions"
         )
     return action[0]
@@ -155,7 +154,7 @@ def warmed_up(
             if permitted not in targets:
                 targets[permitted] = _uniform(permitted, len(tokenizer))
         rows.sort(key=lambda row: len(row.tokens))
-        # Rows of like length go together; four forward passes make a step.
+        # Rows of similar length share a forward pass; four passes make a step.
         quarters = [rows[i * len(rows) // 4 : (i + 1) * len(rows) // 4] for i in range(4)]
         draw.shuffle(quarters)
         total = sum([len(row.tokens) for row in rows])
@@ -170,7 +169,7 @@ def warmed_up(
 
 
 def _uniform(permitted: Permitted, size: int) -> torch.Tensor:
-    """Return the distribution of random play: kinds alike, then a kind's arguments alike."""
+    """Return the distribution of random play: uniform over kinds, then over the actions of a kind."""
     target = torch.zeros(size)
     for kind in permitted:
         for token in kind:

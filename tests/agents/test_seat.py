@@ -13,7 +13,7 @@ from chaosops_ray.agents.seat import ChatSeat, Seat, TokenSeat, choices
 from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.sim import ENVIRONMENTS
 from chaosops_ray.sim.contract import AnyEnvironment
-from chaosops_ray.training import layouts
+from chaosops_ray.training import pretrained
 from chaosops_ray.wire import Ids, Sample
 from tests.support.tokenizers import chat_tokenizer, saved
 
@@ -25,7 +25,7 @@ NOOP = '{"action": "noop"}'
 @pytest.fixture(scope="module")
 def codec(tmp_path_factory: pytest.TempPathFactory) -> Codec:
     tokenizer = chat_tokenizer()
-    return Codec(saved(tmp_path_factory.mktemp("chat"), tokenizer), layouts.layout(tokenizer))
+    return Codec(saved(tmp_path_factory.mktemp("chat"), tokenizer), pretrained.layout(tokenizer))
 
 
 def views(role: str, rules: str = "strict") -> Iterator[Any]:

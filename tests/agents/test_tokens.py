@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from chaosops_ray.agents.tokens import TOKENIZER_FILE, Codec, Transcript
 from chaosops_ray.sim import ENVIRONMENTS
 from chaosops_ray.sim.incident.text import vocabulary
-from chaosops_ray.training import layouts, tiny, warm_up
+from chaosops_ray.training import pretrained, tiny, warm_up
 from chaosops_ray.wire import Ids, Sample
 from tests.support.tokenizers import CLOSE, END, OPEN, byte_tokenizer, chat_tokenizer, saved
 
@@ -28,7 +28,7 @@ def every(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Codec]:
     """Words of each kind of layout."""
     found = {}
     for kind, tokenizer in (("chat", chat_tokenizer()), ("plain", byte_tokenizer())):
-        found[kind] = Codec(saved(tmp_path_factory.mktemp(kind), tokenizer), layouts.layout(tokenizer))
+        found[kind] = Codec(saved(tmp_path_factory.mktemp(kind), tokenizer), pretrained.layout(tokenizer))
     own = warm_up.make_tokenizer(INCIDENT, tiny.Recipe())
     folder = saved(tmp_path_factory.mktemp("tiny"), own)
     found["tiny"] = Codec(folder, tiny.layout(folder))
@@ -216,7 +216,7 @@ def test_a_transcript_is_neither_cut_nor_filled_up(tmp_path: Path, setting: str)
     if setting != "truncation":
         tokenizer.enable_padding(length=64)
     tokenizer.save(str(folder / TOKENIZER_FILE))
-    codec = Codec(folder, layouts.layout(chat_tokenizer()))
+    codec = Codec(folder, pretrained.layout(chat_tokenizer()))
     for text in ("a", "long " * 50):
         assert codec.decode(codec.encode(text)) == text
         assert len(codec.encode(text)) == len(text)

@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerFast
 from chaosops_ray.agents.tokens import TOKENIZER_FILE, Codec, Transcript
 from chaosops_ray.config import ConfigError
 from chaosops_ray.store import versions
-from chaosops_ray.training import base_models, layouts
-from chaosops_ray.training.layouts import layout
+from chaosops_ray.training import base_models, pretrained
+from chaosops_ray.training.pretrained import layout
 from chaosops_ray.wire import Ids, Layout, Sample
 from tests.support.models import small_model
 from tests.support.tokenizers import CHATML, CLOSE, END, OPEN, byte_tokenizer, chat_tokenizer, saved
@@ -134,11 +134,11 @@ ENDLESS = "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfo
         (USER_ONLY, "its chat template drops or repeats what it is given"),
         (TWICE, "its chat template drops or repeats what it is given"),
         (LAST_ONLY, "its chat template drops or repeats what it is given"),
-        (MOVED, "its chat template moves what was said before"),
+        (MOVED, "its chat template moves earlier messages"),
         (ENDLESS, "its chat template ends a turn without a special token"),
-        ("{{ raise_exception('System role not\nsupported') }}", "refuses a brief and observations (System role not"),
-        ("{% for m in", "its chat template refuses a brief and observations (unexpected 'end of template')"),
-        ("{{ nothing.at.all }}", "its chat template refuses a brief and observations ('nothing' is undefined)"),
+        ("{{ raise_exception('System role not\nsupported') }}", "refuses a system prompt and observations (System role not"),
+        ("{% for m in", "its chat template refuses a system prompt and observations (unexpected 'end of template')"),
+        ("{{ nothing.at.all }}", "its chat template refuses a system prompt and observations ('nothing' is undefined)"),
     ],
 )  # fmt: skip
 def test_a_template_that_no_transcript_can_follow_is_told(template: str, said: str) -> None:
@@ -168,20 +168,20 @@ def test_a_path_may_begin_at_home_or_here(whole: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("HOME", str(whole.parent))
     monkeypatch.chdir(whole.parent)
     for name in (f"~/{whole.name}", f"./{whole.name}", whole.name):
-        assert layouts.locate(name) == whole
+        assert pretrained.locate(name) == whole
 
 
 @pytest.mark.parametrize(
     "name", ["/nowhere/at/all", "./nowhere", "~/nowhere", "~nobody-here/nowhere", "a/b/c", "n" * 300]
 )
 def test_a_path_that_leads_nowhere_is_told(name: str) -> None:
-    said = refused(layouts.locate, name)
+    said = refused(pretrained.locate, name)
     assert name[:80] in said
     assert "folder" in said
 
 
 def test_a_folder_without_a_model_is_told(tmp_path: Path) -> None:
-    assert refused(layouts.locate, str(tmp_path)) == (
+    assert refused(pretrained.locate, str(tmp_path)) == (
         f"model: {tmp_path} is a folder without a config.json; give a Hugging Face model's folder"
     )
 
@@ -191,7 +191,7 @@ def test_a_name_that_the_hub_does_not_have_is_told(name: str, tmp_path: Path, mo
     """The library reads HF_HUB_OFFLINE once, when it is imported; this is what it reads it into."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.chdir(tmp_path)
-    assert "is neither a folder here nor to be had from the hub (" in refused(layouts.locate, name)
+    assert "is neither a folder here nor available from the hub (" in refused(pretrained.locate, name)
 
 
 def test_a_model_without_its_tokenizer_is_told(copied: Path) -> None:
@@ -204,7 +204,7 @@ def test_a_model_without_its_tokenizer_is_told(copied: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"model": 1}', "\x00"])
 def test_a_tokenizer_that_is_none_is_told(copied: Path, text: str) -> None:
     (copied / TOKENIZER_FILE).write_text(text)
-    assert "tokenizer.json is no tokenizer" in refused(base_models.prepare, str(copied))
+    assert "tokenizer.json is not a valid tokenizer" in refused(base_models.prepare, str(copied))
 
 
 def test_a_model_without_weights_is_told(copied: Path) -> None:

@@ -560,7 +560,7 @@ def test_a_new_repository_is_private_unless_said_otherwise(exported: export.Expo
 
 def test_what_is_private_is_not_pushed_into_the_open(exported: export.Exported) -> None:
     with hub(exists=True, private=False) as server:
-        with pytest.raises(InputError, match="is there and public; nothing was uploaded"):
+        with pytest.raises(InputError, match="--public"):
             push(server, exported)
         assert not server.files
         push(server, exported, public=True)

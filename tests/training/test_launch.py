@@ -17,7 +17,7 @@ from chaosops_ray.config import load
 from chaosops_ray.learner import lora, publish
 from chaosops_ray.sim import environment_named
 from chaosops_ray.sim.errors import InputError
-from chaosops_ray.store import run_folder, versions
+from chaosops_ray.store import episodes, run_folder, versions
 from chaosops_ray.training import base_models, policies
 
 CONFIG = str(Path(__file__).parents[2] / "tune_configs" / "3a.yaml")
@@ -129,12 +129,12 @@ def evaluate(policies: str, *more: str) -> int:
 
 
 def test_an_adapter_is_evaluated_like_any_policy(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cells, episodes = tmp_path / "cells.json", tmp_path / "episodes.parquet"
-    assert evaluate(f"trained={run},random", "--json", str(cells), "--episodes", str(episodes)) == 0
+    cells, file = tmp_path / "cells.json", tmp_path / "episodes.parquet"
+    assert evaluate(f"trained={run},random", "--json", str(cells), "--episodes", str(file)) == 0
     assert "trained" in capsys.readouterr().out
     assert {cell["policy"] for cell in json.loads(cells.read_text())["cells"]} == {"trained", "random"}
     version = versions.read(run / "adapters" / "policy-v3")
-    for episode in episodes.read_episodes(episodes):
+    for episode in episodes.read_episodes(file):
         stamps = {(row["version"], row["digest"]) for row in episode.rows}
         assert stamps == ({(3, version.digest)} if episode.policy == "trained" else {episodes.UNTRAINED})
     assert evaluate(f"trained={run}@3") == 0

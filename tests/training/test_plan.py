@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -320,3 +320,20 @@ def test_a_role_or_a_stream_that_there_is_not_is_told(streams: Any, said: str) -
     with pytest.raises(InputError) as caught:
         planning.stream_weights(configured(credit={"streams": streams}), INCIDENT)
     assert str(caught.value) == said
+
+
+class Bare:
+    """The incident room with a single baseline."""
+
+    policies: ClassVar = {"random": INCIDENT.policies["random"]}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(INCIDENT, name)
+
+
+def test_auto_policies_are_those_that_the_world_has_and_named_ones_stay() -> None:
+    bare: Any = Bare()
+    for environment, names in ((INCIDENT, ("random", "heuristic", "oracle")), (bare, ("random",))):
+        assert planning.baselines(Run(model="tiny"), environment) == names
+    named = Run.model_validate({"model": "tiny", "evaluation": {"policies": ["oracle"]}})
+    assert planning.baselines(named, bare) == ("oracle",)

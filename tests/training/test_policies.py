@@ -10,20 +10,19 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from chaosops_ray.workers.policy import TrainedPolicy
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.cli import main
 from chaosops_ray.config import Rollout, Run
-from chaosops_ray.evaluate import Played, Player, one_by_one
+from chaosops_ray.evaluate import Played, Player
 from chaosops_ray.learner.publish import publish
 from chaosops_ray.sim import ENVIRONMENTS
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import versions
 from chaosops_ray.store.episodes import differences, read_episodes
 from chaosops_ray.store.versions import AdapterError
-from chaosops_ray.training import layouts, policies, tiny
+from chaosops_ray.training import policies, pretrained, tiny, warm_up
 from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.training.policies import EnginePlayer
 from chaosops_ray.wire import PolicyVersion, SampleRequest
@@ -56,7 +55,7 @@ def made(folder: Path, tokenizer: PreTrainedTokenizerFast, *, is_tiny: bool) -> 
             eos_token_id=None,
         )  # fmt: skip
         Qwen2ForCausalLM(config).save_pretrained(path)
-    layout = tiny.layout(tokenizer) if is_tiny else layouts.layout(tokenizer)
+    layout = tiny.layout(path) if is_tiny else pretrained.layout(tokenizer)
     base = BaseModel(str(path), path, versions.base_digest(path), layout)
     version = publish(small_peft(path, 1, 0.3), folder / "adapters", 4, base.digest, "small")
     rollout = Rollout(max_tokens=1 if is_tiny else 20, structured=is_tiny)
@@ -66,7 +65,7 @@ def made(folder: Path, tokenizer: PreTrainedTokenizerFast, *, is_tiny: bool) -> 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """It speaks in actions of one token."""
-    return made(tmp_path_factory.mktemp("small"), tiny.make_tokenizer(INCIDENT, tiny.Recipe()), is_tiny=True)
+    return made(tmp_path_factory.mktemp("small"), warm_up.make_tokenizer(INCIDENT, tiny.Recipe()), is_tiny=True)
 
 
 @pytest.fixture(scope="module")
@@ -96,22 +95,9 @@ def batched(one: Made, at_once: int) -> EnginePlayer:
     return EnginePlayer(INCIDENT, one.run, one.base, on_torch(one.base), adopt, one.version.number, at_once)
 
 
-def single(one: Made) -> Player:
-    """The same version, one scenario and one row at a time."""
-    sampler = on_torch(one.base)()
-    asyncio.run(sampler.adopt(one.version))
-    codec, rollout = Codec(one.base.path, one.base.layout), one.run.rollout
-    return one_by_one(
-        INCIDENT,
-        TrainedPolicy(
-            INCIDENT, codec, "compact", sampler, one.version, rollout.max_tokens, structured=rollout.structured
-        ),
-    )
-
-
 def test_scenarios_side_by_side_are_played_as_one_by_one(small: Made) -> None:
     """33 scenarios in three batches; of all tiers, with episodes of different lengths."""
-    expected = [played.episode for played in single(small)(SCENARIOS, "strict")]
+    expected = [played.episode for played in batched(small, 1)(SCENARIOS, "strict")]
     assert len({step.action for episode in expected for step in episode.steps}) > 1
     found = list(batched(small, 16)(SCENARIOS, "strict"))
     assert [played.episode for played in found] == expected
@@ -119,7 +105,7 @@ def test_scenarios_side_by_side_are_played_as_one_by_one(small: Made) -> None:
 
 
 def test_so_are_completions_of_many_tokens_under_other_rules(chat: Made) -> None:
-    expected = [played.episode for played in single(chat)(SCENARIOS[:3], "published")]
+    expected = [played.episode for played in batched(chat, 1)(SCENARIOS[:3], "published")]
     assert [played.episode for played in batched(chat, 2)(SCENARIOS[:3], "published")] == expected
 
 

@@ -20,7 +20,7 @@ from chaosops_ray.config import ConfigError
 from chaosops_ray.sim import environment_named
 from chaosops_ray.sim import play as play_episode
 from chaosops_ray.sim.incident.text import vocabulary
-from chaosops_ray.training import base_models, layouts, tiny, warm_up
+from chaosops_ray.training import base_models, pretrained, tiny, warm_up
 from chaosops_ray.wire import Ids, SampleRequest, Task
 from chaosops_ray.workers.rollout import EpisodeRollout, play
 from chaosops_ray.workers.samplers import torch as engine
@@ -48,7 +48,7 @@ def test_every_action_is_one_token_and_reads_back(codec: Codec) -> None:
 
 
 def test_ids_come_back_the_same_after_saving_and_loading(base: base_models.BaseModel, codec: Codec) -> None:
-    loaded = layouts.tokenizer(base.path)
+    loaded = pretrained.tokenizer(base.path)
     scenario = INCIDENT.scenario("incident/cascade/hard/3")
     world = INCIDENT.start(scenario, "strict")
     for role in INCIDENT.roles:
@@ -144,16 +144,15 @@ def test_it_knows_nothing_of_what_to_do(base: base_models.BaseModel, codec: Code
 
 SMALL = tiny.Recipe(steps=2, episodes_per_step=8, openings=40, hidden=16, layers=1, heads=2, inner=32)
 # Of what building such a model gives; every file but the library's own.
-FILES = {"model.safetensors", "tokenizer.json", "config.json", "complete"}
+FILES = {"model.safetensors", "tokenizer.json", "config.json"}
 
 
 def test_a_model_is_built_once_and_again_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[int, int]] = []
     for name in ("one", "two"):
         monkeypatch.setenv("CHAOSOPS_CACHE", str(tmp_path / name))
-        assert tiny.find(INCIDENT, SMALL) is None
         made = tiny.ensure(INCIDENT, SMALL, lambda *step: told.append(step))
-        assert made == tiny.find(INCIDENT, SMALL) == tiny.ensure(INCIDENT, SMALL, lambda *step: told.append(step))
+        assert made == tiny.ensure(INCIDENT, SMALL, lambda *step: told.append(step))
         assert [path.name for path in (tmp_path / name).iterdir()] == [made.name]
     assert told == [(1, 2), (2, 2)] * 2
     one, two = [tmp_path / name / made.name for name in ("one", "two")]
@@ -162,14 +161,15 @@ def test_a_model_is_built_once_and_again_gives_the_same_bytes(tmp_path: Path, mo
         assert file.read_bytes() == (two / file.name).read_bytes(), file.name
 
 
-def test_a_model_that_was_not_finished_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_was_not_finished_is_not_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHAOSOPS_CACHE", str(tmp_path))
-    folder = tmp_path / f"tiny-{tiny.key(INCIDENT, SMALL)}"
-    folder.mkdir()
-    (folder / "config.json").touch()
-    assert tiny.find(INCIDENT, SMALL) is None
-    (folder / "complete").touch()
-    assert tiny.find(INCIDENT, SMALL) == folder
+
+    def interrupt(_done: int, _steps: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tiny.ensure(INCIDENT, SMALL, interrupt)
+    assert not list(tmp_path.iterdir())
 
 
 class Reworded:
@@ -227,7 +227,7 @@ PROBE = """
 import sys
 from chaosops_ray.sim import environment_named
 from chaosops_ray.training import tiny
-found = tiny.find(environment_named("incident"), tiny.RECIPES["tiny"])
+found = tiny.ensure(environment_named("incident"), tiny.RECIPES["tiny"])
 print(found, len(tiny.layout(found).after_stop), [name for name in ("torch", "transformers", "ray") if name in sys.modules])
 """
 

@@ -17,7 +17,7 @@ from chaosops_ray.sim import ENVIRONMENTS
 from chaosops_ray.sim.contract import AnyEnvironment, Style
 from chaosops_ray.sim.episode import replay
 from chaosops_ray.sim.rng import stream
-from chaosops_ray.training import layouts, tiny, warm_up
+from chaosops_ray.training import pretrained, tiny, warm_up
 from chaosops_ray.wire import Group, Ids, Sample, SampleRequest, Task, Trajectory
 from chaosops_ray.workers.rollout import EpisodeRollout, play, play_group
 from tests.support.tokenizers import byte_tokenizer, chat_tokenizer, saved
@@ -102,7 +102,7 @@ def every(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Seats]:
     """Both worlds, with a chat layout, with a plain one, and as the tiny model speaks."""
     codec = {}
     for kind, tokenizer in (("chat", chat_tokenizer()), ("plain", byte_tokenizer())):
-        codec[kind] = Codec(saved(tmp_path_factory.mktemp(kind), tokenizer), layouts.layout(tokenizer))
+        codec[kind] = Codec(saved(tmp_path_factory.mktemp(kind), tokenizer), pretrained.layout(tokenizer))
     own = warm_up.make_tokenizer(INCIDENT, tiny.Recipe())
     folder = saved(tmp_path_factory.mktemp("tiny"), own)
     codec["tiny"] = Codec(folder, tiny.layout(folder))

@@ -1,4 +1,4 @@
-"""Real models: found by path or fetched by hub name, and their chat layouts, which transformers reads."""
+"""Pretrained models: found by path or fetched by hub name, and the chat layout of their tokenizer."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from chaosops_ray.store import versions
 from chaosops_ray.training.base_models import BaseModel, local
 from chaosops_ray.wire import Ids, Layout
 
-# Stand-ins that no template alters, to see where the template puts what.
-_BRIEF, _OBSERVATION, _COMPLETION, _NEXT = "\x02brief\x03", "\x02seen\x03", "\x02said\x03", "\x02next\x03"
+# Stand-ins that no template alters; they show where the template puts each part of a conversation.
+_PARTS = _PROMPT, _OBSERVATION, _COMPLETION, _NEXT = "\x02brief\x03", "\x02seen\x03", "\x02said\x03", "\x02next\x03"
 
 
 def prepare(name: str) -> BaseModel:
@@ -30,36 +30,34 @@ def prepare(name: str) -> BaseModel:
 
 
 def locate(name: str) -> Path:
-    """The folder of a model given by path or hub name, fetched if need be; nothing is loaded yet."""
+    """Return the folder of a model given by path or hub name, fetched if needed; nothing is loaded yet."""
     folder = local(name)
     if folder is not None:
         return folder
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.jinja"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        said = one_line(error, 160, part="first")
-        raise ConfigError(f"model: {name} is neither a folder here nor to be had from the hub ({said})") from None
+        reason = one_line(error, 160, part="first")
+        raise ConfigError(f"model: {name} is neither a folder here nor available from the hub ({reason})") from None
 
 
 def tokenizer(path: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer of a model's folder, as its file has it.
+    """Load the tokenizer of a model's folder from its file.
 
-    Not by AutoTokenizer: for some architectures, Qwen2 among them, that builds the pre-tokenizer anew from the model's
-    type, and gives other ids than the file.
+    AutoTokenizer would give other ids: for some architectures, such as Qwen2, it builds a pre-tokenizer of its own.
     """
-    if not (path / TOKENIZER_FILE).is_file():
+    file = path / TOKENIZER_FILE
+    if not file.is_file():
         raise ConfigError(f"model: {path} has no {TOKENIZER_FILE}; save its tokenizer in that form")
     try:
         return PreTrainedTokenizerFast.from_pretrained(path)
     except Exception as error:
-        # The library's own words for a file that is none: KeyError, TypeError, or a bare Exception.
-        raise ConfigError(
-            f"model: {path / TOKENIZER_FILE} is no tokenizer; save it anew from the model's own"
-        ) from error
+        # The library raises KeyError, TypeError, or a bare Exception for a bad file.
+        raise ConfigError(f"model: {file} is not a valid tokenizer; save the model's tokenizer again") from error
 
 
 def layout(tokenizer: PreTrainedTokenizerBase) -> Layout:
-    """The chat layout of a tokenizer with a template; lines and an end of text without one."""
+    """Return the layout of the tokenizer's chat template; without one, lines and an end of text."""
 
     def ids(text: str) -> Ids:
         return tuple(tokenizer.encode(text, add_special_tokens=False))
@@ -72,38 +70,33 @@ def layout(tokenizer: PreTrainedTokenizerBase) -> Layout:
         begin: int | None = tokenizer.bos_token_id
         head = (begin,) if begin is not None and tokenizer.encode("")[:1] == [begin] else ()
         return Layout(head, line, line, line, (end, *line), (end,))
-    opened = _templated(tokenizer, _BRIEF, _OBSERVATION)
-    whole = _templated(tokenizer, _BRIEF, _OBSERVATION, _COMPLETION, _NEXT)
-    for text, marks in ((opened, (_BRIEF, _OBSERVATION)), (whole, (_BRIEF, _OBSERVATION, _COMPLETION, _NEXT))):
-        if any(text.count(mark) != 1 for mark in marks):
-            raise ConfigError(
-                "model: its chat template drops or repeats what it is given; transcripts cannot be laid out"
-            )
+    opened, whole = _templated(tokenizer, _PARTS[:2]), _templated(tokenizer, _PARTS)
+    counts = [*[opened.count(part) for part in _PARTS[:2]], *[whole.count(part) for part in _PARTS]]
+    if counts != [1] * len(counts):
+        raise ConfigError("model: its chat template drops or repeats what it is given; transcripts cannot be laid out")
     if whole.partition(_OBSERVATION)[0] != opened.partition(_OBSERVATION)[0]:
-        raise ConfigError("model: its chat template moves what was said before; transcripts only ever grow")
-    before, _, rest = opened.partition(_BRIEF)
+        raise ConfigError("model: its chat template moves earlier messages; transcripts only ever grow")
+    before, _, rest = opened.partition(_PROMPT)
     between, _, generation = rest.partition(_OBSERVATION)
-    glue = whole.partition(_COMPLETION)[2].partition(_NEXT)[0]
-    close = ids(glue)
+    close = ids(whole.partition(_COMPLETION)[2].partition(_NEXT)[0])
     special = _special(tokenizer)
-    stops = [token for token in close if token in special]
-    if not stops:
+    stop = next((token for token in close if token in special), None)
+    if stop is None:
         raise ConfigError("model: its chat template ends a turn without a special token; completions could not end")
-    stop = stops[0]
     after_stop = close[close.index(stop) + 1 :]
-    return Layout(
-        ids(before), ids(between), ids(generation), after_stop, (stop, *after_stop), tuple(dict.fromkeys((stop, end)))
-    )
+    stops = tuple(dict.fromkeys((stop, end)))
+    return Layout(ids(before), ids(between), ids(generation), after_stop, (stop, *after_stop), stops)
 
 
-def _templated(tokenizer: PreTrainedTokenizerBase, *contents: str) -> str:
-    """A conversation as the template writes it: a brief, an observation, a completion, an observation."""
+def _templated(tokenizer: PreTrainedTokenizerBase, parts: tuple[str, ...]) -> str:
+    """Apply the template to a system prompt, an observation, a completion, an observation."""
     roles = ("system", "user", "assistant", "user")
-    conversation = [{"role": role, "content": text} for role, text in zip(roles, contents, strict=False)]
+    conversation = [{"role": role, "content": text} for role, text in zip(roles, parts, strict=False)]
     try:
         return str(tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True))
     except chat_template_utils.jinja2.TemplateError as error:
-        raise ConfigError(f"model: its chat template refuses a brief and observations ({str(error)[:160]})") from None
+        reason = one_line(error, 160)
+        raise ConfigError(f"model: its chat template refuses a system prompt and observations ({reason})") from None
 
 
 def _special(tokenizer: PreTrainedTokenizerBase) -> set[int]:
@@ -112,7 +105,7 @@ def _special(tokenizer: PreTrainedTokenizerBase) -> set[int]:
 
 
 def _check_unspeakable(path: Path, tokenizer: PreTrainedTokenizerBase, laid_out: Layout) -> None:
-    """That no text which a seat reads can spell what only the layout may write, such as the end of a turn."""
+    """Check that text cannot spell what only the layout may write, such as the end of a turn."""
     codec = Codec(path, laid_out)
     for token in sorted(_special(tokenizer) & {token for part in laid_out for token in part}):
         spelling = codec.decode((token,))
