@@ -162,7 +162,8 @@ def look_over(sweep: Sweep, trials: Sequence[Trial]) -> AnyEnvironment:
     figures = (MEAN, *[metric.name for metric in environment.metrics if metric.is_share])
     for number, claim in enumerate(sweep.hypotheses):
         place = f"hypotheses.{number}"
-        _check_known(
+        policies = (*sweep.arms, *baselines(first, environment))
+        _check_known(f"arm or policy in {place}", [claim.more, claim.than], policies)
             f"arm or policy in {place}", [claim.more, claim.than], (*sweep.arms, *baselines(first, environment))
         )
         _check_known(f"figure in {place}", [claim.of], figures)
