@@ -72,7 +72,7 @@ def compare(environment: AnyEnvironment, sweep: Sweep, outcomes: Sequence[Outcom
     return summary | {
         "trials": [_trial(one) for one in outcomes],
         "differences": _differences(environment, sweep, by_arm),
-        "verdicts": [_verdict(environment, one, by_arm, baselines) for one in sweep.hypotheses],
+        "verdicts": [_verdict(one, by_arm, baselines) for one in sweep.hypotheses],
     }
 
 
@@ -147,28 +147,25 @@ def _differences(
             continue
         for tier in environment.tiers:
             for of in names:
-                more = _of_arm(environment, those, of, tier)
-                than = _of_arm(environment, by_arm[sweep.reference], of, tier)
+                more = _of_arm(those, of, tier)
+                than = _of_arm(by_arm[sweep.reference], of, tier)
                 found = paired(more, than)
                 if found is not None:
                     rows.append({"arm": arm, "against": sweep.reference, "tier": tier, "of": of, **found})
     return rows
 
 
-def _of_arm(environment: AnyEnvironment, outcomes: Iterable[Outcome], of: str, tier: str) -> Figures:
+def _of_arm(outcomes: Iterable[Outcome], of: str, tier: str) -> Figures:
     return {
-        one.trial.seed: _figures(environment, [r for r in one.results if r.policy == TRAINED], of, tier)
+        one.trial.seed: _figures([r for r in one.results if r.policy == TRAINED], of, tier)
         for one in outcomes
         if one.results
     }
 
 
-def _figures(
-    environment: AnyEnvironment, results: Iterable[Result], of: str, tier: str
-) -> dict[Scenario, float | None]:
-    place = [metric.name for metric in environment.metrics].index(of) if of != MEAN else -1
+def _figures(results: Iterable[Result], of: str, tier: str) -> dict[Scenario, float | None]:
     return {
-        found.scenario: found.headline if place < 0 else found.metrics[place]
+        found.scenario: found.headline if of == MEAN else found.metrics[of]
         for found in results
         if found.scenario.tier == tier
     }
@@ -212,7 +209,6 @@ def resampled(gains: NDArray[Any], clusters: Sequence[str]) -> NDArray[Any]:
 
 
 def _verdict(
-    environment: AnyEnvironment,
     claim: Hypothesis,
     by_arm: Mapping[str, Sequence[Outcome]],
     baselines: Sequence[Result],
@@ -222,9 +218,9 @@ def _verdict(
 
     def figures(name: str) -> Figures:
         if name in by_arm:
-            return _of_arm(environment, by_arm[name], claim.of, claim.on)
+            return _of_arm(by_arm[name], claim.of, claim.on)
         # A baseline does not depend on a run's seed.
-        own = _figures(environment, [r for r in baselines if r.policy == name], claim.of, claim.on)
+        own = _figures([r for r in baselines if r.policy == name], claim.of, claim.on)
         return dict.fromkeys(seeds, own)
 
     found = paired(figures(claim.more), figures(claim.than))

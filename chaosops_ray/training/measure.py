@@ -31,17 +31,18 @@ def measure(
     selection = plan.set_named(run.evaluation.set, environment)
     rules = environment.rules(run.rules)
     results = [
-        evaluate.reported(environment, evaluate.TRAINED, one.scenario, one.headline, one.metrics) for one in reports
+        evaluate.Result(evaluate.TRAINED, environment.scenario(one.scenario), one.headline, one.metrics)
+        for one in reports
     ]
-    policies = evaluate.parse_policies(environment, ",".join(run.evaluation.policies))
+    players = evaluate.baselines(environment, ",".join(run.evaluation.policies))
     results += [
-        evaluate.result(environment, name, episode)
-        for name, episode in evaluate.episodes(environment, policies, scenarios, rules)
+        evaluate.result(environment, name, played.episode)
+        for name, played in evaluate.play_all(players, scenarios, rules)
     ]
     summary = evaluate.summary(environment, results, rules, selection, run.evaluation.seeds)
     summary["differences"] = evaluate.differences(environment, results, evaluate.TRAINED, run.evaluation.policies)
     # The summary comes last: where it is, the run is over.
-    files.write_lines(folder.path / run_folder.RESULTS, evaluate.rows(environment, results))
+    files.write_lines(folder.path / run_folder.RESULTS, evaluate.rows(results))
     files.write_json(folder.path / run_folder.EVALUATION, summary)
     return summary
 
