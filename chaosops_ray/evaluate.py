@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +28,8 @@ class Played(NamedTuple):
     versions: tuple[tuple[int, str], ...] | None = None
 
 
-class Player(Protocol):
-    """A policy as an evaluation plays it."""
-
-    def __call__(self, scenarios: Sequence[Scenario], rules: str, /) -> Iterator[Played]:
-        """Play each scenario once, in their order."""
-        ...
+# A policy as an evaluation plays it: under these rules, each scenario once, in their order.
+Player: TypeAlias = Callable[[Sequence[Scenario], str], Iterator[Played]]
 
 
 class Result(NamedTuple):

@@ -92,8 +92,9 @@ class OpenAISampler:
             )
         return key
 
-    async def _post(self, data: bytes, headers: dict[str, str]) -> bytes:
+    async def _post(self, data: bytes, headers: dict[str, str]) -> bytearray:
         """Make one try. Its deadline covers everything: httpx's own timeouts begin again with every byte."""
+        answer = bytearray()
         client = httpx.AsyncClient(trust_env=False, follow_redirects=False, verify=self._tls, timeout=self._timeout)
         try:
             async with (
@@ -101,7 +102,10 @@ class OpenAISampler:
                 client,
                 client.stream("POST", self._url, content=data, headers=headers) as response,
             ):
-                answer = await _read(response)
+                async for chunk in response.aiter_raw():  # as sent: decompressed, it could exceed the memory
+                    answer += chunk
+                    if len(answer) > _MAX_BYTES:
+                        raise ServedModelError(f"the answer exceeds {_MAX_BYTES} bytes")
         except (TimeoutError, httpx.TimeoutException):
             raise _PassingError(f"no answer within {self._timeout:g} s") from None
         except (httpx.TransportError, OSError, UnicodeError) as error:  # a host's name may be impossible to encode
@@ -133,17 +137,7 @@ def _endpoint(base_url: str) -> str:
     return str(url.copy_with(path=f"{url.path.rstrip('/')}/chat/completions"))
 
 
-async def _read(response: httpx.Response) -> bytes:
-    """Return the whole body as sent: decompressed, it could exceed the memory."""
-    found = bytearray()
-    async for chunk in response.aiter_raw():
-        found += chunk
-        if len(found) > _MAX_BYTES:
-            raise ServedModelError(f"the answer exceeds {_MAX_BYTES} bytes")
-    return bytes(found)
-
-
-def _text(answer: bytes) -> str:
+def _text(answer: bytearray) -> str:
     try:
         choice = json.loads(answer)["choices"][0]
         text = choice["message"]["content"]
@@ -154,7 +148,7 @@ def _text(answer: bytes) -> str:
     return text
 
 
-def _refusal(response: httpx.Response, answer: bytes) -> str:
+def _refusal(response: httpx.Response, answer: bytearray) -> str:
     words = answer.decode("utf-8", "replace")
     with suppress(ValueError, RecursionError, LookupError, TypeError):  # not JSON: give the body as it is
         error = json.loads(words)["error"]
