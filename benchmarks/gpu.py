@@ -103,7 +103,7 @@ def random_row(shape: Shape, draw: random.Random) -> Row:
         tokens += turn
         following = words(shape.between)
         if len(tokens) + len(following) + shape.written[1] > wanted:
-            return Row(tuple(tokens), tuple(at), (0.0,) * len(at), tuple(advantages), "sre")
+            return Row(tuple(tokens), tuple(at), (0.0,) * len(at), tuple(advantages))
         tokens += following
 
 

@@ -85,10 +85,10 @@ def rows_of(environment: AnyEnvironment, words: Codec, recipe: tiny.Recipe, epis
     """A row for each seat that spoke, up to its last action; advantages are noise."""
     draw = random.Random(0)
     found = []
-    for role, tokens, starts, permitted in warm_up.transcripts(environment, words, recipe, range(episodes)):
+    for _, tokens, starts, permitted in warm_up.transcripts(environment, words, recipe, range(episodes)):
         lines = tuple([tuple(sorted({token for kind in kinds for token in kind})) for kinds in permitted])
         spread = tuple([draw.gauss(0, 1) for _ in starts])
-        found.append(Row(tokens, tuple(starts), (0.0,) * len(starts), spread, role, lines))
+        found.append(Row(tokens, tuple(starts), (0.0,) * len(starts), spread, lines))
     return found
 
 

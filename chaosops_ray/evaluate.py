@@ -1,9 +1,9 @@
-"""Policies × scenarios → cells with intervals."""
+"""The evaluation: policies × scenarios → cells with intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,11 @@ from chaosops_ray.sim.episode import play
 from chaosops_ray.sim.errors import InputError, unknown
 
 SCHEMA = "evaluation/1"
-TRAINED = "trained"  # what a run's own policy is called, among those of its evaluation
+TRAINED = "trained"  # the name of a run's own policy in its evaluation
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 MAX_SEEDS = 10_000
-# A resample holds one index for each cluster; so many at a time keep the memory small for large sets.
+# A resample holds one index for each cluster; drawing few at a time bounds the memory for large sets.
 _INDICES_AT_ONCE = 4_000_000
 
 
@@ -28,29 +28,25 @@ class Played(NamedTuple):
     versions: tuple[tuple[int, str], ...] | None = None
 
 
-class Player(Protocol):
-    """Whatever an evaluation measures."""
-
-    def __call__(self, scenarios: Sequence[Scenario], rules: str, /) -> Iterator[Played]:
-        """Play each scenario once, in their order."""
-        ...
+# A policy as an evaluation plays it: under these rules, each scenario once, in their order.
+Player: TypeAlias = Callable[[Sequence[Scenario], str], Iterator[Played]]
 
 
 class Result(NamedTuple):
-    """What is kept of an episode for the cells."""
+    """The part of an episode that the cells need."""
 
     policy: str
     scenario: Scenario
     headline: float
-    metrics: tuple[float | None, ...]
+    metrics: Mapping[str, float | None]
 
 
 def parse_seeds(spelling: str) -> range:
-    """The seeds of a spelling such as 0-99 or 7."""
+    """Read seeds such as 0-99 or 7."""
     first, dash, last = spelling.partition("-")
     last = last if dash else first
     if not all(part.isascii() and part.isdigit() and len(part) <= 18 for part in (first, last)):
-        raise InputError(f"seeds {spelling[:40]!r} are no range; write A-B, for example 1000-1099, or one number")
+        raise InputError(f"seeds {spelling[:40]!r} are not a range; write A-B, for example 1000-1099, or one number")
     seeds = range(int(first), int(last) + 1)
     if not 0 < len(seeds) <= MAX_SEEDS:
         raise InputError(f"seeds {spelling} make {len(seeds)} seeds; give 1 to {MAX_SEEDS}, the smaller end first")
@@ -58,19 +54,19 @@ def parse_seeds(spelling: str) -> range:
 
 
 def parse_policies(environment: AnyEnvironment, spelling: str) -> dict[str, PolicyFactory]:
-    """The policies of a comma-separated list of names."""
+    """Return the policies of a comma-separated list of names."""
     chosen: dict[str, PolicyFactory] = {}
     for name in spelling.split(","):
         if name not in environment.policies:
             raise unknown(f"policy of world {environment.name}", name, environment.policies)
         if name in chosen:
-            raise InputError(f"policy {name} is named twice")
+            raise InputError(f"policy {name} is named twice; name it once")
         chosen[name] = environment.policies[name]
     return chosen
 
 
 def parse_tiers(environment: AnyEnvironment, spelling: str) -> tuple[str, ...]:
-    """The tiers of a comma-separated list of names, in the world's order."""
+    """Return the tiers of a comma-separated list of names, in the world's order."""
     named = spelling.split(",")
     for name in named:
         if name not in environment.tiers:
@@ -79,7 +75,7 @@ def parse_tiers(environment: AnyEnvironment, spelling: str) -> tuple[str, ...]:
 
 
 def one_by_one(environment: AnyEnvironment, build: PolicyFactory) -> Player:
-    """The player that plays one scenario after the other, each with a policy that is built for it."""
+    """Make a player that builds a policy for each scenario and plays them in turn."""
 
     def played(scenarios: Sequence[Scenario], rules: str, /) -> Iterator[Played]:
         for scenario in scenarios:
@@ -89,7 +85,7 @@ def one_by_one(environment: AnyEnvironment, build: PolicyFactory) -> Player:
 
 
 def baselines(environment: AnyEnvironment, spelling: str) -> dict[str, Player]:
-    """The players of a comma-separated list of baselines."""
+    """Return the players of a comma-separated list of baselines."""
     return {name: one_by_one(environment, build) for name, build in parse_policies(environment, spelling).items()}
 
 
@@ -100,129 +96,86 @@ def play_all(players: Mapping[str, Player], scenarios: Sequence[Scenario], rules
             yield name, played
 
 
-def episodes(
-    environment: AnyEnvironment,
-    policies: Mapping[str, PolicyFactory],
-    scenarios: Sequence[Scenario],
-    rules: str,
-) -> Iterator[tuple[str, AnyEpisode]]:
-    """Play every scenario with every policy, one by one."""
-    players = {name: one_by_one(environment, build) for name, build in policies.items()}
-    for name, played in play_all(players, scenarios, rules):
-        yield name, played.episode
-
-
 def result(environment: AnyEnvironment, policy: str, episode: AnyEpisode) -> Result:
-    """What the cells need of an episode."""
-    return Result(
-        policy,
-        episode.scenario,
-        environment.headline(episode),
-        tuple(metric.of(episode) for metric in environment.metrics),
-    )
+    """Reduce an episode to what the cells need."""
+    metrics = {metric.name: metric.of(episode) for metric in environment.metrics}
+    return Result(policy, episode.scenario, environment.headline(episode), metrics)
 
 
-def reported(
-    environment: AnyEnvironment, policy: str, scenario: str, value: float, metrics: Mapping[str, float | None]
-) -> Result:
-    """The same of an episode that was played elsewhere, and of which only this came back."""
-    named = tuple([metrics[metric.name] for metric in environment.metrics])
-    return Result(policy, environment.scenario(scenario), value, named)
-
-
-def rows(environment: AnyEnvironment, results: Iterable[Result]) -> list[dict[str, Any]]:
-    """Results as they are written, one for each episode."""
-    names = [metric.name for metric in environment.metrics]
-    return [
-        {
-            "policy": found.policy,
-            "scenario": found.scenario.identity,
-            "headline": found.headline,
-            "metrics": dict(zip(names, found.metrics, strict=True)),
-        }
-        for found in results
-    ]
+def rows(results: Iterable[Result]) -> list[dict[str, Any]]:
+    """Return the results as plain values, one for each episode."""
+    return [found._asdict() | {"scenario": found.scenario.identity} for found in results]
 
 
 def results_of(environment: AnyEnvironment, written: Iterable[Mapping[str, Any]], source: str) -> list[Result]:
-    """What `rows` wrote; `source` is how errors call it."""
+    """Read what `rows` wrote; errors name `source`."""
+    names = [metric.name for metric in environment.metrics]
+    found = []
     try:
-        return [
-            Result(
-                str(row["policy"]),
-                environment.scenario(row["scenario"]),
-                float(row["headline"]),
-                tuple([None if (x := row["metrics"][one.name]) is None else float(x) for one in environment.metrics]),
-            )
-            for row in written
-        ]
+        for row in written:
+            metrics = {name: None if (value := row["metrics"][name]) is None else float(value) for name in names}
+            scenario = environment.scenario(row["scenario"])
+            found.append(Result(str(row["policy"]), scenario, float(row["headline"]), metrics))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{source} holds no results of world {environment.name} ({error}); evaluate again") from None
+    return found
 
 
 def summary(
     environment: AnyEnvironment, results: Sequence[Result], rules: str, selection: str, seeds: str | None
 ) -> dict[str, Any]:
-    """The evaluation as it is written: one cell per (policy, tier), and one per (policy, group)."""
+    """Return the evaluation as plain values: one cell per (policy, tier), and one per (policy, group)."""
+    by_tier = {tier: [found for found in results if found.scenario.tier == tier] for tier in environment.tiers}
     groups = sorted({found.scenario.group for found in results})
+    by_group = {group: [found for found in results if found.scenario.group == group] for group in groups}
     return {
         "schema": SCHEMA,
         "world": environment.name,
         "rules": rules,
         "set": selection,
         "seeds": seeds,
-        "cells": _cells(environment, results, "tier", environment.tiers, lambda scenario: scenario.tier),
-        f"by_{environment.grouping}": _cells(
-            environment, results, environment.grouping, groups, lambda scenario: scenario.group
-        ),
+        "cells": _cells(environment, results, "tier", by_tier),
+        f"by_{environment.grouping}": _cells(environment, results, environment.grouping, by_group),
     }
 
 
 def differences(
     environment: AnyEnvironment, results: Sequence[Result], policy: str, others: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """By tier, how much better the policy does than each of the others on the same scenarios, with an interval."""
+    """Return, by tier, the policy's mean gain over each of the others on the same scenarios, with an interval."""
     by_policy: dict[str, dict[Scenario, float]] = {}
     for found in results:
         by_policy.setdefault(found.policy, {})[found.scenario] = found.headline
     rows = []
     for other in others:
+        gains = [(scenario, value - by_policy[other][scenario]) for scenario, value in by_policy[policy].items()]
         for tier in environment.tiers:
-            gains = [
-                (scenario, value - by_policy[other][scenario])
-                for scenario, value in by_policy[policy].items()
-                if scenario.tier == tier
-            ]
-            if gains:
-                mean = float(np.mean([gain for _, gain in gains]))
-                rows.append({"policy": policy, "against": other, "tier": tier, "mean": mean, "ci": interval(gains)})
+            chosen = [(scenario, gain) for scenario, gain in gains if scenario.tier == tier]
+            if chosen:
+                mean = float(np.mean([gain for _, gain in chosen]))
+                rows.append({"policy": policy, "against": other, "tier": tier, "mean": mean, "ci": interval(chosen)})
     return rows
 
 
 def _cells(
-    environment: AnyEnvironment,
-    results: Sequence[Result],
-    key: str,
-    names: Sequence[str],
-    of: Callable[[Scenario], str],
+    environment: AnyEnvironment, results: Sequence[Result], key: str, parts: Mapping[str, Sequence[Result]]
 ) -> list[dict[str, Any]]:
-    cells = []
-    for policy in dict.fromkeys(found.policy for found in results):
-        for name in names:
-            chosen = [found for found in results if found.policy == policy and of(found.scenario) == name]
-            if chosen:
-                cells.append({"policy": policy, key: name, **_cell(environment, chosen)})
-    return cells
+    return [
+        {"policy": policy, key: name, **_cell(environment, chosen)}
+        for policy in dict.fromkeys(found.policy for found in results)
+        for name, part in parts.items()
+        if (chosen := [found for found in part if found.policy == policy])
+    ]
 
 
 def _cell(environment: AnyEnvironment, results: Sequence[Result]) -> dict[str, Any]:
     headlines = [found.headline for found in results]
     cell: dict[str, Any] = {"episodes": len(results)}
     intervals: dict[str, Any] = {}
-    for index, metric in enumerate(environment.metrics):
-        defined = [(found.scenario, value) for found in results if (value := found.metrics[index]) is not None]
-        cell[metric.name] = float(np.mean([value for _, value in defined])) if defined else None
-        intervals[f"{metric.name}_ci"] = interval(defined)
+    for name in [metric.name for metric in environment.metrics]:
+        defined = [(found.scenario, value) for found in results if (value := found.metrics[name]) is not None]
+        cell[name] = float(np.mean([value for _, value in defined])) if defined else None
+        intervals[f"{name}_ci"] = interval(defined)
     cell["mean"] = float(np.mean(headlines))
     cell["median"] = float(np.median(headlines))
     cell["mean_ci"] = interval([(found.scenario, found.headline) for found in results])
@@ -241,21 +194,17 @@ def interval(values: Iterable[tuple[Scenario, float]]) -> list[float] | None:
         return None
     sums = np.array([sum(members) for members in clusters.values()])
     counts = np.array([len(members) for members in clusters.values()])
-    means = resampled_means(sums, counts)
     tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(means, [tail, 100 - tail])
-    return [float(low), float(high)]
+    return [float(bound) for bound in np.percentile(resampled_means(sums, counts), [tail, 100 - tail])]
 
 
 def resampled_means(sums: NDArray[Any], counts: NDArray[Any]) -> NDArray[Any]:
-    """The means of RESAMPLES draws of as many clusters as there are; the same draws for the same number of clusters."""
+    """Return the means of RESAMPLES draws of all clusters; the draws depend only on the number of clusters."""
     generator = np.random.default_rng(0)
     size = len(sums)
+    at_once = max(1, _INDICES_AT_ONCE // size)
     means: list[NDArray[Any]] = []
-    left = RESAMPLES
-    while left:
-        rows = min(left, max(1, _INDICES_AT_ONCE // size))
-        drawn = generator.integers(0, size, size=(rows, size))
+    for start in range(0, RESAMPLES, at_once):
+        drawn = generator.integers(0, size, size=(min(at_once, RESAMPLES - start), size))
         means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
-        left -= rows
     return np.concatenate(means)

@@ -6,7 +6,7 @@ from typing import Literal
 
 
 def printable(text: str, longest: int | None = None) -> str:
-    """Replace all characters that a terminal would obey or cannot show; cut the text at `longest` characters."""
+    """Replace characters that a terminal would interpret or cannot show; cut the text at `longest` characters."""
     shown = "".join([character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text])
     return shown if longest is None or len(shown) <= longest else f"{shown[: longest - 1]}…"
 
@@ -14,8 +14,7 @@ def printable(text: str, longest: int | None = None) -> str:
 def one_line(said: BaseException | str, longest: int = 300, part: Literal["all", "first", "last"] = "all") -> str:
     """Fold an error or a text into one printable line; an error without words gives the name of its type.
 
-    With `part`, only the first or the last line that has a letter or a digit: of a text that carries a traceback, the
-    last one is the error.
+    With `part`, only the first or the last line that has a letter or a digit; a traceback ends with the error.
     """
     text = str(said)
     if part != "all":

@@ -1,7 +1,4 @@
-"""What crosses a process: a few frozen values, and nothing that knows how it was made.
-
-Tokens travel as ids. Nothing is ever turned into text and tokenised again on the way to the loss.
-"""
+"""The frozen values that cross a process. Tokens travel as ids: no text is tokenised again on the way to the loss."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ Ids: TypeAlias = tuple[int, ...]
 
 
 class PolicyVersion(NamedTuple):
-    """An adapter as it was published: which one, what its bytes digest to, where they lie."""
+    """A published adapter: its number, the digest of its bytes, and the folder that holds them."""
 
     number: int
     digest: str
@@ -22,22 +19,22 @@ class PolicyVersion(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What engines know it by; a version never shares a name with another."""
+        """The name for engines, unique to the version."""
         return f"policy-v{self.number}"
 
 
 class SampleRequest(NamedTuple):
-    """One completion that is wanted: of this prompt, by this version, with this seed."""
+    """A request for one completion of a prompt."""
 
-    row: int  # which member of its cohort asks; a sampler may keep what it has computed for it
+    row: int  # the member of the cohort that asks; a sampler may keep its cache between requests
     prompt: Ids
     seed: int
-    # Where given, the completion is one of these; the log-probabilities are then of the choice among them.
+    # If given, the completion is one of these, and the log-probabilities are of the choice among them.
     choices: tuple[Ids, ...] | None = None
 
 
 class Sample(NamedTuple):
-    """A completion, and which policy it came from."""
+    """A completion, with the policy that it came from."""
 
     tokens: Ids
     log_probs: tuple[float, ...]
@@ -48,16 +45,16 @@ class Sample(NamedTuple):
 
 @lru_cache(10_000)
 def next_tokens(choices: tuple[Ids, ...], written: Ids) -> Ids:
-    """The tokens that may come next in a completion that must be one of the choices, in ascending order.
+    """Return the tokens that may come next in a completion that must be one of the choices, in ascending order.
 
-    The engines mask by it and the learner takes its log-probabilities among it: they must agree exactly.
+    Engines mask by them and the learner takes log-probabilities among them: both must agree exactly.
     """
     place = len(written)
     return tuple(sorted({choice[place] for choice in choices if len(choice) > place and choice[:place] == written}))
 
 
 class Layout(NamedTuple):
-    """How a transcript is put together, in token ids: what stands around briefs, observations and completions."""
+    """The parts of a transcript around system prompts, observations and completions, in token ids."""
 
     head: Ids
     after_system_prompt: Ids
@@ -68,7 +65,7 @@ class Layout(NamedTuple):
 
 
 class Decoding(NamedTuple):
-    """How completions are drawn."""
+    """The settings for drawing completions."""
 
     temperature: float  # 0 is greedy
     max_tokens: int
@@ -76,7 +73,7 @@ class Decoding(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """One completion within a trajectory, and what it earned until the seat's next turn."""
+    """One completion in a trajectory, with its rewards until the seat's next turn."""
 
     start: int
     end: int  # tokens[start:end] is the completion
@@ -88,7 +85,7 @@ class Turn(NamedTuple):
 
 
 class Trajectory(NamedTuple):
-    """One seat of one episode: a transcript in tokens, and where in it the policy spoke."""
+    """One seat of one episode: a transcript in tokens, and the policy's completions in it."""
 
     role: str
     member: int
@@ -97,7 +94,7 @@ class Trajectory(NamedTuple):
 
 
 class EpisodeReport(NamedTuple):
-    """What is said of an episode in the metrics; its steps are in the record."""
+    """The figures of an episode for the metrics; its steps are in the record."""
 
     scenario: str
     tier: str
@@ -105,20 +102,20 @@ class EpisodeReport(NamedTuple):
     progress: float
     metrics: Mapping[str, float | None]
     rewards: Mapping[str, float]  # by role, as its stream paid it
-    actions: tuple[str, ...]  # as records have them; with the scenario they are the whole episode
-    versions: tuple[tuple[int, str], ...]  # number and digest of the policy that took each of them
+    actions: tuple[str, ...]  # in the form of records; with the scenario they determine the whole episode
+    versions: tuple[tuple[int, str], ...]  # number and digest of the policy that took each action
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A group to play: one scenario, so many times, each member under its own seed."""
+    """A group to play: one scenario `size` times, each member with its own seed."""
 
-    key: str  # unique in the run; every random draw of the group hangs on it
+    key: str  # unique in the run; every random draw of the group depends on it
     scenario: str
     rules: str
     size: int
     seed: int
-    greedy: bool = False  # whatever the run's temperature is
+    greedy: bool = False  # at any temperature of the run
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +130,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a sampler must reproduce before it may serve a version: token log-probabilities of fixed texts."""
+    """Token log-probabilities of fixed texts, which a sampler must reproduce before it may serve a version."""
 
     texts: tuple[Ids, ...]
     expected: tuple[tuple[float, ...], ...]  # the learner's, with the adapter; one for each token but the first
-    base: tuple[tuple[float, ...], ...]  # the learner's, without
-    modules: int  # how many modules the adapter binds
+    base: tuple[tuple[float, ...], ...]  # the learner's, without the adapter
+    modules: int  # the number of modules that the adapter is bound to
     tolerance: float

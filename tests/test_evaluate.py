@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 
 from chaosops_ray.evaluate import (
     Result,
-    episodes,
+    baselines,
     interval,
+    one_by_one,
     parse_policies,
     parse_seeds,
     parse_tiers,
+    play_all,
     resampled_means,
     result,
     summary,
@@ -38,9 +40,8 @@ oracle    hard   20 100%  3.2 100%  0%   +170.0   +181.0
 
 
 def evaluated(rules: str, names: str = "random,heuristic,oracle") -> list[Result]:
-    policies = parse_policies(INCIDENT, names)
-    played = episodes(INCIDENT, policies, INCIDENT.scenarios("published"), rules)
-    return [result(INCIDENT, name, episode) for name, episode in played]
+    playing = play_all(baselines(INCIDENT, names), INCIDENT.scenarios("published"), rules)
+    return [result(INCIDENT, name, played.episode) for name, played in playing]
 
 
 def share(value: float | None) -> str:
@@ -104,9 +105,9 @@ def test_there_is_one_cell_for_each_policy_and_failure() -> None:
 
 def test_the_mean_is_of_the_return_with_the_terminal_penalty_in_it() -> None:
     scenario = INCIDENT.scenario("incident/dns_outage/easy/0")
-    idle = {"idle": lambda _scenario, _rules: lambda _view: INCIDENT.parse_action("noop")}
-    ((name, episode),) = episodes(INCIDENT, idle, [scenario], "strict")
-    assert result(INCIDENT, name, episode).headline == -2 * sum(range(1, 13)) - 60
+    idle = one_by_one(INCIDENT, lambda _scenario, _rules: lambda _view: INCIDENT.parse_action("noop"))
+    (played,) = idle([scenario], "strict")
+    assert result(INCIDENT, "idle", played.episode).headline == -2 * sum(range(1, 13)) - 60
 
 
 # -- intervals ------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The chat completions endpoint that nearly every model server offers: text in, text out.
 
-The key goes to the host that was named and to no other: redirects are not followed, and neither proxies nor netrc are
-read from the environment. An answer is bounded in bytes and in time, and never decompressed.
+The key goes only to the named host: redirects are not followed, and neither proxies nor netrc are read from the
+environment. An answer is bounded in bytes and in time, and never decompressed.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from urllib.parse import urlsplit
 
 import httpx
 
 from chaosops_ray.agents.served import ServedModelError
+from chaosops_ray.plain_text import one_line
 
 LONGEST_WAIT = 30.0
 _FIRST_WAIT = 0.5
 _MAX_BYTES = 8 << 20
-_MAX_LETTERS = 300
+_SAMPLING = {"temperature": 0.0, "max_tokens": 512, "stream": False}
+_HEADERS = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
 
 
 class _PassingError(Exception):
-    """A failure that may be gone the next time; `wait` is how long the server wants us to wait."""
+    """A failure that may not occur again; `wait` is the delay in seconds that the server asks for."""
 
     def __init__(self, words: str, wait: float = 0.0) -> None:
         super().__init__(words)
@@ -38,8 +39,8 @@ class OpenAISampler:
 
     `key_variable` names the environment variable that holds the API key; without it no key is sent. `timeout` is for
     one try as a whole, in seconds; a try that fails for a passing reason (429, 5xx, no connection) is repeated
-    `retries` times, waiting twice as long each time, or as long as the server says, and never longer than half a
-    minute. `complete` blocks; do not call it from within an event loop.
+    `retries` times, waiting twice as long each time, or as long as the server says, up to `LONGEST_WAIT`. `complete`
+    blocks; do not call it from within an event loop.
     """
 
     def __init__(
@@ -48,44 +49,30 @@ class OpenAISampler:
         model: str,
         *,
         key_variable: str | None = None,
-        temperature: float = 0.0,
-        max_tokens: int = 512,
         timeout: float = 120.0,
         retries: int = 5,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._url = _endpoint(base_url)
-        # The system's certificates, read once as that takes a while; where no TLS is spoken, none are trusted.
+        # The system's certificates, read once because it takes a while; without TLS none are trusted.
         uses_tls = self._url.startswith("https:")
         self._tls = ssl.create_default_context() if uses_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._model = model
         self._key_variable = key_variable
-        self._temperature = temperature
-        self._max_tokens = max_tokens
         self._timeout = timeout
         self._retries = retries
         self._sleep = sleep
 
     def complete(self, messages: Sequence[Mapping[str, str]], seed: int) -> str:
         """Return the model's answer to a conversation."""
-        body = {
-            "model": self._model,
-            "messages": [dict(message) for message in messages],
-            "temperature": self._temperature,
-            "max_tokens": self._max_tokens,
-            "seed": seed,
-            "stream": False,
-        }
+        body = {"model": self._model, "messages": [dict(message) for message in messages], "seed": seed, **_SAMPLING}
         key = self._key()
-        headers = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
-        if key:
-            headers["Authorization"] = f"Bearer {key}"
-        data = json.dumps(body).encode()
+        headers = _HEADERS | ({"Authorization": f"Bearer {key}"} if key else {})
         attempt = 0
         while True:
             attempt += 1
             try:
-                return _text(asyncio.run(self._post(data, headers)))
+                return _text(asyncio.run(self._post(json.dumps(body).encode(), headers)))
             except _PassingError as failure:
                 if attempt > self._retries:
                     raise ServedModelError(self._line(f"{failure} (tried {attempt} times)", key)) from None
@@ -98,88 +85,72 @@ class OpenAISampler:
             return ""
         key = os.environ.get(self._key_variable, "").strip()
         if not key:
-            raise ServedModelError(f"the environment variable {self._key_variable} holds no key for {self._url}")
+            raise ServedModelError(f"the environment variable {self._key_variable} holds no key; set it")
         if not (key.isascii() and key.isprintable()):
-            raise ServedModelError(f"the environment variable {self._key_variable} holds what cannot be a key")
+            raise ServedModelError(
+                f"the environment variable {self._key_variable} holds no valid key: only printable ASCII is allowed"
+            )
         return key
 
-    async def _post(self, data: bytes, headers: dict[str, str]) -> bytes:
+    async def _post(self, data: bytes, headers: dict[str, str]) -> bytearray:
         """Make one try. Its deadline covers everything: httpx's own timeouts begin again with every byte."""
+        answer = bytearray()
+        client = httpx.AsyncClient(trust_env=False, follow_redirects=False, verify=self._tls, timeout=self._timeout)
         try:
             async with (
                 asyncio.timeout(self._timeout),
-                httpx.AsyncClient(
-                    trust_env=False, follow_redirects=False, verify=self._tls, timeout=self._timeout
-                ) as client,
+                client,
                 client.stream("POST", self._url, content=data, headers=headers) as response,
             ):
-                answer = await _read(response)
+                async for chunk in response.aiter_raw():  # as sent: decompressed, it could exceed the memory
+                    answer += chunk
+                    if len(answer) > _MAX_BYTES:
+                        raise ServedModelError(f"the answer exceeds {_MAX_BYTES} bytes")
         except (TimeoutError, httpx.TimeoutException):
             raise _PassingError(f"no answer within {self._timeout:g} s") from None
         except (httpx.TransportError, OSError, UnicodeError) as error:  # a host's name may be impossible to encode
             raise _PassingError(f"no answer ({type(error).__name__}: {error})") from None
         if response.status_code == 429 or response.status_code >= 500:
-            raise _PassingError(_refusal(response, answer), _asked_wait(response))
+            asked = response.headers.get("Retry-After", "")
+            wait = float(asked) if asked.isascii() and asked.isdigit() else 0.0
+            raise _PassingError(_refusal(response, answer), wait)
         if response.status_code != 200:
             raise ServedModelError(_refusal(response, answer))
         return answer
 
     def _line(self, words: str, key: str) -> str:
-        """One line without the key, which servers like to repeat, and without what would move a terminal's cursor."""
-        clean = words.replace(key, "[key]") if key else words
-        clean = "".join([letter if letter.isprintable() else " " for letter in clean])
-        return f"{self._model} at {self._url}: {' '.join(clean.split())[:_MAX_LETTERS]}"
+        """Return one line without the key, which servers like to repeat."""
+        return f"{self._model} at {self._url}: {one_line(words.replace(key, '[key]') if key else words)}"
 
 
 def _endpoint(base_url: str) -> str:
-    """Return the URL to post to; refuse one that is not an endpoint's, without repeating a password in it."""
+    """Return the URL to post to; errors never repeat it, because it may hold a password."""
     try:
-        parts = urlsplit(base_url)
-        _ = parts.port
-        httpx.URL(base_url)
+        url = httpx.URL(base_url)
+        is_whole = url.scheme in ("http", "https") and bool(url.host) and (url.port or 0) < 1 << 16
     except (ValueError, httpx.InvalidURL):
-        raise ServedModelError(
-            "the endpoint's URL has an invalid address or port; write one such as http://127.0.0.1:8000/v1"
-        ) from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ServedModelError("the endpoint must be a URL such as http://127.0.0.1:8000/v1")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ServedModelError(
-            "the endpoint's URL must hold neither a user nor a query; a key goes into the environment"
-        )
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}/chat/completions"
+        is_whole = False
+    if not is_whole:
+        raise ServedModelError("the endpoint is not a valid URL; write one such as http://127.0.0.1:8000/v1")
+    if url.userinfo or url.query or url.fragment:
+        raise ServedModelError("the endpoint's URL must have no user and no query; put the key into the environment")
+    return str(url.copy_with(path=f"{url.path.rstrip('/')}/chat/completions"))
 
 
-async def _read(response: httpx.Response) -> bytes:
-    """Return the whole body, as it was sent: decompressing could make it larger than anybody's memory."""
-    found = bytearray()
-    async for chunk in response.aiter_raw():
-        found += chunk
-        if len(found) > _MAX_BYTES:
-            raise ServedModelError(f"an answer of more than {_MAX_BYTES} bytes")
-    return bytes(found)
-
-
-def _text(answer: bytes) -> str:
+def _text(answer: bytearray) -> str:
     try:
         choice = json.loads(answer)["choices"][0]
         text = choice["message"]["content"]
     except (ValueError, RecursionError, LookupError, TypeError):
-        raise ServedModelError("its answer is no chat completion") from None
+        raise ServedModelError("the answer is not a chat completion") from None
     if not isinstance(text, str):
-        raise ServedModelError(f"its answer holds no text (finish_reason {choice.get('finish_reason')!r})")
+        raise ServedModelError(f"the answer holds no text (finish_reason {choice.get('finish_reason')!r})")
     return text
 
 
-def _refusal(response: httpx.Response, answer: bytes) -> str:
+def _refusal(response: httpx.Response, answer: bytearray) -> str:
     words = answer.decode("utf-8", "replace")
-    # Where they are not JSON, the words stand as they are.
-    with suppress(ValueError, RecursionError, LookupError, TypeError):
+    with suppress(ValueError, RecursionError, LookupError, TypeError):  # not JSON: give the body as it is
         error = json.loads(words)["error"]
         words = str(error["message"] if isinstance(error, dict) else error)
     return f"{response.status_code} {response.reason_phrase}: {words}"
-
-
-def _asked_wait(response: httpx.Response) -> float:
-    asked = response.headers.get("Retry-After", "")
-    return float(asked) if asked.isascii() and asked.isdigit() else 0.0

@@ -1,12 +1,9 @@
-"""One conversation: how one role of one episode talks with a language model.
+"""One conversation between one role of one episode and a language model.
 
-A seat holds what a role has read and written in an episode. It opens with the system prompt; each turn adds the view as
-text, all of it the first time and then only what is new since the seat's last turn; each completion becomes an action.
-`Seat` is that in text alone. `ChatSeat` keeps messages, for models behind a chat API. `TokenSeat` keeps tokens, for
-engines that are sampled and trained: what the model wrote is never turned into text and tokenised again.
-
-A turn has two calls, whatever the kind of seat: one takes the view (`read`, `ask` or `request`), one takes the
-completion and gives the action (`action` or `answer`).
+It opens with the system prompt; each turn adds the view as text, all of it the first time and then only what is new;
+each completion becomes an action. `ChatSeat` keeps messages, for models behind a chat API. `TokenSeat` keeps tokens,
+for engines that are sampled and trained: a completion is never turned into text and tokenised again. In each turn, one
+call takes the view (`read`, `ask` or `request`) and one turns the completion into an action (`action` or `answer`).
 
 >>> from chaosops_ray.sim import environment_named
 >>> incident = environment_named("incident")
@@ -20,7 +17,7 @@ completion and gives the action (`action` or `answer`).
 Noop()
 >>> world = incident.step(world, action).world
 
-An episode has a seat for each role that acts; a seat is used for one episode and then dropped.
+An episode has a seat for each role that acts; a seat serves one episode only.
 """
 
 from __future__ import annotations
@@ -36,13 +33,13 @@ Message: TypeAlias = dict[str, str]
 
 
 def choices(environment: AnyEnvironment, codec: Codec, view: Any, style: Style) -> tuple[Ids, ...] | None:
-    """Every permitted action as a completion; None where they cannot be written out."""
+    """Return every permitted action as a completion; None if there is no finite list of them."""
     kinds = environment.permitted(view)
     return None if kinds is None else codec.choices(environment.format_action, style, kinds)
 
 
 class Seat:
-    """One role of one episode, in text: the views that it reads, the completions that it acts by."""
+    """One role of one episode, in text: it reads views and acts by completions."""
 
     def __init__(self, environment: AnyEnvironment, role: str, rules: str, style: Style) -> None:
         self.environment = environment
@@ -58,7 +55,7 @@ class Seat:
         return text
 
     def action(self, completion: str) -> Any:
-        """Return the action that the completion spells; where it spells none, the world's value for that."""
+        """Return the action in the completion; without one, the world's value for an unparsed text."""
         return self.environment.parse_action(completion)
 
 
@@ -83,7 +80,7 @@ class ChatSeat(Seat):
 class TokenSeat(Seat):
     """A seat whose model reads and writes tokens; it keeps the transcript that the learner trains on.
 
-    With `structured`, the engine must choose among the permitted actions wherever these can be written out.
+    With `structured`, the engine must choose among the permitted actions wherever there is a finite list of them.
     """
 
     def __init__(
@@ -103,12 +100,12 @@ class TokenSeat(Seat):
         self._choices: tuple[Ids, ...] | None = None
 
     def observe(self, view: Any) -> Ids:
-        """Append the view; return the prompt as it now stands. The completion is free, `structured` or not."""
+        """Append the view; return the prompt so far. The completion is free, `structured` or not."""
         self._choices = None
         return self._transcript.observe(self.read(view))
 
     def request(self, view: Any, *, row: int = 0, seed: int = 0) -> SampleRequest:
-        """Append the view; return what to ask the engine."""
+        """Append the view; return the request to the engine."""
         prompt = self.observe(view)
         self._choices = choices(self.environment, self._codec, view, self.style) if self._structured else None
         return SampleRequest(row, prompt, seed, self._choices)
@@ -118,12 +115,12 @@ class TokenSeat(Seat):
         return self.action(self._transcript.complete(sample, self._choices))
 
     def earned(self, rewards: dict[str, float]) -> None:
-        """Credit the latest turn with what came of it until now, by stream."""
+        """Add rewards, by stream, to the latest turn."""
         self._transcript.earned(rewards)
 
     @property
     def tokens(self) -> Ids:
-        """The tokens up to the end of the last completion: the ones that a learner needs."""
+        """The tokens up to the end of the last completion, which a learner needs."""
         return self._transcript.written
 
     @property

@@ -1,4 +1,4 @@
-"""Served models as the evaluation sees any policy. No token engine: they can be evaluated, not trained."""
+"""Policies of served models. There is no token engine behind them: they can be evaluated, not trained."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ class ChatModel(Protocol):
     """A served model: a conversation in, its answer out."""
 
     def complete(self, messages: Sequence[Mapping[str, str]], seed: int) -> str:
-        """Return the answer; ServedModelError where there is none."""
+        """Return the answer, or raise ServedModelError."""
         ...
 
 
 class ServedPolicy:
-    """Any chat model, in the style that a person would read."""
+    """The policy of a chat model, which reads views in the style for people."""
 
     def __init__(self, environment: AnyEnvironment, model: ChatModel) -> None:
         self._environment = environment
         self._model = model
 
     def __call__(self, scenario: Scenario, rules: str) -> Policy:
-        """The seats of one episode; each holds its own conversation."""
+        """Begin an episode; each of its roles holds its own conversation."""
         seats: dict[str, ChatSeat] = {}
 
         def act(view: Any, /) -> Any:

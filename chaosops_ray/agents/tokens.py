@@ -1,7 +1,7 @@
-"""A seat's transcript, in tokens: it only ever grows, and it knows which of its tokens the policy wrote.
+"""A seat's transcript in tokens: it only grows, and knows which of its tokens the policy wrote.
 
-Text becomes tokens here and nowhere else. Observations are encoded without special tokens: what somebody wrote in the
-room cannot spell an end of turn, or an action.
+Text becomes tokens here and nowhere else. Observations are encoded without special tokens, so that no text in them can
+become an end of turn or an action.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from tokenizers import Tokenizer
 
@@ -19,6 +19,8 @@ from chaosops_ray.wire import Ids, Layout, Sample, Turn
 TOKENIZER_FILE = "tokenizer.json"
 _CACHED_TEXTS = 8_192
 _CACHED_CHOICES = 1_024
+Spell: TypeAlias = Callable[[Any, Style], str]
+Kinds: TypeAlias = tuple[tuple[Any, ...], ...]
 
 
 class Codec:
@@ -28,7 +30,7 @@ class Codec:
         self.layout = layout
         self._tokenizer = Tokenizer.from_file(str(model / TOKENIZER_FILE))
         self._tokenizer.encode_special_tokens = True
-        # A file may have been saved with either; a transcript is neither cut nor filled up.
+        # The file may have been saved with either; a transcript is neither cut nor padded.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         # Groups see the same openings, and most turns are alike.
@@ -39,39 +41,31 @@ class Codec:
     def _encode(self, text: str) -> Ids:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
+    def _decode(self, tokens: Ids) -> str:
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=False))
+
     def action(self, text: str) -> Ids:
-        """The completion that says this: one token where the tokenizer has it as one, and whatever ends it."""
+        """Return the completion of an action's text, as one token where the tokenizer has it, with its stop token."""
         single = self._tokenizer.token_to_id(text)
         return (*(self.encode(text) if single is None else (single,)), *self.layout.stop[:1])
 
-    def choices(
-        self, spell: Callable[[Any, Style], str], style: Style, kinds: tuple[tuple[Any, ...], ...]
-    ) -> tuple[Ids, ...]:
-        """The completion of each action, in order, as `spell` writes it in this style; computed once for equal actions.
+    def choices(self, spell: Spell, style: Style, kinds: Kinds) -> tuple[Ids, ...]:
+        """Return the completion of each action, in order, as `spell` writes it; computed once for equal actions.
 
         Actions must be hashable. Equal ones of different types are told apart: named tuples are equal across types.
         """
         return self._choices_of(spell, style, kinds, tuple([type(action) for kind in kinds for action in kind]))
 
-    def _completions(
-        self,
-        spell: Callable[[Any, Style], str],
-        style: Style,
-        kinds: tuple[tuple[Any, ...], ...],
-        _types: tuple[type, ...],
-    ) -> tuple[Ids, ...]:
+    def _completions(self, spell: Spell, style: Style, kinds: Kinds, _types: tuple[type, ...]) -> tuple[Ids, ...]:
         return tuple([self.action(spell(action, style)) for kind in kinds for action in kind])
 
-    def _decode(self, tokens: Ids) -> str:
-        return str(self._tokenizer.decode(tokens, skip_special_tokens=False))
-
     def read(self, sample: Sample) -> str:
-        """The completion as text, without the token that ended it."""
+        """Return the completion as text, without its stop token."""
         return self.decode(sample.tokens[:-1] if sample.stopped else sample.tokens)
 
 
 class Transcript:
-    """What one seat has read and written so far."""
+    """The text that one seat has read and written so far, in tokens."""
 
     def __init__(self, codec: Codec, brief: str) -> None:
         self._codec = codec
@@ -80,13 +74,13 @@ class Transcript:
         self.turns: list[Turn] = []
 
     def observe(self, text: str) -> Ids:
-        """Append an observation; the prompt as it now stands."""
+        """Append an observation; return the prompt so far."""
         self.tokens += self._codec.encode(text)
         self.tokens += self._codec.layout.after_observation
         return tuple(self.tokens)
 
     def complete(self, sample: Sample, choices: tuple[Ids, ...] | None) -> str:
-        """Append what the policy wrote; its text."""
+        """Append the policy's completion; return its text."""
         start = len(self.tokens)
         self.tokens += sample.tokens
         self.turns.append(Turn(start, len(self.tokens), sample.log_probs, {}, sample.version, sample.digest, choices))
@@ -95,12 +89,12 @@ class Transcript:
         return self._codec.read(sample)
 
     def earned(self, rewards: dict[str, float]) -> None:
-        """Credit the latest turn with what came of it until now."""
+        """Add rewards, by stream, to the latest turn."""
         turn = self.turns[-1]
         total = {stream: turn.rewards.get(stream, 0.0) + value for stream, value in rewards.items()}
         self.turns[-1] = turn._replace(rewards=total)
 
     @property
     def written(self) -> Ids:
-        """The tokens up to the last completion's end: what follows it was never read by anybody."""
+        """The tokens up to the end of the last completion; no policy has read those after it."""
         return tuple(self.tokens[: self.turns[-1].end]) if self.turns else ()

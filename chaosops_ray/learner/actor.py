@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
 from chaosops_ray.config import Run
 from chaosops_ray.wire import Group, Ids, PolicyVersion, Probe
 
-_LEARNER = ("chaosops_ray.learner.learner", "Learner")
+if TYPE_CHECKING:
+    from chaosops_ray.learner.learner import Learner
 
 
 class LearnerHost:
@@ -21,8 +22,8 @@ class LearnerHost:
     def __init__(
         self, run: Run, name: str, model: Path, base: str, weights: Mapping[str, Mapping[str, float]], folder: Path
     ) -> None:
-        module, kind = _LEARNER
-        self._learner = getattr(import_module(module), kind)(run, name, model, base, weights, folder)
+        module = import_module("chaosops_ray.learner.learner")
+        self._learner: Learner = module.Learner(run, name, model, base, weights, folder)
 
     def prepare(self) -> None:
         """Load what only updates need."""
@@ -30,22 +31,19 @@ class LearnerHost:
 
     def update(self, groups: Sequence[Group], done: int) -> dict[str, float]:
         """Learn from the groups."""
-        found: dict[str, float] = self._learner.update(groups, done)
-        return found
+        return self._learner.update(groups, done)
 
     def publish(self, number: int) -> PolicyVersion:
-        """Write the policy as it is now."""
-        version: PolicyVersion = self._learner.publish(number)
-        return version
+        """Write the current policy as a version."""
+        return self._learner.publish(number)
 
     def prune(self, keep: Collection[int]) -> None:
-        """Delete the versions that nobody needs."""
+        """Delete all versions but these."""
         self._learner.prune(keep)
 
     def probe(self, texts: Sequence[Ids]) -> Probe:
-        """Score the texts with the policy as it is now."""
-        probe: Probe = self._learner.probe(texts)
-        return probe
+        """Score the texts with the current policy."""
+        return self._learner.probe(texts)
 
     def save(self, folder: Path, done: int) -> None:
         """Write all that the next update depends on."""

@@ -1,30 +1,51 @@
 """The update, on TRL: its trainer owns loss, optimizer, clipping and the importance weights; we hand it the batch.
 
-TRL's trainer generates, scores and steps by itself when it is told to `train()`. We never tell it. `update` fills in
-what its loss reads (advantages for each token, log-probabilities of the sampler, the mask of what the policy wrote) and
-drives it step by step. tests/learner/test_grpo_contract.py pins what is relied on; test_parity.py shows that loss and
-gradients are those of the stock trainer.
+`train()` of TRL, which generates, scores and steps by itself, is never called. `update` supplies the inputs of the loss
+(advantages and the sampler's log-probabilities for each token, the mask of written tokens) and makes the steps.
+tests/learner/test_grpo_contract.py pins what is relied on; test_parity.py shows that loss and gradients are those of
+the stock trainer.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
+from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from peft import PeftModel
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from chaosops_ray.config import Learner
 from chaosops_ray.learner.batch import MicroBatch, Row, micro_batches, padded, steps
 from chaosops_ray.process_environment import hidden
 
-with hidden("vllm"):  # TRL imports it wherever it is installed, which takes seconds, and generation is not TRL's here
+with hidden("vllm"):  # TRL would import it, which takes seconds, and TRL generates nothing here
     from trl import GRPOConfig, GRPOTrainer
+
+# The figures of an update; those that TRL logs have its names in _LOGGED.
+REPORTED = (
+    "entropy",
+    "clipped_low",
+    "clipped_high",
+    "gradient_norm",
+    "mismatch",
+    "mismatch_max",
+    "importance_weight",
+    "effective_sample_size",
+)
+_LOGGED = {
+    "entropy": "entropy",
+    "clip_ratio/low_mean": "clipped_low",
+    "clip_ratio/high_mean": "clipped_high",
+    "cispo_clip_ratio": "clipped_high",
+}
 
 
 class PolicyTrainer(GRPOTrainer):
@@ -45,7 +66,7 @@ class PolicyTrainer(GRPOTrainer):
             loss_type="grpo" if settings.loss == "gspo" else settings.loss,
             importance_sampling_level="sequence" if settings.loss == "gspo" else "token",
             epsilon=settings.clip_low,
-            # TRL takes cispo's as the cap of the ratio itself, the others' as what the ratio may exceed 1 by.
+            # For cispo, TRL's value is the cap of the ratio itself; for the others, its distance from 1.
             epsilon_high=1 + settings.clip_high if settings.loss == "cispo" else settings.clip_high,
             beta=settings.kl_coefficient,
             max_grad_norm=settings.gradient_norm,
@@ -54,7 +75,7 @@ class PolicyTrainer(GRPOTrainer):
             activation_checkpointing=settings.checkpointing,
             bf16=on_gpu,
             use_cpu=not on_gpu,
-            # Nothing of TRL's own loop runs; these only have to be consistent.
+            # TRL's own loop never runs; these only have to be consistent.
             num_generations=2,
             per_device_train_batch_size=2,
             max_steps=1,
@@ -73,34 +94,31 @@ class PolicyTrainer(GRPOTrainer):
                 processing_class=tokenizer,
             )
         if settings.checkpointing:
-            # Their trainers leave this to `train()`, which is never called.
+            # TRL does this in `train()`, which is never called.
             model.get_base_model().activation_checkpointing_enable()
-        # The weights between sampler and learner are multiplied in only where TRL believes that vLLM sampled.
+        # TRL applies the weights between sampler and learner only if it believes that vLLM sampled.
         self.use_vllm = True
         self.vllm_importance_sampling_correction = True
         self._entropy_bonus_enabled = True
         self.pad: int = tokenizer.pad_token_id
         self.create_optimizer()
-        self._scored: torch.Tensor | None = None
-        self._now: MicroBatch | None = None
-
-    # -- what TRL's loss calls ------------------------------------------------------------------------------------
+        self._now: MicroBatch  # the one that is being scored
+        self._scored: torch.Tensor  # its log-probabilities
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, logits_to_keep: int, **_: Any
     ) -> tuple[torch.Tensor, torch.Tensor, None]:
-        """Log-probabilities and entropies where the policy wrote; elsewhere zero.
+        """Return log-probabilities and entropies where the policy wrote, and zeros elsewhere; TRL's loss calls this.
 
-        Nor is the head computed elsewhere, but for free completions on a CPU: there TRL's kernel takes every place.
+        The head is computed only there too, except for free completions on a CPU, where TRL's kernel takes every place.
         """
-        if self._now is None:
-            raise RuntimeError("no micro-batch is being worked on")
-        if self._now.allowed is not None:
-            log_probs, entropies = self._among_the_allowed(model, self._now, self._now.allowed)
+        now = self._now
+        if now.allowed is not None:
+            log_probs, entropies = self._among_the_allowed(model, now, now.allowed)
         else:
             labels = input_ids.clone()
             labels[:, 0] = -100
-            labels[:, 1:].masked_fill_(self._now.mask == 0, -100)
+            labels[:, 1:].masked_fill_(now.mask == 0, -100)
             with self.accelerator.autocast():
                 outputs = model(input_ids=input_ids, attention_mask=attention_mask, labels=labels, fused_lm_head=True)
             log_probs, entropies = outputs.log_probs[:, -logits_to_keep:], outputs.entropy[:, -logits_to_keep:]
@@ -110,7 +128,7 @@ class PolicyTrainer(GRPOTrainer):
     def _among_the_allowed(
         self, model: Any, now: MicroBatch, allowed: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same, where the engine had to choose: of the choice among what was allowed."""
+        """Return the same where the engine had to choose: those of the choice among the allowed tokens."""
         rows, places = now.mask.nonzero(as_tuple=True)
         with self.accelerator.autocast():
             base = self.accelerator.unwrap_model(model).get_base_model()
@@ -121,15 +139,11 @@ class PolicyTrainer(GRPOTrainer):
         which = (allowed == now.ids[rows, places + 1, None]).long().argmax(1, keepdim=True)
         entropy = -(among.exp() * among.masked_fill(is_filling, 0.0)).sum(-1)
         empty = torch.zeros_like(now.mask)
-        return (
-            empty.index_put((rows, places), among.gather(1, which)[:, 0]),
-            empty.index_put((rows, places), entropy),
-        )
-
-    # -- one update -----------------------------------------------------------------------------------------------
+        log_probs = empty.index_put((rows, places), among.gather(1, which)[:, 0])
+        return log_probs, empty.index_put((rows, places), entropy)
 
     def update(self, rows: Sequence[Row], rate: float, entropy: float, seed: int) -> dict[str, float]:
-        """Optimizer steps over the rows, each on a part of them; what is worth knowing of it."""
+        """Make optimizer steps, each on a part of the rows; return the REPORTED figures."""
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -137,7 +151,7 @@ class PolicyTrainer(GRPOTrainer):
         tally = Tally()
         for number, part in enumerate(steps(rows, self.settings.steps, seed)):
             self._step_on(part, before, entropy, tally, is_first=number == 0)
-        return tally.means()
+        return tally.figures()
 
     def _step_on(
         self,
@@ -151,8 +165,8 @@ class PolicyTrainer(GRPOTrainer):
         items = sum([len(row.at) for row in part])
         for micro, members in self._micro_batches(part):
             tokens = float(micro.mask.sum())
-            # TRL averages micro-batches as if all had as many rows; with this the sum is the mean over the step's rows.
-            # Losses that are a mean over tokens take no notice: it cancels out of their normalizer.
+            # TRL averages micro-batches as if all had as many rows; this makes the sum the mean over the step's rows.
+            # In losses that are a mean over tokens it cancels out of the normalizer.
             share = len(members) / len(part)
             self.current_gradient_accumulation_steps = 1 / share
             self.args.steps_per_generation = 1 / share
@@ -160,10 +174,11 @@ class PolicyTrainer(GRPOTrainer):
             self.entropy_coef = entropy * tokens / items / share
             loss, ratios = self.loss_of(micro, members, before, items)
             self.accelerator.backward(loss)
-            if self._scored is None:
-                raise RuntimeError("TRL's loss did not ask for log-probabilities")
-            tally.add(self._metrics["train"], tokens)
-            self._metrics["train"].clear()
+            logged = self._metrics["train"]
+            for theirs, name in _LOGGED.items():
+                if theirs in logged:
+                    tally.add(name, logged[theirs][-1], tokens)
+            logged.clear()
             tally.add_ratios(ratios, self._scored - micro.log_probs, micro.mask, is_first=is_first)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.gradient_norm)
         if not math.isfinite(float(norm)):
@@ -171,18 +186,15 @@ class PolicyTrainer(GRPOTrainer):
             raise FloatingPointError(f"the gradient's norm is {float(norm)}; this step was not taken")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        tally.add({"gradient_norm": [float(norm)]}, 1.0)
+        tally.add("gradient_norm", float(norm), 1.0)
 
     def loss_of(
         self, micro: MicroBatch, members: Sequence[Row], before: dict[int, torch.Tensor] | None, items: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """TRL's loss of a micro-batch, and the weights between sampler and learner."""
+        """Return TRL's loss of a micro-batch, and the weights between sampler and learner."""
         old = micro.log_probs
         if before is not None:
-            old = torch.zeros_like(micro.log_probs)
-            for i, row in enumerate(members):
-                scored = before[id(row)]
-                old[i, : len(scored)] = scored
+            old = pad_sequence([before[id(row)] for row in members], batch_first=True)
         ratios = (old - micro.log_probs).exp().clamp(max=self.settings.importance_cap)
         inputs = {
             "prompt_ids": micro.ids[:, :1],
@@ -201,26 +213,18 @@ class PolicyTrainer(GRPOTrainer):
         return self.compute_loss(self.model, inputs), ratios
 
     def _micro_batches(self, part: Sequence[Row]) -> list[tuple[MicroBatch, list[Row]]]:
-        device = self.accelerator.device
-        return [
-            (padded(members, self.pad).to(device), members)
-            for members in micro_batches(part, self.settings.tokens_per_forward)
-        ]
-
-    # -- looking without touching -----------------------------------------------------------------------------------
+        packed = micro_batches(part, self.settings.tokens_per_forward)
+        return [(padded(members, self.pad).to(self.accelerator.device), members) for members in packed]
 
     @torch.no_grad()
     def _log_probs(self, micro: MicroBatch, *, base: bool) -> torch.Tensor:
         self._now = micro
-        model = self.accelerator.unwrap_model(self.model)
         width = micro.ids.shape[1] - 1
-        if base:
-            with model.disable_adapter():
-                return self._get_per_token_logps_and_entropies(self.model, micro.ids, micro.attention, width)[0]
-        return self._get_per_token_logps_and_entropies(self.model, micro.ids, micro.attention, width)[0]
+        with self.accelerator.unwrap_model(self.model).disable_adapter() if base else nullcontext():
+            return self._get_per_token_logps_and_entropies(self.model, micro.ids, micro.attention, width)[0]
 
     def scored(self, rows: Sequence[Row]) -> dict[int, torch.Tensor]:
-        """The rows' log-probabilities as the policy now gives them."""
+        """Return the rows' log-probabilities under the current policy, by the row's `id`."""
         found = {}
         for micro, members in self._micro_batches(rows):
             log_probs = self._log_probs(micro, base=False)
@@ -229,10 +233,10 @@ class PolicyTrainer(GRPOTrainer):
         return found
 
     def divergence(self, rows: Sequence[Row]) -> float:
-        """KL to the base in nats a token, estimated on what was sampled.
+        """Estimate the KL to the base on the sampled tokens, in nats per token.
 
-        By the mean difference of log-probabilities. The estimator that cannot become negative, exp(-d) - 1 + d, is
-        ruled by the rare sample that the policy hardly ever takes: on a policy whose KL was near 2 it jumped to 28.
+        This is the mean difference d of log-probabilities. The estimator that is never negative, exp(-d) - 1 + d, is
+        dominated by rare samples: on a policy whose KL was near 2 it jumped to 28.
         """
         count = min(len(rows), self.settings.kl_rows)
         chosen = [rows[i * len(rows) // count] for i in range(count)]
@@ -245,51 +249,33 @@ class PolicyTrainer(GRPOTrainer):
 
 
 class Tally:
-    """Figures gathered over micro-batches, each weighed as much as it stands for."""
+    """Weighted means of figures over micro-batches."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._weights: dict[str, float] = {}
+        self._values: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self._ratios: list[torch.Tensor] = []
 
-    def add(self, found: Any, weight: float) -> None:
-        """The latest value of each figure."""
-        for name, values in found.items():
-            self._sums[name] = self._sums.get(name, 0.0) + values[-1] * weight
-            self._weights[name] = self._weights.get(name, 0.0) + weight
+    def add(self, name: str, value: float, weight: float) -> None:
+        """Add a value of a figure."""
+        self._values[name].append((value, weight))
 
     def add_ratios(self, ratios: torch.Tensor, gap: torch.Tensor, mask: torch.Tensor, *, is_first: bool) -> None:
-        """Weights between sampler and learner; and, before anything was stepped, how far the two are apart."""
+        """Add the weights between sampler and learner; before the first step also the gap between the two."""
         written = mask > 0
-        now = gap[written].exp() * 1.0
-        self._ratios.append(now)
+        count = float(written.sum())
+        self._ratios.append(gap[written].exp())
         if is_first:
-            apart = gap[written].abs()
-            self.add({"mismatch": [float(apart.mean())]}, float(written.sum()))
-            self._sums["mismatch_max"] = max(self._sums.get("mismatch_max", 0.0), float(apart.max()))
-            self._weights["mismatch_max"] = 1.0
-        self.add({"importance_weight": [float(ratios[written].mean())]}, float(written.sum()))
+            self.add("mismatch", float(gap[written].abs().mean()), count)
+            self.add("mismatch_max", float(gap[written].abs().max()), count)
+        self.add("importance_weight", float(ratios[written].mean()), count)
 
-    def means(self) -> dict[str, float]:
-        """Every figure's mean; the effective sample size is a share of all tokens."""
-        found = {_NAMES.get(name, name): total / self._weights[name] for name, total in self._sums.items()}
+    def figures(self) -> dict[str, float]:
+        """Return the mean of every figure, the maximum of `mismatch_max`, and the share of tokens that count."""
+        found = {
+            name: sum([value * weight for value, weight in values]) / sum([weight for _, weight in values])
+            for name, values in self._values.items()
+        }
+        found["mismatch_max"] = max([value for value, _ in self._values["mismatch_max"]])
         weights = torch.cat(self._ratios)
         found["effective_sample_size"] = float(weights.sum() ** 2 / (weights.square().sum() * len(weights)))
-        return {name: value for name, value in found.items() if name in REPORTED}
-
-
-_NAMES = {
-    "clip_ratio/low_mean": "clipped_low",
-    "clip_ratio/high_mean": "clipped_high",
-    "cispo_clip_ratio": "clipped_high",
-}
-REPORTED = (
-    "entropy",
-    "clipped_low",
-    "clipped_high",
-    "gradient_norm",
-    "mismatch",
-    "mismatch_max",
-    "importance_weight",
-    "effective_sample_size",
-)
+        return found

@@ -23,11 +23,10 @@ if TYPE_CHECKING:
     from chaosops_ray.learner.grpo import PolicyTrainer
 
 _STATE = "learner.pt"
-_TRAINER = "chaosops_ray.learner.grpo"
 
 
 class Learner:
-    """Holds the policy's weights and nothing of the loop: what it does is a function of them and its arguments."""
+    """The holder of the policy's weights; it knows nothing of the loop, and acts on the weights and its arguments."""
 
     def __init__(
         self, run: Run, name: str, model: Path, base: str, weights: Mapping[str, Mapping[str, float]], folder: Path
@@ -37,15 +36,13 @@ class Learner:
         torch.use_deterministic_algorithms(not torch.cuda.is_available())
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self._run = run
-        # A folder of this machine says nothing elsewhere; what it is called may.
+        # A path of this machine means nothing elsewhere; publish the folder's name instead.
         self._name = model.name if Path(name).expanduser().resolve() == model else name
         self._base = base
         self._weights = weights
         self._adapters = folder / "adapters"
-        settings = run.learner
-        self._model = lora.with_adapter(
-            lora.load_base(str(model), device), settings.lora_rank, settings.lora_alpha, run.seed
-        )
+        loaded = lora.load_base(str(model), device)
+        self._model = lora.with_adapter(loaded, run.learner.lora_rank, run.learner.lora_alpha, run.seed)
         self._modules = lora.bound_modules(self._model)
         self._path = model
         self._scratch = folder / ".trl"
@@ -55,25 +52,18 @@ class Learner:
     def prepare(self) -> PolicyTrainer:
         """Make the trainer, once. TRL takes seconds to load: publishing and probing do not wait for it."""
         if self._trainer is None:
-            run = self._run
-            self._trainer = import_module(_TRAINER).PolicyTrainer(
-                self._model,
-                PreTrainedTokenizerFast.from_pretrained(self._path),
-                run.learner,
-                self._scratch,
-                {
-                    "temperature": run.rollout.temperature,
-                    "seed": run.seed,
-                    "max_completion_length": run.rollout.max_tokens,
-                },
-            )
+            module = import_module("chaosops_ray.learner.grpo")
+            rollout = self._run.rollout
+            limits = {"temperature": rollout.temperature, "max_completion_length": rollout.max_tokens}
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(self._path)
+            options = limits | {"seed": self._run.seed}
+            self._trainer = module.PolicyTrainer(self._model, tokenizer, self._run.learner, self._scratch, options)
         return self._trainer
 
     def update(self, groups: Sequence[Group], done: int) -> dict[str, float]:
         """Learn from the groups; `done` updates were made before."""
         settings, trainer = self._run.learner, self.prepare()
-        credited = advantages(groups, self._weights, self._run.credit)
-        rows = batch.rows(groups, credited)
+        rows = batch.rows(groups, advantages(groups, self._weights, self._run.credit))
         rate = settings.learning_rate.at(done, self._run.updates)
         entropy = settings.entropy.at(done, self._run.updates)
         found = trainer.update(rows, rate, entropy, self._run.seed + done)
@@ -86,27 +76,24 @@ class Learner:
         }
 
     def publish(self, number: int) -> PolicyVersion:
-        """Write the policy as it is now."""
+        """Write the current policy as a version."""
         return publish.publish(self._model, self._adapters, number, self._base, self._name)
 
     def prune(self, keep: Collection[int]) -> None:
-        """Delete the versions that nobody needs."""
+        """Delete all versions but these."""
         publish.prune(self._adapters, keep)
 
     def probe(self, texts: Sequence[Ids]) -> Probe:
-        """What a sampler has to reproduce of it."""
+        """Score the texts: a sampler must reproduce the scores before it serves."""
         self._probed = probe(self._model, texts, self._modules, self._probed)
         if self._run.resources.colocate and torch.cuda.is_available():
             torch.cuda.empty_cache()  # the engine that wakes up now wants the memory
         return self._probed
 
     def save(self, folder: Path, done: int) -> None:
-        """All that the next update depends on; the folder is the caller's to make appear whole."""
-        adapter = {
-            name: parameter.detach().cpu()
-            for name, parameter in self._model.named_parameters()
-            if parameter.requires_grad
-        }
+        """Write all that the next update depends on; the caller makes the folder appear whole."""
+        trained = [(name, weight) for name, weight in self._model.named_parameters() if weight.requires_grad]
+        adapter = {name: weight.detach().cpu() for name, weight in trained}
         torch.save({"adapter": adapter, "optimizer": self.prepare().optimizer.state_dict()}, folder / _STATE)
         (folder / "done.json").write_text(json.dumps({"done": done, "base": self._base}))
 

@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import save
@@ -23,11 +22,13 @@ def publish(model: PeftModel, adapters: Path, number: int, base: str, base_name:
     """Write the model's adapter as version `number`, trained on the base model of digest `base`.
 
     The same weights give the same digest on every machine. Publishing them again under their number changes nothing;
-    other weights under that number are an error. A run has one learner, so what killed ones left is deleted first.
+    other weights under that number are an error. A run has one learner, so leftovers of killed ones are deleted first.
     """
     name = versions.folder_name(number)
     if Path(base_name).is_absolute():
-        raise AdapterError(f"{base_name} is a path of this machine, which {name} must not carry; give the base a name")
+        raise AdapterError(
+            f"{base_name} is a path of this machine, which {name} must not contain; give the base a name"
+        )
     make_folder(adapters)
     sweep(adapters)
     target = adapters / name
@@ -36,38 +37,29 @@ def publish(model: PeftModel, adapters: Path, number: int, base: str, base_name:
     if target.is_dir() and not os.path.lexists(target / versions.MARKER):
         shutil.rmtree(target)
     try:
-        # The marker goes in ahead of the rename, which shows all files at once. It is there for copies that others
-        # make, which are not atomic: it tells a whole folder from a part.
+        # The rename shows all files at once. The marker is for copies, which are not atomic: it proves them complete.
         with atomic_folder(target, replace=False) as unfinished:
             (unfinished / versions.CONFIG).write_bytes(_config(model, base_name))
             (unfinished / versions.WEIGHTS).write_bytes(_weights(model))
             marker = versions.seal(unfinished, number, base)
     except FileExistsError:
-        return _published_before(target, marker)
+        there = versions.read(target, marker.base)
+        if there.digest != marker.digest:
+            raise AdapterError(
+                f"{target} was published with digest {there.digest[:12]} and would now be {marker.digest[:12]}; "
+                "a version never changes, publish under the next number"
+            ) from None
+        return there
     return PolicyVersion(number, marker.digest, str(target.resolve()))
 
 
 def prune(adapters: Path, keep: Collection[int]) -> tuple[int, ...]:
-    """Delete all versions but these, and what killed learners left; the numbers of the deleted versions."""
+    """Delete all versions but these, and leftovers of killed learners; return the deleted numbers."""
     sweep(adapters)
     gone = sorted(set(versions.numbers(adapters)) - set(keep))
     for number in gone:
         remove_folder(adapters / versions.folder_name(number))
     return tuple(gone)
-
-
-def _published_before(target: Path, marker: versions.Marker) -> PolicyVersion:
-    """The version that has the name already; it must hold the same weights."""
-    there = versions.read(target, marker.base)
-    if there.digest != marker.digest:
-        raise AdapterError(
-            f"{target} was published with digest {there.digest[:12]} and would now be {marker.digest[:12]}; "
-            "a version never changes, publish under the next number"
-        )
-    return there
-
-
-# -- bytes ------------------------------------------------------------------------------------------------------------
 
 
 def _weights(model: PeftModel) -> bytes:
@@ -77,12 +69,6 @@ def _weights(model: PeftModel) -> bytes:
 
 
 def _config(model: PeftModel, base_name: str) -> bytes:
-    # PEFT would write the path that the base was loaded from, and sets in an order that changes from run to run.
+    # PEFT would write the path that the base was loaded from; sets have no order of their own.
     fields = {**model.peft_config[ADAPTER].to_dict(), "base_model_name_or_path": base_name, "inference_mode": True}
-    return (json.dumps(fields, indent=2, sort_keys=True, default=_listed) + "\n").encode()
-
-
-def _listed(value: Any) -> list[str]:
-    if isinstance(value, set | frozenset):
-        return sorted(value)
-    raise TypeError(f"the adapter's configuration holds a {type(value).__name__}, which JSON cannot")
+    return (json.dumps(fields, indent=2, sort_keys=True, default=sorted) + "\n").encode()

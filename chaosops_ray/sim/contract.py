@@ -6,6 +6,9 @@ it carries inside.
 
 `Environment` has a core that every world gives, and parts with defaults: a world replaces the parts that it can do
 better. The checker in tests/support/contract_check.py runs any world through all of it.
+
+The module is long because `Environment` is one interface: its core, its defaults and the values that they exchange are
+read together by an author of a world, and nothing else is here.
 """
 
 from __future__ import annotations
@@ -150,7 +153,7 @@ class Episode(NamedTuple, Generic[W, V, A]):
 
 
 class Policy(Protocol):
-    """Anything that turns a view into an action."""
+    """A function from a view to an action."""
 
     def __call__(self, view: Any, /) -> Any:
         """Choose the action to take on this view."""

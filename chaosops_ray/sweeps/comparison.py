@@ -75,7 +75,7 @@ def compare(environment: AnyEnvironment, sweep: Sweep, outcomes: Sequence[Outcom
     return summary | {
         "trials": [_trial(one) for one in outcomes],
         "differences": _differences(environment, sweep, by_arm),
-        "verdicts": [_verdict(environment, one, by_arm, baselines) for one in sweep.hypotheses],
+        "verdicts": [_verdict(one, by_arm, baselines) for one in sweep.hypotheses],
     }
 
 
@@ -140,21 +140,18 @@ def _differences(
         for tier in environment.tiers:
             for of in names:
                 arms = (those, by_arm[sweep.reference])
-                found = paired(*[_of_arm(environment, outcomes, of, tier) for outcomes in arms])
+                found = paired(*[_of_arm(outcomes, of, tier) for outcomes in arms])
                 if found is not None:
                     rows.append({"arm": arm, "against": sweep.reference, "tier": tier, "of": of, **found})
     return rows
 
 
-def _of_arm(environment: AnyEnvironment, outcomes: Iterable[Outcome], of: str, tier: str) -> Figures:
-    return {one.trial.seed: _figures(environment, one.trained(tier), of) for one in outcomes if one.results}
+def _of_arm(outcomes: Iterable[Outcome], of: str, tier: str) -> Figures:
+    return {one.trial.seed: _figures(one.trained(tier), of) for one in outcomes if one.results}
 
 
-def _figures(environment: AnyEnvironment, results: Iterable[Result], of: str) -> dict[Scenario, float | None]:
-    if of == MEAN:
-        return {found.scenario: found.headline for found in results}
-    place = [metric.name for metric in environment.metrics].index(of)
-    return {found.scenario: found.metrics[place] for found in results}
+def _figures(results: Iterable[Result], of: str) -> dict[Scenario, float | None]:
+    return {found.scenario: found.headline if of == MEAN else found.metrics[of] for found in results}
 
 
 def paired(more: Figures, than: Figures) -> dict[str, Any] | None:
@@ -191,7 +188,6 @@ def resampled(gains: NDArray[Any], clusters: Sequence[str]) -> NDArray[Any]:
 
 
 def _verdict(
-    environment: AnyEnvironment,
     claim: Hypothesis,
     by_arm: Mapping[str, Sequence[Outcome]],
     baselines: Sequence[Result],
@@ -201,10 +197,10 @@ def _verdict(
 
     def figures(name: str) -> Figures:
         if name in by_arm:
-            return _of_arm(environment, by_arm[name], claim.of, claim.on)
+            return _of_arm(by_arm[name], claim.of, claim.on)
         # A baseline does not depend on a run's seed.
         results = [one for one in baselines if one.policy == name and one.scenario.tier == claim.on]
-        return dict.fromkeys(seeds, _figures(environment, results, claim.of))
+        return dict.fromkeys(seeds, _figures(results, claim.of))
 
     found = paired(figures(claim.more), figures(claim.than))
     said = claim.model_dump()

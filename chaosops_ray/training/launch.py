@@ -69,16 +69,16 @@ def measure(training: Training, scenarios: Sequence[Scenario], reports: Sequence
     run, environment, folder = training.run, training.environment, training.folder
     rules, names = environment.rules(run.rules), plan.baselines(run, environment)
     results = [
-        evaluate.reported(environment, evaluate.TRAINED, one.scenario, one.headline, one.metrics) for one in reports
+        evaluate.Result(evaluate.TRAINED, environment.scenario(one.scenario), one.headline, one.metrics)
+        for one in reports
     ]
-    policies = evaluate.parse_policies(environment, ",".join(names))
-    played = evaluate.episodes(environment, policies, scenarios, rules)
-    results += [evaluate.result(environment, name, episode) for name, episode in played]
+    baselines = evaluate.play_all(evaluate.baselines(environment, ",".join(names)), scenarios, rules)
+    results += [evaluate.result(environment, name, played.episode) for name, played in baselines]
     selection = plan.set_named(run.evaluation.set, environment)
     summary = evaluate.summary(environment, results, rules, selection, run.evaluation.seeds)
     summary["differences"] = evaluate.differences(environment, results, evaluate.TRAINED, names)
     # The summary comes last: a folder with this file is a run that is over.
-    files.write_lines(folder.path / run_folder.RESULTS, evaluate.rows(environment, results))
+    files.write_lines(folder.path / run_folder.RESULTS, evaluate.rows(results))
     files.write_json(folder.path / run_folder.EVALUATION, summary)
     return summary
 

@@ -113,15 +113,15 @@ def failed(call: Callable[[], Any]) -> str:
 
 def test_a_conversation_goes_out_and_the_answer_comes_back(server: Server) -> None:
     server.say(200, said("Flag the autoscaler – now."))
-    assert client(server, temperature=0.3, max_tokens=64).complete(MESSAGES, seed=7) == "Flag the autoscaler – now."
+    assert client(server).complete(MESSAGES, seed=7) == "Flag the autoscaler – now."
     ((path, headers, body),) = server.asked
     assert path == "/v1/chat/completions"
     assert "Authorization" not in headers
     assert body == {
         "model": "some-model",
         "messages": MESSAGES,
-        "temperature": 0.3,
-        "max_tokens": 64,
+        "temperature": 0.0,
+        "max_tokens": 512,
         "seed": 7,
         "stream": False,
     }
@@ -138,7 +138,7 @@ def test_the_key_is_read_from_the_environment_when_it_is_needed(
     assert server.asked[0][1]["Authorization"] == f"Bearer {KEY}"
     assert KEY not in repr(vars(asker))
     monkeypatch.setenv("A_KEY_FOR_TESTS", f"{KEY}\r\nX-Other: 1")
-    assert "holds what cannot be a key" in failed(lambda: asker.complete(MESSAGES, 0))
+    assert "A_KEY_FOR_TESTS holds no valid key" in failed(lambda: asker.complete(MESSAGES, 0))
     assert len(server.asked) == 1
 
 
@@ -151,7 +151,7 @@ def test_a_refusal_is_final_and_never_repeats_the_key(
     waits: list[float] = []
     line = failed(lambda: client(server, waits, key_variable="A_KEY_FOR_TESTS").complete(MESSAGES, 0))
     assert line.startswith(f"some-model at http://127.0.0.1:{server.server_port}/v1/chat/completions: {status} ")
-    assert "wrong key [2J [key], and so on" in line
+    assert "wrong key \ufffd[2J [key], and so on" in line
     assert (waits, len(server.asked)) == ([], 1)
 
 
@@ -203,9 +203,8 @@ def test_nobody_there() -> None:
     nobody = OpenAISampler(f"http://127.0.0.1:{port}", "m", retries=2, sleep=waits.append)
     assert "no answer (ConnectError" in failed(lambda: nobody.complete(MESSAGES, 0))
     assert waits == [0.5, 1.0]
-    for host in ("a..b", "xn--a"):  # neither can be looked up, for different reasons
-        nowhere = OpenAISampler(f"http://{host}/v1", "m", retries=0)
-        assert "no answer" in failed(lambda asker=nowhere: asker.complete(MESSAGES, 0))  # type: ignore[misc]
+    nowhere = OpenAISampler("http://a..b/v1", "m", retries=0)
+    assert "no answer" in failed(lambda: nowhere.complete(MESSAGES, 0))
 
 
 def test_a_server_that_says_nothing_runs_into_the_timeout() -> None:
@@ -244,7 +243,7 @@ def test_an_answer_without_end_is_refused(server: Server, monkeypatch: pytest.Mo
     for status in (200, 400, 503):
         server.answers.clear()
         server.say(status, said("x" * 2000))
-        assert "an answer of more than 1000 bytes" in failed(lambda: client(server, retries=0).complete(MESSAGES, 0))
+        assert "exceeds 1000 bytes" in failed(lambda: client(server, retries=0).complete(MESSAGES, 0))
 
 
 def test_an_endless_answer_is_refused_when_it_is_too_long() -> None:
@@ -260,7 +259,7 @@ def test_a_compressed_answer_is_not_unpacked(server: Server) -> None:
     """A small one could become larger than the memory; none was asked for."""
     packed = gzip.compress(json.dumps(said("x" * 1_000_000)).encode())
     server.say(200, packed, {"Content-Encoding": "gzip"})
-    assert "no chat completion" in failed(lambda: client(server).complete(MESSAGES, 0))
+    assert "not a chat completion" in failed(lambda: client(server).complete(MESSAGES, 0))
     assert server.asked[0][1]["Accept-Encoding"] == "identity"
 
 
@@ -280,7 +279,7 @@ def test_a_compressed_answer_is_not_unpacked(server: Server) -> None:
 )
 def test_what_is_no_completion_is_refused(server: Server, body: bytes) -> None:
     server.say(200, body)
-    assert "no chat completion" in failed(lambda: client(server).complete(MESSAGES, 0))
+    assert "not a chat completion" in failed(lambda: client(server).complete(MESSAGES, 0))
 
 
 def test_an_answer_without_text_says_why_it_ended(server: Server) -> None:
@@ -327,9 +326,12 @@ def test_no_proxy_of_the_environment_is_asked(server: Server, monkeypatch: pytes
         "http://host:99999",
         "http://[::1/v1",
         "http://host\x00/v1",
+        "http://host/\ud800",
+        "http://xn--a/v1",
+        "http://host/v1#part",
     ],
 )
-def test_an_endpoint_that_is_none_is_refused_at_once(url: str) -> None:
+def test_an_invalid_endpoint_is_refused_at_once(url: str) -> None:
     line = failed(lambda: OpenAISampler(url, "m"))
     assert "endpoint" in line
     assert "pw" not in line

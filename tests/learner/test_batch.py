@@ -20,7 +20,7 @@ PAD = 0
 
 def bare(length: int, number: int) -> Row:
     """A row of this length, told from others by its number."""
-    return Row((1,) * length, (length - 1,), (float(-number),), (1.0,), "sre")
+    return Row((1,) * length, (length - 1,), (float(-number),), (1.0,))
 
 
 lengths = st.lists(st.integers(2, 60), max_size=40)
@@ -52,9 +52,8 @@ def test_a_row_has_an_entry_for_each_token_that_was_written() -> None:
             (3, 4, 8, 9, 10),
             (-0.1 * 3, -0.1 * 4, -0.1 * 8, -0.1 * 9, -0.1 * 10),
             (0.5, 0.5, -2.0, -2.0, -2.0),
-            "sre",
         ),
-        Row((7, 8), (1,), (-0.1,), (1.5,), "sre"),
+        Row((7, 8), (1,), (-0.1,), (1.5,)),
     ]
 
 

@@ -204,12 +204,12 @@ def test_checkpointing_changes_nothing_but_memory(fresh: Fresh, tmp_path: Path) 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_token_that_has_moved_far_enough_is_left_alone(fresh: Fresh, tmp_path: Path, sign: int) -> None:
     """The same row in both steps of an update: the first moves it beyond the clip range, the second does nothing."""
-    row = Row((3, 1, 4, 1, 5, 9), (5,), (0.0,), (float(sign),), "sre")
+    row = Row((3, 1, 4, 1, 5, 9), (5,), (0.0,), (float(sign),))
     figures, norms = {}, {}
     for clip_low, clip_high in ((0.1, 0.15), (0.999, 1e6)):
         chosen = settings(loss="dapo", steps=2, clip_low=clip_low, clip_high=clip_high)
         trainer = Watched(fresh(), chosen, tmp_path)
-        figures[clip_high] = trainer.update([row, row._replace(role="dev")], rate=0.01, entropy=0.0, seed=0)
+        figures[clip_high] = trainer.update([row, row._replace()], rate=0.01, entropy=0.0, seed=0)
         norms[clip_high] = [sum(float(found.norm()) for found in step.values()) for step in trainer.seen]
     first, second = norms[0.15]
     assert first > 0

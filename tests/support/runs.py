@@ -93,12 +93,11 @@ def with_held_out(
 def evaluation(environment: AnyEnvironment = INCIDENT) -> dict[str, Any]:
     """A small evaluation, of a baseline under the name of the trained policy and of others."""
     scenarios = environment.scenarios(environment.selections[0], [1000, 1001])
-    policies = {"trained": environment.policies["oracle"]} | {
-        name: environment.policies[name] for name in ("random", "heuristic")
-    }
+    baselines = evaluate.baselines(environment, "oracle,random,heuristic")
+    players = {"trained": baselines.pop("oracle"), **baselines}
     results = [
-        evaluate.result(environment, name, episode)
-        for name, episode in evaluate.episodes(environment, policies, scenarios, "strict")
+        evaluate.result(environment, name, played.episode)
+        for name, played in evaluate.play_all(players, scenarios, "strict")
     ]
     return evaluate.summary(environment, results, "strict", environment.selections[0], "1000-1001")
 

@@ -41,7 +41,7 @@ def results(policy: str, level: float, seed: int) -> list[Result]:
         success = float(draw.uniform() < level)
         catch = None if scenario.tier == "easy" else float(draw.uniform() < level)
         figures = {"success": success, "rogue_catch": catch, "false_positive": 0.0, "mttr": 3.0 if success else None}
-        metrics = tuple([figures.get(metric.name) for metric in INCIDENT.metrics])
+        metrics = {metric.name: figures.get(metric.name) for metric in INCIDENT.metrics}
         found.append(Result(policy, scenario, 300 * level - 150 + 20 * draw.uniform(), metrics))
     return found
 

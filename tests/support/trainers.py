@@ -73,7 +73,7 @@ def random_row(draw: random.Random, opening: int, turns: int, choices: int | Non
             lines.append(tuple(line))
             tokens.append(draw.choice(line))
     sampled = tuple([-2 * draw.random() for _ in at])
-    return Row(tuple(tokens), tuple(at), sampled, tuple(spread), "sre", tuple(lines) if choices else None)
+    return Row(tuple(tokens), tuple(at), sampled, tuple(spread), tuple(lines) if choices else None)
 
 
 def random_rows(seed: int, choices: int | None = None) -> list[Row]:

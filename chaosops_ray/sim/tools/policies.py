@@ -1,7 +1,9 @@
 """The baselines, from one that answers at random to one that knows the faults.
 
 All but the oracle see views alone: they read figures out of what tools have shown, as a careful person would with a
-pattern for each kind of source, and know nothing of what is true.
+pattern for each kind of source, and have no access to the true state.
+
+They are one module because they share the patterns that read the tools' outputs.
 """
 
 from __future__ import annotations

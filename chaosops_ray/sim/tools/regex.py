@@ -4,6 +4,8 @@ A pattern is parsed here, compiled to a few kinds of instruction, and run by a b
 own and a meter, because `re` can be made to run for years. Groups, classes, alternation, anchors and both kinds of
 repetition are understood as `re` understands them; lookaround, back references, conditionals, atomic groups, possessive
 repetition and flags are refused.
+
+Parser, compiler and machine share one syntax tree, one instruction set and one set of limits, so they are one module.
 """
 
 from __future__ import annotations
@@ -199,7 +201,7 @@ class _Parser:
     # -- groups -------------------------------------------------------------------------------------------------------
 
     def _group(self, nesting: int, start: int) -> _Group | None:
-        """What follows an opening parenthesis; None for a comment."""
+        """Parse a group after its opening parenthesis; None for a comment."""
         is_counted = not self._takes("?")
         if not is_counted and not self._takes(":"):
             if self._takes("#"):
@@ -234,7 +236,7 @@ class _Parser:
     # -- repetition ---------------------------------------------------------------------------------------------------
 
     def _counts(self, c: str, start: int) -> tuple[int, int | None] | None:
-        """How often at least and at most; None where a brace is no count and so is text."""
+        """Parse the least and greatest count of a repetition; None where the brace is plain text."""
         if c != "{":
             return {"*": (0, None), "+": (1, None), "?": (0, 1)}[c]
         low = self._digits()
@@ -272,7 +274,7 @@ class _Parser:
     # -- characters ---------------------------------------------------------------------------------------------------
 
     def _escaped(self, start: int) -> _Piece:
-        """What follows a backslash outside a class."""
+        """Parse an escape outside a class, after its backslash."""
         c = self._next()
         if c in ("A", "Z", "b", "B"):
             self._place += 1
@@ -335,7 +337,7 @@ class _Parser:
     # -- classes ------------------------------------------------------------------------------------------------------
 
     def _class(self, start: int) -> _Character:
-        """What follows an opening bracket."""
+        """Parse a class after its opening bracket."""
         is_negated = self._takes("^")
         listed: set[str] = set()
         tests: list[_Test] = []

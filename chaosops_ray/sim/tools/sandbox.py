@@ -5,6 +5,9 @@ functions, loops, comprehensions, f-strings, `math` and `json`. There are no att
 nothing leads from a value to its class, a frame or a module. Every node is a step, every value made is charged for, and
 what could make much out of little (powers, repetition, replacement) is measured before it is done. No clock decides
 anything: the same program stops at the same place everywhere.
+
+The module is one interpreter: its safety depends on the complete list of permitted syntax, functions and methods, which
+can be reviewed only in one place.
 """
 
 from __future__ import annotations
