@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from chaosops_ray.agents.served import ServedModelError
+from chaosops_ray.plain_text import one_line
 
 LONGEST_WAIT = 30.0
 _FIRST_WAIT = 0.5
@@ -125,10 +126,9 @@ class OpenAISampler:
         return answer
 
     def _line(self, words: str, key: str) -> str:
-        """One line without the key, which servers like to repeat, and without what would move a terminal's cursor."""
+        """One printable line without the key, which servers like to repeat."""
         clean = words.replace(key, "[key]") if key else words
-        clean = "".join([letter if letter.isprintable() else " " for letter in clean])
-        return f"{self._model} at {self._url}: {' '.join(clean.split())[:_MAX_LETTERS]}"
+        return f"{self._model} at {self._url}: {one_line(clean, _MAX_LETTERS)}"
 
 
 def _endpoint(base_url: str) -> str:

@@ -9,6 +9,7 @@ import torch
 from transformers import AutoConfig
 
 from chaosops_ray.config import ConfigError, Run
+from chaosops_ray.plain_text import one_line
 from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.workers.samplers.build import build, settings
 from chaosops_ray.workers.samplers.sampler import Engine
@@ -33,7 +34,8 @@ def _longest(base: BaseModel) -> int | None:
     try:
         config = AutoConfig.from_pretrained(base.path).get_text_config()
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"model: {base.name} has a config.json that transformers cannot use ({reason})") from None
+        raise ConfigError(
+            f"model: {base.name} has a config.json that transformers cannot use ({one_line(error, 200)})"
+        ) from None
     longest: int | None = getattr(config, "max_position_embeddings", None)
     return longest

@@ -151,7 +151,7 @@ def test_a_refusal_is_final_and_never_repeats_the_key(
     waits: list[float] = []
     line = failed(lambda: client(server, waits, key_variable="A_KEY_FOR_TESTS").complete(MESSAGES, 0))
     assert line.startswith(f"some-model at http://127.0.0.1:{server.server_port}/v1/chat/completions: {status} ")
-    assert "wrong key [2J [key], and so on" in line
+    assert "wrong key \N{REPLACEMENT CHARACTER}[2J [key], and so on" in line
     assert (waits, len(server.asked)) == ([], 1)
 
 

@@ -55,7 +55,7 @@ class TorchSampler:
         try:
             self._base = AutoModelForCausalLM.from_pretrained(model, dtype=dtype).to(self._device).eval()
         except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
-            raise SamplerError(f"torch cannot load {model}: {' '.join(str(error).split())[:200]}") from error
+            raise SamplerError(f"torch cannot load {model}: {one_line(error)}") from error
         self._model: PeftModel | None = None
         self._digests: dict[int, str] = {}
         self._base_digest: str | None = None
