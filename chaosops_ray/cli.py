@@ -203,7 +203,7 @@ def _evaluate(given: argparse.Namespace) -> int:
 
     results = []
     with ExitStack() as stack:
-        writer = stack.enter_context(episodes.EpisodeWriter(given.episodes)) if given.episodes else None
+        writer = stack.enter_context(episodes.write_episodes(given.episodes)) if given.episodes else None
         playing = evaluate.play_all(players, scenarios, rules)
         if _names_models(given.policies):
             playing = _with_input_errors(playing)
@@ -302,8 +302,8 @@ def _train(given: argparse.Namespace) -> int:
 def _tune(given: argparse.Namespace) -> int:
     set_variables()
     from chaosops_ray.store import files
-    from chaosops_ray.sweeps import check, spec
-    from chaosops_ray.training import check as check_run
+    from chaosops_ray.sweeps import spec
+    from chaosops_ray.training import check
     from chaosops_ray.training.errors import as_input_errors
 
     if (given.config is None) == (given.resume is None):
@@ -312,27 +312,27 @@ def _tune(given: argparse.Namespace) -> int:
         raise InputError("--resume continues a sweep unchanged; remove --set, --seeds, --out and --explain")
     with as_input_errors():
         if given.resume is not None:
-            sweep, trials = check.begun(given.resume)
+            sweep, trials = spec.begun(given.resume)
         else:
             sweep, trials = spec.load_sweep(given.config, given.set, given.seeds)
-        environment = check.looked_over(sweep, trials)
+        environment = spec.look_over(sweep, trials)
         if given.explain:
-            print(check.explain(sweep, trials), end="")
+            print(spec.explain(sweep, trials), end="")
             return 0
         out = given.resume or given.out or Path("runs") / given.config.stem
         if given.resume is None:
             files.check_new_folder(out)
         if given.address is not None:
-            check_run.knock(given.address)
+            check.knock(given.address)
         from rich.console import Console
 
         from chaosops_ray.sweeps import runner
 
-        start = runner.begin if given.resume is None else runner.resume
-        finished = start(sweep, trials, environment, out, given.address, Console())
-    for line in finished.told():
+        is_new = given.resume is None
+        finished = runner.run(sweep, trials, environment, out, given.address, Console(), is_new=is_new)
+    for line in finished.lines():
         print(line)
-    return TRIAL_FAILED if finished.has_failed else 0
+    return TRIAL_FAILED if finished.failed else 0
 
 
 def _submit(given: argparse.Namespace) -> int:
@@ -354,12 +354,12 @@ def _submit(given: argparse.Namespace) -> int:
         return 0
     print(f"chaosops submit: job {name}", file=sys.stderr)
     try:
-        ended = job_server.follow(client, name, lambda text: print(text, end="", flush=True))
+        code, sentence = job_server.follow(client, name, lambda text: print(text, end="", flush=True))
     except KeyboardInterrupt:
         print(f"chaosops submit: job {name} is still running; {hint}", file=sys.stderr)
         return INTERRUPTED
-    print(f"chaosops submit: {ended.words}", file=sys.stderr)
-    return ended.code
+    print(f"chaosops submit: {sentence}", file=sys.stderr)
+    return code
 
 
 def _export(given: argparse.Namespace) -> int:

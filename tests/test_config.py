@@ -12,8 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from chaosops_ray.config import MAX_FILE_BYTES, ConfigError, Layer, Run, Schedule, load, resolve
-from chaosops_ray.sweeps.spec import is_sweep
+from chaosops_ray.config import MAX_FILE_BYTES, ConfigError, Layer, Run, Schedule, is_sweep, load, resolve
 from scripts.config_reference import keys, reference
 
 ROOT = Path(__file__).parents[1]

@@ -25,7 +25,7 @@ from chaosops_ray.sim.speech import Unparsed
 from chaosops_ray.store import versions
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.sweeps.comparison import paired
-from chaosops_ray.training import base_models, loop, tiny
+from chaosops_ray.training import base_models, loop, tiny, warm_up
 from chaosops_ray.training import plan as planning
 from tests.support.cluster import ray_here
 from tests.support.contract_check import check_environment
@@ -185,8 +185,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> base_models.BaseModel:
     """A tiny model that has read a few episodes of this world."""
     path = tmp_path_factory.mktemp("toy-model")
     recipe = tiny.Recipe(hidden=32, heads=1, inner=64, steps=10, episodes_per_step=8)
-    tiny.build(path, recipe, lambda _done, _steps: None, TOY)
-    return base_models.BaseModel("tiny", path, versions.base_digest(path), tiny.layout(base_models.tokenizer(path)))
+    warm_up.build(path, TOY, recipe, lambda _done, _steps: None)
+    return base_models.BaseModel("tiny", path, versions.base_digest(path), tiny.layout(path))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ ADAPTER = "default"
 def load_base(model: str, device: str) -> PreTrainedModel:
     """The base model: bf16 on a GPU, fp32 on a CPU."""
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    return AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
+    return AutoModelForCausalLM.from_pretrained(model, dtype=dtype).to(device)
 
 
 def with_adapter(base: PreTrainedModel, rank: int, alpha: float, seed: int) -> PeftModel:

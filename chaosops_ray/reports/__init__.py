@@ -1,1 +1,1 @@
-"""What people read: tables, plots, reports of runs and sweeps, model cards, progress displays."""
+"""Output for people: tables, plots, reports of runs and sweeps, model cards, progress displays."""

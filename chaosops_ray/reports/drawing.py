@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import matplotlib as mpl
 import numpy as np
@@ -14,20 +14,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from chaosops_ray.reports.metrics_rows import Row
+from chaosops_ray.reports.metrics_rows import Of, Row
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store.files import atomic_file
 
 # Colours that stay apart for colour-blind readers and in print.
 PALETTE = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
+GREY = "#555555"
 # Updates over which curves are averaged.
 WINDOW = 9
 
 _LABEL_POINTS = 13
 
 Values: TypeAlias = NDArray[np.float64]
-Of: TypeAlias = Callable[[Row], float | None]
-Titled: TypeAlias = tuple[str, Figure]
 
 
 class Plot(NamedTuple):
@@ -45,42 +44,29 @@ class Label(NamedTuple):
     place: float
 
 
-# -- files ------------------------------------------------------------------------------------------------------------
-
-
-def save(figures: Mapping[str, Titled], folder: Path) -> list[Plot]:
-    """Write each figure, given by file name with its title, as a PNG file; make the folder if it is missing."""
+def save(figures: Mapping[str, Figure], folder: Path) -> list[Plot]:
+    """Write each figure, given by file name, as a PNG file; make the folder if it is missing."""
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make the folder {folder}: {error.strerror}") from None
     plots = []
-    for name, (title, figure) in figures.items():
+    for name, figure in figures.items():
         with atomic_file(folder / name) as temporary:
             figure.savefig(temporary, format="png", dpi=150)
-        plots.append(Plot(folder / name, title))
+        plots.append(Plot(folder / name, str(figure.get_label())))
     return plots
 
 
-# -- axes -------------------------------------------------------------------------------------------------------------
-
-
 def canvas(title: str, subtitle: str, panels: int = 1) -> tuple[Figure, list[Axes]]:
-    """Make an empty figure with panels one above the other on the same horizontal axis."""
+    """Make an empty figure with panels one above the other on the same horizontal axis; its label is the title."""
     with mpl.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(8, 4.6 if panels == 1 else 2.9 * panels), layout="constrained")
         axes = list(figure.subplots(panels, sharex=True, squeeze=False)[:, 0])
+    figure.set_label(title)
     axes[0].set_title(f"{title}\n", loc="left", fontsize=13, fontweight="bold")
-    axes[0].annotate(
-        subtitle,
-        (0, 1),
-        (0, 8),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        fontsize=9,
-        color="#555555",
-        parse_math=False,  # a run may be called $x$
-    )
+    # A run may be called $x$.
+    write(axes[0], subtitle, (0, 1), (0, 8), GREY, xycoords="axes fraction", parse_math=False)
     for panel in axes:
         panel.grid(axis="y", color="#dddddd", linewidth=0.8)
         panel.set_axisbelow(True)
@@ -98,14 +84,12 @@ def zero_line(axes: Axes) -> None:
     axes.axhline(0, color="#333333", linewidth=0.8)
 
 
-def update_axis(axes: Axes, first: int, last: int) -> None:
-    """Show updates on the horizontal axis."""
-    axes.set_xlim(first - 0.5, last + 0.5)
+def update_axis(axes: Axes, rows: Iterable[Row]) -> None:
+    """Show the updates of the rows on the horizontal axis."""
+    updates = [row["update"] for row in rows]
+    axes.set_xlim(min(updates) - 0.5, max(updates) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("update")
-
-
-# -- lines ------------------------------------------------------------------------------------------------------------
 
 
 def series(rows: Sequence[Row], of: Of) -> tuple[Values, Values]:
@@ -130,7 +114,11 @@ def draw_course(axes: Axes, at: Values, values: Values, colour: str) -> None:
     axes.plot(at, values, color=colour, linewidth=2, marker="o" if len(at) == 1 else "")
 
 
-# -- labels -----------------------------------------------------------------------------------------------------------
+def write(
+    axes: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], colour: str, **more: Any
+) -> None:
+    """Write small text at an offset, in points, from a place."""
+    axes.annotate(text, at, offset, textcoords="offset points", fontsize=9, color=colour, **more)
 
 
 def label_ends(axes: Axes, x: float, labels: Sequence[Label]) -> None:
@@ -141,16 +129,7 @@ def label_ends(axes: Axes, x: float, labels: Sequence[Label]) -> None:
     # The height of a label in units of the axis; title and ticks take a quarter of the figure.
     gap = _LABEL_POINTS * (high - low) / (0.75 * 72 * figure.get_figheight() / len(figure.axes))
     for place, label in zip(spread([label.place for label in labels], gap), labels, strict=True):
-        axes.annotate(
-            label.text,
-            (x, place),
-            (7, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-            color=label.colour,
-            annotation_clip=False,
-        )
+        write(axes, label.text, (x, place), (7, 0), label.colour, va="center", annotation_clip=False)
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:

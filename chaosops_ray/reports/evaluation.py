@@ -1,4 +1,4 @@
-"""A run's evaluation as its folder holds it, checked before anything is written from it."""
+"""The evaluation in a run's folder, checked before anything is written from it."""
 
 from __future__ import annotations
 
@@ -19,68 +19,45 @@ def read(folder: RunFolder, environment: AnyEnvironment) -> dict[str, Any] | Non
     if not path.exists():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise InputError(f"{path} is not JSON; evaluate the run again") from None
-    header = (found.get("schema"), found.get("world")) if isinstance(found, dict) else None
-    if header != (evaluate.SCHEMA, environment.name):
-        raise InputError(f"{path} is not an evaluation of world {environment.name} ({evaluate.SCHEMA}); make it again")
-    read: dict[str, Any] = found
-    try:
-        check(read, environment)
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+        if (found["schema"], found["world"]) != (evaluate.SCHEMA, environment.name):
+            raise ValueError(f"it is not {evaluate.SCHEMA} of world {environment.name}")
+        check(found, environment)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{path} is not as an evaluation is written ({error!r:.80}); make it again") from None
-    return read
+        remedy = f"train --resume {folder.path} makes it again"
+        raise InputError(f"{path} is not a valid evaluation ({error!r:.80}); {remedy}") from None
+    checked: dict[str, Any] = found
+    return checked
 
 
 def check(found: Mapping[str, Any], environment: AnyEnvironment) -> None:
     """Raise KeyError, TypeError, ValueError or OverflowError if the reports cannot show this evaluation."""
-    _check_text(found["rules"])
-    _check_text(found["set"])
-    if found["seeds"] is not None:
-        _check_text(found["seeds"])
+    differences = _list(found.get("differences", []))
+    texts = [found["rules"], found["set"], *([] if found["seeds"] is None else [found["seeds"]])]
+    figures: list[Any] = []
     for key, cells in (("tier", found["cells"]), (environment.grouping, found[f"by_{environment.grouping}"])):
         for cell in _list(cells):
-            _check_text(cell["policy"])
-            _check_text(cell[key])
-            for figure in (cell["episodes"], cell["median"], cell["mean"]):
-                _check_figure(figure)
-            _check_interval(cell["mean_ci"])
+            texts += [cell["policy"], cell[key]]
+            figures += [cell["episodes"], cell["median"], cell["mean"], *_interval(cell["mean_ci"])]
             for metric in environment.metrics:
-                if cell[metric.name] is not None:
-                    _check_figure(cell[metric.name])
-                    _check_interval(cell[f"{metric.name}_ci"])
-                elif cell[f"{metric.name}_ci"] is not None:
-                    raise ValueError(f"an interval of {metric.name}, which has no value")
-    for cell in found["cells"]:
-        _check_tier(environment, cell["tier"])
-    for row in _list(found.get("differences", [])):
-        _check_tier(environment, row["tier"])
-        _check_text(row["policy"])
-        _check_text(row["against"])
-        _check_figure(row["mean"])
-        _check_interval(row["ci"])
-
-
-def _check_text(value: Any) -> None:
-    if not isinstance(value, str):
+                value, interval = cell[metric.name], cell[f"{metric.name}_ci"]
+                if value is not None or interval is not None:
+                    figures += [value, *_interval(interval)]
+    for row in differences:
+        texts += [row["policy"], row["against"]]
+        figures += [row["mean"], *_interval(row["ci"])]
+    if not all(isinstance(text, str) for text in texts):
         raise TypeError("a name that is not text")
-
-
-def _check_tier(environment: AnyEnvironment, value: Any) -> None:
-    if value not in environment.tiers:
+    if any(row["tier"] not in environment.tiers for row in (*found["cells"], *differences)):
         raise ValueError("a tier that the world does not have")
+    for figure in figures:
+        if isinstance(figure, bool) or not isinstance(figure, int | float) or not math.isfinite(figure):
+            raise ValueError("a figure that is not a finite number")
 
 
-def _check_figure(value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("a figure that is not a finite number")
-
-
-def _check_interval(value: Any) -> None:
+def _interval(value: Any) -> list[Any]:
     low, high = _list(value)
-    _check_figure(low)
-    _check_figure(high)
+    return [low, high]
 
 
 def _list(value: Any) -> list[Any]:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 # The times that add up to an update; the engines' time is a part of the rollout's.
 LAPS = ("rollout", "update", "adopt")
 
 Row: TypeAlias = Mapping[str, Any]
-
-
-class HeldOut(NamedTuple):
-    """Figures of the held-out set, by tier, as played after an update."""
-
-    update: int
-    tiers: Mapping[str, Row]
+Of: TypeAlias = Callable[[Row], float | None]
 
 
 def seconds(row: Row) -> float:
@@ -23,6 +17,16 @@ def seconds(row: Row) -> float:
     return sum([float(row["time"][lap]) for lap in LAPS])
 
 
-def held_out(rows: Sequence[Row]) -> list[HeldOut]:
-    """Return what the held-out set gave during training, for each update after which it was played."""
-    return [HeldOut(row["update"], row["evaluation"]["tiers"]) for row in rows if "evaluation" in row]
+def held_out(rows: Sequence[Row]) -> list[Row]:
+    """Return the figures of the held-out set, by tier, for each update after which it was played."""
+    return [{"update": row["update"], "tiers": row["evaluation"]["tiers"]} for row in rows if "evaluation" in row]
+
+
+def of_tier(tier: str, name: str) -> Of:
+    """Return the function that reads a figure of a tier from a row."""
+    return lambda row: row["tiers"].get(tier, {}).get(name)
+
+
+def of_learner(name: str) -> Of:
+    """Return the function that reads a figure of the learner from a row."""
+    return lambda row: row["learner"].get(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -35,7 +34,7 @@ class Version(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What a card is written from."""
+    """The content of a card."""
 
     name: str
     run: Run
@@ -49,7 +48,6 @@ class Facts(NamedTuple):
 def render(facts: Facts) -> str:
     """Write the card."""
     run, environment = facts.run, facts.environment
-    load, play = _loading(facts)
     # Of a path of this machine only the folder's name leaves it.
     resolved = {**run.model_dump(mode="json"), "model": facts.base.name}
     return document(
@@ -59,12 +57,11 @@ def render(facts: Facts) -> str:
         version=facts.version,
         run=run,
         environment=environment,
-        base=_base_in_words(facts.base),
-        base_digest=facts.base.digest,
+        base=facts.base,
+        base_in_words=_base_in_words(facts.base),
         program_version=__version__,
-        load=load,
-        play=play,
-        configuration=yaml.safe_dump(resolved, sort_keys=False).rstrip(),
+        scenario=environment.scenarios(environment.selections[0], [0])[0].identity,
+        configuration=yaml.safe_dump(resolved, sort_keys=False),
         **_evaluation(facts),
     )
 
@@ -92,9 +89,6 @@ def _evaluation(facts: Facts) -> dict[str, Any]:
             for row in found.get("differences", [])
         ],
     }
-
-
-# -- front matter -----------------------------------------------------------------------------------------------------
 
 
 def _front_matter(facts: Facts) -> str:
@@ -141,57 +135,3 @@ def _results(facts: Facts, found: Mapping[str, Any], world: str) -> list[EvalRes
         )
         if value is not None
     ]
-
-
-# -- programs ---------------------------------------------------------------------------------------------------------
-
-
-def _loading(facts: Facts) -> tuple[str, str]:
-    """Write two programs that run as they stand in this folder: one loads the adapter, one lets it act."""
-    name = json.dumps(facts.base.name)
-    find = {
-        "hub": [f"BASE = {name}"],
-        "folder": [f"BASE = {name}  # the base model's folder, wherever you have it"],
-        "made": [
-            "from chaosops_ray.training import base_models",
-            "",
-            f"BASE = base_models.prepare({name}, world={json.dumps(facts.environment.name)}).path  # made, then cached",
-        ],
-    }[facts.base.kind]
-    load = [
-        "from peft import PeftModel",
-        "from transformers import AutoModelForCausalLM",
-        "",
-        *find,
-        'ADAPTER = "."  # this folder',
-        "model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(BASE), ADAPTER)",
-    ]
-    environment, run = facts.environment, facts.run
-    scenario = json.dumps(environment.scenarios(environment.selections[0], [0])[0].identity)
-    seat = ", ".join([json.dumps(tables.plain(run.rules, _LONGEST)), json.dumps(run.rendering)])
-    rules = json.dumps(tables.plain(run.rules, _LONGEST))
-    prepared = f"{name}, world=environment.name" if facts.base.kind == "made" else "BASE"
-    play = [
-        "import torch",
-        "",
-        "from chaosops_ray.agents.seat import TokenSeat",
-        "from chaosops_ray.agents.tokens import Codec",
-        "from chaosops_ray.sim import environment_of",
-        "from chaosops_ray.training import base_models",
-        "",
-        f"environment = environment_of({scenario})",
-        f"world = environment.start(environment.scenario({scenario}), {rules})",
-        "role = environment.acting(world)",
-        "",
-        f"base = base_models.prepare({prepared})",
-        "codec = Codec(base.path, base.layout)",
-        f"seat = TokenSeat(environment, role, {seat}, codec)",
-        "prompt = torch.tensor([seat.observe(environment.view(world, role))])",
-        "written = model.generate(",
-        "    input_ids=prompt, attention_mask=torch.ones_like(prompt),",
-        f"    max_new_tokens={run.rollout.max_tokens}, do_sample=False, eos_token_id=list(base.layout.stop) or None,",
-        ")",
-        "said = [token for token in written[0, prompt.shape[1] :].tolist() if token not in base.layout.stop]",
-        "print(role, seat.action(codec.decode(tuple(said))))",
-    ]
-    return "\n".join(load), "\n".join(play)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel as Frame
@@ -49,18 +48,19 @@ def show(
 
 
 def tell(
-    print_line: Callable[[str], None],
-    environment: AnyEnvironment,
-    scenario: Scenario,
-    rules: str,
-    choose: Policy,
+    print_line: Callable[[str], None], environment: AnyEnvironment, scenario: Scenario, rules: str, choose: Policy
 ) -> AnyEpisode:
     """Play the scenario as lines: the first board, a line for each step, the last board."""
 
+    def print_board(episode: AnyEpisode) -> None:
+        for panel in environment.board(episode):
+            print_line(f"== {panel.title}")
+            for row in panel.rows:
+                print_line("   " + "  ".join(cell.text for cell in row if cell.text))
+
     def watch(episode: AnyEpisode) -> None:
         if not episode.steps:
-            for panel in environment.board(episode):
-                _tell_panel(print_line, panel)
+            print_board(episode)
             print_line("")
             return
         step = episode.steps[-1]
@@ -70,39 +70,29 @@ def tell(
 
     episode = play(environment, scenario, rules, choose, watch)
     print_line("")
-    for panel in environment.board(episode):
-        _tell_panel(print_line, panel)
+    print_board(episode)
     return episode
-
-
-def _tell_panel(print_line: Callable[[str], None], panel: Panel) -> None:
-    print_line(f"== {panel.title}")
-    for row in panel.rows:
-        print_line("   " + "  ".join(cell.text for cell in row if cell.text))
 
 
 def drawn(panels: tuple[Panel, ...], width: int) -> RenderableType:
     """Draw the panels as frames: wide ones on their own, the others in pairs where the terminal is wide enough."""
-    if width < _TWO_COLUMNS_FROM:
-        return Group(*[_frame(panel) for panel in panels])
-    rows: list[RenderableType] = []
-    waiting: list[Panel] = []
+    rows: list[list[Panel]] = []
     for panel in panels:
-        if panel.is_wide:
-            rows += [_frame(left) for left in waiting]
-            waiting = []
-            rows.append(_frame(panel))
-            continue
-        waiting.append(panel)
-        if len(waiting) == 2:
-            grid = Table.grid(expand=True)
-            grid.add_column(ratio=1)
-            grid.add_column(ratio=1)
-            height = max(len(neighbour.rows) + bool(neighbour.heading) for neighbour in waiting) + 2
-            grid.add_row(*[_frame(neighbour, height) for neighbour in waiting])
-            rows.append(grid)
-            waiting = []
-    return Group(*rows, *[_frame(panel) for panel in waiting])
+        is_alone = panel.is_wide or width < _TWO_COLUMNS_FROM
+        if is_alone or not rows or len(rows[-1]) == 2 or rows[-1][0].is_wide:
+            rows.append([panel])
+        else:
+            rows[-1].append(panel)
+    return Group(*[_frame(row[0]) if len(row) == 1 else _pair(row) for row in rows])
+
+
+def _pair(panels: list[Panel]) -> Table:
+    grid = Table.grid(expand=True)
+    grid.add_column(ratio=1)
+    grid.add_column(ratio=1)
+    height = max(len(panel.rows) + bool(panel.heading) for panel in panels) + 2
+    grid.add_row(*[_frame(panel, height) for panel in panels])
+    return grid
 
 
 def _frame(panel: Panel, height: int | None = None) -> Frame:
@@ -117,4 +107,4 @@ def _frame(panel: Panel, height: int | None = None) -> Frame:
     for row in panel.rows:
         table.add_row(*[Text(cell.text, _STYLES[cell.tone], no_wrap=True, overflow="ellipsis") for cell in row])
     style = _STYLES[panel.tone] if panel.tone != "plain" else "bright_black"
-    return Frame(table, title=Text(panel.title), title_align="left", border_style=style, box=box.ROUNDED, height=height)
+    return Frame(table, title=Text(panel.title), title_align="left", border_style=style, height=height)

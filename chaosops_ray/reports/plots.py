@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from chaosops_ray.reports.drawing import PALETTE, Plot, Titled, canvas, save, zero_line
+import numpy as np
+from matplotlib.figure import Figure
+
+from chaosops_ray.reports.drawing import PALETTE, Plot, Values, canvas, save, zero_line
 from chaosops_ray.reports.tables import headline, set_named
 from chaosops_ray.sim.contract import AnyEnvironment
 
@@ -17,6 +20,8 @@ _LEVEL = 4
 
 PLOT_NAMES = ("mean_by_tier.png", "catch_against_false_alarms.png")
 
+Cells = Sequence[Mapping[str, Any]]
+
 
 def plot(environment: AnyEnvironment, evaluation: Mapping[str, Any], folder: Path) -> list[Plot]:
     """Draw an evaluation as PNG files in the folder."""
@@ -24,7 +29,7 @@ def plot(environment: AnyEnvironment, evaluation: Mapping[str, Any], folder: Pat
     subtitle = f"{environment.title} · rules {evaluation['rules']} · {set_named(evaluation)}"
     drawn = {PLOT_NAMES[0]: _mean_by_tier(environment, cells, subtitle)}
     if environment.detection is not None:
-        drawn[PLOT_NAMES[1]] = _catch_against_false_alarms(environment, cells, subtitle)
+        drawn[PLOT_NAMES[1]] = _catch_against_false_alarms(environment, environment.detection, cells, subtitle)
     return save(drawn, folder)
 
 
@@ -33,66 +38,56 @@ def plot_paths(environment: AnyEnvironment, folder: Path) -> list[Path]:
     return [folder / name for name in (PLOT_NAMES if environment.detection is not None else PLOT_NAMES[:1])]
 
 
-def _mean_by_tier(environment: AnyEnvironment, cells: list[dict[str, Any]], subtitle: str) -> Titled:
-    title = f"Mean {environment.headline_name} by tier, with 95 % intervals"
-    figure, (axes,) = canvas(title, subtitle)
+def _mean_by_tier(environment: AnyEnvironment, cells: Cells, subtitle: str) -> Figure:
+    figure, (axes,) = canvas(f"Mean {environment.headline_name} by tier, with 95 % intervals", subtitle)
     policies = list(dict.fromkeys(cell["policy"] for cell in cells))
     tiers = [tier for tier in environment.tiers if any(cell["tier"] == tier for cell in cells)]
     width = 0.8 / len(policies)
     for index, policy in enumerate(policies):
         own = {cell["tier"]: cell for cell in cells if cell["policy"] == policy}
         places = [tiers.index(tier) + (index - (len(policies) - 1) / 2) * width for tier in own]
-        means = [cell["mean"] for cell in own.values()]
-        whiskers = [
-            [cell["mean"] - cell["mean_ci"][0] for cell in own.values()],
-            [cell["mean_ci"][1] - cell["mean"] for cell in own.values()],
-        ]
-        colour = PALETTE[index % len(PALETTE)]
+        means, whiskers = _whiskers(list(own.values()), "mean")
         bars = axes.bar(
             places,
             means,
             width * 0.92,
             label=policy,
-            color=colour,
+            color=PALETTE[index % len(PALETTE)],
             yerr=whiskers,
             capsize=3,
             ecolor="#333333",
         )
         # Above narrow bars, level figures would overlap.
-        axes.bar_label(
-            bars,
-            labels=[headline(environment, mean) for mean in means],
-            fontsize=8,
-            padding=3,
-            rotation=90 if len(policies) > _LEVEL else 0,
-        )
+        rotation = 90 if len(policies) > _LEVEL else 0
+        labels = [headline(environment, mean) for mean in means]
+        axes.bar_label(bars, labels=labels, fontsize=8, padding=3, rotation=rotation)
     zero_line(axes)
     axes.margins(y=0.12)
     axes.set_xticks(range(len(tiers)), tiers)
     axes.set_ylabel(f"mean {environment.headline_name}")
     axes.legend(frameon=False, loc="best")
-    return title, figure
+    return figure
 
 
-def _catch_against_false_alarms(environment: AnyEnvironment, cells: list[dict[str, Any]], subtitle: str) -> Titled:
-    assert environment.detection is not None  # noqa: S101 - the caller has checked it
-    catch, alarm = environment.detection
+def _catch_against_false_alarms(
+    environment: AnyEnvironment, detection: tuple[str, str], cells: Cells, subtitle: str
+) -> Figure:
+    catch, alarm = detection
     catch_name, alarm_name = catch.replace("_", " "), alarm.replace("_", " ")
-    title = f"{catch_name.capitalize()} against {alarm_name}, with 95 % intervals"
-    figure, (axes,) = canvas(title, subtitle)
+    figure, (axes,) = canvas(f"{catch_name.capitalize()} against {alarm_name}, with 95 % intervals", subtitle)
     policies = list(dict.fromkeys(cell["policy"] for cell in cells))
-    tiers = list(environment.tiers)
-    for cell in cells:
-        if cell[catch] is None:
-            continue
+    markers = {tier: MARKERS[index % len(MARKERS)] for index, tier in enumerate(environment.tiers)}
+    caught = [cell for cell in cells if cell[catch] is not None]
+    for cell in caught:
         place = policies.index(cell["policy"])
-        x, y = 100 * cell[alarm], 100 * cell[catch]
+        (x,), x_whiskers = _whiskers([cell], alarm)
+        (y,), y_whiskers = _whiskers([cell], catch)
         axes.errorbar(
-            x,
-            y,
-            xerr=[[x - 100 * cell[f"{alarm}_ci"][0]], [100 * cell[f"{alarm}_ci"][1] - x]],
-            yerr=[[y - 100 * cell[f"{catch}_ci"][0]], [100 * cell[f"{catch}_ci"][1] - y]],
-            marker=MARKERS[tiers.index(cell["tier"]) % len(MARKERS)],
+            100 * x,
+            100 * y,
+            xerr=100 * x_whiskers,
+            yerr=100 * y_whiskers,
+            marker=markers[cell["tier"]],
             # Later policies are drawn smaller, so that one on top of another does not hide it.
             markersize=max(5, 14 - 3 * place),
             color=PALETTE[place % len(PALETTE)],
@@ -101,14 +96,21 @@ def _catch_against_false_alarms(environment: AnyEnvironment, cells: list[dict[st
             clip_on=False,
             zorder=3 + place,
         )
-    shown = [tier for tier in tiers if any(cell["tier"] == tier and cell[catch] is not None for cell in cells)]
     for index, policy in enumerate(policies):
         axes.scatter([], [], color=PALETTE[index % len(PALETTE)], marker="o", label=policy)
-    for tier in shown:
-        axes.scatter([], [], color="#888888", marker=MARKERS[tiers.index(tier) % len(MARKERS)], label=tier)
+    for tier, marker in markers.items():
+        if any(cell["tier"] == tier for cell in caught):
+            axes.scatter([], [], color="#888888", marker=marker, label=tier)
     axes.set_xlim(-3, 103)
     axes.set_ylim(-3, 103)
     axes.set_xlabel(f"{alarm_name}, % of all episodes")
     axes.set_ylabel(f"{catch_name}, % of those with something to catch")
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    return title, figure
+    return figure
+
+
+def _whiskers(cells: Cells, name: str) -> tuple[Values, Values]:
+    """Return a figure of each cell, and how far its interval reaches below and above."""
+    values = np.array([cell[name] for cell in cells], dtype=float)
+    low, high = np.array([cell[f"{name}_ci"] for cell in cells], dtype=float).T
+    return values, np.array([values - low, high - values])

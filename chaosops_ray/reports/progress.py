@@ -6,13 +6,11 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from statistics import fmean
-from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
-from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
-from rich.panel import Panel as Frame
+from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -20,29 +18,30 @@ from rich.text import Text
 from chaosops_ray.reports.metrics_rows import LAPS, Row, held_out, seconds
 from chaosops_ray.reports.tables import DASH, headline, metric_figure, plain, share
 from chaosops_ray.sim.board import amount, sparkline
-from chaosops_ray.sim.contract import AnyEnvironment
+from chaosops_ray.sim.contract import AnyEnvironment, Metric
 
 # In a pipe, a phase that only counts (building 120/400) gets a line no more often than this.
 PHASE_SECONDS = 10.0
-_REFRESHES_PER_SECOND = 2
 LONGEST_PHASE = 200
+_REFRESHES_PER_SECOND = 2
 _RECENT = 20  # updates from which the remaining time is estimated
-_HISTORY = range(8, 41)  # number of bars of the history
+_HISTORY = (8, 40)  # fewest and most bars of the history
 _HEADING_EVERY = 25
 
 
 class Display:
     """A context manager that redraws itself on a terminal and prints lines into a pipe."""
 
-    def __init__(self, console: Console, refreshes_per_second: float, clock: Callable[[], float]) -> None:
+    def __init__(self, console: Console, title: str, clock: Callable[[], float]) -> None:
         self._console = console
+        self._title = Text(title)
         self._clock = clock
         self._began = clock()
         self._phase = ""
-        self._told = ("", 0.0)
+        self._last_line = ("", 0.0)
         # Live draws as soon as it is made: a subclass sets its own fields before it calls this.
         self._live = (
-            Live(get_renderable=self.drawn, console=console, refresh_per_second=refreshes_per_second)
+            Live(get_renderable=self.drawn, console=console, refresh_per_second=_REFRESHES_PER_SECOND)
             if console.is_terminal and not console.is_dumb_terminal
             else None
         )
@@ -52,9 +51,7 @@ class Display:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._live is not None:
             self._live.stop()
 
@@ -65,17 +62,31 @@ class Display:
             self._live.refresh()
             return
         kind, now = re.sub(r"[0-9]+", "", self._phase), self._clock()
-        if kind != self._told[0] or now - self._told[1] >= PHASE_SECONDS:
-            self._told = (kind, now)
-            self._tell(self._phase)
-
-    def _tell(self, text: str) -> None:
-        """Print a line into a pipe."""
-        self._console.print(Text(text), soft_wrap=True)
+        if kind != self._last_line[0] or now - self._last_line[1] >= PHASE_SECONDS:
+            self._last_line = (kind, now)
+            self._print(self._phase)
 
     def drawn(self) -> RenderableType:
         """Return what a terminal shows now."""
         raise NotImplementedError
+
+    def _print(self, text: str) -> None:
+        """Print a line into a pipe."""
+        self._console.print(Text(text), soft_wrap=True)
+
+    def _elapsed(self) -> str:
+        return clock_time(self._clock() - self._began)
+
+    def _framed(self, head: RenderableType, *body: RenderableType, subtitle: Text | None = None) -> Panel:
+        phase = [Text(f"▸ {self._phase}", "bold cyan")] if self._phase else []
+        return Panel(
+            Group(head, *phase, *body),
+            title=self._title,
+            title_align="left",
+            subtitle=subtitle,
+            subtitle_align="right",
+            border_style="bright_black",
+        )
 
 
 class Progress(Display):
@@ -93,13 +104,12 @@ class Progress(Display):
     ) -> None:
         """`alarm` is the run's threshold for KL; `before` are the rows of a run that is resumed."""
         self._environment = environment
-        self._run = plain(run)
         self._updates = updates
         self._alarm = alarm
         self._rows = list(before)
         self._ends: tuple[tuple[int, float], ...] = ()
         self._lines = 0
-        super().__init__(console, _REFRESHES_PER_SECOND, clock)
+        super().__init__(console, f"{plain(run)} · {environment.title}", clock)
 
     def __call__(self, row: Row, /) -> None:
         """Show a finished update; one that is repeated from a checkpoint replaces all that followed it."""
@@ -114,11 +124,31 @@ class Progress(Display):
             return
         if self._lines % _HEADING_EVERY == 0:
             for text in heading(self._environment, row):
-                self._tell(text)
+                self._print(text)
         self._lines += 1
-        self._tell(line(self._environment, row, self._alarm, self._left()))
+        self._print(line(self._environment, row, self._alarm, self._left()))
         if held_out([row]):
-            self._tell(f"held out {latest_held_out(self._environment, [row])}")
+            self._print(f"held out {latest_held_out(self._environment, [row])}")
+
+    def drawn(self) -> RenderableType:
+        """Return the panel as it is now."""
+        rows = self._rows
+        head = self._header(rows[-1]["update"] if rows else 0)
+        if not rows:
+            return self._framed(head)
+        body = (tiers(self._environment, rows), "", figures(self._environment, rows, self._alarm))
+        policy = f"{rows[-1]['rules']} · policy-v{rows[-1]['version']} {rows[-1]['digest'][:12]}"
+        return self._framed(head, "", *body, subtitle=Text(policy, "bright_black"))
+
+    def _header(self, update: int) -> RenderableType:
+        grid = Table.grid(padding=(0, 2), expand=True)
+        grid.add_column(no_wrap=True)
+        grid.add_column(ratio=1)
+        grid.add_column(no_wrap=True)
+        remaining = f", {clock_time(self._left())} left" if update < self._updates else ""
+        done = Text(f"update {update}/{self._updates}", "bold")
+        grid.add_row(done, ProgressBar(self._updates, update), f"{self._elapsed()} elapsed{remaining}")
+        return grid
 
     def _left(self) -> float | None:
         """Estimate the seconds until the last update from the latest ones; None before the first."""
@@ -129,67 +159,32 @@ class Progress(Display):
         each = seconds(self._rows[-1]) if first == last else (last[1] - first[1]) / (last[0] - first[0])
         return max(0.0, each * (self._updates - last[0]) - (self._clock() - last[1]))
 
-    # -- the panel ------------------------------------------------------------------------------------------------
 
-    def drawn(self) -> RenderableType:
-        """Return the panel as it is now."""
-        rows = self._rows
-        parts: list[RenderableType] = [self._header(rows[-1]["update"] if rows else 0)]
-        if self._phase:
-            parts.append(Text(f"▸ {self._phase}", "bold cyan"))
-        subtitle = None
-        if rows:
-            inside = self._console.width - 4
-            parts += ["", tiers(self._environment, rows, inside), "", figures(self._environment, rows, self._alarm)]
-            subtitle = Text(
-                f"{rows[-1]['rules']} · policy-v{rows[-1]['version']} {rows[-1]['digest'][:12]}", "bright_black"
-            )
-        return Frame(
-            Group(*parts),
-            title=Text(f"{self._run} · {self._environment.title}"),
-            title_align="left",
-            subtitle=subtitle,
-            subtitle_align="right",
-            border_style="bright_black",
-            box=box.ROUNDED,
-        )
-
-    def _header(self, update: int) -> RenderableType:
-        grid = Table.grid(padding=(0, 2), expand=True)
-        grid.add_column(no_wrap=True)
-        grid.add_column(ratio=1)
-        grid.add_column(no_wrap=True)
-        remaining = f", {clock_time(self._left())} left" if update < self._updates else ""
-        grid.add_row(
-            Text(f"update {update}/{self._updates}", "bold"),
-            ProgressBar(self._updates, update),
-            Text(f"{clock_time(self._clock() - self._began)} elapsed{remaining}"),
-        )
-        return grid
-
-
-def tiers(environment: AnyEnvironment, rows: Sequence[Row], width: int) -> RenderableType:
+def tiers(environment: AnyEnvironment, rows: Sequence[Row]) -> RenderableType:
     """Draw the latest figures of each tier, muted where they are of an earlier update, and the mean's history."""
-    shares = [metric for metric in environment.metrics if metric.is_share]
-    having = {tier: [row for row in rows if tier in row["tiers"]] for tier in environment.tiers}
-    heading = ("tier", "n", f"mean {environment.headline_name}", *[metric.title for metric in shares])
-    lines = {}
-    for tier in [tier for tier, those in having.items() if those]:
-        found = having[tier][-1]["tiers"][tier]
-        figures = [metric_figure(metric, found[metric.name]) for metric in shares]
-        lines[tier] = (tier, str(found["episodes"]), headline(environment, found["mean"]), *figures)
-    taken = sum([2 + max([len(cell) for cell in column]) for column in zip(heading, *lines.values(), strict=True)])
-    room = max(_HISTORY.start, min(_HISTORY.stop - 1, width - taken))
-
+    shares = _shares(environment)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bright_black")
-    for name in heading:
-        table.add_column(name, justify="left" if name == "tier" else "right", no_wrap=True)
-    table.add_column("history", no_wrap=True)
-    for tier, cells in lines.items():
-        course = history([row["tiers"][tier]["mean"] for row in having[tier]], room)
-        style = "" if having[tier][-1] is rows[-1] else "bright_black"
-        table.add_row(*cells, Text(course, "cyan"), style=style)
+    table.add_column("tier", no_wrap=True)
+    for title in ("n", f"mean {environment.headline_name}", *[metric.title for metric in shares]):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("history", min_width=_HISTORY[0], max_width=_HISTORY[1])
+    for tier in environment.tiers:
+        having = [row for row in rows if tier in row["tiers"]]
+        if having:
+            found = having[-1]["tiers"][tier]
+            cells = [tier, str(found["episodes"]), *_figures(environment, shares, found)]
+            means = History([row["tiers"][tier]["mean"] for row in having])
+            table.add_row(*cells, means, style="" if having[-1] is rows[-1] else "bright_black")
     return table
+
+
+class History(NamedTuple):
+    """Values as a line of bars, which takes the width that a table leaves it."""
+
+    values: Sequence[float]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text(history(self.values, options.max_width), "cyan")
 
 
 def history(values: Sequence[float], width: int) -> str:
@@ -203,94 +198,87 @@ def history(values: Sequence[float], width: int) -> str:
 def figures(environment: AnyEnvironment, rows: Sequence[Row], alarm: float) -> RenderableType:
     """Draw the figures of the last update that are not by tier, and the latest means of the held-out set."""
     row = rows[-1]
-    learner, groups, laps = row["learner"], row["groups"], row["time"]
-    divergence = Text(f"KL {number(learner.get('kl'), '.3f')}")
-    if is_over(row, alarm):
-        divergence = Text(f"{divergence}, over the alarm at {alarm:g}", "bold red")
-    policy = Text(" · ").join(
-        [
-            divergence,
-            Text(f"entropy {number(learner.get('entropy'), '.2f')}"),
-            Text(f"gradient {number(learner.get('gradient_norm'), '.2f')}"),
-            Text(f"mismatch {number(learner.get('mismatch'), '.1e')}"),
-        ]
-    )
-    spent = " · ".join([f"{lap} {laps[lap]:.1f}" for lap in LAPS])
-    replaced = Text(f"{row['actors_replaced']} actors replaced", "yellow" if row["actors_replaced"] else "")
+    groups, laps = row["groups"], row["time"]
+
+    def of_learner(name: str, form: str) -> str:
+        return number(row["learner"].get(name), form)
+
+    is_alarming = is_over(row, alarm)
+    divergence = f"KL {of_learner('kl', '.3f')}" + (f", over the alarm at {alarm:g}" if is_alarming else "")
+    steps = f"entropy {of_learner('entropy', '.2f')} · gradient {of_learner('gradient_norm', '.2f')}"
+    replaced = row["actors_replaced"]
+    busy = share(laps["engine"] / laps["rollout"] if laps["rollout"] else None)
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="bright_black", no_wrap=True)
     grid.add_column()
     if held_out(rows):
         grid.add_row("held out", latest_held_out(environment, rows))
-    grid.add_row("reward", Text(" · ".join([f"{role} {signed(row['rewards'][role])}" for role in environment.roles])))
-    grid.add_row("policy", policy)
+    rewards = [f"{role} {amount(row['rewards'][role]).replace('-', '−')}" for role in environment.roles]
+    grid.add_row("reward", " · ".join(rewards))
+    grid.add_row(
+        "policy",
+        Text.assemble(
+            (divergence, "bold red" if is_alarming else ""), f" · {steps} · mismatch {of_learner('mismatch', '.1e')}"
+        ),
+    )
     played = f"{row['episodes']} episodes · {groups['played']} groups, {groups['learnt_from']} learnt from"
     grid.add_row("batch", f"{played} · {number(tokens_per_second(row), ',.0f')} tokens/s")
-    grid.add_row("time", f"{seconds(row):.1f} s: {spent}")
-    busy = Text(f"engines busy for {share(engine_share(row))} of the rollout")
-    grid.add_row("cluster", Text(" · ").join([busy, replaced]))
+    grid.add_row("time", f"{seconds(row):.1f} s: {' · '.join([f'{lap} {laps[lap]:.1f}' for lap in LAPS])}")
+    actors = (f"{replaced} actors replaced", "yellow" if replaced else "")
+    grid.add_row("cluster", Text.assemble(f"engines busy for {busy} of the rollout · ", actors))
     return grid
 
 
 def latest_held_out(environment: AnyEnvironment, rows: Sequence[Row]) -> str:
     """Write the mean of each tier when the held-out set was last played."""
     found = held_out(rows)[-1]
-    means = [
-        f"{tier} {headline(environment, found.tiers[tier]['mean'])}"
-        for tier in environment.tiers
-        if tier in found.tiers
-    ]
-    return f"after update {found.update}: {' · '.join(means)}"
-
-
-# -- lines ------------------------------------------------------------------------------------------------------------
+    played = [tier for tier in environment.tiers if tier in found["tiers"]]
+    means = [f"{tier} {headline(environment, found['tiers'][tier]['mean'])}" for tier in played]
+    return f"after update {found['update']}: {' · '.join(means)}"
 
 
 def heading(environment: AnyEnvironment, row: Row) -> tuple[str, str]:
     """Write the two lines of headings for the lines of a run."""
-    columns = _columns(row)
-    names = "  ".join([f"{name:>{width}}" for name, width in columns.items()])
-    figures = " ".join([f"{name:>{width}}" for name, width in _tier_columns(environment).items()])
-    above = "".join([f"   {tier:<{len(figures)}}" for tier in environment.tiers])
-    return f"{'':{len(names)}}{above}".rstrip(), f"{names}{f'   {figures}' * len(environment.tiers)}"
+    shares = _shares(environment)
+    of_update, of_tier = _layout(row, shares)
+    names = of_update.format("update", "time", "tokens/s", "left", "KL ", "entropy")
+    figures = of_tier.format("mean", *[metric.title for metric in shares])
+    above = "".join([f"   {tier:<{len(figures) - 3}}" for tier in environment.tiers])
+    return f"{'':{len(names)}}{above}".rstrip(), names + figures * len(environment.tiers)
 
 
 def line(environment: AnyEnvironment, row: Row, alarm: float, left: float | None) -> str:
     """Write an update as one line under the headings; an exclamation mark means that KL is over the alarm."""
-    learner = row["learner"]
-    cells = (
+    shares = _shares(environment)
+    of_update, of_tier = _layout(row, shares)
+    written = of_update.format(
         f"{row['update']}/{row['updates']}",
         f"{seconds(row):.1f} s",
         number(tokens_per_second(row), ",.0f"),
         clock_time(left),
-        number(learner.get("kl"), ".3f") + ("!" if is_over(row, alarm) else " "),
-        number(learner.get("entropy"), ".2f"),
+        number(row["learner"].get("kl"), ".3f") + ("!" if is_over(row, alarm) else " "),
+        number(row["learner"].get("entropy"), ".2f"),
     )
-    written = "  ".join([f"{cell:>{width}}" for cell, width in zip(cells, _columns(row).values(), strict=True)])
-    widths = _tier_columns(environment)
     for tier in environment.tiers:
         found = row["tiers"].get(tier)
-        figures = [""] * len(widths)
-        if found is not None:
-            shares = [metric_figure(metric, found[metric.name]) for metric in environment.metrics if metric.is_share]
-            figures = [headline(environment, found["mean"]), *shares]
-        written += "   " + " ".join([f"{cell:>{width}}" for cell, width in zip(figures, widths.values(), strict=True)])
+        figures = [""] * (1 + len(shares)) if found is None else _figures(environment, shares, found)
+        written += of_tier.format(*figures)
     return written.rstrip()
 
 
-def _columns(row: Row) -> dict[str, int]:
-    """Return names and widths of the columns of an update."""
-    counted = 2 * len(str(row["updates"])) + 1
-    return {"update": max(6, counted), "time": 8, "tokens/s": 8, "left": 8, "KL ": 7, "entropy": 7}
+def _layout(row: Row, shares: Sequence[Metric]) -> tuple[str, str]:
+    """Return the format of the columns of an update, and of those of a tier."""
+    counted = max(6, 2 * len(str(row["updates"])) + 1)
+    of_shares = "".join([f" {{:>{max(5, len(metric.title))}}}" for metric in shares])
+    return f"{{:>{counted}}}  {{:>8}}  {{:>8}}  {{:>8}}  {{:>7}}  {{:>7}}", f"   {{:>8}}{of_shares}"
 
 
-def _tier_columns(environment: AnyEnvironment) -> dict[str, int]:
-    """Return names and widths of the columns of a tier."""
-    shares = [metric for metric in environment.metrics if metric.is_share]
-    return {"mean": 8} | {metric.title: max(5, len(metric.title)) for metric in shares}
+def _shares(environment: AnyEnvironment) -> list[Metric]:
+    return [metric for metric in environment.metrics if metric.is_share]
 
 
-# -- figures ----------------------------------------------------------------------------------------------------------
+def _figures(environment: AnyEnvironment, shares: Sequence[Metric], found: Row) -> list[str]:
+    return [headline(environment, found["mean"]), *[metric_figure(metric, found[metric.name]) for metric in shares]]
 
 
 def is_over(row: Row, alarm: float) -> bool:
@@ -304,20 +292,9 @@ def tokens_per_second(row: Row) -> float | None:
     return None if tokens is None or not spent else tokens / spent
 
 
-def engine_share(row: Row) -> float | None:
-    """Return the share of the rollout's time in which the engines worked."""
-    laps = row["time"]
-    return laps["engine"] / laps["rollout"] if laps["rollout"] else None
-
-
 def number(value: float | None, form: str) -> str:
     """Format a figure; write a dash where there is none."""
     return DASH if value is None else format(value, form)
-
-
-def signed(value: float) -> str:
-    """Format a reward with its sign."""
-    return amount(value).replace("-", "−")
 
 
 def clock_time(spent: float | None) -> str:

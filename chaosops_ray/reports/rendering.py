@@ -6,6 +6,7 @@ template, as HTML in pages and as Markdown in the rest.
 
 from __future__ import annotations
 
+import json
 import re
 from base64 import b64encode
 from collections.abc import Sequence
@@ -59,7 +60,12 @@ def fenced(text: str, language: str) -> Markup:
     """Make a block of code that nothing in the text can end."""
     longest = max([len(ticks) for ticks in re.findall("`+", text)], default=0)
     fence = "`" * max(3, longest + 1)
-    return Markup(f"{fence}{language}\n{text}\n{fence}")  # noqa: S704 - code is not escaped within a fence
+    return Markup(f"{fence}{language}\n{text.rstrip()}\n{fence}")  # noqa: S704 - code is not escaped within a fence
+
+
+def _literal(text: str) -> Markup:
+    """Write text as a string literal of a program within a fence."""
+    return Markup(json.dumps(text))  # noqa: S704 - as above
 
 
 def _as_markdown(value: Any) -> Any:
@@ -86,4 +92,4 @@ def _environment(**more: Any) -> Environment:
 _HTML = _environment()
 _HTML.filters["embedded"] = _embedded
 _MARKDOWN_FILES = _environment(finalize=_as_markdown)
-_MARKDOWN_FILES.filters |= {"fenced": fenced, "plain": plain}
+_MARKDOWN_FILES.filters |= {"fenced": fenced, "literal": _literal, "plain": plain}

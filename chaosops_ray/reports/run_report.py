@@ -31,6 +31,7 @@ def write(folder: RunFolder, environment: AnyEnvironment) -> Path:
     rows = folder.metrics()
     found = evaluation.read(folder, environment)
     drawn = folder.path / PLOTS
+    path = folder.path / REPORT
     text = page(
         "run.html",
         name=name,
@@ -44,7 +45,6 @@ def write(folder: RunFolder, environment: AnyEnvironment) -> Path:
         files=[CONFIG, METRICS, EVALUATION],
         **_evaluation(environment, found, drawn),
     )
-    path = folder.path / REPORT
     write_text(path, text)
     return path
 
@@ -54,22 +54,16 @@ def _trained(run: config.Run, rows: Sequence[Row]) -> str:
         return "Nothing has been trained yet."
     episodes = sum([row["episodes"] for row in rows])
     minutes = sum([seconds(row) for row in rows]) / 60
-    updates = (
-        f"{rows[-1]['update']} updates"
-        if rows[-1]["update"] == run.updates
-        else f"{rows[-1]['update']} of {run.updates} updates"
-    )
-    return f"Trained on {episodes:,} episodes in {updates}, which took {minutes:,.1f} minutes."
+    last = rows[-1]["update"]
+    of = "" if last == run.updates else f" of {run.updates}"
+    return f"Trained on {episodes:,} episodes in {last}{of} updates, which took {minutes:,.1f} minutes."
 
 
 def _played(environment: AnyEnvironment, found: Values | None) -> str:
     if found is None:
         return "Not evaluated yet."
-    means = [
-        f"{tables.headline(environment, cell['mean'])} on {cell['tier']}"
-        for cell in found["cells"]
-        if cell["policy"] == TRAINED
-    ]
+    trained = [cell for cell in found["cells"] if cell["policy"] == TRAINED]
+    means = [f"{tables.headline(environment, cell['mean'])} on {cell['tier']}" for cell in trained]
     where = f"Played greedily on the {tables.set_named(found)} under rules {found['rules']}"
     if not means:
         return f"{where}, the evaluation holds no policy called {TRAINED}."
@@ -93,26 +87,26 @@ def _differences(environment: AnyEnvironment, differences: Sequence[Values]) -> 
         return None
     rows = []
     for found in differences:
-        low, high = [tables.headline(environment, bound) for bound in found["ci"]]
+        interval = " … ".join([tables.headline(environment, bound) for bound in found["ci"]])
         versus = f"{found['policy']} − {found['against']}"
-        rows.append((found["tier"], versus, tables.signed(environment, found["mean"]), f"{low} … {high}"))
+        rows.append((found["tier"], versus, tables.signed(environment, found["mean"]), interval))
     heading = ("tier", "difference", f"mean {environment.headline_name}", "95 % interval")
-    return Table(heading, 2, rows, 2, tuple([tables.mark(found["ci"]) for found in differences]))
+    return Table(heading, 2, rows, 2, [tables.mark(found["ci"]) for found in differences])
 
 
 def _held_out(environment: AnyEnvironment, rows: Sequence[Row]) -> Table | None:
-    """Make the table of what the held-out set gave during training: by update and tier."""
+    """Make the table of the held-out figures during training, by update and tier."""
     shown = [metric for metric in environment.metrics if metric.in_tables]
     cells = [
         (
-            str(found.update),
+            str(found["update"]),
             tier,
             str(figures["episodes"]),
             tables.headline(environment, figures["mean"]),
             *[tables.metric_figure(metric, figures[metric.name]) for metric in shown],
         )
         for found in held_out(rows)
-        for tier, figures in found.tiers.items()
+        for tier, figures in found["tiers"].items()
     ]
     heading = ("update", "tier", "n", f"mean {environment.headline_name}", *[metric.title for metric in shown])
     return Table(heading, 2, cells) if cells else None
@@ -121,7 +115,7 @@ def _held_out(environment: AnyEnvironment, rows: Sequence[Row]) -> Table | None:
 def _last(row: Row) -> dict[str, list[tuple[str, str]]]:
     """Return name and value of every figure of a row, by the place where figures stand together."""
     places: dict[str, list[tuple[str, str]]] = {}
-    # What the held-out set gave has a table of its own.
+    # The held-out figures have a table of their own.
     for place, name, value in _leaves({name: value for name, value in row.items() if name != "evaluation"}, ""):
         places.setdefault(place, []).append((name, _written(value)))
     return places

@@ -3,123 +3,88 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from chaosops_ray.reports.drawing import (
-    PALETTE,
-    WINDOW,
-    Label,
-    Of,
-    Plot,
-    Titled,
-    Values,
-    canvas,
-    draw_course,
-    label_ends,
-    percent_axis,
-    save,
-    series,
-    smoothed,
-    update_axis,
-    zero_line,
-)
-from chaosops_ray.reports.metrics_rows import Row
+from chaosops_ray.reports import drawing
+from chaosops_ray.reports.drawing import PALETTE, WINDOW, Label, Plot, Values, series, smoothed
+from chaosops_ray.reports.metrics_rows import Of, Row, of_learner, of_tier
 from chaosops_ray.reports.tables import headline, plain, share
 from chaosops_ray.sim.contract import AnyEnvironment
 
-Rows = Sequence[Row]
+Arms: TypeAlias = Mapping[str, Sequence[Sequence[Row]]]  # the metrics rows of each arm's runs
+Line: TypeAlias = tuple[Values, Values]
 
 
-def draw(environment: AnyEnvironment, sweep: str, arms: Mapping[str, Sequence[Rows]], folder: Path) -> list[Plot]:
-    """Draw curves as PNG files in the folder; `arms` are the metrics rows of each arm's runs."""
+def draw(environment: AnyEnvironment, sweep: str, arms: Arms, folder: Path) -> list[Plot]:
+    """Draw the curves as PNG files in the folder."""
     if not any(rows for runs in arms.values() for rows in runs):
         return []
     subtitle = f"{plain(sweep)} · {environment.title} · rolling mean of {WINDOW} updates, band over seeds"
-    drawn = {
-        "sweep_mean.png": _by_tier(
-            environment, arms, "mean", f"Mean {environment.headline_name} in training, by tier", subtitle
-        )
-    }
+
+    def by_tier(name: str, title: str, form: Callable[[float], str]) -> Figure | None:
+        panels = {tier: of_tier(tier, name) for tier in environment.tiers}
+        return _curves(arms, f"{title} in training, by tier{', %' if form is share else ''}", subtitle, panels, form)
+
+    title = f"Mean {environment.headline_name}"
+    drawn = {"sweep_mean.png": by_tier("mean", title, partial(headline, environment))}
     for metric in environment.metrics:
         if metric.name in (environment.detection or ()):
-            title = f"{metric.name.replace('_', ' ').capitalize()} in training, by tier, %"
-            drawn[f"sweep_{metric.name}.png"] = _by_tier(environment, arms, metric.name, title, subtitle)
-    drawn["sweep_kl.png"] = _divergence(arms, subtitle)
-    return save({name: found for name, found in drawn.items() if found is not None}, folder)
+            title = metric.name.replace("_", " ").capitalize()
+            drawn[f"sweep_{metric.name}.png"] = by_tier(metric.name, title, share)
+    divergence = {"": of_learner("kl")}
+    drawn["sweep_kl.png"] = _curves(arms, "KL to the base, nats a token", subtitle, divergence, "{:.2f}".format)
+    return drawing.save({name: figure for name, figure in drawn.items() if figure is not None}, folder)
 
 
-def _by_tier(
-    environment: AnyEnvironment, arms: Mapping[str, Sequence[Rows]], name: str, title: str, subtitle: str
-) -> Titled | None:
-    def of_tier(tier: str) -> Of:
-        return lambda row: row["tiers"].get(tier, {}).get(name)
-
-    tiers = [tier for tier in environment.tiers if any(_has(runs, of_tier(tier)) for runs in arms.values())]
-    if not tiers:
+def _curves(
+    arms: Arms, title: str, subtitle: str, panels: Mapping[str, Of], form: Callable[[float], str]
+) -> Figure | None:
+    """Draw a panel for each of the figures, which are given with their label, and a line for each arm."""
+    found = {label: {arm: _lines(runs, of) for arm, runs in arms.items()} for label, of in panels.items()}
+    found = {label: by_arm for label, by_arm in found.items() if any(by_arm.values())}
+    if not found:
         return None
-    figure, panels = canvas(title, subtitle, len(tiers))
-    is_share = name != "mean"
-    for axes, tier in zip(panels, tiers, strict=True):
-        if is_share:
-            percent_axis(axes)
-        _draw_arms(axes, arms, of_tier(tier), share if is_share else lambda value: headline(environment, value))
-        axes.set_ylabel(tier)
-    _finish(panels[-1], arms)
-    return title, figure
+    figure, drawn = drawing.canvas(title, subtitle, len(found))
+    for axes, (label, by_arm) in zip(drawn, found.items(), strict=True):
+        if form is share:
+            drawing.percent_axis(axes)
+        _draw_arms(axes, by_arm, form)
+        axes.set_ylabel(label)
+    drawing.update_axis(drawn[-1], [row for runs in arms.values() for rows in runs for row in rows])
+    return figure
 
 
-def _divergence(arms: Mapping[str, Sequence[Rows]], subtitle: str) -> Titled | None:
-    def of(row: Row) -> float | None:
-        found: float | None = row["learner"].get("kl")
-        return found
-
-    if not any(_has(runs, of) for runs in arms.values()):
-        return None
-    title = "KL to the base, nats a token"
-    figure, (axes,) = canvas(title, subtitle)
-    _draw_arms(axes, arms, of, lambda value: f"{value:.2f}")
-    _finish(axes, arms)
-    return title, figure
+def _lines(runs: Sequence[Sequence[Row]], of: Of) -> list[Line]:
+    found = [series(rows, of) for rows in runs]
+    return [(at, smoothed(at, values)) for at, values in found if len(at)]
 
 
-def _has(runs: Sequence[Rows], of: Of) -> bool:
-    return any(of(row) is not None for rows in runs for row in rows)
-
-
-def _finish(axes: Axes, arms: Mapping[str, Sequence[Rows]]) -> None:
-    updates = [row["update"] for runs in arms.values() for rows in runs for row in rows]
-    update_axis(axes, min(updates), max(updates))
-
-
-def _draw_arms(axes: Axes, arms: Mapping[str, Sequence[Rows]], of: Of, form: Callable[[float], str]) -> None:
+def _draw_arms(axes: Axes, by_arm: Mapping[str, Sequence[Line]], form: Callable[[float], str]) -> None:
     labels = []
     last = lowest = 0.0
-    for place, (arm, runs) in enumerate(arms.items()):
-        lines = [line for rows in runs if len((line := _line(rows, of))[0])]
+    for place, (arm, lines) in enumerate(by_arm.items()):
         if not lines:
             continue
         at, low, middle, high = band(lines)
         colour = PALETTE[place % len(PALETTE)]
         axes.fill_between(at, low, high, color=colour, alpha=0.18, linewidth=0)
-        draw_course(axes, at, middle, colour)
+        drawing.draw_course(axes, at, middle, colour)
         lowest = min(lowest, float(np.nanmin(low)))
         labels.append(Label(f"{arm} {form(middle[-1])}", colour, float(middle[-1])))
         last = max(last, float(at[-1]))
     # Before the labels: the line may change the heights at which they touch.
     if lowest < 0:
-        zero_line(axes)
-    label_ends(axes, last, labels)
+        drawing.zero_line(axes)
+    drawing.label_ends(axes, last, labels)
 
 
-def _line(rows: Rows, of: Of) -> tuple[Values, Values]:
-    at, values = series(rows, of)
-    return at, smoothed(at, values) if len(at) else values
-
-
-def band(lines: Sequence[tuple[Values, Values]]) -> tuple[Values, Values, Values, Values]:
+def band(lines: Sequence[Line]) -> tuple[Values, Values, Values, Values]:
     """Return the updates at which any seed has a figure, and there the lowest, the mean and the highest of the seeds.
 
     Between its figures a seed is interpolated; before its first and after its last it does not count.

@@ -25,11 +25,16 @@ _PLOTS = "plots"
 _LONGEST_REASON = 200
 _MEAN = "mean"  # the headline's name in a comparison; every other figure is one of the world's metrics
 _VERDICT_MARKS = {"supported": "good", "falsified": "bad", "undecided": ""}
-_STATE_MARKS = {"finished": "", "failed": "bad", "stopped": ""}
+_EVALUATION = (
+    "Shares and means are over all seeds and scenarios; seeds from–to are the lowest and the highest mean of a "
+    "training seed, and the intervals in the plots do not resample training seeds. Published figures, where there are "
+    "any, are of the runs that these arms are named after: full-size models in the published world, under the "
+    "published rules."
+)
 
 
 class Arm(NamedTuple):
-    """What is reported of an arm."""
+    """The facts about one arm."""
 
     run: Run  # of its first trial
     base_digest: str
@@ -37,7 +42,7 @@ class Arm(NamedTuple):
 
 
 class SweepFacts(NamedTuple):
-    """What the report of a sweep is written from."""
+    """The content of the report of a sweep."""
 
     arms: Mapping[str, Arm]
     seeds: str  # as they were given
@@ -58,11 +63,10 @@ class Part(NamedTuple):
 
 def write(out: Path, environment: AnyEnvironment, facts: SweepFacts) -> tuple[Path, ...]:
     """Draw the plots and write the report."""
-    comparison = facts.comparison
-    files.write_json(out / COMPARISON, comparison)
+    files.write_json(out / COMPARISON, facts.comparison)
     arms = {name: arm.rows for name, arm in facts.arms.items()}
     curves = sweep_plots.draw(environment, out.name, arms, out / _PLOTS)
-    bars = plots.plot(environment, comparison, out / _PLOTS) if comparison["cells"] else []
+    bars = plots.plot(environment, facts.comparison, out / _PLOTS) if facts.comparison["cells"] else []
     paths = (out / MARKDOWN, out / PAGE)
     for path, text in zip(paths, rendered(out, environment, facts, curves, bars), strict=True):
         files.write_text(path, text)
@@ -79,9 +83,6 @@ def rendered(
         "parts": list(_parts(environment, facts, curves, bars)),
     }
     return document("sweep.md", folder=out, **values), page("sweep.html", comparison_file=COMPARISON, **values)
-
-
-# -- the content ------------------------------------------------------------------------------------------------------
 
 
 def _lead(environment: AnyEnvironment, facts: SweepFacts) -> str:
@@ -115,40 +116,27 @@ def _parts(
     yield Part("Arms", _arms(facts.arms))
 
 
-_EVALUATION = (
-    "Shares and means are over all seeds and scenarios; seeds from–to are the lowest and the highest mean of a "
-    "training seed, and the intervals in the plots do not resample training seeds. Published figures, where there are "
-    "any, are of the runs that these arms are named after: full-size models in the published world, under the "
-    "published rules."
-)
-
-
 def _evaluation(environment: AnyEnvironment, facts: SweepFacts) -> Table:
     """Make the table of the evaluation, with the means of single training seeds and with published figures."""
     cells = facts.comparison["cells"]
     found = tables.evaluation_table(environment, cells, "tier")
     titles = {_MEAN: _MEAN, **{metric.name: metric.title for metric in found.metrics if metric.is_share}}
-    figures = [row for tiers in facts.published.values() for row in tiers.values()]
-    quoted = [name for name in titles if any(name in row for row in figures)]
+    published = [row for tiers in facts.published.values() for row in tiers.values()]
+    quoted = [name for name in titles if any(name in row for row in published)]
     heading = ["policy", "tier", "n", *[metric.title for metric in found.metrics], "mean", "seeds from–to", "median"]
     if quoted:
         heading.append(f"published {' / '.join([titles[name] for name in quoted])}")
     rows = []
     for row, cell in zip(found.rows, cells, strict=True):
         seeds = [tables.headline(environment, bound(cell["seed_means"])) for bound in (min, max) if cell["seed_means"]]
-        shown = [row.policy, row.group, row.episodes, *[figure.text for figure in row.metrics], row.mean.text]
-        shown += [" … ".join(seeds) or DASH, row.median]
+        figures = [figure.text for figure in (*row.metrics, row.mean)]
+        shown = [row.policy, row.group, row.episodes, *figures, " … ".join(seeds) or DASH, row.median]
         if quoted:
             said = facts.published.get(row.policy, {}).get(row.group, {})
-            shown.append(_quoted(environment, said, quoted))
-        rows.append(tuple(shown))
-    return Table(tuple(heading), 2, rows)
-
-
-def _quoted(environment: AnyEnvironment, said: Mapping[str, float], names: Sequence[str]) -> str:
-    if not said:
-        return DASH
-    return " / ".join([_amount(environment, name, said[name]) if name in said else DASH for name in names])
+            amounts = [_amount(environment, name, said[name]) if name in said else DASH for name in quoted]
+            shown.append(" / ".join(amounts) if said else DASH)
+        rows.append(shown)
+    return Table(heading, 2, rows)
 
 
 def _differences(environment: AnyEnvironment, differences: Sequence[Mapping[str, Any]]) -> Table:
@@ -158,16 +146,11 @@ def _differences(environment: AnyEnvironment, differences: Sequence[Mapping[str,
     for found in differences:
         by_row.setdefault((found["arm"], found["tier"]), {})[found["of"]] = found
     figures = [name for name in titles if any(name in row for row in by_row.values())]
-    rows = [
-        (
-            f"{arm} − {row[_MEAN]['against']}",
-            tier,
-            *[_difference(environment, row[name]) if name in row else DASH for name in figures],
-            str(row[_MEAN]["seeds"]),
-        )
-        for (arm, tier), row in by_row.items()
-    ]
-    marks = tuple([tables.mark(row[_MEAN]["ci"]) for row in by_row.values()])
+    rows = []
+    for (arm, tier), row in by_row.items():
+        shown = [_difference(environment, row[name]) if name in row else DASH for name in figures]
+        rows.append([f"{arm} − {row[_MEAN]['against']}", tier, *shown, str(row[_MEAN]["seeds"])])
+    marks = [tables.mark(row[_MEAN]["ci"]) for row in by_row.values()]
     return Table(("arms", "tier", *[titles[name] for name in figures], "seeds"), 2, rows, 2, marks)
 
 
@@ -192,7 +175,7 @@ def _verdicts(environment: AnyEnvironment, verdicts: Sequence[Mapping[str, Any]]
         for found in verdicts
     ]
     heading = ("claim", "measured", "verdict", "difference", "95 % interval", "margin", "seeds")
-    return Table(heading, 3, rows, 2, tuple([_VERDICT_MARKS[found["verdict"]] for found in verdicts]))
+    return Table(heading, 3, rows, 2, [_VERDICT_MARKS[found["verdict"]] for found in verdicts])
 
 
 def _trials(trials: Sequence[Mapping[str, Any]]) -> Table:
@@ -208,7 +191,7 @@ def _trials(trials: Sequence[Mapping[str, Any]]) -> Table:
         for found in trials
     ]
     heading = ("trial", "state", "updates", "episodes", "last KL", "adapter")
-    return Table(heading, 2, rows, 1, tuple([_STATE_MARKS[found["state"]] for found in trials]))
+    return Table(heading, 2, rows, 1, ["bad" if found["state"] == "failed" else "" for found in trials])
 
 
 def _arms(arms: Mapping[str, Arm]) -> Table:

@@ -16,9 +16,6 @@ _LONGEST_NAME = 60
 DASH = "–"  # stands where a figure is not defined
 
 
-# -- figures ----------------------------------------------------------------------------------------------------------
-
-
 def share(value: float | None) -> str:
     """Format a share."""
     return DASH if value is None else f"{100 * value:.0f} %"
@@ -59,9 +56,6 @@ def set_named(evaluation: Mapping[str, Any]) -> str:
     return f"{evaluation['set']} set{seeds}"
 
 
-# -- the table of an evaluation ---------------------------------------------------------------------------------------
-
-
 class Figure(NamedTuple):
     """A formatted value with the bounds of its interval; bounds are empty where there is no interval."""
 
@@ -78,18 +72,18 @@ class PolicyRow(NamedTuple):
     episodes: str
     mean: Figure
     median: str
-    metrics: tuple[Figure, ...]
+    metrics: Sequence[Figure]
     is_trained: bool
     is_never_solved: bool
 
 
 class EvaluationTable(NamedTuple):
-    """The table of an evaluation: by policy and group of scenarios; `key` says by what scenarios are grouped."""
+    """The table of an evaluation: by policy and group of scenarios; `key` names the grouping."""
 
     key: str
     headline_name: str
-    metrics: tuple[Metric, ...]
-    rows: tuple[PolicyRow, ...]
+    metrics: Sequence[Metric]
+    rows: Sequence[PolicyRow]
 
     def by_group(self) -> dict[str, list[PolicyRow]]:
         """Return the rows of each group, for tables in which policies stand one below the other."""
@@ -103,7 +97,7 @@ class EvaluationTable(NamedTuple):
 
 def evaluation_table(environment: AnyEnvironment, cells: Sequence[Mapping[str, Any]], key: str) -> EvaluationTable:
     """Describe the table of an evaluation's cells, which are grouped by `key`."""
-    shown = tuple([metric for metric in environment.metrics if metric.in_tables])
+    shown = [metric for metric in environment.metrics if metric.in_tables]
     solved = next(metric for metric in environment.metrics if metric.is_share)
     rows = [
         PolicyRow(
@@ -112,26 +106,23 @@ def evaluation_table(environment: AnyEnvironment, cells: Sequence[Mapping[str, A
             str(cell["episodes"]),
             interval_figure(environment, cell["mean"], cell["mean_ci"]),
             headline(environment, cell["median"]),
-            tuple([_figure(metric, cell) for metric in shown]),
+            [_figure(metric, cell) for metric in shown],
             is_trained=cell["policy"] == TRAINED,
             is_never_solved=cell[solved.name] == 0,
         )
         for cell in cells
     ]
-    return EvaluationTable(key, environment.headline_name, shown, tuple(rows))
+    return EvaluationTable(key, environment.headline_name, shown, rows)
 
 
 def interval_figure(environment: AnyEnvironment, value: float, ci: Sequence[float]) -> Figure:
     """Format a value of the headline score with its interval."""
-    low, high = ci
-    return Figure(*[headline(environment, one) for one in (value, low, high)])
+    return Figure(*[headline(environment, one) for one in (value, *ci)])
 
 
 def _figure(metric: Metric, cell: Mapping[str, Any]) -> Figure:
-    bounds = cell[f"{metric.name}_ci"] or ()
-    return Figure(
-        metric_figure(metric, cell[metric.name]), *[metric_figure(metric, bound).removesuffix(" %") for bound in bounds]
-    )
+    bounds = [metric_figure(metric, bound).removesuffix(" %") for bound in cell[f"{metric.name}_ci"] or ()]
+    return Figure(metric_figure(metric, cell[metric.name]), *bounds)
 
 
 def table(environment: AnyEnvironment, cells: Sequence[Mapping[str, Any]], key: str) -> Table:
@@ -142,18 +133,10 @@ def table(environment: AnyEnvironment, cells: Sequence[Mapping[str, Any]], key: 
     drawn.add_column(key)
     for title in ("n", *[metric.title for metric in found.metrics], "mean", "95 % interval", "median"):
         drawn.add_column(title, justify="right")
-    before = None
-    for row in found.rows:
-        if before not in (None, row.policy):
+    for before, row in zip((None, *found.rows), found.rows, strict=False):
+        if before is not None and before.policy != row.policy:
             drawn.add_section()
-        before = row.policy
-        drawn.add_row(
-            row.policy,
-            row.group,
-            row.episodes,
-            *[figure.text for figure in row.metrics],
-            row.mean.text,
-            f"{row.mean.low} … {row.mean.high}",
-            row.median,
-        )
+        figures = [figure.text for figure in (*row.metrics, row.mean)]
+        interval = f"{row.mean.low} … {row.mean.high}"
+        drawn.add_row(row.policy, row.group, row.episodes, *figures, interval, row.median)
     return drawn

@@ -1,22 +1,23 @@
-"""Episodes as Parquet, one row for each step, the rows of an episode together: writing, reading, replay.
+"""Episodes as Parquet: written, read and replayed.
 
-The schema has a version in the file's metadata; a reader refuses versions that it does not know.
+A row is a step; the rows of an episode are together. The file's metadata names the schema's version, and a reader
+refuses one that it does not know.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import contextmanager
 from hashlib import sha256
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from chaosops_ray.plain_text import one_line
+from chaosops_ray.plain_text import one_line, printable
 from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode
 from chaosops_ray.sim.episode import replay
 from chaosops_ray.sim.errors import InputError
@@ -32,8 +33,8 @@ MAX_EPISODE_ROWS = 10_000
 _FIELDS: list[tuple[str, pa.DataType]] = [
     ("episode", pa.int64()),
     ("policy", pa.string()),
-    # The version of the trained policy that took this step, and its adapter's digest; -1 and the base model's digest
-    # where that played without an adapter, -1 and "" for other policies.
+    # Of the trained policy that took this step: its version and its adapter's digest. A base model without an adapter
+    # has version -1 and its own digest, any other policy -1 and "".
     ("version", pa.int64()),
     ("digest", pa.string()),
     ("scenario", pa.string()),
@@ -56,32 +57,22 @@ def state_hash(environment: AnyEnvironment, world: Any) -> str:
     return sha256(environment.dump(world)).hexdigest()
 
 
-class EpisodeWriter:
-    """A writer of episodes into a Parquet file, which appears when the writer is closed without an error."""
+@contextmanager
+def write_episodes(path: Path) -> Iterator[EpisodeWriter]:
+    """Yield a writer of episodes into a Parquet file, which appears when this ends without an error."""
+    with atomic_file(path) as temporary, pq.ParquetWriter(temporary, COLUMNS, compression="zstd") as file:
+        writer = EpisodeWriter(file)
+        yield writer
+        writer.flush()
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+
+class EpisodeWriter:
+    """A writer of episodes into an open Parquet file, in blocks of rows."""
+
+    def __init__(self, file: pq.ParquetWriter) -> None:
+        self._file = file
         self._rows: list[dict[str, Any]] = []
         self._written = 0
-
-    def __enter__(self) -> EpisodeWriter:
-        with ExitStack() as stack:
-            temporary = stack.enter_context(atomic_file(self._path))
-            self._file = stack.enter_context(pq.ParquetWriter(temporary, COLUMNS, compression="zstd"))
-            stack.push(self._finish)
-            self._open = stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.__exit__(kind, error, trace)
-
-    def _finish(
-        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self._flush()
 
     def add(
         self,
@@ -90,7 +81,7 @@ class EpisodeWriter:
         episode: AnyEpisode,
         versions: Sequence[tuple[int, str]] | None = None,
     ) -> None:
-        """Write one episode; `versions` has the policy's number and digest for each step, where one was trained."""
+        """Write one episode; `versions` has the number and digest of the trained policy at each step."""
         taken_by = [UNTRAINED] * len(episode.steps) if versions is None else versions
         for number, (step, (version, digest)) in enumerate(zip(episode.steps, taken_by, strict=True)):
             self._rows.append(
@@ -107,9 +98,10 @@ class EpisodeWriter:
             )
         self._written += 1
         if len(self._rows) >= _ROWS_AT_ONCE:
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write the rows that are still in memory."""
         if self._rows:
             self._file.write_table(pa.Table.from_pylist(self._rows, schema=COLUMNS))
             self._rows.clear()
@@ -127,11 +119,8 @@ def _record(environment: AnyEnvironment, step: Any) -> dict[str, Any]:
     }
 
 
-# -- reading --------------------------------------------------------------------------------------------------------
-
-
 class RecordedEpisode(NamedTuple):
-    """An episode as it stands in the file: its names, and a row for each step."""
+    """An episode of a file: its names, and a row for each step."""
 
     number: int
     policy: str
@@ -143,90 +132,51 @@ class RecordedEpisode(NamedTuple):
 def read_episodes(path: Path) -> Iterator[RecordedEpisode]:
     """Yield the episodes of a file, one after the other, without holding them all."""
     try:
-        # A file handle of our own: pyarrow then never looks at the path, and it is closed whatever happens.
+        # With our own file handle pyarrow never looks at the path, and the file is closed after an error, too.
         with path.open("rb") as handle, pq.ParquetFile(handle) as file:
-            _check_schema(path, file.schema_arrow)
-            yield from _grouped(file)
-    except OSError as error:
-        raise _unreadable(path, error.strerror or error) from None
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise _unreadable(path, error) from None
+            yield from _read(path, file)
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        why = one_line(getattr(error, "strerror", None) or error, part="first")
+        raise InputError(f"cannot read {path} ({why}); give a Parquet file of episodes") from None
 
 
-def _unreadable(path: Path, said: Exception | str) -> InputError:
-    return InputError(f"cannot read {path} ({one_line(said, part='first')}); give a Parquet file of episodes")
-
-
-def _check_schema(path: Path, schema: pa.Schema) -> None:
+def _read(path: Path, file: pq.ParquetFile) -> Iterator[RecordedEpisode]:
+    schema = file.schema_arrow
     version = (schema.metadata or {}).get(_SCHEMA_KEY, b"").decode(errors="replace")
     if version != EPISODES_SCHEMA:
         raise InputError(f"{path} has schema {version or 'unknown'!r}; this version reads {EPISODES_SCHEMA!r}")
     if not schema.equals(COLUMNS):
         raise InputError(f"{path} does not have the columns of {EPISODES_SCHEMA!r}: {', '.join(COLUMNS.names)}")
-
-
-def _grouped(file: pq.ParquetFile) -> Iterator[RecordedEpisode]:
-    rows: list[dict[str, Any]] = []
-    for batch in file.iter_batches(batch_size=1000):
-        for row in batch.to_pylist():
-            if any(value is None for value in row.values()):
-                raise InputError(
-                    f"episode {row['episode']} has an empty field; the file was not written by this program"
-                )
-            if rows and row["episode"] != rows[0]["episode"]:
-                yield _recorded(rows)
-                rows = []
-            rows.append(row)
-            if len(rows) > MAX_EPISODE_ROWS:
-                raise InputError(
-                    f"episode {row['episode']} has more than {MAX_EPISODE_ROWS} steps; no world has so many"
-                )
-    if rows:
-        yield _recorded(rows)
-
-
-def _recorded(rows: list[dict[str, Any]]) -> RecordedEpisode:
-    first = rows[0]
-    return RecordedEpisode(first["episode"], first["policy"], first["scenario"], first["rules"], tuple(rows))
-
-
-# -- replay ---------------------------------------------------------------------------------------------------------
+    rows = (row for batch in file.iter_batches(batch_size=1000) for row in batch.to_pylist())
+    for number, of_one in groupby(rows, itemgetter("episode")):
+        steps = tuple(islice(of_one, MAX_EPISODE_ROWS + 1))
+        if any(value is None for row in steps for value in row.values()):
+            raise InputError(f"episode {number} has an empty field; the file was not written by this program")
+        if len(steps) > MAX_EPISODE_ROWS:
+            raise InputError(f"episode {number} has more than {MAX_EPISODE_ROWS} steps; no world has so many")
+        first = steps[0]
+        yield RecordedEpisode(number, first["policy"], first["scenario"], first["rules"], steps)
 
 
 def differences(recorded: RecordedEpisode) -> list[str]:
-    """Play the recorded actions again; a line for each difference from the record."""
+    """Play the recorded actions again; return a line for each difference from the record."""
     environment = environment_of(recorded.scenario)
     scenario = environment.scenario(recorded.scenario)
     rules = environment.rules(recorded.rules)
     actions = [environment.load_action(row["action"]) for row in recorded.rows]
     episode = replay(environment, scenario, rules, actions)
+    own = {"policy": recorded.policy, "scenario": recorded.scenario, "rules": recorded.rules}
     name = f"episode {recorded.number} ({recorded.policy} on {recorded.scenario})"
     found = []
     for number, (row, step) in enumerate(zip(recorded.rows, episode.steps, strict=False)):
-        again = _record(environment, step)
+        again = _record(environment, step) | own | {"step": number}
         found += [
-            f"{name}, step {number}: {field} was {_shown(row[field])}, is {_shown(again[field])}"
-            for field in again
-            if not _same(row[field], again[field])
+            f"{name}, step {number}: {field} was {printable(str(row[field]), 100)}, is {printable(str(value), 100)}"
+            for field, value in again.items()
+            if row[field] != value
         ]
-        said = (row["step"], row["policy"], row["scenario"], row["rules"])
-        if said != (number, recorded.policy, recorded.scenario, recorded.rules):
-            found.append(
-                f"{name}, step {number}: the row says step {said[0]} of {said[1]} on {said[2]} under {said[3]}"
-            )
     if len(episode.steps) < len(recorded.rows):
         found.append(f"{name}: recorded for {len(recorded.rows)} steps, over after {len(episode.steps)}")
     elif environment.acting(episode.steps[-1].world) is not None:
         found.append(f"{name}: the record stops at step {len(recorded.rows)}, the episode does not")
     return found
-
-
-def _same(recorded: Any, again: Any) -> bool:
-    if isinstance(recorded, float) and math.isnan(recorded):
-        return False
-    return bool(recorded == again)
-
-
-def _shown(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 100 else text[:97] + "..."

@@ -1,8 +1,8 @@
-"""Files and folders that appear whole or not at all, and the checks that come before them.
+"""Files and folders that appear whole or not at all, and the checks before they are written.
 
-Everything is written beside its final name, synced to disk, and renamed. When a write returns, its contents and its
-name are on disk. Before the rename, an error or a kill changes nothing under the final name. An error leaves nothing
-else, either; a killed process leaves a hidden name that ends in `.part`, which `sweep` deletes.
+A file or folder is written beside its final name, synced to disk, and renamed. When a write returns, its contents and
+its name are on disk. Before the rename, an error or a kill changes nothing under the final name. An error leaves no
+other file either; a killed process leaves a hidden name that ends in `.part`, which `sweep` deletes.
 """
 
 from __future__ import annotations
@@ -22,16 +22,13 @@ from chaosops_ray.plain_text import one_line
 from chaosops_ray.sim.errors import InputError
 
 _UNFINISHED = re.compile(r"\..*\.[0-9a-f]{8}\.part", re.DOTALL)
-# Of the 255 bytes that a name may have; the rest is for what marks it as unfinished.
+# A name may have 255 bytes; the rest is for the marks of an unfinished one.
 _MAX_NAME_BYTES = 200
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
 
-# -- checks -----------------------------------------------------------------------------------------------------------
-
-
 def check_writable(path: Path) -> None:
-    """Refuse a file that could not be written, before the work rather than after it."""
+    """Refuse a file that cannot be written, before the work is done."""
     try:
         target = path.resolve()
         _beside(target)
@@ -46,7 +43,7 @@ def check_writable(path: Path) -> None:
 
 
 def reason(error: Exception) -> str:
-    """The reason of an error of the file system, without its number and path."""
+    """Return the reason of an error of the file system, without its number and path."""
     return one_line(getattr(error, "strerror", None) or error)
 
 
@@ -61,29 +58,21 @@ def check_folder(path: Path) -> None:
 def check_new_folder(path: Path) -> None:
     """Refuse a run's folder whose name is taken or that cannot be made."""
     try:
-        is_folder, exists = path.is_dir(), path.exists()
-        is_empty = not is_folder or not any(path.iterdir())
+        if path.is_dir() and any(path.iterdir()):
+            raise InputError(f"{path} is not empty; name another run folder, or continue that run with --resume {path}")
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} exists and is not a folder; name another run folder")
     except OSError as error:
         raise InputError(f"cannot make the folder {path}: {reason(error)}") from None
-    if not is_empty:
-        raise InputError(f"{path} is not empty; name another run folder, or continue that run with --resume {path}")
-    if exists and not is_folder:
-        raise InputError(f"{path} exists and is not a folder; name another run folder")
-    above = path
-    while not above.exists():
-        above = above.parent
-    check_folder(above)
-
-
-# -- atomic writes ----------------------------------------------------------------------------------------------------
+    check_folder(next((folder for folder in (path, *path.parents) if folder.exists()), path))
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield an empty file to fill; on success it takes the name, in place of a file that has it, else it is deleted.
+    """Yield an empty file to fill; on success it replaces the file of that name, else it is deleted.
 
-    `path` may be a link: then the file that it leads to is replaced, on that file's device. Of writers at the same
-    time the last one stays.
+    If `path` is a link, the file that it leads to is replaced, on that file's device. Of several writers at the same
+    time, the file of the last one stays.
     """
     check_writable(path)
     target = path.resolve()
@@ -105,8 +94,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path, *, replace: bool) -> Iterator[Path]:
     """Yield an empty folder to fill; on success it takes the name, else it is deleted. The folder above must exist.
 
-    Where a folder with contents, or anything that is not a folder, has the name by then, this raises FileExistsError.
-    With `replace`, a folder with contents gives way instead: there is a moment without any, but never half a one.
+    If a folder with contents or another file has the name, this raises FileExistsError. With `replace`, a folder with
+    contents is replaced: for a moment there is none, but never half of one.
     """
     target = Path(os.path.realpath(path))
     temporary = _beside(target)
@@ -114,25 +103,21 @@ def atomic_folder(path: Path, *, replace: bool) -> Iterator[Path]:
     try:
         yield temporary
         _tree_to_disk(temporary)
-        former = _take_name(temporary, target, replace=replace)
-        to_disk(target.parent)
-        if former is not None:
-            shutil.rmtree(former)
+        _take_name(temporary, target, replace=replace)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _take_name(temporary: Path, target: Path, *, replace: bool) -> Path | None:
-    """Rename the folder to the target; return where the folder lies that gave way to it, if any."""
+def _take_name(temporary: Path, target: Path, *, replace: bool) -> None:
+    former = None
     try:
         temporary.rename(target)
-        return None
     except OSError as error:
         if error.errno not in _TAKEN:
             raise
         if not replace or not target.is_dir():
             raise FileExistsError(errno.EEXIST, "the name is taken", str(target)) from None
-        # A rename replaces no folder that has contents, and deleting it in place would leave half of it after a crash.
+        # A rename does not replace a folder with contents, and deleting it in place could leave half of it.
         former = _beside(target)
         target.rename(former)
         try:
@@ -140,18 +125,20 @@ def _take_name(temporary: Path, target: Path, *, replace: bool) -> Path | None:
         except OSError:
             former.rename(target)
             raise
-        return former
+    to_disk(target.parent)
+    if former is not None:
+        shutil.rmtree(former)
 
 
 def remove_folder(path: Path) -> None:
-    """Delete a folder; nobody ever sees half of it under its name."""
+    """Delete a folder; half of it is never under its name."""
     doomed = _beside(path)
     path.rename(doomed)
     shutil.rmtree(doomed)
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, unless they exist; their names are on disk when this returns."""
+    """Make a folder and those above it if they do not exist; their names are on disk when this returns."""
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(exist_ok=True)
@@ -159,7 +146,7 @@ def make_folder(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Delete what killed writers left in a folder; only for the one process that may write there."""
+    """Delete the unfinished files of killed writers in a folder; only for the one process that may write there."""
     for path in folder.iterdir():
         if _UNFINISHED.fullmatch(path.name):
             if path.is_dir() and not path.is_symlink():
@@ -182,18 +169,15 @@ def _tree_to_disk(folder: Path) -> None:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 _tree_to_disk(Path(entry))
-            elif entry.is_file(follow_symlinks=False):  # a link or a pipe has nothing but its name
+            elif entry.is_file(follow_symlinks=False):  # a link or a pipe has no contents
                 to_disk(Path(entry))
     to_disk(folder)
 
 
 def _beside(target: Path) -> Path:
-    """A new hidden name in the same folder; a long name or half a character is cut off."""
+    """Return a new hidden name in the same folder; a long name is cut, at a whole character."""
     start = os.fsencode(target.name)[:_MAX_NAME_BYTES].decode(errors="ignore")
     return target.with_name(f".{start}.{secrets.token_hex(4)}.part")
-
-
-# -- text and JSON ----------------------------------------------------------------------------------------------------
 
 
 def write_text(path: Path, text: str) -> None:
@@ -209,36 +193,38 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write each row as a line of JSON."""
-    write_text(path, "".join([_json_line(row) for row in rows]))
+    write_text(path, "".join([json.dumps(row, allow_nan=False) + "\n" for row in rows]))
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
     """Append a row as a line of JSON.
 
-    Other processes see it when this returns, and a killed process loses nothing; only `to_disk` makes it safe from a
-    machine that goes down. A process killed in the middle leaves a last line without an end, which `read_lines` drops.
+    Other processes see it when this returns, and a killed process loses no row; only `to_disk` makes it safe against a
+    crash of the machine. A process killed in the middle leaves a last line without an end, which `read_lines` drops.
     """
     with path.open("a", encoding="utf-8") as file:
-        file.write(_json_line(row))
-
-
-def _json_line(row: Mapping[str, Any]) -> str:
-    return json.dumps(row, allow_nan=False) + "\n"
+        file.write(json.dumps(row, allow_nan=False) + "\n")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file of JSON lines, without a last line that has no end because its writer was killed."""
-    rows = []
+    """Read a file of JSON lines, without a last line that has no end because its writer was killed."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path}: {reason(error)}") from None
+    rows = []
     for number, line in enumerate(lines[:-1], 1):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
+        row = parse_object(line)
+        if row is None:
             raise InputError(f"{path}, line {number} is not a JSON object; the file was not written by this program")
         rows.append(row)
     return rows
+
+
+def parse_object(text: str | bytes) -> dict[str, Any] | None:
+    """Parse a JSON object that may have been damaged; None if it is not one."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -13,20 +13,8 @@ from typing import Any
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.episode import replay
 from chaosops_ray.sim.errors import InputError
-from chaosops_ray.store.episodes import EpisodeWriter
-from chaosops_ray.store.files import (
-    append_line,
-    atomic_folder,
-    check_new_folder,
-    make_folder,
-    read_lines,
-    reason,
-    remove_folder,
-    sweep,
-    to_disk,
-    write_lines,
-    write_text,
-)
+from chaosops_ray.store import files
+from chaosops_ray.store.episodes import write_episodes
 from chaosops_ray.wire import Group
 
 METRICS = "metrics.jsonl"
@@ -43,7 +31,7 @@ _EPISODES = re.compile(r"update-([0-9]{6,})\.parquet")
 
 
 class RunFolder:
-    """The folder of one run. Files are on disk when they are written, lines of metrics with the next checkpoint."""
+    """The folder of one run. Files are on disk once they are written, lines of metrics at the next checkpoint."""
 
     def __init__(self, path: Path) -> None:
         if not (path / CONFIG).is_file():
@@ -53,22 +41,22 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, config: str) -> RunFolder:
-        """Make a new run's folder, unless it holds anything already; it is a run once its configuration is there."""
-        check_new_folder(path)
+        """Make the folder of a new run, which must be empty if it exists; its configuration is written last."""
+        files.check_new_folder(path)
         try:
-            make_folder(path)
+            files.make_folder(path)
             for name in (ADAPTERS, EPISODES, CHECKPOINTS):
                 (path / name).mkdir()
         except OSError as error:
-            raise InputError(f"cannot make the run folder {path}: {reason(error)}") from None
-        write_text(path / CONFIG, config)
+            raise InputError(f"cannot make the run folder {path}: {files.reason(error)}") from None
+        files.write_text(path / CONFIG, config)
         return cls(path)
 
     @contextmanager
     def claimed(self, patience: float = 0.0) -> Iterator[None]:
-        """Keep every other process from training here; the claim ends with its process, on NFS a while later."""
+        """Keep other processes from training here; the claim ends with its process, on NFS a while later."""
         until = time.monotonic() + patience
-        # Opened for writing, though nothing is written: NFS locks exclusively only what is open for writing.
+        # Opened for writing, though nothing is written, because NFS gives an exclusive lock only then.
         with (self.path / CONFIG).open("r+b") as file:
             while True:
                 try:
@@ -76,46 +64,40 @@ class RunFolder:
                     break
                 except BlockingIOError:
                     if time.monotonic() >= until:
-                        raise InputError(
-                            f"{self.path} is being trained by another process; wait for it, or stop it"
-                        ) from None
+                        busy = f"{self.path} is being trained by another process; wait for it, or stop it"
+                        raise InputError(busy) from None
                     time.sleep(_CLAIM_POLL_SECONDS)
                 except OSError as error:
-                    raise InputError(
-                        f"cannot lock {self.path}: {reason(error)}; use a file system that supports locks"
-                    ) from None
+                    remedy = "use a file system that supports locks"
+                    raise InputError(f"cannot lock {self.path}: {files.reason(error)}; {remedy}") from None
             yield
 
-    # -- metrics --------------------------------------------------------------------------------------------------
-
     def log(self, row: Mapping[str, Any]) -> None:
-        """Append a line of metrics. A killed process loses none; of a machine that goes down, see `checkpoint`."""
-        append_line(self.path / METRICS, row)
+        """Append a line of metrics. A killed process loses none; `checkpoint` protects them from a machine's crash."""
+        files.append_line(self.path / METRICS, row)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Every line of metrics, without a last one that a crash cut short."""
+        """Read the lines of metrics, without a last one that a crash cut short."""
         path = self.path / METRICS
-        rows = read_lines(path) if path.exists() else []
+        rows = files.read_lines(path) if path.exists() else []
         for number, row in enumerate(rows, 1):
             if type(row.get("update")) is not int:
                 raise InputError(f"{path}, line {number} has no update; the file was not written by this program")
         return rows
 
     def rewind(self, done: int) -> None:
-        """Delete what came after the first `done` updates, and what killed writers left."""
-        sweep(self.path / EPISODES)
-        sweep(self.path / CHECKPOINTS)
-        write_lines(self.path / METRICS, [row for row in self.metrics() if row["update"] <= done])
+        """Delete the files and metrics of updates after the first `done`, and unfinished files of killed writers."""
+        files.sweep(self.path / EPISODES)
+        files.sweep(self.path / CHECKPOINTS)
+        files.write_lines(self.path / METRICS, [row for row in self.metrics() if row["update"] <= done])
         for path in (self.path / EPISODES).iterdir():
             found = _EPISODES.fullmatch(path.name)
             if found and int(found[1]) > done:
                 path.unlink()
 
-    # -- episodes -------------------------------------------------------------------------------------------------
-
     def record(self, update: int, environment: AnyEnvironment, groups: Sequence[Group]) -> None:
-        """Write the update's episodes, step by step, simulated again from their actions."""
-        with EpisodeWriter(self.path / EPISODES / f"update-{update:06d}.parquet") as writer:
+        """Simulate the update's episodes again from their actions, and write each step."""
+        with write_episodes(self.path / EPISODES / f"update-{update:06d}.parquet") as writer:
             for group in groups:
                 for report in group.reports:
                     actions = [environment.load_action(action) for action in report.actions]
@@ -123,29 +105,27 @@ class RunFolder:
                     episode = replay(environment, scenario, group.task.rules, actions)
                     writer.add(environment, "trained", episode, report.versions)
 
-    # -- checkpoints ----------------------------------------------------------------------------------------------
-
     @contextmanager
     def checkpoint(self, done: int) -> Iterator[Path]:
         """Yield a folder to fill; on success it is the checkpoint after `done` updates, and older ones are deleted.
 
-        The metrics of these updates are on disk before the checkpoint is: a run that is resumed after a machine went
-        down has every line up to there.
+        The metrics of these updates are on disk before the checkpoint is, so that a run that is resumed after a crash
+        of the machine has all lines up to there.
         """
         # A run that was rewound makes the same checkpoint again.
-        with atomic_folder(self.checkpoint_path(done), replace=True) as folder:
+        with files.atomic_folder(self.checkpoint_path(done), replace=True) as folder:
             yield folder
             if (self.path / METRICS).exists():
-                to_disk(self.path / METRICS)
-                to_disk(self.path)
+                files.to_disk(self.path / METRICS)
+                files.to_disk(self.path)
         for number in self.checkpoints()[:-CHECKPOINTS_KEPT]:
-            remove_folder(self.checkpoint_path(number))
+            files.remove_folder(self.checkpoint_path(number))
 
     def checkpoints(self) -> list[int]:
-        """The numbers of updates after which there are checkpoints, in order."""
+        """Return the numbers of updates after which there are checkpoints, in order."""
         names = [_CHECKPOINT.fullmatch(path.name) for path in (self.path / CHECKPOINTS).iterdir()]
         return sorted([int(name[1]) for name in names if name])
 
     def checkpoint_path(self, done: int) -> Path:
-        """The folder of the checkpoint after `done` updates."""
+        """Return the folder of the checkpoint after `done` updates."""
         return self.path / CHECKPOINTS / f"update-{done:06d}"

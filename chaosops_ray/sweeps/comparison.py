@@ -1,7 +1,6 @@
 """The comparison of a sweep: arms side by side, paired differences with intervals, a verdict for each claim.
 
-Pure: outcomes of trials in, plain values out. The result depends only on what was trained and played, so a resumed
-sweep gives the same as an undisturbed one.
+It is computed from the outcomes of the trials alone, so a resumed sweep gives the same as an undisturbed one.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from chaosops_ray.sweeps.spec import MEAN, Hypothesis, Sweep, Trial
 from chaosops_ray.training.plan import set_named
 
 SCHEMA = "comparison/1"
-# One seed tells nothing about the next one, and two hardly more.
+# Fewer seeds say too little about the next one.
 MIN_SEEDS = 3
 SUPPORTED, FALSIFIED, UNDECIDED = "supported", "falsified", "undecided"
 RULE = (
@@ -46,9 +45,13 @@ class Outcome(NamedTuple):
     rows: Sequence[Mapping[str, Any]]  # its metrics
     results: Sequence[Result]  # of its evaluation
 
+    def trained(self, tier: str) -> list[Result]:
+        """Return the results of the trained policy on a tier."""
+        return [one for one in self.results if one.policy == TRAINED and one.scenario.tier == tier]
+
 
 def compare(environment: AnyEnvironment, sweep: Sweep, outcomes: Sequence[Outcome]) -> Comparison:
-    """Compute everything in the sweep report except the curves."""
+    """Compute the contents of the sweep report, except the curves."""
     run = outcomes[0].trial.run
     by_arm = {arm: [one for one in outcomes if one.trial.arm == arm] for arm in sweep.arms}
     baselines = _baselines(outcomes, run.evaluation.policies)
@@ -79,7 +82,7 @@ def compare(environment: AnyEnvironment, sweep: Sweep, outcomes: Sequence[Outcom
 def report_facts(
     sweep: Sweep, outcomes: Sequence[Outcome], comparison: Comparison, digests: Mapping[str, str]
 ) -> SweepFacts:
-    """Gather what the report is written from; `digests` are those of the arms' base models."""
+    """Gather the contents of the report; `digests` are those of the arms' base models."""
     runs = {one.trial.arm: one.trial.run for one in reversed(outcomes)}
     rows = {arm: [one.rows for one in outcomes if one.trial.arm == arm] for arm in sweep.arms}
     return SweepFacts(
@@ -93,19 +96,15 @@ def report_facts(
 
 
 def _baselines(outcomes: Sequence[Outcome], policies: Sequence[str]) -> list[Result]:
-    """The results of the baselines, which must be the same in every trial."""
-    found: list[Result] = []
-    first = ""
-    for one in outcomes:
-        those = [result for result in one.results if result.policy in policies]
-        if found and those and those != found:
-            raise InputError(
-                f"baselines differ between {one.trial.name} and {first}, which different versions of this program "
-                "evaluated; delete their evaluation.json and resume the sweep"
-            )
-        if those and not found:
-            found, first = those, one.trial.name
-    return found
+    """Return the results of the baselines, which must be the same in all trials."""
+    of_each = [(one.trial.name, [found for found in one.results if found.policy in policies]) for one in outcomes]
+    first, results = next((one for one in of_each if one[1]), ("", []))
+    for name, those in of_each:
+        if those and those != results:
+            why = "different versions of this program evaluated them"
+            remedy = "delete their evaluation.json and resume the sweep"
+            raise InputError(f"baselines differ between {name} and {first}: {why}; {remedy}")
+    return results
 
 
 def _trial(one: Outcome) -> dict[str, Any]:
@@ -125,21 +124,14 @@ def _trial(one: Outcome) -> dict[str, Any]:
 
 
 def _seed_means(outcomes: Sequence[Outcome], tier: str) -> list[float]:
-    """The mean headline of each seed that finished."""
-    return [
-        float(np.mean([r.headline for r in one.results if r.policy == TRAINED and r.scenario.tier == tier]))
-        for one in outcomes
-        if one.results
-    ]
-
-
-# -- differences ------------------------------------------------------------------------------------------------------
+    """Return the mean headline of each seed that finished."""
+    return [float(np.mean([result.headline for result in one.trained(tier)])) for one in outcomes if one.results]
 
 
 def _differences(
     environment: AnyEnvironment, sweep: Sweep, by_arm: Mapping[str, Sequence[Outcome]]
 ) -> list[dict[str, Any]]:
-    """The differences of every arm from the reference, by tier."""
+    """Return the differences of the arms from the reference, by tier."""
     rows = []
     names = (MEAN, *[metric.name for metric in environment.metrics if metric.is_share])
     for arm, those in by_arm.items():
@@ -147,40 +139,30 @@ def _differences(
             continue
         for tier in environment.tiers:
             for of in names:
-                more = _of_arm(environment, those, of, tier)
-                than = _of_arm(environment, by_arm[sweep.reference], of, tier)
-                found = paired(more, than)
+                arms = (those, by_arm[sweep.reference])
+                found = paired(*[_of_arm(environment, outcomes, of, tier) for outcomes in arms])
                 if found is not None:
                     rows.append({"arm": arm, "against": sweep.reference, "tier": tier, "of": of, **found})
     return rows
 
 
 def _of_arm(environment: AnyEnvironment, outcomes: Iterable[Outcome], of: str, tier: str) -> Figures:
-    return {
-        one.trial.seed: _figures(environment, [r for r in one.results if r.policy == TRAINED], of, tier)
-        for one in outcomes
-        if one.results
-    }
+    return {one.trial.seed: _figures(environment, one.trained(tier), of) for one in outcomes if one.results}
 
 
-def _figures(
-    environment: AnyEnvironment, results: Iterable[Result], of: str, tier: str
-) -> dict[Scenario, float | None]:
-    place = [metric.name for metric in environment.metrics].index(of) if of != MEAN else -1
-    return {
-        found.scenario: found.headline if place < 0 else found.metrics[place]
-        for found in results
-        if found.scenario.tier == tier
-    }
+def _figures(environment: AnyEnvironment, results: Iterable[Result], of: str) -> dict[Scenario, float | None]:
+    if of == MEAN:
+        return {found.scenario: found.headline for found in results}
+    place = [metric.name for metric in environment.metrics].index(of)
+    return {found.scenario: found.metrics[place] for found in results}
 
 
 def paired(more: Figures, than: Figures) -> dict[str, Any] | None:
-    """The mean difference with its interval and the number of seeds; None if nothing can be compared."""
+    """Return the mean difference with its interval and the number of seeds; None if nothing can be compared."""
     seeds = sorted(more.keys() & than.keys())
     both = [figures[seed] for seed in seeds for figures in (more, than)]
-    scenarios = [
-        scenario for scenario in (both[0] if both else ()) if all(figures.get(scenario) is not None for figures in both)
-    ]
+    played = both[0] if both else ()
+    scenarios = [one for one in played if all(figures.get(one) is not None for figures in both)]
     if not scenarios:
         return None
     gains = np.array([[more[seed][one] - than[seed][one] for one in scenarios] for seed in seeds])  # type: ignore[operator]
@@ -191,24 +173,21 @@ def paired(more: Figures, than: Figures) -> dict[str, Any] | None:
 
 
 def resampled(gains: NDArray[Any], clusters: Sequence[str]) -> NDArray[Any]:
-    """Bootstrap means: each resamples as many seeds (rows) and clusters of scenarios (columns) as there are."""
+    """Return bootstrap means, each over as many seeds (rows) and clusters of scenarios (columns) as there are."""
     generator = np.random.default_rng(0)
     seeds = len(gains)
     places = {name: place for place, name in enumerate(dict.fromkeys(clusters))}
     columns = np.array([places[name] for name in clusters])
     size = len(places)
-    share = size / len(clusters)  # exactly 1 where no two belong together, and then nothing below changes a figure
+    share = size / len(clusters)  # exactly 1 if no two scenarios share a cluster, and then no figure below changes
     sums = np.zeros((size, seeds))
     np.add.at(sums, columns, gains.T * share)
     sizes = np.bincount(columns) * share
-    # A mean depends only on how often each is drawn.
+    # A mean depends only on how often each of them is drawn.
     of_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES) / seeds
     drawn = generator.multinomial(size, np.full(size, 1 / size), size=RESAMPLES)
     means: NDArray[Any] = ((of_seeds @ sums.T) * (drawn / size)).sum(axis=1) / ((drawn * sizes).sum(axis=1) / size)
     return means
-
-
-# -- verdicts ---------------------------------------------------------------------------------------------------------
 
 
 def _verdict(
@@ -224,8 +203,8 @@ def _verdict(
         if name in by_arm:
             return _of_arm(environment, by_arm[name], claim.of, claim.on)
         # A baseline does not depend on a run's seed.
-        own = _figures(environment, [r for r in baselines if r.policy == name], claim.of, claim.on)
-        return dict.fromkeys(seeds, own)
+        results = [one for one in baselines if one.policy == name and one.scenario.tier == claim.on]
+        return dict.fromkeys(seeds, _figures(environment, results, claim.of))
 
     found = paired(figures(claim.more), figures(claim.than))
     said = claim.model_dump()

@@ -1,4 +1,4 @@
-"""A run or a sweep as a job of a Ray cluster: checked here, before anything is sent."""
+"""A run or a sweep as a job of a Ray cluster: checked on this machine, without Ray, before anything is sent."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal, NamedTuple
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from chaosops_ray.config import is_sweep, read
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sweeps import spec
-from chaosops_ray.sweeps.check import looked_over
 from chaosops_ray.training import check as check_run
 
 EXAMPLE = "http://127.0.0.1:8265"
 # Ray's client prefers these variables to the address that it is given.
 OVERRIDES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-# Not sent, anywhere in the working directory; patterns without a slash, as in a .gitignore.
+# Patterns, as in a .gitignore, of files that are not sent, at any depth of the working directory.
 EXCLUDES = (".git", ".venv", "venv", "runs", "__pycache__", ".cache", ".*_cache", ".hypothesis", "*.parquet")
 
 
@@ -32,20 +31,15 @@ class Job(NamedTuple):
 def prepare(
     config: Path, settings: Sequence[str], seed: str | None, seeds: str | None, out: Path, working_dir: Path
 ) -> Job:
-    """Make the job for a configuration, and check on this machine all that can be checked here."""
+    """Make the job for a configuration, after all checks that this machine can make."""
     inside = _inside(config, working_dir)
     if not out.is_absolute():
-        raise InputError(
-            f"--out {out}: give an absolute folder that all nodes see; a job's own copy of the working directory is "
-            "deleted when the job ends"
-        )
+        why = "the job's copy of the working directory is deleted at its end"
+        raise InputError(f"--out {out}: give an absolute folder that all nodes see; {why}")
     check(config, settings, seed, seeds)
     arguments = [command(config), inside.as_posix(), "--address=auto", f"--out={out}"]
     arguments += [f"--set={setting}" for setting in settings]
-    if seed is not None:
-        arguments.append(f"--seed={seed}")
-    if seeds is not None:
-        arguments.append(f"--seeds={seeds}")
+    arguments += [f"--{name}={value}" for name, value in (("seed", seed), ("seeds", seeds)) if value is not None]
     return Job(shlex.join(["python", "-m", "chaosops_ray.cli", *arguments]), working_dir.resolve())
 
 
@@ -58,52 +52,43 @@ def check(config: Path, settings: Sequence[str], seed: str | None, seeds: str | 
         return
     if seed is not None:
         raise InputError(f"--seed: {config} is a sweep, which has seeds of its own; give --seeds A-B")
-    found, trials = spec.load_sweep(config, settings, seeds)
-    looked_over(found, trials)
+    spec.look_over(*spec.load_sweep(config, settings, seeds))
 
 
 def command(config: Path) -> Literal["train", "tune"]:
-    """The command that the file is for."""
+    """Return the command that the file is for."""
     return "tune" if is_sweep(read(config)) else "train"
 
 
 def _inside(config: Path, working_dir: Path) -> Path:
-    """The configuration's path within the folder that is sent."""
+    """Return the configuration's path within the folder that is sent."""
     if not working_dir.is_dir():
-        raise InputError(f"--working-dir {working_dir} is not a folder; give the one that CONFIG lies in")
+        raise InputError(f"--working-dir {working_dir} is not a folder; give the one that CONFIG is in")
     try:
         inside = config.resolve().relative_to(working_dir.resolve())
     except ValueError:
-        raise InputError(
-            f"{config} lies outside {working_dir.resolve()}, and only that folder is sent; move it there, or give "
-            "another --working-dir"
-        ) from None
+        remedy = "move it there, or give another --working-dir"
+        raise InputError(f"{config} is outside {working_dir.resolve()}, the folder that is sent; {remedy}") from None
     kept_back = [part for part in inside.parts if any(fnmatch(part, pattern) for pattern in EXCLUDES)]
     if kept_back:
-        raise InputError(f"{config} lies in {kept_back[0]}, which is not sent; copy it elsewhere")
+        raise InputError(f"{config} is in {kept_back[0]}, which is not sent; copy it elsewhere")
     return inside
 
 
 def checked_address(address: str, environment: Mapping[str, str]) -> str:
     """Check the address of a job server, and that Ray would use it and no other."""
     address = address.rstrip("/")
-    parts = _parts(address)
-    for name in OVERRIDES:
-        if environment.get(name, address).rstrip("/") != address:
-            raise InputError(f"{name} is set, and Ray would send the job there instead of to {address}; unset it")
-    if parts.username is not None or parts.password is not None:
-        raise InputError("--address: leave name and password out, it is shown and logged; Ray sends RAY_AUTH_TOKEN")
-    return address
-
-
-def _parts(address: str) -> SplitResult:
     try:
         parts = urlsplit(address)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # an invalid port, half a bracket
         usable = False
     if not usable:
-        raise InputError(
-            f"--address {address[:80]!r} is not the address of a job server; give the dashboard's, such as {EXAMPLE}"
-        )
-    return parts
+        remedy = f"give the dashboard's, such as {EXAMPLE}"
+        raise InputError(f"--address {address[:80]!r} is not the address of a job server; {remedy}")
+    for name in OVERRIDES:
+        if environment.get(name, address).rstrip("/") != address:
+            raise InputError(f"{name} is set, and Ray would send the job there instead of to {address}; unset it")
+    if parts.username is not None or parts.password is not None:
+        raise InputError("--address: leave name and password out, it is shown and logged; Ray sends RAY_AUTH_TOKEN")
+    return address

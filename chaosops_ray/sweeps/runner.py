@@ -10,13 +10,11 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-import yaml
 from ray import cloudpickle, tune
 from ray.air.constants import EXPR_ERROR_PICKLE_FILE
 from ray.tune.experiment import Trial as TuneTrial
@@ -32,12 +30,10 @@ from chaosops_ray.reports.tables import plain
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.store import files, run_folder
 from chaosops_ray.store.run_folder import RunFolder
-from chaosops_ray.sweeps.check import SWEEP, TRIALS
+from chaosops_ray.sweeps import spec
 from chaosops_ray.sweeps.comparison import Comparison, Outcome, compare, report_facts
-from chaosops_ray.sweeps.spec import Sweep, Trial
-from chaosops_ray.training import base_models, launch, loop, measure
-from chaosops_ray.training.base_models import BaseModel
-from chaosops_ray.training.check import written
+from chaosops_ray.sweeps.spec import SWEEP, TRIALS, Sweep, Trial
+from chaosops_ray.training import base_models, check, launch, loop, measure
 from chaosops_ray.training.errors import AlarmError
 from chaosops_ray.workers.bundles import HARDLY_ANY, bundles
 from chaosops_ray.workers.health import PoolError
@@ -46,7 +42,7 @@ from chaosops_ray.workers.pool import PLACEMENT_SECONDS, reason
 _TUNE = "tune"
 # In a run's folder: the text of the alarm that ended it; a mark that early stopping did.
 _ALARMED, _STOPPED = "alarm.txt", "stopped-early"
-# A trial that died may hold the lock of its run folder a while longer if the folder is on another machine.
+# If its folder is on another machine, a trial that died may hold the lock for a while.
 _CLAIM_SECONDS = 120.0
 _LONGEST = 300
 _UPDATE, _SCORE = "update", "score"
@@ -61,92 +57,56 @@ class Finished(NamedTuple):
     pages: tuple[Path, ...]
 
     @property
-    def has_failed(self) -> bool:
-        """True if any trial failed."""
-        return any(one["state"] == "failed" for one in self.comparison["trials"])
+    def failed(self) -> list[dict[str, Any]]:
+        """The trials that failed."""
+        return [one for one in self.comparison["trials"] if one["state"] == "failed"]
 
-    def told(self) -> list[str]:
-        """The lines that the command line prints."""
+    def lines(self) -> list[str]:
+        """Return the lines that the command line prints."""
         lines = [f"{found['verdict']}: {plain(found['claim'], _LONGEST)}" for found in self.comparison["verdicts"]]
-        lines += [
-            f"{one['trial']} failed: {plain(one['why'], _LONGEST)}"
-            for one in self.comparison["trials"]
-            if one["state"] == "failed"
-        ]
+        lines += [f"{one['trial']} failed: {plain(one['why'], _LONGEST)}" for one in self.failed]
         return [*lines, *[f"report: {path}" for path in self.pages]]
 
 
-def begin(
-    sweep: Sweep, trials: Sequence[Trial], environment: AnyEnvironment, out: Path, address: str | None, console: Console
-) -> Finished:
-    """Start a new sweep in a new folder."""
-    out = out.resolve()
-    with placed(out, environment, trials, address, console) as progress:
-        bases = prepared(trials, progress)
-        for trial in trials:
-            RunFolder.create(out / TRIALS / trial.name, written(trial.run))
-        # Last: a folder with this file holds the whole sweep.
-        files.write_text(out / SWEEP, yaml.safe_dump(sweep.model_dump(mode="json"), sort_keys=False))
-        return played(out, sweep, trials, environment, bases, progress)
-
-
-def resume(
-    sweep: Sweep, trials: Sequence[Trial], environment: AnyEnvironment, out: Path, address: str | None, console: Console
-) -> Finished:
-    """Resume a sweep: trials that are over stay, the others continue from their last checkpoints."""
-    out = out.resolve()
-    with placed(out, environment, trials, address, console) as progress:
-        for trial in trials:
-            folder = out / TRIALS / trial.name
-            if is_over(folder):
-                progress.was_over(trial.name, trial.run.updates)
-        return played(out, sweep, trials, environment, prepared(trials, progress), progress)
-
-
-@contextmanager
-def placed(
-    out: Path, environment: AnyEnvironment, trials: Sequence[Trial], address: str | None, console: Console
-) -> Iterator[SweepProgress]:
-    """Start Ray, and a display of the sweep's progress."""
-    lengths = [(trial.name, trial.run.updates) for trial in trials]
-    with (
-        SweepProgress(console, environment, out.name, lengths) as progress,
-        launch.cluster([trial.run for trial in trials], address, progress.say, beside=HARDLY_ANY),
-    ):
-        yield progress
-
-
-def prepared(trials: Sequence[Trial], progress: SweepProgress) -> dict[str, BaseModel]:
-    """Make or fetch the base models of all trials, each once and before any trial starts."""
-    return {
-        model: launch.prepared(model, world, progress.say)
-        for model, world in {trial.run.model: trial.run.world for trial in trials}.items()
-    }
-
-
-# -- trials -----------------------------------------------------------------------------------------------------------
-
-
-def played(
-    out: Path,
+def run(
     sweep: Sweep,
     trials: Sequence[Trial],
     environment: AnyEnvironment,
-    bases: dict[str, BaseModel],
-    progress: SweepProgress,
+    out: Path,
+    address: str | None,
+    console: Console,
+    *,
+    is_new: bool,
 ) -> Finished:
-    """Play the trials that are not over, compare, report."""
-    watch = _Watch(progress, out / TRIALS, trials, stops_early=sweep.stop_early.keep < 1)
-    left = [trial for trial in trials if not is_over(out / TRIALS / trial.name)]
-    if left:
-        progress.say("placing trials")
-        tuner(out, sweep, left, watch).fit()
-    progress.say("comparing")
-    outcomes = [outcome(trial, out / TRIALS / trial.name, environment, watch.failed) for trial in trials]
-    comparison = compare(environment, sweep, outcomes)
-    digests = {trial.arm: bases[trial.run.model].digest for trial in trials}
-    facts = report_facts(sweep, outcomes, comparison, digests)
-    return Finished(comparison, sweep_report.write(out, environment, facts))
+    """Start a new sweep in a new folder, or resume one: play the trials that are not over, compare, report."""
+    out = out.resolve()
+    folders = {trial.name: out / TRIALS / trial.name for trial in trials}
+    lengths = {trial.name: trial.run.updates for trial in trials}
+    with (
+        SweepProgress(console, environment, out.name, list(lengths.items())) as progress,
+        launch.cluster([trial.run for trial in trials], address, progress.say, beside=HARDLY_ANY),
+    ):
+        # Each base model is made or fetched once, before any trial starts.
+        worlds = {trial.run.model: trial.run.world for trial in trials}
+        bases = {model: launch.prepared(model, world, progress.say) for model, world in worlds.items()}
+        if is_new:
+            for trial in trials:
+                RunFolder.create(folders[trial.name], check.written(trial.run))
+            # Last: a folder with this file holds the whole sweep.
+            files.write_text(out / SWEEP, spec.written(sweep))
+        over = [name for name, folder in folders.items() if is_over(folder)]
+        for name in over:
+            progress.was_over(name, lengths[name])
+        watch = _Watch(progress, out / TRIALS, trials, stops_early=sweep.stop_early.keep < 1)
+        if len(over) < len(trials):
+            progress.say("placing trials")
+            tuner(out, sweep, [trial for trial in trials if trial.name not in over], watch).fit()
+        progress.say("comparing")
+        outcomes = [outcome(trial, folders[trial.name], environment, watch.failed) for trial in trials]
+        comparison = compare(environment, sweep, outcomes)
+        digests = {trial.arm: bases[trial.run.model].digest for trial in trials}
+        facts = report_facts(sweep, outcomes, comparison, digests)
+        return Finished(comparison, sweep_report.write(out, environment, facts))
 
 
 def tuner(out: Path, sweep: Sweep, trials: Sequence[Trial], watch: tune.Callback) -> tune.Tuner:
@@ -189,12 +149,12 @@ def scheduler(sweep: Sweep, trials: Sequence[Trial]) -> TrialScheduler:
         max_t=updates,
         grace_period=max(1, round(sweep.stop_early.after * updates)),
         reduction_factor=1 / sweep.stop_early.keep,
-        stop_last_trials=False,  # a trial that has come so far is evaluated
+        stop_last_trials=False,  # a trial with all its updates is evaluated
     )
 
 
 def placement(run: Run) -> tune.PlacementGroupFactory:
-    """The resources of a trial: its own process, then the bundles of its run."""
+    """Return the resources of a trial: its own process, then the bundles of its run."""
     return tune.PlacementGroupFactory([{"CPU": HARDLY_ANY}, *bundles(run).to_place], strategy="PACK")
 
 
@@ -214,27 +174,26 @@ def play(path: Path) -> None:
     try:
         launch.finish(training, report, lambda _text: None, _CLAIM_SECONDS)
     except AlarmError as error:
-        # No error, since Tune would retry the trial, and the configuration says that an alarm ends it.
+        # Not an error: Tune would retry the trial, and the configuration says that an alarm ends it.
         files.write_text(folder.path / _ALARMED, str(error))
 
 
 def score(row: loop.Row) -> float:
-    """The score by which early stopping compares trials."""
+    """Return the score by which early stopping compares trials."""
     return fmean([tier["mean"] for tier in row["tiers"].values()])
 
 
 def brief(row: loop.Row) -> dict[str, Any]:
-    """The figures of an update for the driver's display and Tune's loggers; the run's folder has all of them."""
+    """Select the figures of an update for the driver's display and Tune's loggers; the run's folder has all of them."""
     return {
         _UPDATE: row["update"],
         "kl": row["learner"].get("kl", 0.0),
         "episodes": row["episodes"],
-        **{
-            f"{tier}/{name}": value
-            for tier, figures in row["tiers"].items()
-            for name, value in figures.items()
-            if value is not None
-        },
+    } | {
+        f"{tier}/{name}": value
+        for tier, figures in row["tiers"].items()
+        for name, value in figures.items()
+        if value is not None
     }
 
 
@@ -252,42 +211,37 @@ class _Watch(tune.Callback):
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks; a terminal cannot be pickled
 
-    def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:  # noqa: ARG002
+    # Tune passes the arguments of all callbacks by name.
+
+    def on_step_end(self, *_: Any, **info: Any) -> None:
         """Stop with an error when no trial has been running for too long."""
-        states = {trial.status for trial in trials}
+        states = {trial.status for trial in info["trials"]}
         if TuneTrial.RUNNING in states or TuneTrial.PENDING not in states:
             self._ran = time.monotonic()
         elif time.monotonic() - self._ran > self._patience:
             raise PoolError(f"the cluster placed no trial within {self._patience:g} s; see `ray status`")
 
-    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
+    def on_trial_start(self, *_: Any, **info: Any) -> None:
         """Show that the trial was placed."""
-        self._progress.began(trial.config["trial"])
+        self._progress.began(_name(info))
 
-    def on_trial_result(
-        self,
-        iteration: int,  # noqa: ARG002
-        trials: list[TuneTrial],  # noqa: ARG002
-        trial: TuneTrial,
-        result: dict[str, Any],
-        **info: Any,  # noqa: ARG002
-    ) -> None:
+    def on_trial_result(self, *_: Any, **info: Any) -> None:
         """Show an update of the trial."""
-        if _UPDATE in result:
-            self._progress.updated(trial.config["trial"], result)
+        if _UPDATE in info["result"]:
+            self._progress.updated(_name(info), info["result"])
 
-    def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
+    def on_trial_recover(self, *_: Any, **info: Any) -> None:
         """Show that the trial failed and continues from its last checkpoint."""
-        self._progress.retried(trial.config["trial"], _why(trial))
+        self._progress.retried(_name(info), _why(info["trial"]))
 
-    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
+    def on_trial_error(self, *_: Any, **info: Any) -> None:
         """Record that the trial failed and is not retried."""
-        self.failed[trial.config["trial"]] = _why(trial)
-        self._progress.failed(trial.config["trial"], _why(trial))
+        self.failed[_name(info)] = _why(info["trial"])
+        self._progress.failed(_name(info), self.failed[_name(info)])
 
-    def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
+    def on_trial_complete(self, *_: Any, **info: Any) -> None:
         """Record that the trial finished, or was stopped by its alarm or by Tune."""
-        name = trial.config["trial"]
+        name = _name(info)
         folder = self._folders / name
         if self._stops_early and not is_over(folder):
             files.write_text(folder / _STOPPED, "")
@@ -297,8 +251,13 @@ class _Watch(tune.Callback):
             self._progress.ended(name)
 
 
+def _name(info: Mapping[str, Any]) -> str:
+    name: str = info["trial"].config["trial"]
+    return name
+
+
 def _why(trial: TuneTrial) -> str:
-    """The reason of the trial's last failure, from the file that Tune writes first."""
+    """Return the reason of the trial's last failure, from the file that Tune writes first."""
     path = Path(trial.local_path) / EXPR_ERROR_PICKLE_FILE
     if not path.exists():
         return "its process died"
@@ -306,16 +265,13 @@ def _why(trial: TuneTrial) -> str:
     return reason(getattr(error, "cause", None) or error)
 
 
-# -- outcomes ---------------------------------------------------------------------------------------------------------
-
-
 def is_over(folder: Path) -> bool:
-    """True if a trial is evaluated, or was stopped by its alarm or by early stopping."""
+    """Return True if a trial is evaluated, or was stopped by its alarm or by early stopping."""
     return any((folder / name).exists() for name in (run_folder.EVALUATION, _ALARMED, _STOPPED))
 
 
 def outcome(trial: Trial, path: Path, environment: AnyEnvironment, failed: Mapping[str, str]) -> Outcome:
-    """The outcome of a trial, from its run folder; `failed` has the reasons of trials that are not retried."""
+    """Read the outcome of a trial from its run folder; `failed` has the reasons of trials that are not retried."""
     folder = RunFolder(path)
     rows = folder.metrics()
     if (path / run_folder.EVALUATION).exists():

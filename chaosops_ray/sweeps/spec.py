@@ -1,40 +1,32 @@
-"""A sweep: the runs to compare, their seeds, and the claims to decide; read as strictly as a run.
+"""A sweep: the runs to compare, their seeds, and the claims to decide; read and checked as strictly as a run.
 
 An arm is a configuration written in place: `{extends: 3a.yaml, rule_options: {catch: 4}}`. A trial is an arm with a
-seed: one run.
+seed: one run. Neither Ray nor torch is imported, so that refusals are quick.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
+import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
-from chaosops_ray.config import (
-    ConfigError,
-    Layer,
-    Run,
-    Schedule,
-    Section,
-    Weight,
-    chain,
-    is_sweep,
-    load,
-    parse_settings,
-    read,
-    resolve,
-    validated,
-)
+from chaosops_ray import config
+from chaosops_ray.config import ConfigError, Run, Schedule, Section, Weight
 from chaosops_ray.evaluate import TRAINED, parse_seeds
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError, unknown
 from chaosops_ray.sim.rng import stream
+from chaosops_ray.store import run_folder
+from chaosops_ray.training import check
+from chaosops_ray.workers.bundles import bundles
 
+SWEEP, TRIALS = "sweep.yaml", "trials"
 MEAN = "mean"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _MAX_TRIALS = 1000
@@ -57,7 +49,7 @@ class Draw(Section):
 
 
 class StopEarly(Section):
-    """Asynchronous successive halving: at every rung only the best trials continue."""
+    """Asynchronous successive halving: at each rung only the best trials continue."""
 
     keep: float = Field(default=1, gt=0, le=1, description="share of the trials that goes on at each rung; 1: all do")
     after: float = Field(default=0.2, gt=0, lt=1, description="share of the updates before the first rung")
@@ -109,49 +101,51 @@ class Trial(NamedTuple):
     @property
     def name(self) -> str:
         """The name of its folder."""
-        return trial_name(self.arm, self.seed)
-
-
-def trial_name(arm: str, seed: int) -> str:
-    """The name of an arm's trial with this seed."""
-    return f"{arm}-s{seed}"
+        return f"{self.arm}-s{self.seed}"
 
 
 def load_sweep(path: Path, settings: Sequence[str] = (), seeds: str | None = None) -> tuple[Sweep, list[Trial]]:
     """Read a sweep and its trials; `key=value` settings apply to every run, `seeds` replaces the file's."""
-    values = read(path)
-    if not is_sweep(values):
+    values = config.read(path)
+    if not config.is_sweep(values):
         raise ConfigError(f"{path} is one run, not a sweep; start it by: chaosops train {path}")
-    sweep = validated(Sweep, values if seeds is None else {**values, "seeds": seeds}, str(path))
-    given = parse_settings(settings)
+    sweep = config.validated(Sweep, values if seeds is None else {**values, "seeds": seeds}, str(path))
+    given = config.parse_settings(settings)
     if "seed" in given:
         raise ConfigError("--set seed: a sweep has seeds; give --seeds A-B")
     runs = _arms(path, sweep, given)
-    if sweep.reference not in runs:
-        raise unknown(f"arm in {path}: reference", sweep.reference, runs)
+    _check_known(f"arm in {path}: reference", [sweep.reference], runs)
     order = parse_seeds(sweep.seeds)
     if len(order) * len(runs) > _MAX_TRIALS:
         raise ConfigError(f"{path}: {len(runs)} arms with {len(order)} seeds are more than {_MAX_TRIALS} trials")
-    # Seed by seed: a sweep that ends early has arms that can be compared.
+    # Seed by seed, so that a sweep that ends early has arms that can be compared.
     trials = [Trial(arm, seed, run.model_copy(update={"seed": seed})) for seed in order for arm, run in runs.items()]
     # Drawn arms are written out, so that the sweep's own file lists all arms.
     arms = {arm: sweep.arms.get(arm, {}) for arm in runs}
     return sweep.model_copy(update={"arms": arms, "draws": {}, "common": {}}), trials
 
 
-def reload(path: Path, folders: Path) -> tuple[Sweep, list[Trial]]:
-    """Read a sweep's folder again: its own file, and each run's configuration from the run's folder."""
-    sweep = validated(Sweep, read(path), str(path))
+def begun(out: Path) -> tuple[Sweep, list[Trial]]:
+    """Read the sweep of a folder: its own file, and each run's configuration from the run's folder."""
+    path = out.resolve() / SWEEP
+    if not path.is_file():
+        raise InputError(f"{path.parent} is not a sweep: it has no {SWEEP}; give a folder that `chaosops tune` made")
+    sweep = config.validated(Sweep, config.read(path), str(path))
+    folders = path.parent / TRIALS
     trials = [
-        Trial(arm, seed, load(folders / trial_name(arm, seed) / "config.yaml"))
+        Trial(arm, seed, config.load(folders / f"{arm}-s{seed}" / run_folder.CONFIG))
         for seed in parse_seeds(sweep.seeds)
         for arm in sweep.arms
     ]
     return sweep, trials
 
 
-def look_over(sweep: Sweep, trials: Sequence[Trial], environment: AnyEnvironment) -> None:
-    """Check that the arms can be compared and the claims be decided."""
+def look_over(sweep: Sweep, trials: Sequence[Trial]) -> AnyEnvironment:
+    """Check the runs, that the arms can be compared, and that the claims can be decided; return the sweep's world."""
+    for trial in trials:
+        environment = check.look_over(trial.run)
+        if trial.run.alarm.action == "pause":
+            raise ConfigError(f"arm {trial.arm}: alarm.action must be warn or abort in a sweep, which nobody watches")
     first = trials[0].run
     arms = {trial.arm: trial.run.model_copy(update={"seed": 0}) for trial in trials}
     for arm, other in combinations(arms, 2):
@@ -164,51 +158,61 @@ def look_over(sweep: Sweep, trials: Sequence[Trial], environment: AnyEnvironment
     for arm in sweep.arms:
         if arm in (*environment.policies, TRAINED):
             raise ConfigError(f"arms: {arm} is the name of a policy; give the arm another name")
-    known = (*sweep.arms, *first.evaluation.policies)
-    shares = [metric.name for metric in environment.metrics if metric.is_share]
-    for number, hypothesis in enumerate(sweep.hypotheses):
+    figures = (MEAN, *[metric.name for metric in environment.metrics if metric.is_share])
+    for number, claim in enumerate(sweep.hypotheses):
         place = f"hypotheses.{number}"
-        for name in (hypothesis.more, hypothesis.than):
-            if name not in known:
-                raise unknown(f"arm or policy in {place}", name, known)
-        if hypothesis.more == hypothesis.than:
-            raise ConfigError(f"{place}: {hypothesis.more} is compared with itself; name two arms or policies")
-        if hypothesis.of not in (MEAN, *shares):
-            raise unknown(f"figure in {place}", hypothesis.of, (MEAN, *shares))
-        if hypothesis.on not in environment.tiers:
-            raise unknown(f"tier in {place}", hypothesis.on, environment.tiers)
+        _check_known(f"arm or policy in {place}", [claim.more, claim.than], (*sweep.arms, *first.evaluation.policies))
+        _check_known(f"figure in {place}", [claim.of], figures)
+        _check_known(f"tier in {place}", [claim.on], environment.tiers)
+        if claim.more == claim.than:
+            raise ConfigError(f"{place}: {claim.more} is compared with itself; name two arms or policies")
+    _check_known("arm in published", sweep.published, sweep.arms)
     for arm, tiers in sweep.published.items():
-        if arm not in sweep.arms:
-            raise unknown("arm in published", arm, sweep.arms)
-        for tier, figures in tiers.items():
-            if tier not in environment.tiers:
-                raise unknown(f"tier in published.{arm}", tier, environment.tiers)
-            for name in figures:
-                if name not in (MEAN, *shares):
-                    raise unknown(f"figure in published.{arm}.{tier}", name, (MEAN, *shares))
+        _check_known(f"tier in published.{arm}", tiers, environment.tiers)
+        for tier, published in tiers.items():
+            _check_known(f"figure in published.{arm}.{tier}", published, figures)
+    return environment
 
 
-# -- arms -------------------------------------------------------------------------------------------------------------
+def explain(sweep: Sweep, trials: Sequence[Trial]) -> str:
+    """Describe the trials and the resources of each."""
+    lines = [written(sweep), "\ntrials, as many at once as the cluster holds:\n"]
+    for trial in trials:
+        total = bundles(trial.run).total
+        asked = check.amount(total["CPU"], total["GPU"])
+        lines.append(f"  {trial.name}: {trial.run.model}, {trial.run.updates} updates, {asked}\n")
+    return "".join(lines)
+
+
+def written(sweep: Sweep) -> str:
+    """Write the sweep as its folder keeps it."""
+    return yaml.safe_dump(sweep.model_dump(mode="json"), sort_keys=False)
+
+
+def _check_known(kind: str, names: Iterable[str], valid: Collection[str]) -> None:
+    for name in names:
+        if name not in valid:
+            raise unknown(kind, name, valid)
 
 
 def _arms(path: Path, sweep: Sweep, given: Mapping[str, Any]) -> dict[str, Run]:
     runs = {}
     for arm, values in sweep.arms.items():
         _check_name(f"{path}: arms", arm)
-        *extended, own = chain(path, values, f"{path}: arms.{arm}")
-        runs[arm] = resolve([*extended, Layer(f"{path}: common", sweep.common), own], given)
+        *extended, own = config.chain(path, values, f"{path}: arms.{arm}")
+        runs[arm] = config.resolve([*extended, config.Layer(f"{path}: common", sweep.common), own], given)
     for name, draw in sweep.draws.items():
         _check_name(f"{path}: draws", name)
-        layers = chain(path, {"extends": draw.extends}, f"{path}: draws.{name}")
-        layers.append(Layer(f"{path}: common", sweep.common))
-        plain = resolve(layers, given)
+        layers = config.chain(path, {"extends": draw.extends}, f"{path}: draws.{name}")
+        layers.append(config.Layer(f"{path}: common", sweep.common))
+        plain = config.resolve(layers, given)
         for place in range(draw.count):
             factor = _factor(draw, name, place)
             scaled = _scaled(_figure(plain, draw.key, f"{path}: draws.{name}"), factor)
             arm = f"{name}-x{factor:g}"
             if arm in runs:
                 raise ConfigError(f"{path}: draws.{name} makes {arm} twice; draw fewer, or from a wider range")
-            runs[arm] = resolve(layers, {**given, draw.key: scaled})
+            runs[arm] = config.resolve(layers, {**given, draw.key: scaled})
     if not runs:
         raise ConfigError(f"{path} has no arms; write them under arms, or let draws make them")
     return runs

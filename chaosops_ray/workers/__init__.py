@@ -1,1 +1,1 @@
-"""Who plays: shards that host environments, samplers that speak for the policy, and the actors they live in."""
+"""Ray actors that play episodes: shards that host environments, samplers that hold engines, and the pool of them."""

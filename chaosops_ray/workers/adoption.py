@@ -1,7 +1,7 @@
-"""The adoption check: a sampler may serve a version only after it has shown that this version answers.
+"""The adoption check: a sampler may serve a version only after its scores have shown that this version answers.
 
 Engines fail here without an error: if an adapter binds no module, or has another name, the base model answers, and a
-cache may still hold the version before. So the learner scores a fixed text with the adapter and without it, and the
+cache may still hold the version before. So the learner scores fixed texts with the adapter and without it, and the
 sampler must get the same scores.
 """
 
@@ -29,17 +29,17 @@ Cause: TypeAlias = Literal[
 
 
 class AdoptionError(RuntimeError):
-    """A sampler did not pass the check of a version and may not serve it; holds version, cause and remedy."""
+    """A sampler did not pass the check of a version and may not serve it; the text says why, and the remedy."""
 
-    def __init__(self, cause: Cause, version: PolicyVersion, words: str) -> None:
+    def __init__(self, cause: Cause, version: PolicyVersion, text: str) -> None:
         # All three are the arguments, so that the error arrives whole when it crosses a process.
-        super().__init__(cause, version, words)
+        super().__init__(cause, version, text)
         self.cause = cause
         self.version = version
-        self.words = words
+        self.text = text
 
     def __str__(self) -> str:
-        return f"{self.version.name} ({self.version.digest[:12]}) is not proven, {self.cause}: {self.words}"
+        return f"{self.version.name} ({self.version.digest[:12]}) is not proven, {self.cause}: {self.text}"
 
 
 class Adoption(NamedTuple):
@@ -49,8 +49,8 @@ class Adoption(NamedTuple):
     error: float  # from the learner's scores
     from_base: float
     from_previous: float | None
-    # False if the adapter is so close to its base or to the version before that these scores do not tell them apart:
-    # digest and bound modules are right then, but one of those may answer instead.
+    # False if these scores do not tell the adapter from its base or from the version before: digest and bound modules
+    # are right then, but one of those may answer instead.
     decisive: bool
 
 
@@ -61,72 +61,49 @@ async def check_adoption(
 
     If the engine cannot score its own base model, its `SamplerError` passes through: the version is not the cause.
     """
-    bound = await _adopt(sampler, version)
+    try:
+        bound = await sampler.adopt(version)
+    except DigestError as error:
+        said = "its bytes on disk have changed"
+        raise _failed("digest_mismatch", version, said, error, "publish it again") from error
+    except (AdapterError, SamplerError) as error:
+        said = "the engine has not loaded it"
+        raise _failed("not_loaded", version, said, error, "fix that and adopt it again") from error
     _check_bound(version, probe, bound)
     # The base comes first: an engine that scores it and then not the version works and does not know the name.
     served_base = await sampler.score(probe.texts, None)
     try:
         served = await sampler.score(probe.texts, version.number)
     except SamplerError as error:
-        raise AdoptionError(
-            "wrong_name",
-            version,
-            f"the engine loaded the adapter under another name ({_said(error)}); load it as {version.name}",
-        ) from error
-    served_previous = None if previous is None else await _score_previous(sampler, previous, probe)
-    return judge(version, probe, bound, served, served_base, served_previous)
-
-
-async def _adopt(sampler: Sampler, version: PolicyVersion) -> int:
+        said = "the engine loaded the adapter under another name"
+        raise _failed("wrong_name", version, said, error, f"load it as {version.name}") from error
+    if previous is None:
+        return judge(version, probe, served, served_base, None)
     try:
-        return await sampler.adopt(version)
-    except DigestError as error:
-        raise AdoptionError(
-            "digest_mismatch", version, f"its bytes on disk have changed ({_said(error)}); publish it again"
-        ) from error
-    except (AdapterError, SamplerError) as error:
-        raise AdoptionError(
-            "not_loaded", version, f"the engine has not loaded it ({_said(error)}); fix that and adopt it again"
-        ) from error
-
-
-async def _score_previous(sampler: Sampler, previous: PolicyVersion, probe: Probe) -> Scores:
-    try:
-        return await sampler.score(probe.texts, previous.number)
+        served_previous = await sampler.score(probe.texts, previous.number)
     except SamplerError as error:
-        raise AdoptionError(
-            "not_loaded",
-            previous,
-            f"the engine no longer holds it for comparison ({_said(error)}); check the new version without it",
-        ) from error
+        said = "the engine no longer holds it for comparison"
+        raise _failed("not_loaded", previous, said, error, "check the new version without it") from error
+    return judge(version, probe, served, served_base, served_previous)
 
 
-def _said(error: Exception) -> str:
-    """The error's own line; an error that crossed a process carries a traceback before it."""
-    return one_line(error, part="last")
-
-
-# -- judgement --------------------------------------------------------------------------------------------------------
+def _failed(cause: Cause, version: PolicyVersion, said: str, error: Exception, remedy: str) -> AdoptionError:
+    # An error that crossed a process carries a traceback before its last line.
+    return AdoptionError(cause, version, f"{said} ({one_line(error, part='last')}); {remedy}")
 
 
 def judge(
-    version: PolicyVersion,
-    probe: Probe,
-    bound: int,
-    served: Scores,
-    served_base: Scores,
-    served_previous: Scores | None,
+    version: PolicyVersion, probe: Probe, served: Scores, served_base: Scores, served_previous: Scores | None
 ) -> Adoption:
     """Check these scores of the version; raise AdoptionError with the likeliest cause if they do not fit."""
     _check_probe(probe)
-    _check_bound(version, probe, bound)
     error = _distance(served, probe.expected)
     from_base = _distance(served, served_base)
     from_previous = None if served_previous is None else _distance(served, served_previous)
     visible = _distance(probe.expected, probe.base) > 2 * probe.tolerance
     base_error = _distance(served_base, probe.base)
     if error > probe.tolerance and (visible or base_error <= probe.tolerance):
-        raise _diagnosed(version, probe, error, from_base, from_previous)
+        raise _version_differs(version, probe, error, from_base, from_previous)
     if base_error > probe.tolerance:
         raise _base_differs(version, probe, base_error, is_same=visible and from_base <= probe.tolerance)
     # Both agree with the learner, so if the learner's scores tell adapter and base apart, the sampler's do, too: two
@@ -151,55 +128,34 @@ def _check_probe(probe: Probe) -> None:
 
 def _check_bound(version: PolicyVersion, probe: Probe, bound: int) -> None:
     if bound == 0:
-        raise AdoptionError(
-            "nothing_bound",
-            version,
-            f"the engine bound none of its {probe.modules} modules; check target modules and model class",
-        )
+        said = f"the engine bound none of its {probe.modules} modules; check target modules and model class"
+        raise AdoptionError("nothing_bound", version, said)
     if bound != probe.modules:
-        raise AdoptionError(
-            "partly_bound",
-            version,
-            f"the engine bound {bound} modules of {probe.modules}; let it serve every target module of the adapter",
-        )
+        said = f"the engine bound {bound} modules of {probe.modules}; let it serve every target module of the adapter"
+        raise AdoptionError("partly_bound", version, said)
 
 
-def _diagnosed(
+def _version_differs(
     version: PolicyVersion, probe: Probe, error: float, from_base: float, from_previous: float | None
 ) -> AdoptionError:
-    """The error for scores that differ: the base or the version before answers if its scores are the same."""
-    off = f"its scores are {error:.2g} from the learner's, where {probe.tolerance:.2g} is tolerated"
+    """Return the error for scores that differ: the base or the version before answers if its scores are the same."""
+    off = f"its scores are {error:.2g} from the learner's; the tolerance is {probe.tolerance:.2g}"
     previous = math.inf if from_previous is None else from_previous
-    if min(from_base, previous) > probe.tolerance:
-        return AdoptionError(
-            "scores_differ",
-            version,
-            f"{off}, and are not the base model's; give learner and sampler the same base model and scaling",
-        )
-    if from_base <= previous:
-        return AdoptionError(
-            "base_served", version, f"the base model answers instead ({off}); load the adapter as {version.name}"
-        )
-    return AdoptionError(
-        "previous_served",
-        version,
-        f"the version before answers instead ({off}); load it under a new name, which no cache has",
-    )
+    cause: Cause = "scores_differ"
+    remedy = "they are not the base model's either: give learner and sampler the same base model and scaling"
+    if from_base <= min(previous, probe.tolerance):
+        cause, remedy = "base_served", f"the base model answers instead: load the adapter as {version.name}"
+    elif previous <= probe.tolerance:
+        cause, remedy = "previous_served", "the version before answers instead: load it under a new name"
+    return AdoptionError(cause, version, f"{off}; {remedy}")
 
 
 def _base_differs(version: PolicyVersion, probe: Probe, error: float, *, is_same: bool) -> AdoptionError:
-    off = f"{error:.2g} from the learner's, where {probe.tolerance:.2g} is tolerated"
+    off = f"the base model's scores are {error:.2g} from the learner's; the tolerance is {probe.tolerance:.2g}"
     if is_same:
-        return AdoptionError(
-            "base_served",
-            version,
-            f"base model and version answer alike, and the base's scores are {off}; keep the adapter out of the base",
-        )
-    return AdoptionError(
-        "scores_differ",
-        version,
-        f"the engine has another base model, whose scores are {off}; give learner and sampler the same",
-    )
+        said = f"{off}, and version and base model answer alike: keep the adapter out of the base model"
+        return AdoptionError("base_served", version, said)
+    return AdoptionError("scores_differ", version, f"{off}: give learner and sampler the same base model")
 
 
 def _distance(these: Scores, those: Scores) -> float:

@@ -1,4 +1,4 @@
-"""The resources that a run asks of the cluster. No Ray here: a configuration is checked without it."""
+"""The resources that a run requires of the cluster. Ray is not imported: a configuration is checked without it."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from typing import NamedTuple
 
 from chaosops_ray.config import ConfigError, Run
 
-# What a bundle asks for that needs nothing.
+# CPUs of a bundle that needs none: placement groups refuse an empty one.
 HARDLY_ANY = 0.001
 
 
 class Bundles(NamedTuple):
-    """What a run asks of the cluster: one bundle of resources for each actor, the learner's first."""
+    """The resources of a run's actors: what each bundle holds, and which bundle an actor is placed in."""
 
     bundles: tuple[dict[str, float], ...]
-    learner: int
     samplers: tuple[int, ...]
     shards: tuple[int, ...]
+    learner: int = 0
 
     @property
     def to_place(self) -> list[dict[str, float]]:
-        """The bundles as a placement group takes them, which refuses one that asks for nothing."""
+        """The bundles for a placement group, none of them empty."""
         return [bundle or {"CPU": HARDLY_ANY} for bundle in self.bundles]
 
     @property
@@ -30,24 +30,18 @@ class Bundles(NamedTuple):
 
 
 def bundles(run: Run) -> Bundles:
-    """The bundles of a run. Sampler and learner share the first one where they share a GPU."""
+    """Return the bundles of a run; colocated samplers share the learner's."""
     asked = run.resources
-    learner = _bundle(asked.learner_cpus, asked.learner_gpus)
-    samplers = [_bundle(asked.sampler_cpus, asked.sampler_gpus) for _ in range(asked.samplers)]
-    shards = [_bundle(asked.shard_cpus, 0.0) for _ in range(run.rollout.shards)]
+    count = asked.samplers
     if asked.colocate:
-        shared = _bundle(
-            asked.learner_cpus + asked.sampler_cpus * asked.samplers,
-            asked.learner_gpus + asked.sampler_gpus * asked.samplers,
-        )
-        return Bundles((shared, *shards), 0, (0,) * asked.samplers, tuple(range(1, 1 + len(shards))))
-    first_shard = 1 + len(samplers)
-    return Bundles(
-        (learner, *samplers, *shards),
-        0,
-        tuple(range(1, first_shard)),
-        tuple(range(first_shard, first_shard + len(shards))),
-    )
+        cpus, gpus = asked.learner_cpus + asked.sampler_cpus * count, asked.learner_gpus + asked.sampler_gpus * count
+        engines, samplers = [_bundle(cpus, gpus)], [0] * count
+    else:
+        own = [_bundle(asked.sampler_cpus, asked.sampler_gpus)] * count
+        engines, samplers = [_bundle(asked.learner_cpus, asked.learner_gpus), *own], list(range(1, 1 + count))
+    shards = [_bundle(asked.shard_cpus, 0.0)] * run.rollout.shards
+    places = range(len(engines), len(engines) + len(shards))
+    return Bundles((*engines, *shards), tuple(samplers), tuple(places))
 
 
 def _bundle(cpus: float, gpus: float) -> dict[str, float]:
@@ -55,13 +49,13 @@ def _bundle(cpus: float, gpus: float) -> dict[str, float]:
 
 
 def check(run: Run, available: dict[str, float], beside: float = 0.0) -> None:
-    """Whether the cluster has what the run asks for and some CPU beside, or the run would wait for it."""
+    """Raise ConfigError if the cluster lacks what the run needs, with `beside` more CPUs: the run would never start."""
     if run.resources.wait:
         return
     total = bundles(run).total
     for kind, wanted in {**total, "CPU": total["CPU"] + beside}.items():
         if wanted > available.get(kind, 0.0) + 1e-9:
             raise ConfigError(
-                f"resources: the run asks for {wanted:g} {kind}s and the cluster has {available.get(kind, 0.0):g}; "
-                "lower resources.* or rollout.shards, give it a larger cluster, or where one grows set resources.wait"
+                f"resources: the run needs {wanted:g} {kind}s and the cluster has {available.get(kind, 0.0):g}; "
+                "lower resources.* or rollout.shards, use a larger cluster, or set resources.wait where one grows"
             )

@@ -1,11 +1,12 @@
-"""Playing a group: one scenario, `size` episodes side by side, every turn of theirs one batch of completions.
+"""Rollouts: episodes played side by side, each turn of theirs one batch of completions.
 
-Plain code: no actor, no engine. Whatever speaks for the policy is awaited; what comes back is what it said.
+No actor and no engine here: the caller passes the function that gives completions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from chaosops_ray.agents.seat import TokenSeat
@@ -16,10 +17,10 @@ from chaosops_ray.wire import EpisodeReport, Group, Sample, SampleRequest, Task,
 
 
 class Ask(Protocol):
-    """Completions for a batch of requests, in their order."""
+    """Source of completions."""
 
     def __call__(self, cohort: str, requests: Sequence[SampleRequest], /) -> Awaitable[list[Sample]]:
-        """Ask the engine."""
+        """Return a completion for each request, in order."""
         ...
 
 
@@ -37,110 +38,98 @@ class EpisodeRollout:
         self.steps: list[Step[Any, Any, Any]] = []
         self.seats: dict[str, TokenSeat] = {}
         self.versions: list[tuple[int, str]] = []
-        self._codec = codec
-        self._style = style
-        self._structured = structured
+        self._seat = partial(TokenSeat, environment, rules=self.rules, style=style, codec=codec, structured=structured)
         self._seed = task.seed
 
     @property
     def acting(self) -> str | None:
-        """Whose turn it is."""
+        """The role whose turn it is; None when the episode is over."""
         return self.environment.acting(self.world)
 
     def request(self, role: str) -> SampleRequest:
         """Return what to ask the policy now, for this role."""
-        seat = self.seats.get(role)
-        if seat is None:
-            seat = self.seats[role] = TokenSeat(
-                self.environment, role, self.rules, self._style, self._codec, structured=self._structured
-            )
+        if role not in self.seats:
+            self.seats[role] = self._seat(role)
         seed = stream(self._seed, f"sample/{self.member}", len(self.steps)).bits() >> 1
-        return seat.request(self.environment.view(self.world, role), row=self.member, seed=seed)
+        return self.seats[role].request(self.environment.view(self.world, role), row=self.member, seed=seed)
 
     def answer(self, role: str, sample: Sample) -> None:
-        """Take the policy's action; every seat that has acted is credited with what comes of it."""
+        """Take the policy's action; credit every seat that has acted with the rewards."""
         seat = self.seats[role]
-        after, taken, outcome, score = self.environment.step(self.world, seat.answer(sample))
-        self.world = after
+        self.world, taken, outcome, score = self.environment.step(self.world, seat.answer(sample))
         self.versions.append((sample.version, sample.digest))
-        self.steps.append(Step(role, seat.view, taken, outcome, score, after))
+        self.steps.append(Step(role, seat.view, taken, outcome, score, self.world))
         streams = dict(self.environment.streams(score))
         for credited in self.seats.values():
             credited.earned(streams)
 
     @property
     def episode(self) -> AnyEpisode:
-        """The episode as the record keeps it."""
+        """The episode so far."""
         return Episode(self.scenario, self.rules, self.start, tuple(self.steps))
 
     def trajectories(self) -> list[Trajectory]:
-        """What each seat read and wrote."""
+        """Return the transcript of each seat."""
         return [Trajectory(role, self.member, seat.tokens, seat.turns) for role, seat in self.seats.items()]
 
 
 async def play_group(
     environment: AnyEnvironment, codec: Codec, style: Style, task: Task, ask: Ask, *, structured: bool
 ) -> Group:
-    """All episodes of the task to their ends, as the learner wants them."""
+    """Play all episodes of the task; return what the learner needs of them."""
     rollouts = await play(environment, codec, style, task, ask, structured=structured)
-    return Group(
-        task,
-        tuple([trajectory for episode_rollout in rollouts for trajectory in episode_rollout.trajectories()]),
-        tuple([report(environment, episode_rollout) for episode_rollout in rollouts]),
-        rollouts[0].versions[0][0],
-    )
+    trajectories = [trajectory for rollout in rollouts for trajectory in rollout.trajectories()]
+    reports = [report(environment, rollout) for rollout in rollouts]
+    return Group(task, tuple(trajectories), tuple(reports), rollouts[0].versions[0][0])
 
 
 async def play(
     environment: AnyEnvironment, codec: Codec, style: Style, task: Task, ask: Ask, *, structured: bool
 ) -> list[EpisodeRollout]:
-    """The episodes side by side, each turn of theirs one batch. Episodes of one scenario have their turns in step."""
-    rollouts = [
-        EpisodeRollout(environment, codec, style, task, member, structured=structured) for member in range(task.size)
-    ]
-    await _play_out(rollouts, task.key, ask)
-    return rollouts
+    """Play the episodes of a task. They have one scenario, so their turns are in step."""
+    return await _play_out(
+        [EpisodeRollout(environment, codec, style, task, row, structured=structured) for row in range(task.size)],
+        task.key,
+        ask,
+    )
 
 
 async def play_together(
     environment: AnyEnvironment, codec: Codec, style: Style, tasks: Sequence[Task], ask: Ask, *, structured: bool
 ) -> list[EpisodeRollout]:
-    """Play one episode of each task, side by side as rows of one cohort: a batch of different scenarios."""
-    rollouts = [
-        EpisodeRollout(environment, codec, style, task, row, structured=structured) for row, task in enumerate(tasks)
-    ]
-    await _play_out(rollouts, "together", ask)
-    return rollouts
+    """Play one episode of each task, as rows of one cohort: a batch of different scenarios."""
+    return await _play_out(
+        [EpisodeRollout(environment, codec, style, task, row, structured=structured) for row, task in enumerate(tasks)],
+        "together",
+        ask,
+    )
 
 
-async def _play_out(rollouts: Sequence[EpisodeRollout], cohort: str, ask: Ask) -> None:
-    unfinished = [episode_rollout for episode_rollout in rollouts if episode_rollout.acting is not None]
-    while unfinished:
+async def _play_out(rollouts: list[EpisodeRollout], cohort: str, ask: Ask) -> list[EpisodeRollout]:
+    while True:
         by_role: dict[str, list[EpisodeRollout]] = {}
-        for episode_rollout in unfinished:
-            by_role.setdefault(episode_rollout.acting or "", []).append(episode_rollout)
+        for rollout in rollouts:
+            if rollout.acting is not None:
+                by_role.setdefault(rollout.acting, []).append(rollout)
+        if not by_role:
+            return rollouts
         for role, acting in by_role.items():
-            requests = [episode_rollout.request(role) for episode_rollout in acting]
-            samples = await ask(f"{cohort}/{role}", requests)
-            for episode_rollout, sample in zip(acting, samples, strict=True):
-                episode_rollout.answer(role, sample)
-        unfinished = [episode_rollout for episode_rollout in unfinished if episode_rollout.acting is not None]
+            samples = await ask(f"{cohort}/{role}", [rollout.request(role) for rollout in acting])
+            for rollout, sample in zip(acting, samples, strict=True):
+                rollout.answer(role, sample)
 
 
-def report(environment: AnyEnvironment, episode_rollout: EpisodeRollout) -> EpisodeReport:
-    """What the metrics say of an episode."""
-    episode = episode_rollout.episode
-    pay = environment.pay
+def report(environment: AnyEnvironment, rollout: EpisodeRollout) -> EpisodeReport:
+    """Return the figures of an episode."""
+    episode = rollout.episode
+    streams = [environment.streams(step.score) for step in episode.steps]
     return EpisodeReport(
         scenario=episode.scenario.identity,
         tier=episode.scenario.tier,
         headline=environment.headline(episode),
         progress=environment.progress(episode),
         metrics={metric.name: metric.of(episode) for metric in environment.metrics},
-        rewards={
-            role: sum([environment.streams(step.score)[pay[role]] for step in episode.steps])
-            for role in environment.roles
-        },
+        rewards={role: sum([earned[environment.pay[role]] for earned in streams]) for role in environment.roles},
         actions=tuple([environment.dump_action(step.action) for step in episode.steps]),
-        versions=tuple(episode_rollout.versions),
+        versions=tuple(rollout.versions),
     )

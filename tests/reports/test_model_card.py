@@ -45,7 +45,7 @@ PARSER = MarkdownIt("commonmark").enable("table")
 
 
 class Read(NamedTuple):
-    """What a reader makes of a card."""
+    """The content of a card, as a reader parses it."""
 
     front: dict[str, Any]
     tables: list[list[list[str]]]

@@ -1,4 +1,4 @@
-"""The live board: what a person sees on terminals of several widths."""
+"""The live board on terminals of several widths."""
 
 import io
 

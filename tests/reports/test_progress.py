@@ -1,4 +1,4 @@
-"""The display of a run: what a terminal and a pipe are shown, and that every figure shown is explained."""
+"""The display of a run on a terminal and in a pipe; every figure of a row is explained in docs/metrics.md."""
 
 import ast
 import io
@@ -73,6 +73,14 @@ def test_it_fits_the_terminal(width: int, environment: Any) -> None:
     assert "…" not in shown.frame()
     assert "▁" in shown.frame()
     assert "█" in shown.frame()
+
+
+@pytest.mark.parametrize("width", [10, 40, 70])
+def test_a_narrow_terminal_cuts_what_has_no_room(width: int) -> None:
+    shown = Shown(width=width, environment=TOOLS, before=[row(u, TOOLS) for u in range(1, 21)])
+    assert max(len(line) for line in shown.frame().splitlines()) <= width
+    if width == 70:
+        assert "intermediate  42 " in shown.frame()
 
 
 @pytest.mark.parametrize("environment", [INCIDENT, TOOLS], ids=["incident", "tools"])
@@ -217,7 +225,7 @@ def test_a_terminal_that_can_do_nothing_is_a_pipe(monkeypatch: pytest.MonkeyPatc
 
 
 def keys(module: str, *functions: str) -> set[str]:
-    """Every key of a dict that is written out in the functions, and every lap that is taken in them.
+    """Return the keys of all dicts that are written out in the functions, and the laps that are taken in them.
 
     They are read from the source: importing it would load Ray and TRL.
     """
@@ -235,7 +243,7 @@ def keys(module: str, *functions: str) -> set[str]:
 
 
 def reported() -> set[str]:
-    """What chaosops_ray.learner.grpo.REPORTED holds."""
+    """Return chaosops_ray.learner.grpo.REPORTED, read from the source."""
     tree = ast.parse((ROOT / "chaosops_ray" / "learner" / "grpo.py").read_text())
     (value,) = [
         node.value

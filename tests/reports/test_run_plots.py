@@ -1,4 +1,4 @@
-"""The curves of a run: which plots there are, what they are drawn of, and that nothing is made up."""
+"""The curves of a run: the plots, the figures that they are drawn of, and none that is made up."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def drawn(found: list[dict[str, object]], environment: object = INCIDENT, run: str = "a run") -> dict[str, Figure]:
-    return {name: figure for name, (_, figure) in run_plots.curves(environment, found, run, 2.0).items()}  # type: ignore[arg-type]
+    return run_plots.curves(environment, found, run, 2.0)  # type: ignore[arg-type]
 
 
 def training(axes: Axes) -> list[Line2D]:
@@ -31,7 +31,7 @@ def texts(figure: Figure) -> list[str]:
     return [text.get_text() for axes in figure.axes for text in axes.texts]
 
 
-def test_every_plot_is_a_file_and_its_title_is_told(tmp_path: Path) -> None:
+def test_every_plot_is_a_file_with_a_title(tmp_path: Path) -> None:
     plots = run_plots.draw(INCIDENT, rows(20), "a run", 2.0, tmp_path / "plots")
     assert [plot.path.name for plot in plots] == [
         "training_mean.png",
@@ -134,13 +134,13 @@ def test_one_update_is_enough(tmp_path: Path) -> None:
     assert len(run_plots.draw(INCIDENT, rows(1), "a run", 2.0, tmp_path)) == 5
 
 
-def test_none_is_not(tmp_path: Path) -> None:
+def test_no_update_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no update has been made yet"):
         run_plots.draw(INCIDENT, [], "a run", 2.0, tmp_path / "plots")
     assert not (tmp_path / "plots").exists()
 
 
-def test_a_file_in_the_way_is_told(tmp_path: Path) -> None:
+def test_a_file_in_the_way_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "plots").write_text("")
     with pytest.raises(InputError, match="cannot make the folder"):
         run_plots.draw(INCIDENT, rows(1), "a run", 2.0, tmp_path / "plots")

@@ -1,4 +1,4 @@
-"""The page of a run: what stands on it, that it stands alone, and that nothing on it is obeyed."""
+"""The page of a run: its content, complete in one file, and no text on it that a browser obeys."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DIFFERENCES: list[dict[str, Any]] = [
 
 
 class Reader(HTMLParser):
-    """What a browser makes of the page: its elements, its text, its tables' rows; unbalanced elements fail."""
+    """The page as a browser parses it: its elements, its text, its tables' rows; unbalanced elements fail."""
 
     VOID = ("meta", "img", "br")
 
@@ -161,7 +161,7 @@ def test_the_last_update_and_the_configuration_stand_there(whole: Reader) -> Non
 
 
 def test_the_page_stands_alone(whole: Reader) -> None:
-    """Every picture is in it, and there is nothing that could fetch or run anything."""
+    """The pictures are in it, and nothing in it could fetch or run anything."""
     assert {tag for tag, _ in whole.elements}.isdisjoint({"script", "link", "iframe", "object", "form", "a"})
     pictures = [attributes for tag, attributes in whole.elements if tag == "img"]
     assert len(pictures) == 5 + 2
@@ -204,7 +204,7 @@ def test_text_is_never_markup(tmp_path: Path) -> None:
     assert any(MARKUP in row for row in found.rows if len(row) == 8)
 
 
-def test_a_run_of_which_nothing_is_there_yet_has_a_page_that_says_so(tmp_path: Path) -> None:
+def test_a_run_without_updates_has_a_page_that_says_so(tmp_path: Path) -> None:
     found = read(runs.folder(tmp_path / "run", 0))
     assert "Nothing has been trained yet. Not evaluated yet." in found.text
     assert "This run has not been evaluated yet." in found.text
@@ -230,7 +230,7 @@ def test_an_evaluation_that_lacks_the_trained_policy_says_so(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "written", ["{", "[]", '{"schema": "evaluation/1", "world": "tools"}', '{"world": "incident"}']
 )
-def test_an_evaluation_that_is_none_is_told(written: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_valid_evaluation_is_an_input_error(written: str, tmp_path: Path) -> None:
     run = runs.folder(tmp_path / "run", 1)
     (run.path / EVALUATION).write_text(written)
     with pytest.raises(InputError, match=r"evaluation\.json"):
@@ -238,7 +238,7 @@ def test_an_evaluation_that_is_none_is_told(written: str, tmp_path: Path) -> Non
     assert not (run.path / run_report.REPORT).exists()
 
 
-def test_another_worlds_run_is_told(tmp_path: Path) -> None:
+def test_a_run_of_another_world_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a run in world incident, not tools"):
         run_report.write(runs.folder(tmp_path / "run", 1), TOOLS)
 

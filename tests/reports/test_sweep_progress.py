@@ -1,4 +1,4 @@
-"""What a person is told of a sweep: where every trial stands, and what became of it."""
+"""The display of a sweep: the state of every trial, on a terminal and in a pipe."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Shown:
         return captured.get()
 
 
-def test_a_pipe_is_told_of_every_change_and_each_quarter() -> None:
+def test_a_pipe_gets_a_line_for_every_change_and_each_quarter() -> None:
     shown = Shown(terminal=False)
     shown.progress.say("warming up tiny 1/280")
     shown.progress.say("warming up tiny 2/280")
@@ -83,7 +83,7 @@ def test_a_tier_that_an_update_did_not_play_keeps_its_last_figures() -> None:
     assert "+20.0" in row
 
 
-def test_nothing_that_a_terminal_would_obey_is_shown() -> None:
+def test_names_and_errors_cannot_command_the_terminal() -> None:
     shown = Shown(terminal=True)
     shown.progress.failed("a-s0", "\x1b[2J[red]x")
     assert "\x1b[2J" not in shown.table()

@@ -1,4 +1,4 @@
-"""The sweep report: all of it, the same to the byte each time, and safe whatever it is told."""
+"""The sweep report: its content, the same bytes each time, and safe with hostile text."""
 
 from __future__ import annotations
 

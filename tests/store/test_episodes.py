@@ -17,16 +17,16 @@ from chaosops_ray.store.episodes import (
     COLUMNS,
     EPISODES_SCHEMA,
     MAX_EPISODE_ROWS,
-    EpisodeWriter,
     differences,
     read_episodes,
     state_hash,
+    write_episodes,
 )
 from tests.support.crashes import stopped_at_each_step
 
 RECORDS = """
 from chaosops_ray.sim import ENVIRONMENTS, play
-from chaosops_ray.store.episodes import COLUMNS, EpisodeWriter, pa
+from chaosops_ray.store.episodes import COLUMNS, pa, write_episodes
 
 pa.Table.from_pylist([], schema=COLUMNS)  # imports what every work would import again
 INCIDENT = ENVIRONMENTS["incident"]
@@ -37,7 +37,7 @@ def prepare(folder):
     pass
 
 def work(folder):
-    with EpisodeWriter(folder / "out") as writer:
+    with write_episodes(folder / "out") as writer:
         sys.audit("step")
         writer.add(INCIDENT, "oracle", EPISODE)
         sys.audit("step")
@@ -49,7 +49,7 @@ SCENARIOS = [scenario for scenario in INCIDENT.scenarios("cross") if scenario.se
 @pytest.fixture
 def recorded(tmp_path: Path) -> Path:
     path = tmp_path / "episodes.parquet"
-    with EpisodeWriter(path) as writer:
+    with write_episodes(path) as writer:
         for rules in ("strict,multiplier=2.0", "published"):
             for policy, build in INCIDENT.policies.items():
                 for scenario in SCENARIOS:
@@ -176,7 +176,7 @@ def test_files_that_are_no_episodes_are_input_errors(tmp_path: Path, recorded: P
 def test_a_damaged_file_is_an_error_or_a_difference_but_no_crash(data: st.DataObject, tmp_path_factory: Any) -> None:
     folder = tmp_path_factory.mktemp("damage")
     path = folder / "episodes.parquet"
-    with EpisodeWriter(path) as writer:
+    with write_episodes(path) as writer:
         for scenario in SCENARIOS[:2]:
             writer.add(
                 INCIDENT, "oracle", play(INCIDENT, scenario, "strict", INCIDENT.policies["oracle"](scenario, "strict"))
@@ -200,7 +200,7 @@ def test_an_episode_of_more_steps_than_any_world_has_is_not_held(tmp_path: Path,
 
 
 def test_an_interrupted_recording_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), EpisodeWriter(tmp_path / "episodes.parquet"):
+    with pytest.raises(KeyboardInterrupt), write_episodes(tmp_path / "episodes.parquet"):
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
 
@@ -211,7 +211,7 @@ def test_a_recording_that_fails_at_its_end_leaves_no_file(tmp_path: Path) -> Non
     too_large = [(1 << 80, "")] * len(episode.steps)
     path = tmp_path / "episodes.parquet"
     path.write_text("before")
-    with pytest.raises(OverflowError), EpisodeWriter(path) as writer:
+    with pytest.raises(OverflowError), write_episodes(path) as writer:
         writer.add(INCIDENT, "oracle", episode, too_large)
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_text() == "before"

@@ -325,9 +325,10 @@ class Client:
 )
 def test_the_exit_code_is_that_of_the_job(status: JobStatus, code: int | None, expected: int, words: str) -> None:
     printed: list[str] = []
-    ended = job_server.follow(Client(status, code, "Traceback:\n  and so on\nwhy not\n"), NAME, printed.append)
-    assert ended.code == expected
-    assert words in ended.words
+    client = Client(status, code, "Traceback:\n  and so on\nwhy not\n")
+    ended, sentence = job_server.follow(client, NAME, printed.append)
+    assert ended == expected
+    assert words in sentence
     assert printed == ["one\n", "two\n"]
 
 
@@ -346,7 +347,7 @@ def test_control_c_leaves_the_job_running_and_says_how_to_stop_it(
         assert [where for verb, where, _ in server.asked if "stop" in where or verb == "DELETE"] == []
     out, err = capsys.readouterr()
     assert out == ""
-    assert f"job {NAME} goes on" in err
+    assert f"job {NAME} is still running" in err
     assert f"ray job stop {NAME} --address {server.url}" in err
     assert "Traceback" not in err
 

@@ -343,7 +343,7 @@ def test_an_evaluation_that_is_none_is_told(
 ) -> None:
     (copy / run_folder.EVALUATION).write_text(json.dumps(runs.evaluation() | BROKEN[broken]))
     assert run_export(copy, "--out", tmp_path / "out") == 2
-    assert "evaluation.json is not as an evaluation is written" in told(capsys)
+    assert "evaluation.json is not a valid evaluation" in told(capsys)
     assert not (tmp_path / "out").exists()
 
 

@@ -19,7 +19,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from chaosops_ray import config, evaluate
 from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.config import ConfigError
-from chaosops_ray.learner.actor import Learner
+from chaosops_ray.learner.learner import Learner
 from chaosops_ray.sim.contract import Scenario
 from chaosops_ray.store import versions
 from chaosops_ray.store.episodes import differences, read_episodes

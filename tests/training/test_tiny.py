@@ -64,27 +64,13 @@ def test_any_text_is_read_without_loss(codec: Codec, text: str) -> None:
     assert codec.decode(codec.encode(text)) == text
 
 
-class Base(engine.TorchSampler):
-    """The base model itself, which no version serves: only here, to see what it is like."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, threads=2)
-        self._digests[0] = "base"
-
-    def _switch(self, _number: int) -> object:  # type: ignore[override]
-        class Bare:
-            def get_base_model(inner) -> object:  # noqa: N805
-                return self._base
-
-        return Bare()
-
-
 def episodes(base: base_models.BaseModel, codec: Codec, seeds: range, *, structured: bool) -> list[EpisodeRollout]:
-    sampler = Base(base.path)
+    sampler = engine.TorchSampler(base.path, threads=2)
+    asyncio.run(sampler.adopt_base(base.digest))
     decoding = engine.Decoding(1.0, 1, ())
 
     async def ask(cohort: str, requests: list[SampleRequest], /) -> list[engine.Sample]:
-        return await sampler.sample(cohort, requests, decoding, 0)
+        return await sampler.sample(cohort, requests, decoding, None)
 
     async def all_of_them() -> list[EpisodeRollout]:
         found = []

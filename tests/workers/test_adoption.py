@@ -1,4 +1,4 @@
-"""No proof, no serving: whatever an engine gets wrong about an adapter is an error with cause and version."""
+"""An engine that gets anything wrong about an adapter does not pass: an error names cause and version."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PREVIOUS = PolicyVersion(11, "cd" * 32, "/runs/a/adapters/policy-v11")
 
 
 class Engine(Sampler):
-    """Answers for whatever it has under a number, scripted; honest unless told otherwise."""
+    """Scripted engine: answers with the scores that it has under a number; honest by default."""
 
     def __init__(self, *, bound: int = 14, checks: bool = False) -> None:
         self.scores: dict[int | None, Scores] = {None: BASE, 11: BEFORE}
@@ -81,7 +81,7 @@ def proven(engine: Engine, previous: PolicyVersion | None = PREVIOUS, probe: Pro
 
 
 def refused(engine: Engine, cause: Cause, *words: str, version: PolicyVersion = VERSION) -> AdoptionError:
-    """The proof fails for this cause, in one line that names the version."""
+    """Assert that the check fails for this cause, in one line that names the version."""
     with pytest.raises(AdoptionError) as caught:
         proven(engine)
     error = caught.value
@@ -258,7 +258,7 @@ def test_a_byte_flipped_on_disk(tmp_path: Path) -> None:
 
 
 def test_a_version_before_that_is_not_loaded_any_more() -> None:
-    """Whoever drives the proof is mistaken about what is loaded, and hears so."""
+    """The caller is mistaken about what is loaded; the error says so."""
     engine = Engine()
     del engine.scores[11]
     refused(engine, "not_loaded", "without it", version=PREVIOUS)
@@ -272,7 +272,7 @@ def test_an_engine_whose_base_fails_is_no_matter_of_the_version() -> None:
 
 
 def test_an_error_that_carries_a_traceback_is_told_in_one_line() -> None:
-    """As one looks that comes out of an actor."""
+    """An error that comes out of an actor looks like this."""
     refused(
         Broken(SamplerError("Traceback:\n  File x\nSamplerError: no room\n")), "not_loaded", "(SamplerError: no room)"
     )
@@ -304,7 +304,7 @@ def test_the_error_crosses_a_process_whole() -> None:
 )
 def test_a_probe_that_could_not_fail_is_refused(probe: Probe) -> None:
     with pytest.raises(ValueError, match="probe"):
-        judge(VERSION, probe, probe.modules, probe.expected, probe.base, None)
+        judge(VERSION, probe, probe.expected, probe.base, None)
 
 
 figures = st.floats(-20, 0)
@@ -324,13 +324,13 @@ def test_a_decisive_proof_would_have_failed_had_anything_else_answered(
 ) -> None:
     probe = replace(PROBE, base=learners_base)
     try:
-        proof = judge(VERSION, probe, 14, served, base, before)
+        proof = judge(VERSION, probe, served, base, before)
     except AdoptionError:
         return
     assert proof.error <= probe.tolerance
     for other in (base, before) if proof.decisive else ():
         with pytest.raises(AdoptionError):
-            judge(VERSION, probe, 14, other, base, before)
+            judge(VERSION, probe, other, base, before)
 
 
 @given(expected=rows, learners_base=rows, noise=st.floats(-0.99, 0.99), before=rows)
@@ -342,7 +342,7 @@ def test_an_honest_engine_is_never_refused(
     off = noise * probe.tolerance
     served = tuple([tuple([score + off for score in row]) for row in expected])
     served_base = tuple([tuple([score - off for score in row]) for row in learners_base])
-    judge(VERSION, probe, 14, served, served_base, before)
+    judge(VERSION, probe, served, served_base, before)
 
 
 @given(expected=rows, base=rows)
@@ -350,5 +350,5 @@ def test_an_adapter_that_can_be_seen_is_never_proven_by_the_base(expected: Score
     probe = Probe(TEXTS, expected, base, 14, 0.01)
     assume(max(abs(a - b) for x, y in zip(expected, base, strict=True) for a, b in zip(x, y, strict=True)) > 0.01)
     with pytest.raises(AdoptionError) as caught:
-        judge(VERSION, probe, 14, base, base, None)
+        judge(VERSION, probe, base, base, None)
     assert caught.value.cause == "base_served"

@@ -1,4 +1,4 @@
-"""Who may serve: only who is alive and has proven, in this life, a version that is wanted."""
+"""Samplers that may serve: only those that are alive and have proven, since their start, the version that is wanted."""
 
 from __future__ import annotations
 
@@ -10,145 +10,89 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from chaosops_ray.wire import PolicyVersion
 from chaosops_ray.workers.health import Health, HealthError, PoolHealth
 
+NAMES = ("one", "two", "shard")
+
 
 def version(number: int, digest: str = "ab") -> PolicyVersion:
     return PolicyVersion(number, digest * 32, f"/runs/a/adapters/policy-v{number}")
 
 
-def fleet(staleness: int = 0) -> PoolHealth:
-    return PoolHealth.started(["one", "two"], ["shard"], staleness, now=0)
+def started() -> PoolHealth:
+    return PoolHealth.started(NAMES)
 
 
-def serving(staleness: int = 0) -> PoolHealth:
+def serving() -> PoolHealth:
     """One sampler is READY for version 5, the other has only been heard of."""
-    begun = fleet(staleness).wanted(version(5)).heard("one", 1).heard("two", 1).heard("shard", 1)
-    return begun.proven("one", version(5), asked=2, now=3)
+    return started().wanted(version(5)).heard("two").heard("shard").proven("one", version(5))
 
 
 def test_everybody_starts_and_nobody_serves() -> None:
-    assert [fleet().of(name) for name in ("one", "two", "shard")] == [Health.STARTING] * 3
-    assert fleet().gate == "red"
-    assert fleet().alive("shard") == ()
+    assert [started().of(name) for name in NAMES] == [Health.STARTING] * 3
+    assert started().ready == ()
 
 
 def test_the_way_to_ready() -> None:
-    heard = fleet().heard("one", 1)
+    heard = started().heard("one")
     assert heard.of("one") is Health.STALE
-    assert heard.wanted(version(5)).of("one") is Health.STALE
-    ready = heard.wanted(version(5)).proven("one", version(5), asked=2, now=3)
+    wanted = heard.wanted(version(5))
+    assert wanted.of("one") is Health.STALE
+    ready = wanted.proven("one", version(5))
     assert ready.of("one") is Health.READY
     assert ready.ready == ("one",)
-    assert ready.gate == "green"
 
 
-def test_a_fleet_is_a_value() -> None:
+def test_health_is_a_value() -> None:
     before = serving()
     before.died("one", "killed")
-    assert before.gate == "green"
+    assert before.ready == ("one",)
 
 
 def test_a_shard_is_alive_and_never_ready() -> None:
-    assert serving().alive("shard") == ("shard",)
-    assert serving().alive("sampler") == ("one", "two")
-    with pytest.raises(HealthError, match="shard is a shard"):
-        serving().proven("shard", version(5), 2, 3)
+    assert serving().of("shard") is Health.STALE
 
 
 def test_a_newer_version_makes_stale() -> None:
     newer = serving().wanted(version(6))
     assert newer.of("one") is Health.STALE
-    assert newer.gate == "red"
-    assert newer.proven("one", version(6), 4, 5).gate == "green"
+    assert newer.proven("one", version(6)).ready == ("one",)
 
 
-def test_staleness_is_how_far_behind_is_near_enough() -> None:
-    behind = serving(staleness=2)
-    for number, health in ((6, Health.READY), (7, Health.READY), (8, Health.STALE)):
-        behind = behind.wanted(version(number))
-        assert behind.of("one") is health
+@pytest.mark.parametrize("proof", [version(4), version(6), version(5, "cd")], ids=["older", "newer", "digest"])
+def test_only_the_wanted_version_is_proven(proof: PolicyVersion) -> None:
+    with pytest.raises(HealthError, match=f"one proved {proof.name} .*wanted is policy-v5"):
+        serving().proven("one", proof)
 
 
-def test_a_proof_that_comes_too_late_for_its_version() -> None:
-    """Alive, and still not proven for what is wanted by now."""
-    late = serving().wanted(version(6)).proven("two", version(5), 4, 5)
-    assert late.of("two") is Health.STALE
-
-
-def test_proofs_that_come_out_of_order() -> None:
-    both = serving(staleness=1).wanted(version(6)).proven("two", version(6), 4, 5).proven("two", version(5), 4, 6)
-    assert both.member("two").proven == version(6)
-
-
-@pytest.mark.parametrize("how", ["died", "starting", "unwanted", "digest"])
-def test_proofs_that_prove_nothing(how: str) -> None:
-    begun = fleet().wanted(version(5))
-    match how:
-        case "died":
-            dead = begun.heard("one", 1).died("one", "killed")
-            assert dead.proven("one", version(5), 2, 3) == dead
-        case "starting":
-            with pytest.raises(HealthError, match="not been heard of"):
-                begun.proven("one", version(5), 2, 3)
-        case "unwanted":
-            with pytest.raises(HealthError, match="policy-v6"):
-                begun.heard("one", 1).proven("one", version(6), 2, 3)
-            with pytest.raises(HealthError, match="policy-v5"):
-                fleet().heard("one", 1).proven("one", version(5), 2, 3)
-        case "digest":
-            with pytest.raises(HealthError, match="with digest cdcdcdcdcdcd, wanted is abababababab"):
-                begun.heard("one", 1).proven("one", version(5, "cd"), 2, 3)
+def test_nothing_is_proven_before_a_version_is_wanted() -> None:
+    with pytest.raises(HealthError, match="one proved policy-v5"):
+        started().proven("one", version(5))
 
 
 def test_the_dead_stay_dead_until_they_are_restarted() -> None:
     dead = serving().died("one", "killed")
-    assert dead.of("one") is Health.DEAD
-    assert dead.gate == "red"
-    assert dead.heard("one", 4) == dead
-    assert dead.wanted(version(6)).of("one") is Health.DEAD
-    assert dead.died("one", "again").member("one").death == "killed"
+    for after in (dead, dead.heard("one"), dead.wanted(version(6)), dead.proven("one", version(5))):
+        assert after.of("one") is Health.DEAD
+        assert after.ready == ()
 
 
 def test_a_restart_begins_with_nothing_proven() -> None:
-    begun = serving().died("one", "killed").restarted("one", 10)
+    begun = serving().died("one", "killed").restarted("one")
     assert begun.of("one") is Health.STARTING
-    assert begun.heard("one", 11).of("one") is Health.STALE
-    assert begun.heard("one", 11).proven("one", version(5), 12, 13).of("one") is Health.READY
+    assert begun.heard("one").of("one") is Health.STALE
+    assert begun.heard("one").proven("one", version(5)).of("one") is Health.READY
 
 
-def test_a_proof_of_an_earlier_life_does_not_count() -> None:
-    """It was asked for, then the actor died, was restarted and heard of, and only then the answer arrives."""
-    again = serving().died("one", "killed").restarted("one", 10).heard("one", 11)
-    assert again.proven("one", version(5), asked=9, now=12) == again
-
-
-def test_only_the_dead_are_restarted() -> None:
-    with pytest.raises(HealthError, match="one is ready; only the dead"):
-        serving().restarted("one", 5)
-
-
-def test_memory_that_was_given_back_has_to_be_proven_anew() -> None:
-    released = serving().released("one", 10)
+def test_memory_that_was_given_back_has_to_be_proven_again() -> None:
+    released = serving().released("one")
     assert released.of("one") is Health.STALE
-    assert released.proven("one", version(5), asked=9, now=11).of("one") is Health.STALE
-    assert released.proven("one", version(5), asked=11, now=12).of("one") is Health.READY
-
-
-def test_a_sign_of_life_that_arrives_late_does_not_turn_time_back() -> None:
-    assert serving().heard("one", 20).heard("one", 15).member("one").heard == 20
+    assert released.proven("one", version(5)).of("one") is Health.READY
 
 
 def test_what_is_wanted_only_grows() -> None:
     assert serving().wanted(version(5)) == serving()
     for wrong in (version(4), version(5, "cd")):
-        with pytest.raises(HealthError, match="versions only grow"):
+        with pytest.raises(HealthError, match=f"{wrong.name} is not newer than policy-v5"):
             serving().wanted(wrong)
-
-
-def test_names() -> None:
-    with pytest.raises(HealthError, match="'three'; there are one, two, shard"):
-        fleet().heard("three", 1)
-    with pytest.raises(HealthError, match="share a name"):
-        PoolHealth.started(["one"], ["one"], 0, 0)
 
 
 def test_a_line_for_the_log() -> None:
@@ -158,12 +102,10 @@ def test_a_line_for_the_log() -> None:
 
 # -- whatever happens, in whatever order ------------------------------------------------------------------------------
 
-NAMES = st.sampled_from(["one", "two", "shard"])
-SAMPLERS = st.sampled_from(["one", "two"])
 AFTER = {  # what one event may make of a member
-    Health.STARTING: {Health.STARTING, Health.STALE, Health.DEAD},
-    Health.STALE: {Health.STALE, Health.READY, Health.DEAD},
-    Health.READY: {Health.READY, Health.STALE, Health.DEAD},
+    Health.STARTING: {Health.STARTING, Health.STALE, Health.READY, Health.DEAD},
+    Health.STALE: {Health.STALE, Health.READY, Health.DEAD, Health.STARTING},
+    Health.READY: {Health.READY, Health.STALE, Health.DEAD, Health.STARTING},
     Health.DEAD: {Health.DEAD, Health.STARTING},
 }
 
@@ -173,78 +115,60 @@ class AnyOrder(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = 0.0
-        self.fleet = PoolHealth.started(["one", "two"], ["shard"], staleness=1, now=0)
+        self.health = started()
         self.book: dict[str, int] = {}
-        self.before = dict.fromkeys(("one", "two", "shard"), Health.STARTING)
+        self.dead: set[str] = set()
+        self.before = dict.fromkeys(NAMES, Health.STARTING)
 
-    def happen(self, fleet: PoolHealth) -> None:
-        for member in fleet.members:
-            health = fleet.of(member.name)
-            assert health in AFTER[self.before[member.name]], (member, self.before[member.name])
-            self.before[member.name] = health
-        self.fleet = fleet
+    def happen(self, health: PoolHealth) -> None:
+        for name in NAMES:
+            now = health.of(name)
+            assert now in AFTER[self.before[name]], (name, self.before[name])
+            self.before[name] = now
+        self.health = health
 
-    @rule(seconds=st.floats(0.1, 30))
-    def wait(self, seconds: float) -> None:
-        self.now += seconds
-
-    @rule(name=NAMES)
+    @rule(name=st.sampled_from(NAMES))
     def heard(self, name: str) -> None:
-        self.happen(self.fleet.heard(name, self.now))
+        self.happen(self.health.heard(name))
 
     @rule()
     def wanted(self) -> None:
-        number = 0 if self.fleet.target is None else self.fleet.target.number + 1
-        self.happen(self.fleet.wanted(version(number)))
+        number = 0 if self.health.target is None else self.health.target.number + 1
+        self.happen(self.health.wanted(version(number)))
 
-    @precondition(lambda self: self.fleet.target is not None)
-    @rule(name=SAMPLERS, behind=st.integers(0, 3), ago=st.sampled_from([0, 1, 20]))
-    def proven(self, name: str, behind: int, ago: float) -> None:
-        member = self.fleet.member(name)
-        number = max(0, self.fleet.target.number - behind)
-        asked = self.now - ago
-        if member.death is None and member.heard is None and asked >= member.since:
+    @precondition(lambda self: self.health.target is not None)
+    @rule(name=st.sampled_from(NAMES[:2]), behind=st.sampled_from([0, 0, 1, -1]))
+    def proven(self, name: str, behind: int) -> None:
+        number = self.health.target.number - behind
+        if behind:
             with pytest.raises(HealthError):
-                self.fleet.proven(name, version(number), asked, self.now)
+                self.health.proven(name, version(number))
             return
-        if member.death is None and asked >= member.since:
-            self.book[name] = max(number, self.book.get(name, 0))
-        self.happen(self.fleet.proven(name, version(number), asked, self.now))
+        self.book[name] = number
+        self.happen(self.health.proven(name, version(number)))
 
-    @precondition(lambda self: self.fleet.target is not None)
-    @rule(name=SAMPLERS)
-    def served(self, name: str) -> None:
-        """All that it takes, from wherever the member stands."""
-        self.restarted(name)
-        self.heard(name)
-        self.proven(name, behind=0, ago=0)
-        assert self.fleet.of(name) is Health.READY
-
-    @rule(name=SAMPLERS)
+    @rule(name=st.sampled_from(NAMES[:2]))
     def released(self, name: str) -> None:
         self.book.pop(name, None)
-        self.happen(self.fleet.released(name, self.now))
+        self.happen(self.health.released(name))
 
-    @rule(name=NAMES)
+    @rule(name=st.sampled_from(NAMES))
     def died(self, name: str) -> None:
         self.book.pop(name, None)
-        self.happen(self.fleet.died(name, "killed"))
+        self.dead.add(name)
+        self.happen(self.health.died(name, "killed"))
 
-    @rule(name=NAMES)
+    @rule(name=st.sampled_from(NAMES))
     def restarted(self, name: str) -> None:
-        if self.fleet.member(name).death is None:
-            with pytest.raises(HealthError):
-                self.fleet.restarted(name, self.now)
-            return
-        self.happen(self.fleet.restarted(name, self.now))
+        self.book.pop(name, None)
+        self.dead.discard(name)
+        self.happen(self.health.restarted(name))
 
     @invariant()
-    def nobody_serves_without_a_proof_that_is_new_enough(self) -> None:
-        target = self.fleet.target
-        proven = {name for name, number in self.book.items() if target is not None and target.number - number <= 1}
-        assert set(self.fleet.ready) == proven
-        assert (self.fleet.gate == "green") == bool(proven)
+    def nobody_serves_without_a_proof_of_what_is_wanted(self) -> None:
+        target = self.health.target
+        proven = {name for name, number in self.book.items() if target is not None and number == target.number}
+        assert set(self.health.ready) == proven - self.dead
 
 
 TestAnyOrder = AnyOrder.TestCase

@@ -69,7 +69,7 @@ class Scripted:
         return found
 
     def by_seat(self) -> dict[tuple[str, int], list[tuple[SampleRequest, Sample]]]:
-        """What was asked for each role of each member, in order."""
+        """Return what was asked for each role of each member, in order."""
         found: dict[tuple[str, int], list[tuple[SampleRequest, Sample]]] = {}
         for cohort, request, sample in self.asked:
             found.setdefault((cohort.rpartition("/")[2], request.row), []).append((request, sample))
@@ -275,11 +275,11 @@ def test_a_turn_earns_what_happens_until_the_seat_s_next_one(seats: Seats) -> No
 
 
 def test_a_seat_that_never_speaks_has_no_trajectory(every: dict[str, Seats]) -> None:
-    """The Dev mends the incident before the Manager's first turn."""
+    """The Dev resolves the incident before the Manager's first turn."""
     seats = every["incident, tiny"]
-    noop, mend = seats.codec.action("noop"), seats.codec.action("restart db")
+    noop, restart = seats.codec.action("noop"), seats.codec.action("restart db")
     dev = seats.codec.encode(INCIDENT.system_prompt("dev", "strict", "compact"))[:1]
-    ask = Scripted(lambda request: (mend if request.prompt[:1] == dev else noop, False))
+    ask = Scripted(lambda request: (restart if request.prompt[:1] == dev else noop, False))
     found = group(seats, Task("u0/g0", "incident/db_deadlock/easy/0", "strict", 2, 5), ask)
     assert [trajectory.role for trajectory in found.trajectories] == ["sre", "oversight", "dev"] * 2
     assert all(len(trajectory.turns) == 1 for trajectory in found.trajectories)
@@ -324,7 +324,7 @@ def test_a_group_names_its_task_and_its_version(seats: Seats) -> None:
 
 
 def test_members_that_are_done_are_not_asked_again(every: dict[str, Seats]) -> None:
-    """Whoever submits an answer at once is out; the others go on."""
+    """Members that submit an answer at once are done; the others play on."""
     seats = every["tools, chat"]
     done = (
         *seats.codec.encode('{"tool": "submit_answer", "arguments": {"answer": "7", "reasoning": "none"}}'),

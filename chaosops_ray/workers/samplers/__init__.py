@@ -1,1 +1,1 @@
-"""The token engines under a policy, behind one protocol."""
+"""Token engines behind one protocol."""

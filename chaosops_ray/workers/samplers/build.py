@@ -1,4 +1,4 @@
-"""The engine of a name. Each engine's libraries are loaded where that engine is wanted, and nowhere else."""
+"""Construction of an engine by its name. An engine's libraries are loaded only where that engine is built."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ NEEDS = {
 
 
 def check_installed(engine: str) -> None:
-    """Raise unless there is an engine of this name and its libraries are installed; none is loaded."""
+    """Raise SamplerError unless there is an engine of this name and its library is installed; load nothing."""
     if engine not in ENGINES:
-        raise SamplerError(f"there is no engine {engine!r}; known are {', '.join(ENGINES)}")
+        raise SamplerError(f"{engine!r} is not an engine; use one of {', '.join(ENGINES)}")
     library, extra = NEEDS[engine]
     if find_spec(library) is None:
         raise SamplerError(f"the engine {engine} is not installed; install {extra}")
 
 
 def build(engine: str, settings: dict[str, Any]) -> Engine:
-    """A new engine."""
+    """Make a new engine."""
     check_installed(engine)
     module, name = ENGINES[engine]
     sampler: Engine = getattr(import_module(module), name)(**settings)
@@ -39,7 +39,7 @@ def build(engine: str, settings: dict[str, Any]) -> Engine:
 
 
 def settings(run: Run, model: Path) -> dict[str, Any]:
-    """What the run's engine is built with."""
+    """Return the settings of the run's engine."""
     if run.sampler == "torch":
         return {"model": model, "threads": run.resources.sampler_threads}
     on_gpu = run.resources.sampler_gpus > 0

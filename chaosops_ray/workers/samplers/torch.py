@@ -1,7 +1,7 @@
 """The embedded engine: any causal language model of transformers, its adapters through peft, in plain PyTorch.
 
-A cohort's prompts grow from call to call, so what was computed for them is kept: a call feeds only what is new. A
-sample depends on weights, prompt and seed; rows are computed side by side but never mix.
+A cohort's prompts grow from call to call, so what was computed for them is kept: a call computes only what is new. A
+sample depends on weights, prompt and seed; rows are computed side by side and do not influence each other.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from peft import PeftConfig, PeftModel, PeftModelForCausalLM, load_peft_weights
 from safetensors import SafetensorError
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
 from chaosops_ray.plain_text import one_line
@@ -29,7 +30,7 @@ KEPT_TOKENS = 400_000
 
 
 class _Kept(NamedTuple):
-    """What was computed for a cohort: which rows, which tokens of each, and where they stand in the cache."""
+    """The keys and values of a cohort: of which rows and tokens, and where they are in the cache."""
 
     version: int
     rows: tuple[int, ...]
@@ -37,14 +38,9 @@ class _Kept(NamedTuple):
     mask: torch.Tensor
     cache: DynamicCache
 
-    @property
-    def size(self) -> int:
-        """Places in the cache."""
-        return self.mask.numel()
-
 
 class TorchSampler:
-    """Serves versions of one policy from this process."""
+    """Engine that serves versions of one policy from this process."""
 
     def __init__(
         self, model: Path | str, threads: int, device: str | None = None, kept_tokens: int = KEPT_TOKENS
@@ -57,28 +53,25 @@ class TorchSampler:
         except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
             raise SamplerError(f"torch cannot load {model}: {one_line(error)}") from error
         self._model: PeftModel | None = None
-        self._digests: dict[int, str] = {}
+        self._loaded: dict[int, PolicyVersion] = {}
         self._base_digest: str | None = None
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._kept_tokens = kept_tokens
         self._busy = 0.0
 
-    # -- versions -------------------------------------------------------------------------------------------------
-
     async def adopt(self, version: PolicyVersion) -> int:
-        """Load the adapter under its own name; how many modules it was bound to.
-
-        An adapter that was bound to none is not kept: asking for it raises.
-        """
+        """Check the adapter's digest and load it; return how many modules it is bound to."""
         versions.verify(version)
-        known = self._digests.get(version.number)
+        known = self._loaded.get(version.number)
         if known is None:
             self._load(version)
-        elif known != version.digest:
-            raise SamplerError(f"policy version {version.number} is loaded already, with digest {known[:12]}")
+        elif known.digest != version.digest:
+            raise SamplerError(
+                f"policy version {version.number} is loaded already, with digest {known.digest[:12]}; take a new number"
+            )
         bound = self._bound(version)
         if bound:
-            self._digests[version.number] = version.digest
+            self._loaded[version.number] = version
         else:
             self._unload(version.name)
         return bound
@@ -97,21 +90,20 @@ class TorchSampler:
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
             self._unload(version.name)
             raise SamplerError(
-                f"{version.name} does not fit this base model ({one_line(error)}); give it its own"
+                f"{version.name} does not fit this base model ({one_line(error)}); load the base that it was trained on"
             ) from error
 
     def _unload(self, name: str) -> None:
-        """Take an adapter out again, whole or not; otherwise half of it would speak for the base model, too."""
-        if self._model is not None and not self._digests:
+        """Remove an adapter, also a half-loaded one: its loaded part would act on the base model, too."""
+        if self._model is not None and not self._loaded:
             self._base, self._model = self._model.unload(), None
         elif self._model is not None and name in self._model.peft_config:
             self._model.delete_adapter(name)
 
     def _bound(self, version: PolicyVersion) -> int:
-        """The modules that hold what was published for them.
+        """Count the modules that hold what was published for them.
 
-        PEFT makes modules as the adapter's configuration says, and leaves those as they began that the file has no
-        weights for.
+        PEFT makes modules as the adapter's configuration says; those without weights in the file stay as initialised.
         """
         published = load_peft_weights(version.path, device="cpu")
         bound = 0
@@ -122,15 +114,15 @@ class TorchSampler:
         return bound
 
     async def retire(self, number: int) -> None:
-        """Forget a version."""
-        if number not in self._digests or self._model is None:
-            return  # a sampler that replaced another never had it
-        if len(self._digests) == 1:
+        """Forget a version, if it is loaded."""
+        if number not in self._loaded or self._model is None:
+            return
+        if len(self._loaded) == 1:
             raise SamplerError(f"policy version {number} is the only one that is loaded; adopt another first")
-        del self._digests[number]
-        self._model.set_adapter(_name(next(iter(self._digests))))
-        self._model.delete_adapter(_name(number))
-        for cohort in [name for name, kept in self._kept.items() if kept.version == number]:
+        name = self._loaded.pop(number).name
+        self._model.set_adapter(next(iter(self._loaded.values())).name)
+        self._model.delete_adapter(name)
+        for cohort in [cohort for cohort, kept in self._kept.items() if kept.version == number]:
             del self._kept[cohort]
 
     async def release(self) -> None:
@@ -145,74 +137,74 @@ class TorchSampler:
         await self.release()
 
     def busy_seconds(self) -> float:
-        """How long the engine has worked."""
+        """Return how long the engine has worked."""
         return self._busy
 
     @contextmanager
-    def _speaking(self, number: int | None) -> Iterator[PreTrainedModel]:
-        """The model as this version has it; None is the base model."""
-        if number is None:
-            if self._model is None:
-                yield self._base
+    def _working(self, number: int | None) -> Iterator[PreTrainedModel]:
+        """Give the model with this version's adapter, or without one for None; count the time.
+
+        PEFT puts adapters into the base model itself.
+        """
+        began = time.perf_counter()
+        with torch.inference_mode():
+            if number is None:
+                with nullcontext() if self._model is None else self._model.disable_adapter():
+                    yield self._base
+            elif self._model is None or number not in self._loaded:
+                loaded = sorted(self._loaded) or "none"
+                raise SamplerError(f"policy version {number} is not loaded here, only {loaded}; adopt it first")
             else:
-                with self._model.disable_adapter():
-                    yield self._model.get_base_model()
-            return
-        if self._model is None or number not in self._digests:
-            raise SamplerError(
-                f"policy version {number} is not loaded here, only {sorted(self._digests) or 'none'}; adopt it first"
-            )
-        if self._model.active_adapter != _name(number):
-            self._model.set_adapter(_name(number))
-        yield self._model.get_base_model()
+                name = self._loaded[number].name
+                if self._model.active_adapter != name:
+                    self._model.set_adapter(name)
+                yield self._base
+        self._busy += time.perf_counter() - began
+
+    async def score(self, texts: Sequence[Ids], number: int | None) -> tuple[tuple[float, ...], ...]:
+        """Return the log-probability of every token but the first."""
+        scores = []
+        with self._working(number) as model:
+            for text in texts:
+                ids = torch.tensor([text], device=self._device)
+                log_probs = model(input_ids=ids).logits[0, :-1].float().log_softmax(-1)
+                scores.append(tuple(log_probs.gather(-1, ids[0, 1:, None])[:, 0].tolist()))
+        return tuple(scores)
+
+    async def sample(
+        self, cohort: str, requests: Sequence[SampleRequest], decoding: Decoding, number: int | None
+    ) -> list[Sample]:
+        """Return a completion for each request."""
+        if not requests:
+            return []
+        with self._working(number) as model:
+            signature = self._signature(number)
+            for request in requests:
+                if request.choices is not None:
+                    check_choices(request.choices, decoding.max_tokens)
+            completions = self._complete(model, cohort, requests, decoding, signature[0])
+        return [
+            Sample(tuple(tokens), tuple(log_probs), *signature, tokens[-1] in decoding.stop)
+            for tokens, log_probs in completions
+        ]
 
     def _signature(self, number: int | None) -> tuple[int, str]:
-        """The version and digest that samples carry."""
+        """Return the version and digest that samples carry."""
         if number is not None:
-            return number, self._digests[number]
+            return number, self._loaded[number].digest
         if self._base_digest is None:
             raise SamplerError("the base model is not served here; adopt it explicitly, or name a policy version")
         return BASE, self._base_digest
 
-    # -- work -----------------------------------------------------------------------------------------------------
-
-    @torch.inference_mode()
-    async def score(self, texts: Sequence[Ids], number: int | None) -> tuple[tuple[float, ...], ...]:
-        """The log-probability of every token but the first."""
-        began = time.perf_counter()
-        scores = []
-        for text in texts:
-            ids = torch.tensor([text], device=self._device)
-            with self._speaking(number) as model:
-                logits = model(input_ids=ids).logits
-            log_probs = logits[0, :-1].float().log_softmax(-1)
-            scores.append(tuple(log_probs.gather(-1, ids[0, 1:, None])[:, 0].tolist()))
-        self._busy += time.perf_counter() - began
-        return tuple(scores)
-
-    @torch.inference_mode()
-    async def sample(
-        self, cohort: str, requests: Sequence[SampleRequest], decoding: Decoding, number: int | None
-    ) -> list[Sample]:
-        """A completion for each request."""
-        if not requests:
-            return []
-        with self._speaking(number) as model:
-            return self._sampled(model, cohort, requests, decoding, *self._signature(number))
-
-    def _sampled(
+    def _complete(
         self,
         model: PreTrainedModel,
         cohort: str,
         requests: Sequence[SampleRequest],
         decoding: Decoding,
         number: int,
-        digest: str,
-    ) -> list[Sample]:
-        began = time.perf_counter()
-        for request in requests:
-            if request.choices is not None:
-                check_choices(request.choices, decoding.max_tokens)
+    ) -> list[tuple[list[int], list[float]]]:
+        """Return tokens and log-probabilities of each row; keep what was computed."""
         rows = tuple([request.row for request in requests])
         prompts = [request.prompt for request in requests]
         kept = _narrowed(self._kept.pop(cohort, None), number, rows, prompts)
@@ -234,54 +226,39 @@ class TorchSampler:
             for i in going:
                 prompts[i] = (*requests[i].prompt, *tokens[i])
         if kept is not None:
-            self._keep(cohort, kept)
-        self._busy += time.perf_counter() - began
-        return [
-            Sample(tuple(written), tuple(scores), number, digest, written[-1] in decoding.stop)
-            for written, scores in zip(tokens, log_probs, strict=True)
-        ]
+            self._kept[cohort] = kept
+            total = sum([one.mask.numel() for one in self._kept.values()])
+            while total > self._kept_tokens and len(self._kept) > 1:
+                total -= self._kept.popitem(last=False)[1].mask.numel()
+        return list(zip(tokens, log_probs, strict=True))
 
     def _feed(
         self, model: PreTrainedModel, number: int, kept: _Kept | None, rows: tuple[int, ...], prompts: Sequence[Ids]
     ) -> tuple[torch.Tensor, _Kept]:
-        """The logits after each prompt, and what is now known of them all; where a prompt has not grown, no logits."""
+        """Return the logits after each prompt that has grown, and what is now kept of all of them."""
         known = kept.tokens if kept is not None else ((),) * len(rows)
         new = [prompt[len(start) :] for prompt, start in zip(prompts, known, strict=True)]
-        width = max([len(part) for part in new])
-        ids = torch.zeros(len(rows), width, dtype=torch.long)
-        mask = torch.zeros(len(rows), width, dtype=torch.long)
-        position = torch.zeros(len(rows), width, dtype=torch.long)
-        for row, part in enumerate(new):
-            ids[row, : len(part)] = torch.tensor(part)
-            mask[row, : len(part)] = 1
-            start = len(known[row])
-            position[row, : len(part)] = torch.arange(start, start + len(part))
-        mask = mask.to(self._device)
+        columns = (
+            [torch.tensor(part, dtype=torch.long) for part in new],
+            [torch.arange(len(start), len(prompt)) for prompt, start in zip(prompts, known, strict=True)],
+            [torch.ones(len(part), dtype=torch.long) for part in new],
+        )
+        ids, positions, mask = [pad_sequence(column, batch_first=True).to(self._device) for column in columns]
         whole = mask if kept is None else torch.cat([kept.mask, mask], dim=1)
         cache = DynamicCache() if kept is None else kept.cache
-        ends = sorted({max(0, len(part) - 1) for part in new})
+        lasts = [max(0, len(part) - 1) for part in new]
+        ends = sorted(set(lasts))
         logits = model(
-            input_ids=ids.to(self._device),
+            input_ids=ids,
             attention_mask=whole,
-            position_ids=position.to(self._device),
+            position_ids=positions,
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=torch.tensor(ends, device=self._device),
         ).logits
-        last = torch.tensor([ends.index(max(0, len(part) - 1)) for part in new], device=self._device)
+        last = torch.tensor([ends.index(place) for place in lasts], device=self._device)
         chosen = logits[torch.arange(len(rows), device=self._device), last].float()
         return chosen, _Kept(number, rows, tuple(prompts), whole, cache)
-
-    def _keep(self, cohort: str, kept: _Kept) -> None:
-        self._kept[cohort] = kept
-        total = sum([one.size for one in self._kept.values()])
-        while total > self._kept_tokens and len(self._kept) > 1:
-            _, dropped = self._kept.popitem(last=False)
-            total -= dropped.size
-
-
-def _name(number: int) -> str:
-    return PolicyVersion(number, "", "").name
 
 
 def _holds(loaded: torch.Tensor, published: torch.Tensor | None) -> bool:
@@ -289,14 +266,14 @@ def _holds(loaded: torch.Tensor, published: torch.Tensor | None) -> bool:
 
 
 def _is_done(request: SampleRequest, written: Sequence[int], decoding: Decoding) -> bool:
-    """Whether a completion has come to its end."""
+    """Tell whether a completion is at its end."""
     if request.choices is not None:
         return tuple(written) in request.choices
     return written[-1] in decoding.stop or len(written) == decoding.max_tokens
 
 
 def _narrowed(kept: _Kept | None, number: int, rows: tuple[int, ...], prompts: Sequence[Ids]) -> _Kept | None:
-    """What is kept, for these rows alone; None unless it is all of this version, and how the prompts begin."""
+    """Return what is kept, cut to these rows; None unless it is of this version and the prompts continue it."""
     if kept is None or kept.version != number:
         return None
     places = {row: place for place, row in enumerate(kept.rows)}
@@ -320,7 +297,7 @@ def _choose(
     decoding: Decoding,
     place: int,
 ) -> tuple[list[int], list[float]]:
-    """A token for each row, by inverting the distribution at a number that hangs on the request's seed alone."""
+    """Choose a token for each row: the inverse of the distribution at a number that depends on the seed alone."""
     for row, (request, so_far) in enumerate(zip(requests, written, strict=True)):
         if request.choices is not None:
             ids = torch.tensor(next_tokens(request.choices, tuple(so_far)), device=logits.device)

@@ -1,7 +1,8 @@
-"""The vLLM engine, versioned: every policy version is an adapter under its own name and id, never loaded in place.
+"""The vLLM engine: every policy version is an adapter under its own name and id, never loaded in place.
 
-Ids go in and ids come out; the engine has no tokenizer. It lives in a process of its own that ends with this one, and
-is used, and closed, from one event loop.
+Token ids go in and out; the engine has no tokenizer. It runs in a process of its own that ends with this one. Use and
+close it from one event loop. The classes that vLLM loads in that process stand here as well: each side relies on the
+other's names and ids.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from itertools import count
 from threading import Thread
 from typing import Any, TypeVar
 
-# vLLM reads these while it is imported; otherwise it phones home and talks a lot.
+# vLLM reads these while it is imported; without them it reports usage and logs a lot.
 os.environ["VLLM_NO_USAGE_STATS"] = os.environ["DO_NOT_TRACK"] = "1"
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
@@ -39,9 +40,9 @@ from chaosops_ray.store import versions
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest, next_tokens
 from chaosops_ray.workers.samplers.sampler import BASE, SamplerError, check_choices
 
-# The ranks that the engine's kernels are made for.
+# The ranks that the engine has kernels for.
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-# Below, the engine would quietly sample at this temperature instead.
+# Below this temperature, the engine would silently sample at it instead.
 COLDEST = 0.01
 CHOICES = "choices"
 _LOOK_EVERY = 1.0
@@ -49,14 +50,11 @@ _LOOK_EVERY = 1.0
 Answer = TypeVar("Answer")
 
 
-# -- inside the engine's process --------------------------------------------------------------------------------------
-
-
 class OwnExecutor(UniProcExecutor):
-    """Keeps the worker in the engine's process (on a CPU vLLM would start a third), which dies with ours."""
+    """Executor in the engine's process (on a CPU vLLM would start a third one); it ends with our process."""
 
     def _init_executor(self) -> None:
-        # A process that exits ends its daemons; one that is killed ends nobody, and the engine would keep its GPU.
+        # A process that exits ends its daemons; one that is killed does not, and the engine would keep its GPU.
         Thread(target=_end_without, args=(os.getppid(),), daemon=True).start()
         super()._init_executor()
 
@@ -68,12 +66,12 @@ def _end_without(parent: int) -> None:
 
 
 class AdapterCount:
-    """Mixed into the worker: tells what an adapter was really bound to."""
+    """Mix-in of the engine's worker that counts what an adapter is bound to."""
 
     model_runner: Any
 
     def bound_modules(self, adapter: int) -> int:
-        """How many matrices A of an adapter belong to modules of the model; fused ones (q, k, v) are counted apart."""
+        """Count the matrices A of an adapter that belong to modules of the model, of fused modules (q, k, v) each."""
         manager = self.model_runner.lora_manager._adapter_manager
         weights = manager.get_adapter(adapter)
         if weights is None or adapter not in manager.lora_index_to_id:
@@ -84,16 +82,16 @@ class AdapterCount:
 
 
 class ChoiceMask(AdapterLogitsProcessor):
-    """Leaves a request that has choices only the tokens that continue one of them."""
+    """Mask that leaves a request with choices only the tokens that continue one of them."""
 
     def is_argmax_invariant(self) -> bool:
-        """The likeliest token may be masked: greedy requests need the mask as well."""
+        """Return False: the likeliest token may be masked, so greedy requests need the mask as well."""
         return False
 
     def new_req_logits_processor(
         self, params: SamplingParams
     ) -> Callable[[list[int], torch.Tensor], torch.Tensor] | None:
-        """The mask of one request, if it has choices."""
+        """Return the mask of one request, if it has choices."""
         sent: list[list[int]] | None = (params.extra_args or {}).get(CHOICES)
         if sent is None:
             return None
@@ -104,22 +102,19 @@ class ChoiceMask(AdapterLogitsProcessor):
 def _masked(choices: tuple[Ids, ...], written: Ids, logits: torch.Tensor) -> torch.Tensor:
     following = next_tokens(choices, written)
     if not following:
-        return logits  # a step that was scheduled before the end was known; its token is thrown away
+        return logits  # a step that was scheduled before the end was known; its token is dropped
     allowed = torch.tensor(following, device=logits.device)
     masked = torch.full_like(logits, -torch.inf)
     masked[allowed] = logits[allowed]
     return masked
 
 
-# -- in ours ----------------------------------------------------------------------------------------------------------
-
-
 class VllmSampler:
-    """Serves versions of one policy by vLLM.
+    """Engine that serves versions of one policy by vLLM.
 
-    `context` is the longest transcript; `max_lora_rank` is rounded up to a rank that there are kernels for; `slots`
-    versions can be loaded at a time. The cache takes what `memory_share` of the GPU leaves, on a CPU `cache_mib`. With
-    `sleeps`, which needs a GPU, the engine can be released between adoptions.
+    `context` is the longest transcript; `max_lora_rank` is rounded up to a rank that has kernels; `slots` versions can
+    be loaded at a time. The cache takes the rest of `memory_share` of the GPU, on a CPU `cache_mib`. With `sleeps`,
+    which needs a GPU, the engine can be released between adoptions.
     """
 
     def __init__(
@@ -153,8 +148,8 @@ class VllmSampler:
             enforce_eager=enforce_eager,
             gpu_memory_utilization=memory_share,
             kv_cache_memory_bytes=cache_mib << 20 if on_cpu else None,
-            block_size=32 if on_cpu else None,  # the CPU's default of 128 leaves little of a short prompt to share
-            # A prompt that is read in parts takes its seed's generator back a step, which only a GPU's can.
+            block_size=32 if on_cpu else None,  # the CPU's default of 128 shares little of a short prompt
+            # A prompt that is read in parts sets its seed's generator back a step, which only a GPU's can do.
             enable_chunked_prefill=not on_cpu,
             enable_prefix_caching=True,
             enable_lora=True,
@@ -169,16 +164,19 @@ class VllmSampler:
         )
         inherited = {"OMP_NUM_THREADS": str(threads)}
         if on_cpu:
-            # Left to themselves, all engines of a machine bind their threads to the same cores.
+            # By default, all engines of a machine bind their threads to the same cores.
             inherited["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
         if enforce_eager:
             inherited["TORCHDYNAMO_DISABLE"] = "1"  # otherwise the first sample waits twenty seconds for a C++ compiler
         with _environment(inherited):
             try:
-                # The limits of a batch are those for sampling in bulk, not for serving people.
+                # This context has the batch limits for sampling in bulk.
                 config = arguments.create_engine_config(UsageContext.LLM_CLASS)
                 if on_cpu:
-                    _check_heads(config.model_config.get_head_size())
+                    heads, known = config.model_config.get_head_size(), CPUAttentionBackend.get_supported_head_sizes()
+                    if heads not in known:  # the engine would start, and die at the first request
+                        sizes = ", ".join(map(str, known))
+                        raise ValueError(f"on a CPU there is no kernel for heads of {heads}, only for {sizes}")
                 self._engine = AsyncLLM(config, OwnExecutor, log_stats=False, log_requests=False)
             except (VLLMError, RuntimeError, ValueError, OSError) as error:
                 raise SamplerError(f"vllm did not start on {model}: {_line(error)}") from error
@@ -187,44 +185,37 @@ class VllmSampler:
         self._sleeps = sleeps
         self._asleep = False
         self._adapters: dict[int, tuple[LoRARequest, PolicyVersion]] = {}
-        self._digests: dict[int, str] = {}
+        self._digests: dict[int, str] = {}  # of retired versions, too
         self._base: PolicyVersion | None = None
         self._names = count()
         self._running: dict[str, int | None] = {}
         self._busy = self._since = 0.0
 
-    # -- versions -------------------------------------------------------------------------------------------------
-
     async def adopt(self, version: PolicyVersion) -> int:
-        """Check the adapter's digest, load it under a name of its own; how many modules it was bound to.
-
-        An adapter that was bound to none is not kept: asking for it raises.
-        """
+        """Check the adapter's digest and load it; return how many modules it is bound to."""
         await asyncio.to_thread(versions.verify, version)
-        known = self._digests.get(version.number, version.digest)
-        if known != version.digest:
-            # What was cached under the name would be taken for this version's.
+        name, number, digest = version.name, version.number, version.digest
+        known = self._digests.get(number, digest)
+        if known != digest:
+            # The cache of the known one would be used for this version.
             raise SamplerError(
-                f"{version.name} was {known[:12]} here and is now {version.digest[:12]}; take a new number"
+                f"{name} was loaded with digest {known[:12]} and now has {digest[:12]}; use a new number"
             )
-        if version.number not in self._adapters and len(self._adapters) == self._slots:
-            # vLLM would drive out the one that has not been used for longest.
-            loaded = ", ".join([str(number) for number in sorted(self._adapters)])
-            raise SamplerError(
-                f"all {self._slots} slots are taken (by {loaded}); retire a version before {version.number}"
-            )
+        if number not in self._adapters and len(self._adapters) == self._slots:
+            # vLLM would silently unload the least recently used one.
+            loaded = ", ".join([str(held) for held in sorted(self._adapters)])
+            raise SamplerError(f"all {self._slots} slots are taken (by {loaded}); retire a version before {number}")
         if self._asleep:
             await self._call("wake up", self._engine.wake_up())
             self._asleep = False
-        adapter = LoRARequest(version.name, version.number + 1, version.path)
-        await self._call(f"load {version.name}", self._engine.add_lora(adapter))
+        adapter = LoRARequest(name, number + 1, version.path)
+        await self._call(f"load {name}", self._engine.add_lora(adapter))
         counted = self._engine.collective_rpc("bound_modules", args=(adapter.lora_int_id,))
-        bound: int = (await self._call(f"count the modules of {version.name}", counted))[0]
-        if not bound:
-            await self._call(f"forget {version.name}", self._engine.remove_lora(adapter.lora_int_id))
-            return 0
-        self._adapters[version.number] = adapter, version
-        self._digests[version.number] = version.digest
+        bound: int = (await self._call(f"count the modules of {name}", counted))[0]
+        if bound:
+            self._adapters[number], self._digests[number] = (adapter, version), digest
+        else:
+            await self._call(f"unload {name}", self._engine.remove_lora(adapter.lora_int_id))
         return bound
 
     async def adopt_base(self, digest: str) -> None:
@@ -232,31 +223,29 @@ class VllmSampler:
         self._base = PolicyVersion(BASE, digest, "")
 
     async def retire(self, number: int) -> None:
-        """Forget a version, if it is loaded; what is being sampled from it ends in an error."""
+        """Forget a version, if it is loaded; its running requests end in an error."""
         if number not in self._adapters:
             return
         adapter, version = self._adapters.pop(number)
-        # A request that went on would load its adapter again.
+        # A running request would load its adapter again.
         await self._engine.abort([name for name, asked in self._running.items() if asked == number])
-        await self._call(f"forget {version.name}", self._engine.remove_lora(adapter.lora_int_id))
+        await self._call(f"unload {version.name}", self._engine.remove_lora(adapter.lora_int_id))
 
     async def release(self) -> None:
-        """Forget every version and give the GPU's memory back; the next `adopt` takes it again."""
+        """Forget every version and give the GPU's memory back until the next `adopt`."""
         if not self._sleeps:
-            raise SamplerError("this engine cannot give memory back; make it with sleeps=True, on a GPU")
+            raise SamplerError("this engine cannot give memory back; build it with sleeps=True, on a GPU")
         for number in list(self._adapters):
             await self.retire(number)
         self._asleep = True
         await self._call("sleep", self._engine.sleep(level=1))
 
     async def close(self) -> None:
-        """End the engine's process; a loop that ends before this leaves sockets behind that hold up our exit."""
+        """End the engine's process. If its loop ends earlier, open sockets delay our exit."""
         self._engine.shutdown(timeout=1)
 
-    # -- work -----------------------------------------------------------------------------------------------------
-
     async def score(self, texts: Sequence[Ids], number: int | None) -> tuple[tuple[float, ...], ...]:
-        """The log-probability of every token but the first, at temperature 1; None asks the base model.
+        """Return the log-probability of every token but the first.
 
         A text must be shorter than the context by one: vLLM always samples a token as well.
         """
@@ -265,22 +254,19 @@ class VllmSampler:
 
     async def sample(
         self,
-        cohort: str,  # noqa: ARG002 - the prefix cache finds by itself what prompts have in common
+        cohort: str,  # noqa: ARG002 - the prefix cache finds the common parts of prompts itself
         requests: Sequence[SampleRequest],
         decoding: Decoding,
         number: int | None,
     ) -> list[Sample]:
-        """A completion for each request, in order.
-
-        Log-probabilities are of what was drawn from: at the temperature, among the choices. Greedy ones are at 1.
-        """
+        """Return a completion for each request, in order."""
         adapter, version = self._serving(number)
         if 0 < decoding.temperature < COLDEST:
             raise SamplerError(f"vllm samples greedily or from temperature {COLDEST} on, not at {decoding.temperature}")
         return await self._alive(_all([self._sample(request, decoding, adapter, version) for request in requests]))
 
     def busy_seconds(self) -> float:
-        """For how long at least one request has been with the engine."""
+        """Return how long at least one request was with the engine."""
         return self._busy + (time.perf_counter() - self._since if self._running else 0.0)
 
     def _serving(self, number: int | None) -> tuple[LoRARequest | None, PolicyVersion]:
@@ -326,7 +312,7 @@ class VllmSampler:
         (completion,) = (await self._generate(request.prompt, wanted, adapter)).outputs
         tokens = tuple(completion.token_ids)
         if choices is not None and tokens not in choices:
-            raise SamplerError(f"vllm met the end of its context before it had written out a choice: {tokens}")
+            raise SamplerError(f"the context ended before a choice was complete: {tokens}; raise resources.context")
         log_probs = tuple([scores[token].logprob for token, scores in zip(tokens, completion.logprobs, strict=True)])
         return Sample(tokens, log_probs, version.number, version.digest, stopped=tokens[-1] in decoding.stop)
 
@@ -349,13 +335,11 @@ class VllmSampler:
             if not self._running:
                 self._busy += time.perf_counter() - self._since
         if output is None or output.outputs[0].finish_reason not in ("stop", "length"):
-            raise SamplerError(
-                "a request was ended before it was done: its version was retired, or the engine is closing"
-            )
+            raise SamplerError("a request was aborted: its version was retired, or the engine is closing")
         return output
 
     def _check(self, what: str, ids: Sequence[int]) -> None:
-        # Without a tokenizer vLLM does not look, and its process dies of it.
+        # Without a tokenizer vLLM does not check this, and its process dies.
         if ids and not 0 <= min(ids) <= max(ids) < self._vocabulary:
             raise SamplerError(f"{what} holds a token beyond the model's vocabulary of {self._vocabulary}")
 
@@ -365,30 +349,23 @@ class VllmSampler:
         except SamplerError:
             raise
         except Exception as error:
-            # Whatever fails inside the engine arrives as a bare Exception with a text.
+            # Any failure inside the engine arrives as a bare Exception with a text.
             raise SamplerError(f"vllm could not {what}: {_line(error)}") from error
 
     async def _alive(self, work: Awaitable[Answer]) -> Answer:
-        """What the engine answers; one that was killed never would, so it is watched meanwhile."""
+        """Await the engine's answer, and watch the engine meanwhile: a killed one never answers."""
         task = asyncio.ensure_future(work)
         try:
             while not (await asyncio.wait({task}, timeout=_LOOK_EVERY))[0]:
                 if self._engine.errored:
-                    raise SamplerError("vllm has died; a new sampler must be made")
+                    raise SamplerError("vllm has died; build a new sampler")
             return task.result()
         finally:
             task.cancel()
 
 
-def _check_heads(size: int) -> None:
-    # The engine would start, and die of the first request.
-    known = CPUAttentionBackend.get_supported_head_sizes()
-    if size not in known:
-        raise ValueError(f"on a CPU there is no kernel for heads of {size}, only for {', '.join(map(str, known))}")
-
-
 def _ends(choices: Sequence[Ids]) -> tuple[int, list[int]]:
-    """The limit of a request with these choices, and the tokens that end it."""
+    """Return the token limit of a request with these choices, and the tokens that end it."""
     lengths = {len(choice) for choice in choices}
     ends = {choice[-1] for choice in choices}
     if ends.isdisjoint([token for choice in choices for token in choice[:-1]]):
@@ -396,12 +373,12 @@ def _ends(choices: Sequence[Ids]) -> tuple[int, list[int]]:
     if len(lengths) == 1:
         return max(lengths), []
     raise SamplerError(
-        "vllm takes choices of different lengths only if no last token stands inside another; end them alike"
+        "vllm takes choices of different lengths only if no last token is inside another; end them alike"
     )
 
 
 async def _all(calls: Sequence[Awaitable[Answer]]) -> list[Answer]:
-    """All answers in order; if one fails, the rest are ended."""
+    """Return all answers in order; if one call fails, cancel the others."""
     tasks = [asyncio.ensure_future(call) for call in calls]
     try:
         return await asyncio.gather(*tasks)
@@ -412,7 +389,7 @@ async def _all(calls: Sequence[Awaitable[Answer]]) -> list[Answer]:
 
 @contextmanager
 def _reasons() -> Iterator[None]:
-    """A dead engine, a refused request, a failed one: the caller hears of all in the same way."""
+    """Raise SamplerError for a dead engine, a refused request and a failed one."""
     try:
         yield
     except VLLMError as error:
@@ -421,7 +398,7 @@ def _reasons() -> Iterator[None]:
 
 @contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Variables for the engine's process to inherit; what vLLM adds for it (LD_PRELOAD) is not for other children."""
+    """Set variables for the engine's process; afterwards remove them, and those that vLLM added (LD_PRELOAD)."""
     before = dict(os.environ)
     os.environ.update(values)
     try:

@@ -113,7 +113,7 @@ def alike(one: Sample, other: Sample) -> None:
 
 
 def scored(base: Path, held: PolicyVersion, request: SampleRequest, sample: Sample, temperature: float) -> list[float]:
-    """What a plain forward over prompt and completion says of it."""
+    """Return the log-probabilities by a plain forward over prompt and completion."""
     found = logits(base, held, (*request.prompt, *sample.tokens))[len(request.prompt) - 1 : -1]
     if request.choices is not None:
         for place, row in enumerate(found):
@@ -203,7 +203,7 @@ def test_only_what_is_new_is_computed(sampler: TorchSampler, decoding: Decoding)
 
 
 @pytest.mark.parametrize("change", ["another beginning", "one token back", "the same again", "shorter", "other rows"])
-def test_a_cohort_that_did_not_grow_is_computed_anew(
+def test_a_cohort_that_did_not_grow_is_computed_again(
     sampler: TorchSampler, base: Path, adapters: Path, change: str
 ) -> None:
     """Never a cache of something else, whatever comes back under its name."""
@@ -239,7 +239,7 @@ def test_what_is_kept_for_one_version_is_never_another_s(sampler: TorchSampler, 
             alike(one, other)
 
 
-def test_a_cohort_that_was_dropped_is_computed_anew(base: Path, adapters: Path) -> None:
+def test_a_cohort_that_was_dropped_is_computed_again(base: Path, adapters: Path) -> None:
     """Others have come in such numbers that it had to go; and once more when everything was dropped."""
     sampler = TorchSampler(base, threads=1, device="cpu", kept_tokens=500)
     asyncio.run(sampler.adopt(version(adapters, 1)))
@@ -453,7 +453,7 @@ def test_versions_take_turns_and_each_is_itself(sampler: TorchSampler, base: Pat
 def test_a_text_is_scored_by_the_version_or_by_the_base(
     sampler: TorchSampler, base: Path, adapters: Path, number: int | None
 ) -> None:
-    """The base is the base whatever is loaded, and whoever was asked before."""
+    """The base stays the base, whatever is loaded and was asked before."""
     texts = (PROMPT, (5, 6), (9,), tuple(range(60)))
     for other in (1, 2):
         ask(sampler, requests(2), number=other)
@@ -505,7 +505,7 @@ def test_a_retired_version_is_gone_and_the_others_stay(base: Path, adapters: Pat
 
 
 def test_the_last_version_cannot_be_retired(base: Path, adapters: Path) -> None:
-    """What would be left is the base model, which serves nobody."""
+    """Only the base model would be left, which serves nobody."""
     sampler = engine(base, version(adapters, 1))
     with pytest.raises(SamplerError, match="version 1 "):
         asyncio.run(sampler.retire(1))

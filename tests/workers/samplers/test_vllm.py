@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from chaosops_ray.store import versions
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Probe, Sample, SampleRequest
-from chaosops_ray.workers.adoption import AdoptionError, prove
+from chaosops_ray.workers.adoption import AdoptionError, check_adoption
 from chaosops_ray.workers.samplers.sampler import BASE, SamplerError
 from tests.support.models import small_adapter, small_model
 
@@ -71,7 +71,7 @@ class Served(NamedTuple):
         return self.run(self.sampler.sample("cohort", requests, Decoding(temperature, max_tokens, stop), number))
 
     def logits(self, version: PolicyVersion | None, text: Ids) -> torch.Tensor:
-        """What plain torch says of every token but the first."""
+        """Return plain torch's logits of every token but the first."""
         with torch.no_grad():
             return plain(self.model, version)(input_ids=torch.tensor([text])).logits[0, :-1].float()
 
@@ -227,10 +227,10 @@ def test_the_engine_proves_what_it_serves_and_cannot_prove_what_it_does_not(serv
 
     one, five, foreign = served.publish(1), served.publish(5), served.publish(10, rename=(".layers.", ".blocks."))
     probe = Probe((PROMPT,), scores(five), scores(None), MODULES, tolerance=1e-3)
-    assert served.run(prove(served.sampler, five, probe, one)).decisive
+    assert served.run(check_adoption(served.sampler, five, probe, one)).decisive
     served.run(served.sampler.retire(5))
     with pytest.raises(AdoptionError, match="nothing_bound"):
-        served.run(prove(served.sampler, foreign, probe, one))
+        served.run(check_adoption(served.sampler, foreign, probe, one))
 
 
 def test_damaged_bytes_are_never_loaded(served: Served) -> None:
@@ -246,7 +246,7 @@ def test_damaged_bytes_are_never_loaded(served: Served) -> None:
 
 
 def test_a_number_stands_for_one_adapter_for_ever(served: Served, tmp_path: Path) -> None:
-    """What the engine has cached under the name would be taken for the other's."""
+    """The engine's cache under the name would be used for the other one."""
     other = served._replace(folder=tmp_path).publish(1, scale=0.1)
     for _ in ("loaded", "retired"):
         with pytest.raises(SamplerError, match="policy-v1 "):
@@ -338,7 +338,7 @@ def test_a_stop_token_is_the_last_one_and_nothing_else_stops(served: Served) -> 
 
 
 def masked(served: Served, choices: tuple[Ids, ...], tokens: Ids, temperature: float) -> list[float]:
-    """What torch says of a choice, token by token, among the choices that are still open."""
+    """Return torch's log-probabilities of a choice, token by token, among the choices that are still open."""
     logits = served.logits(served.publish(1), PROMPT + tokens)[len(PROMPT) - 1 :] / temperature
     for place in range(len(tokens)):
         shut = torch.ones(VOCABULARY, dtype=torch.bool)
@@ -383,9 +383,9 @@ def test_greedy_choice_and_free_text_side_by_side(served: Served) -> None:
 @pytest.mark.parametrize(
     ("choices", "reason"),
     [
-        ((), "no choices"),
-        (((1,), ()), "an empty one"),
-        (((1,), (1, 2)), "is how the choice"),
+        ((), "choices are empty"),
+        (((1,), ()), "one of them is"),
+        (((1,), (1, 2)), "is the beginning of the choice"),
         (((1,), (2, 1, 3)), "choices of different lengths only if"),
         (((1, 2, 3, 4, 5, 6, 7),), "does not fit into max_tokens 6"),
         (((1,), (VOCABULARY + 50,)), "beyond the model's vocabulary"),
@@ -399,7 +399,7 @@ def test_choices_that_cannot_be_kept_to_are_refused(served: Served, choices: tup
 def test_a_choice_that_the_context_cuts_off_is_no_choice(served: Served) -> None:
     prompt = tuple(range(CONTEXT - 2))
     assert served.sample(1, prompt, choices=((31, 32),))[0].tokens == (31, 32)
-    with pytest.raises(SamplerError, match="before it had written out a choice"):
+    with pytest.raises(SamplerError, match="before a choice was complete"):
         served.sample(1, prompt, choices=((31, 32, 33),))
 
 
