@@ -222,7 +222,7 @@ ATOMIC = {"atomic_file", "atomic_folder", "checkpoint"}
 # By module and function, what writes otherwise.
 WRITES = {
     ("chaosops_ray/cli.py", "main"): "stdout is led to /dev/null after its reader has gone",
-    ("chaosops_ray/learner/actor.py", "save"): "fills the folder of RunFolder.checkpoint, in another process",
+    ("chaosops_ray/learner/learner.py", "save"): "fills the folder of RunFolder.checkpoint, in another process",
 }
 
 

@@ -164,8 +164,6 @@ def look_over(sweep: Sweep, trials: Sequence[Trial]) -> AnyEnvironment:
         place = f"hypotheses.{number}"
         policies = (*sweep.arms, *baselines(first, environment))
         _check_known(f"arm or policy in {place}", [claim.more, claim.than], policies)
-            f"arm or policy in {place}", [claim.more, claim.than], (*sweep.arms, *baselines(first, environment))
-        )
         _check_known(f"figure in {place}", [claim.of], figures)
         _check_known(f"tier in {place}", [claim.on], environment.tiers)
         if claim.more == claim.than:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from chaosops_ray import evaluate
 from chaosops_ray.agents.endpoint import OpenAISampler
@@ -40,7 +41,8 @@ RETRIES = 5
 AT_ONCE = {"torch": 16, "vllm": 128}
 
 
-class EnginePlayer(NamedTuple):
+@dataclass(frozen=True)
+class EnginePlayer:
     """A player of many scenarios side by side, greedily, on an engine that lives as long as it plays."""
 
     environment: AnyEnvironment
