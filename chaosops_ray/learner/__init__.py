@@ -1,1 +1,1 @@
-"""Who learns: advantages, batches, the update, and the adapters that it publishes."""
+"""The learner: advantages, batches, the update, and the adapters that it publishes."""

@@ -1,1 +1,1 @@
-"""Everything on disk: atomic writes, run folders, episodes in Parquet, adapter versions."""
+"""Files: atomic writes, run folders, episodes in Parquet, adapter versions."""
