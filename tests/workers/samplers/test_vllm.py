@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from chaosops_ray.store import versions
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Probe, Sample, SampleRequest
-from chaosops_ray.workers.adoption import AdoptionError, prove
+from chaosops_ray.workers.adoption import AdoptionError, check_adoption
 from chaosops_ray.workers.samplers.sampler import SamplerError
 from tests.support.models import small_adapter, small_model
 
@@ -209,10 +209,10 @@ def test_the_engine_proves_what_it_serves_and_cannot_prove_what_it_does_not(serv
 
     one, five, foreign = served.publish(1), served.publish(5), served.publish(10, rename=(".layers.", ".blocks."))
     probe = Probe((PROMPT,), scores(five), scores(None), MODULES, tolerance=1e-3)
-    assert served.run(prove(served.sampler, five, probe, one)).decisive
+    assert served.run(check_adoption(served.sampler, five, probe, one)).decisive
     served.run(served.sampler.retire(5))
     with pytest.raises(AdoptionError, match="nothing_bound"):
-        served.run(prove(served.sampler, foreign, probe, one))
+        served.run(check_adoption(served.sampler, foreign, probe, one))
 
 
 def test_damaged_bytes_are_never_loaded(served: Served) -> None:
