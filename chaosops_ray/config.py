@@ -3,8 +3,8 @@
 A file may extend another file in the same folder (`extends: defaults.yaml`). `tiny:` holds the settings that differ for
 a tiny model. Unknown keys are errors that name the nearest known key. Importing this module loads no engine.
 
-One module, because the sections, the strict reading of files and the errors that name a key refer to each other: a new key
-is one field, and everything else follows from it.
+One module, because the sections, the strict reading of files and the errors that name a key refer to each other: a new
+key is one field, and everything else follows from it.
 """
 
 from __future__ import annotations

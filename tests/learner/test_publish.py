@@ -135,7 +135,7 @@ def test_a_number_never_gets_another_adapter(model: PeftModel, other: PeftModel,
 
 def test_a_number_never_gets_another_base(model: PeftModel, adapters: Path, digest: str) -> None:
     publish(model, adapters, 7, digest, "tiny")
-    with pytest.raises(AdapterError, match="policy-v7 was trained on the base model"):
+    with pytest.raises(AdapterError, match="policy-v7 was trained on the base"):
         publish(model, adapters, 7, "00" * 32, "tiny")
 
 

@@ -142,11 +142,11 @@ MISTAKES = {
     "a seed that is none": (["--seed", "-1"], "seed"),
     "turns that overlap": (
         ["--set", "resources={colocate: true, sampler_gpus: 0.5, learner_gpus: 0.5}", "--set", "schedule=pipelined"],
-        "pipelined excludes",
+        "colocate",
     ),
     "a run folder in the job's own copy": (["--out", "runs/first"], "give an absolute folder"),
     "a working directory that is none": (["--working-dir", "/no/such/folder"], "--working-dir /no/such/folder"),
-    "a working directory beside it": (["--working-dir", "docs"], "lies outside"),
+    "a working directory beside it": (["--working-dir", "docs"], "is outside"),
 }
 
 
@@ -166,8 +166,8 @@ def test_a_mistake_is_one_line_and_nothing_is_sent(
     ("config", "words"),
     [
         ("tune_configs/none.yaml", "cannot read"),
-        ("runs/a/config.yaml", "lies in runs, which is not sent"),
-        ("../outside.yaml", "lies outside"),
+        ("runs/a/config.yaml", "is in runs"),
+        ("../outside.yaml", "is outside"),
     ],
 )
 def test_a_configuration_that_would_not_arrive_is_one(
@@ -548,7 +548,7 @@ def test_a_job_that_asks_for_too_much_says_so_and_ends_with_its_own_code(
     more = ["resources.learner_gpus=8"]
     code, printed, errors = cluster.submit(folder, "tune_configs/3a.yaml", out, *SMALL, *more, watch=lambda _text: None)
     assert code == 2, printed + errors
-    assert "the run asks for 8 GPUs and the cluster has 1" in printed
+    assert "the cluster has 1" in printed
     assert "failed with exit code 2" in errors
     assert not out.exists()
     unseen(cluster, printed, errors)

@@ -150,7 +150,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "no arms": ({"arms": {}}, "has no arms"),
     "no reference": ({"reference": None}, "reference is missing"),
     "a reference that is no arm": ({"reference": "c"}, "reference 'c'"),
-    "seeds that are none": ({"seeds": "many"}, "seeds 'many' are no range"),
+    "seeds that are none": ({"seeds": "many"}, "seeds 'many'"),
     "too many trials": ({"seeds": "0-9999"}, "more than 1000 trials"),
     "an arm called as a policy is": (
         {"arms": {"oracle": {"extends": str(CONFIGS / "3a.yaml")}}, "reference": "oracle"},

@@ -258,7 +258,7 @@ SABOTAGE = {
     remove_adapter: "no complete version",
     remove_marker: "no complete version",
     flip_a_byte: "digest",
-    other_base: "trained on the base model 0000",
+    other_base: "trained on the base 0000",
     name_a_path: "a path of this machine",
     remove_model: "there is no folder",
     remove_configuration: "config.yaml",

@@ -16,7 +16,7 @@ from chaosops_ray.learner.publish import publish
 from chaosops_ray.sim import ENVIRONMENTS, environment_of
 from chaosops_ray.sim.contract import Style
 from chaosops_ray.store import versions
-from chaosops_ray.training import layouts, tiny, warm_up
+from chaosops_ray.training import pretrained, tiny, warm_up
 from chaosops_ray.wire import Decoding, Layout, PolicyVersion, Sample, SampleRequest, Task
 from chaosops_ray.workers.rollout import EpisodeRollout, play, play_together
 from chaosops_ray.workers.samplers.torch import TorchSampler
@@ -82,8 +82,8 @@ def every(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Held]:
     )
     return {
         "tiny": held(tmp_path_factory.mktemp("tiny"), own, tiny.layout),
-        "chat": held(tmp_path_factory.mktemp("chat"), chat, lambda _: layouts.layout(chat)),
-        "plain": held(tmp_path_factory.mktemp("plain"), plain, lambda _: layouts.layout(plain)),
+        "chat": held(tmp_path_factory.mktemp("chat"), chat, lambda _: pretrained.layout(chat)),
+        "plain": held(tmp_path_factory.mktemp("plain"), plain, lambda _: pretrained.layout(plain)),
     }
 
 
