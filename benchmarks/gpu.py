@@ -2,7 +2,7 @@
 
     python benchmarks/gpu.py [--json FILE] [--shape 3b] [--device cuda] [--rows 64] [--runs 3]
 
-It stands alone: no model is fetched, no world is simulated. It needs this package's learner, config, wire and versions,
+It stands alone: no model is fetched, no world is simulated. It needs this package's learner, config, wire and store,
 and for them torch, transformers, peft, trl (with datasets), pydantic and pyyaml. `--shape tiny --device cpu` walks the
 same path in seconds anywhere.
 
