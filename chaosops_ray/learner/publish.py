@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import save
@@ -71,4 +72,11 @@ def _weights(model: PeftModel) -> bytes:
 def _config(model: PeftModel, base_name: str) -> bytes:
     # PEFT would write the path that the base was loaded from; sets have no order of their own.
     fields = {**model.peft_config[ADAPTER].to_dict(), "base_model_name_or_path": base_name, "inference_mode": True}
-    return (json.dumps(fields, indent=2, sort_keys=True, default=sorted) + "\n").encode()
+    return (json.dumps(fields, indent=2, sort_keys=True, default=_listed) + "\n").encode()
+
+
+def _listed(value: Any) -> list[str]:
+    """Write a set in order; refuse any other value that JSON cannot write, rather than publish it changed."""
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    raise TypeError(f"the adapter's configuration holds a {type(value).__name__}, which JSON cannot write")
