@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from chaosops_ray.config import Run
+from chaosops_ray.store.versions import check_base
 from chaosops_ray.wire import Group, Ids, PolicyVersion, Probe
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class LearnerHost:
     def __init__(
         self, run: Run, name: str, model: Path, base: str, weights: Mapping[str, Mapping[str, float]], folder: Path
     ) -> None:
+        check_base(model)  # before the libraries, which take a while
         module = import_module("chaosops_ray.learner.learner")
         self._learner: Learner = module.Learner(run, name, model, base, weights, folder)
 

@@ -108,8 +108,9 @@ def _policy(rows: Sequence[Row], subtitle: str, alarm: float) -> Figure | None:
     above.set_ylabel("KL, nats a token")
     _draw_lines(below, [entropy])
     below.set_ylabel("entropy, nats a token")
-    for axes in (above, below):
-        axes.set_ylim(bottom=0)
+    # The estimate of KL may be below zero, where the policy is still the base.
+    above.set_ylim(bottom=min(0.0, 1.15 * divergence.values.min()))
+    below.set_ylim(bottom=0)
     drawing.update_axis(below, rows)
     return figure
 

@@ -74,10 +74,16 @@ def digest(folder: Path) -> str:
     return _digest((folder / name for name in _FILES), follow=False)
 
 
+def check_base(folder: Path) -> None:
+    """Refuse a folder that is not a base model; on another machine than the one that prepared it, it may be missing."""
+    if not (folder / "config.json").is_file():
+        what = f"{folder} is not a base model: it has no config.json"
+        raise AdapterError(f"{what}; give the folder of a saved model, which all nodes must see")
+
+
 def base_digest(folder: Path) -> str:
     """Return the SHA-256 over names and bytes of a base model's configuration, tokenizer and weights."""
-    if not (folder / "config.json").is_file():
-        raise AdapterError(f"{folder} is not a base model: it has no config.json; give the folder of a saved model")
+    check_base(folder)
     weights = list(folder.glob("*.safetensors"))
     if not weights:
         raise AdapterError(f"{folder} has no *.safetensors weights; save the model with safetensors")

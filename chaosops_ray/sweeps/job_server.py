@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
@@ -61,7 +62,10 @@ def follow(client: Any, name: str, write: Callable[[str], object]) -> tuple[int,
     """Write the job's output while it runs; return an exit code for the command line, and a sentence on its end."""
     address = client.get_address()
     with _quietly(address):
-        asyncio.run(_copy(client, name, write))
+        try:
+            asyncio.run(_copy(client, name, write))
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
         details = client.get_job_info(name)
     if details.status == JobStatus.SUCCEEDED:
         return 0, f"job {name} succeeded"
@@ -75,6 +79,10 @@ def follow(client: Any, name: str, write: Callable[[str], object]) -> tuple[int,
 
 
 async def _copy(client: Any, name: str, write: Callable[[str], object]) -> None:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - this is a coroutine
+    # asyncio's own handler does not wake a loop that waits: a Ctrl-C just before it begins to wait would be lost.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
     async for text in client.tail_job_logs(name):
         write(text)
 

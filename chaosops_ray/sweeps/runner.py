@@ -10,10 +10,10 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from ray import cloudpickle, tune
 from ray.air.constants import EXPR_ERROR_PICKLE_FILE
@@ -48,6 +48,9 @@ _LONGEST = 300
 _UPDATE, _SCORE = "update", "score"
 # Updates over which early stopping averages the score.
 _RECENT = 10
+
+# What trains a trial, as `launch.finish` does.
+Finish: TypeAlias = Callable[[loop.Training, loop.Watch, loop.Say, float], object]
 
 
 class Finished(NamedTuple):
@@ -97,7 +100,7 @@ def run(
         over = [name for name, folder in folders.items() if is_over(folder)]
         for name in over:
             progress.was_over(name, lengths[name])
-        watch = _Watch(progress, out / TRIALS, trials, stops_early=sweep.stop_early.keep < 1)
+        watch = Watch(progress, out / TRIALS, trials, stops_early=sweep.stop_early.keep < 1)
         if len(over) < len(trials):
             progress.say("placing trials")
             tuner(out, sweep, [trial for trial in trials if trial.name not in over], watch).fit()
@@ -109,7 +112,9 @@ def run(
         return Finished(comparison, sweep_report.write(out, environment, facts))
 
 
-def tuner(out: Path, sweep: Sweep, trials: Sequence[Trial], watch: tune.Callback) -> tune.Tuner:
+def tuner(
+    out: Path, sweep: Sweep, trials: Sequence[Trial], watch: tune.Callback, finish: Finish = launch.finish
+) -> tune.Tuner:
     """Make a new Tune experiment of these trials; their state is in their folders, not in Tune's."""
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C ends the sweep at once; --resume continues it
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new output ignores the verbosity
@@ -121,7 +126,7 @@ def tuner(out: Path, sweep: Sweep, trials: Sequence[Trial], watch: tune.Callback
     session = 1 + len(list(logs.iterdir()))
 
     def trial(given: dict[str, Any]) -> None:
-        play(folders / given["trial"])
+        play(folders / given["trial"], finish)
 
     return tune.Tuner(
         tune.with_resources(trial, lambda given: placement(runs[given["trial"]])),
@@ -158,7 +163,7 @@ def placement(run: Run) -> tune.PlacementGroupFactory:
     return tune.PlacementGroupFactory([{"CPU": HARDLY_ANY}, *bundles(run).to_place], strategy="PACK")
 
 
-def play(path: Path) -> None:
+def play(path: Path, finish: Finish) -> None:
     """Play a trial, in a process of its own: continue the run in this folder until it is evaluated."""
     set_variables()
     folder = RunFolder(path)
@@ -172,7 +177,7 @@ def play(path: Path) -> None:
         tune.report(brief(row) | {_SCORE: fmean(recent)})
 
     try:
-        launch.finish(training, report, lambda _text: None, _CLAIM_SECONDS)
+        finish(training, report, lambda _text: None, _CLAIM_SECONDS)
     except AlarmError as error:
         # Not an error: Tune would retry the trial, and the configuration says that an alarm ends it.
         files.write_text(folder.path / _ALARMED, str(error))
@@ -197,7 +202,7 @@ def brief(row: loop.Row) -> dict[str, Any]:
     }
 
 
-class _Watch(tune.Callback):
+class Watch(tune.Callback):
     """A callback that passes Tune's events on to the display."""
 
     def __init__(self, progress: SweepProgress, folders: Path, trials: Sequence[Trial], *, stops_early: bool) -> None:

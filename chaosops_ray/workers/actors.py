@@ -11,6 +11,7 @@ import ray
 
 from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.sim.contract import AnyEnvironment, Style
+from chaosops_ray.store.versions import check_base
 from chaosops_ray.wire import Decoding, Group, Ids, Layout, PolicyVersion, Sample, SampleRequest, Task
 from chaosops_ray.workers.rollout import play_group
 from chaosops_ray.workers.samplers import build
@@ -24,6 +25,7 @@ class SamplerHost:
     """An engine in a process of its own; the methods are those of `Sampler`."""
 
     def __init__(self, engine: str, settings: dict[str, Any]) -> None:
+        check_base(Path(settings["model"]))  # before the libraries, which take a while
         self._sampler: Sampler = build.build(engine, settings)
 
     async def adopt(self, version: PolicyVersion) -> int:

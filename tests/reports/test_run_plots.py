@@ -122,6 +122,16 @@ def test_the_alarm_is_drawn_once_kl_comes_near_it() -> None:
     assert "alarm at 2" in texts(drawn(found)["training_policy.png"])
 
 
+def test_an_estimate_of_kl_below_zero_is_in_sight(tmp_path: Path) -> None:
+    found = rows(3)
+    for one in found:
+        one["learner"]["kl"] = -0.09
+    above, _ = drawn(found)["training_policy.png"].axes
+    low, high = above.get_ylim()
+    assert low < -0.09 < high
+    run_plots.draw(INCIDENT, found, "a run", 2.0, tmp_path)  # a panel without height would be a warning
+
+
 def test_the_areas_of_the_time_add_up_to_the_update() -> None:
     (axes,) = drawn(rows(40))["training_time.png"].axes
     at = np.arange(1.0, 41)

@@ -1,13 +1,25 @@
-"""What a person can get wrong about a sweep: one line, exit code 2, nothing begun."""
+"""A sweep's mistakes: one line, exit code 2, nothing begun. Its trials on Tune: compared, stopped, retried."""
 
 from __future__ import annotations
 
+import io
+import json
 from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
 
 from chaosops_ray.cli import main
+from chaosops_ray.reports.sweep_progress import SweepProgress
+from chaosops_ray.store import files, run_folder
+from chaosops_ray.store.run_folder import RunFolder
+from chaosops_ray.sweeps import runner, spec
+from chaosops_ray.training import check, loop
+from chaosops_ray.workers.health import PoolError
+from tests.support import runs
+from tests.support.cluster import SMALL, ray_here
+from tests.support.models import tiny_base
 from tests.support.sweeps import CONFIGS
 
 PHASE3 = str(CONFIGS / "phase3.yaml")
@@ -22,7 +34,7 @@ MISTAKES = {
     "no such sweep": (["--resume", "/no/such/sweep"], "/no/such/sweep"),
     "both": ([PHASE3, "--resume", "x"], "--resume"),
     "resume otherwise": (["--resume", "x", "--seeds", "1"], "--resume"),
-    "nowhere to write": ([PHASE3, "--set", "model=tiny", "--out", "/proc/sweep"], "/proc/sweep"),
+    "nowhere to write": ([PHASE3, "--set", "model=tiny", "--out", "/dev/null/sweep"], "/dev/null"),
     "too small a machine": ([PHASE3, "--set", "model=tiny", "--set", "resources.learner_gpus=64"], "resources"),
 }
 
@@ -50,3 +62,54 @@ def test_explain_says_what_would_be_started_and_starts_nothing(
     assert "  3b-s7: tiny-half, 160 updates, 0.55 CPU\n" in out
     assert yaml.safe_load(out.partition("\ntrials,")[0])["reference"] == "3a"
     assert not list(tmp_path.iterdir())
+
+
+# What each trial of the race gets an episode; the last is not to come that far.
+PAYS = {"good-s0": 1.0, "poor-s0": -1.0}
+
+
+def scripted() -> runner.Finish:
+    """Trains nothing: reports rows, and leaves what a run that is over leaves; or fails.
+
+    A function in a function, which Ray sends as it is: of one in a module, the trial would import the module first.
+    """
+
+    def finish(training: loop.Training, watch: loop.Watch, _say: loop.Say, _patience: float) -> None:
+        folder = training.folder
+        if folder.path.name not in PAYS:
+            raise PoolError("u0/g0 was played by nobody")
+        for update in range(1, training.run.updates + 1):
+            found = runs.row(update) | {"tiers": {"easy": {"mean": PAYS[folder.path.name]}}}
+            folder.log(found)
+            watch(found)
+        files.write_lines(folder.path / run_folder.RESULTS, [])
+        files.write_json(folder.path / run_folder.EVALUATION, {})
+
+    return finish
+
+
+@pytest.mark.cluster
+def test_who_does_worse_is_stopped_early_and_who_fails_is_retried(tmp_path: Path) -> None:
+    """One trial after the other: the second is judged by the first, and the third never reports."""
+    arms = {name: {"extends": str(CONFIGS / "3a.yaml")} for name in ("good", "poor", "broken")}
+    stop = {"keep": 0.5, "after": 0.25}
+    path = tmp_path / "race.yaml"
+    path.write_text(json.dumps({"arms": arms, "seeds": "0", "reference": "good", "retries": 1, "stop_early": stop}))
+    sweep, trials = spec.load_sweep(path, [*SMALL, "resources.learner_cpus=1.2"])  # two CPUs hold one at a time
+    out = tmp_path / "race"
+    for trial in trials:
+        RunFolder.create(out / spec.TRIALS / trial.name, check.written(trial.run))
+    screen = io.StringIO()
+    tiny_base()
+    lengths = [(trial.name, trial.run.updates) for trial in trials]
+    with ray_here(cpus=2, gpus=0), SweepProgress(Console(file=screen), runs.INCIDENT, "race", lengths) as progress:
+        watch = runner.Watch(progress, out / spec.TRIALS, trials, stops_early=True)
+        runner.tuner(out, sweep, trials, watch, scripted()).fit()
+    ended = [runner.outcome(trial, out / spec.TRIALS / trial.name, runs.INCIDENT, watch.failed) for trial in trials]
+    assert [(one.state, len(one.rows)) for one in ended] == [("finished", 4), ("stopped", 1), ("failed", 0)]
+    assert ended[2].why == "u0/g0 was played by nobody"
+    assert screen.getvalue().count("broken-s0: failed") == 2  # retried once
+
+
+def test_the_score_by_which_trials_are_compared_is_the_mean_over_tiers() -> None:
+    assert runner.score({"tiers": {"easy": {"mean": 1.0}, "hard": {"mean": -3.0}}}) == -1.0

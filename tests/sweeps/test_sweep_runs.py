@@ -1,4 +1,4 @@
-"""Sweeps on a real Ray: stopped, retried, resumed; and what is said of them."""
+"""A sweep on a real Ray, whose driver is killed and which is resumed; and what is said of it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, sleep
+from typing import NamedTuple
 
 import pytest
 import ray
 
-from chaosops_ray.store import run_folder
-from tests.support.cluster import SMALL, ray_here
+from chaosops_ray import config
+from chaosops_ray.store.run_folder import RunFolder
+from chaosops_ray.training import launch
+from tests.support.cluster import SMALL, make, ray_here
 from tests.support.models import tiny_base
 from tests.support.sweeps import CONFIGS
 
@@ -52,18 +55,6 @@ def address() -> Iterator[str]:
         yield ray.get_runtime_context().gcs_address
 
 
-@pytest.fixture(scope="module")
-def sweep_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("sweep") / "small.yaml"
-    path.write_text(json.dumps(PAIR))
-    return path
-
-
-def begun(sweep_file: Path, out: Path, *more: str, settings: Sequence[str] = SETTINGS) -> subprocess.Popen[str]:
-    given = [word for setting in settings for word in ("--set", setting)]
-    return chaosops("tune", str(sweep_file), *given, "--out", str(out), *more)
-
-
 def chaosops(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "chaosops_ray.cli", *arguments],
@@ -74,16 +65,37 @@ def chaosops(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    said, _ = process.communicate(timeout=600)
-    return process.returncode, said
+class Resumed(NamedTuple):
+    """A sweep whose driver was killed, and which was resumed: its folder, exit code and output."""
+
+    out: Path
+    code: int
+    said: str
 
 
 @pytest.fixture(scope="module")
-def undisturbed(sweep_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
-    """A sweep from beginning to end, on a Ray of its own: its folder, exit code and output."""
-    out = tmp_path_factory.mktemp("undisturbed") / "small"
-    return out, *ended(begun(sweep_file, out))
+def resumed(address: str, tmp_path_factory: pytest.TempPathFactory) -> Resumed:
+    """The driver is killed as soon as the trial that trains to its end has made a checkpoint."""
+    folder = tmp_path_factory.mktemp("sweep")
+    (folder / "small.yaml").write_text(json.dumps(PAIR))
+    out = folder / "small"
+    given = [word for setting in SETTINGS for word in ("--set", setting)]
+    process = chaosops("tune", str(folder / "small.yaml"), *given, "--out", str(out), "--address", address)
+    until = monotonic() + 300
+    while not list(out.glob("trials/plain-s0/checkpoints/update-*")):
+        assert process.poll() is None, process.communicate()[0]
+        assert monotonic() < until, "no trial has made a checkpoint"
+        sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (out / "report.md").exists()
+    return Resumed(out, *resume(out, address))
+
+
+def resume(out: Path, address: str) -> tuple[int, str]:
+    process = chaosops("tune", "--resume", str(out), "--address", address)
+    said, _ = process.communicate(timeout=600)
+    return process.returncode, said
 
 
 def states(out: Path) -> dict[str, tuple[str, int]]:
@@ -92,8 +104,14 @@ def states(out: Path) -> dict[str, tuple[str, int]]:
     return {one["trial"]: (one["state"], one["updates"]) for one in found["trials"]}
 
 
-def test_a_sweep_ends_in_a_report_and_a_failed_trial_is_in_it(undisturbed: tuple[Path, int, str]) -> None:
-    out, code, said = undisturbed
+def logged(out: Path, session: int, trial: str) -> list[dict[str, object]]:
+    """What Tune has logged of a trial since the sweep was begun, or resumed for the n-th time."""
+    (path,) = (out / "tune" / str(session)).glob(f"trial_*{trial}*/result.json")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_sweep_ends_in_a_report_and_a_failed_trial_is_in_it(resumed: Resumed) -> None:
+    out, code, said = resumed
     assert code == 1, said  # one has failed
     assert re.search(r"^alarmed-s0 failed: update \d: KL", said, re.MULTILINE)
     assert f"undecided: {PAIR['hypotheses'][0]['claim']}" in said
@@ -105,89 +123,45 @@ def test_a_sweep_ends_in_a_report_and_a_failed_trial_is_in_it(undisturbed: tuple
     assert {cell["policy"] for cell in cells} == {"plain", "random", "heuristic", "oracle"}
 
 
-def test_an_alarm_is_no_accident(undisturbed: tuple[Path, int, str]) -> None:
+def test_an_alarm_is_no_accident(resumed: Resumed) -> None:
     """To go on after it would be to overrule it: no retry, and no checkpoint of the update that set it off."""
-    out, _, said = undisturbed
+    out, _, said = resumed
     assert said.count("alarmed-s0: failed") == 1
     _, updates = states(out)["alarmed-s0"]
     assert 1 <= updates < 3
-    folder = run_folder.RunFolder(out / "trials" / "alarmed-s0")
+    folder = RunFolder(out / "trials" / "alarmed-s0")
     assert folder.checkpoints() == [*range(1, updates)]
 
 
-def test_every_trial_is_a_run_folder_with_its_own_report_and_metrics(undisturbed: tuple[Path, int, str]) -> None:
-    out, _, _ = undisturbed
-    folder = run_folder.RunFolder(out / "trials" / "plain-s0")
+def test_every_trial_is_a_run_folder_with_its_own_report_and_metrics(resumed: Resumed) -> None:
+    folder = RunFolder(resumed.out / "trials" / "plain-s0")
     assert [row["update"] for row in folder.metrics()] == [1, 2, 3]
     assert (folder.path / "report.html").is_file()
-    assert logged(out, 1, "plain-s0") == [1, 2, 3]
+    found = logged(resumed.out, 2, "plain-s0")
+    assert [row["update"] for row in found] in ([2, 3], [3])  # it went on, and did not begin again
+    assert all("score" in row for row in found)  # what early stopping compares
 
 
-def logged(out: Path, session: int, trial: str) -> list[int]:
-    """The updates that Tune has logged for a trial since the sweep was begun, or resumed for the n-th time."""
-    (path,) = (out / "tune" / str(session)).glob(f"trial_*{trial}*/result.json")
-    return [json.loads(line)["update"] for line in path.read_text().splitlines()]
-
-
-def until_a_checkpoint(out: Path, process: subprocess.Popen[str]) -> None:
-    """Wait until the trial that trains to its end has made a checkpoint."""
-    until = monotonic() + 300
-    while not list(out.glob("trials/plain-s0/checkpoints/update-*")):
-        assert process.poll() is None, process.communicate()[0]
-        assert monotonic() < until, "no trial has made a checkpoint"
-        sleep(0.05)
-
-
-def test_a_driver_that_was_killed_is_resumed_and_ends_in_the_same_report(
-    sweep_file: Path, undisturbed: tuple[Path, int, str], address: str, tmp_path: Path
+def test_a_sweep_whose_driver_was_killed_ends_as_if_nothing_had_happened(
+    resumed: Resumed, address: str, tmp_path: Path
 ) -> None:
-    out = tmp_path / "small"
-    process = begun(sweep_file, out, "--address", address)
-    until_a_checkpoint(out, process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert not (out / "report.md").exists()
-    code, said = ended(chaosops("tune", "--resume", str(out), "--address", address))
-    assert code == 1, said
-    plain = "trials/plain-s0"
-    resumed, never_stopped = (run_folder.RunFolder(folder / plain).metrics() for folder in (out, undisturbed[0]))
-    assert [row["digest"] for row in resumed] == [row["digest"] for row in never_stopped]
+    """The trial is compared with a run that was never stopped, and so is what the sweep makes of it."""
+    trial = resumed.out / "trials" / "plain-s0"
+    training = make(tmp_path / "run", config.load(trial / "config.yaml"))
+    launch.finish(training, lambda _row: None, lambda _text: None)
+    went_on, never_stopped = RunFolder(trial).metrics(), training.folder.metrics()
+    assert [row["digest"] for row in went_on] == [row["digest"] for row in never_stopped]
+    assert (trial / "evaluation.json").read_bytes() == (training.folder.path / "evaluation.json").read_bytes()
+
+    out = Path(shutil.copytree(resumed.out, tmp_path / resumed.out.name))
+    shutil.rmtree(out / "trials" / "plain-s0")
+    training.folder.path.rename(out / "trials" / "plain-s0")
     for name in ("report.md", "comparison.json"):
-        assert (out / name).read_bytes() == (undisturbed[0] / name).read_bytes()
-    assert logged(out, 2, "plain-s0")[0] > 1  # it went on, and did not begin again
-
-
-def test_a_sweep_that_is_over_is_not_played_again(
-    undisturbed: tuple[Path, int, str], address: str, tmp_path: Path
-) -> None:
-    out = Path(shutil.copytree(undisturbed[0], tmp_path / undisturbed[0].name))
-    code, said = ended(chaosops("tune", "--resume", str(out), "--address", address))
+        (out / name).unlink()
+    code, said = resume(out, address)
     assert code == 1, said
-    for path in [*out.glob("trials/*/metrics.jsonl"), out / "report.md", out / "comparison.json"]:
-        assert path.read_bytes() == (undisturbed[0] / path.relative_to(out)).read_bytes()
-    assert [path.name for path in (out / "tune").iterdir()] == ["1"]
-
-
-def test_who_does_worse_is_stopped_early_and_who_fails_is_retried(address: str, tmp_path: Path) -> None:
-    """One trial after the other: the second is judged by the first, and the third never reports."""
-    extended = str(CONFIGS / "3a.yaml")
-    # Hard pays less than easy from the start; the last never gets its episodes in time.
-    arms = {
-        "easy": {"extends": extended, "tiny": {"curriculum": "easy:4"}},
-        "hard": {"extends": extended, "tiny": {"curriculum": "hard:4"}},
-        "hurried": {"extends": extended, "tiny": {"rollout": {"deadline": 1e-6, "retries": 0}}},
-    }
-    stop = {"keep": 0.5, "after": 0.25}
-    path = tmp_path / "race.yaml"
-    path.write_text(json.dumps({"arms": arms, "seeds": "0", "reference": "easy", "retries": 1, "stop_early": stop}))
-    settings = [setting for setting in SETTINGS if not setting.startswith("curriculum")]
-    out = tmp_path / "race"
-    code, said = ended(begun(path, out, "--address", address, settings=settings))
-    assert code == 1, said
-    found = states(out)
-    assert found["easy-s0"] == ("finished", 3)
-    assert found["hard-s0"][0] == "stopped"
-    assert found["hard-s0"][1] < 3
-    assert found["hurried-s0"] == ("failed", 0)
-    assert len(re.findall("^.*hurried-s0: failed", said, re.MULTILINE)) == 2  # retried once
-    assert re.search("^hurried-s0 failed: u0/g0", said, re.MULTILINE)
+    for name in ("report.md", "comparison.json"):
+        assert (out / name).read_bytes() == (resumed.out / name).read_bytes()
+    # Nothing of a sweep that is over is played again.
+    assert sorted(path.name for path in (out / "tune").iterdir()) == ["1", "2"]
+    assert RunFolder(out / "trials" / "plain-s0").metrics() == never_stopped

@@ -46,8 +46,7 @@ MISTAKES = {
     "evaluation on what is trained on": (["--set", "evaluation.seeds=99990-100010"], "evaluation.seeds"),
     "a policy that is none": (["--set", "evaluation.policies=[perfect]"], "perfect"),
     "a seed that is none": (["--seed", "-1"], "seed"),
-    "nowhere to write": (["--out", "/proc/run"], "/proc/run"),
-    "too small a machine": (["--set", "resources.learner_gpus=64"], "resources: "),
+    "nowhere to write": (["--out", "/dev/null/run"], "/dev/null"),
     "turns that overlap": (
         ["--set", "resources={colocate: true, sampler_gpus: 0.5, learner_gpus: 0.5}", "--set", "schedule=pipelined"],
         "resources.colocate",
