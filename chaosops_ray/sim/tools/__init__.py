@@ -19,7 +19,7 @@ from chaosops_ray.sim.contract import (
 from chaosops_ray.sim.curriculum import Promotion
 from chaosops_ray.sim.tools import physics, rubric, scenarios, text, views
 from chaosops_ray.sim.tools.board import board
-from chaosops_ray.sim.tools.model import AGENT, ROLES, RULE_SETS, Action, Event, World, parse_rules
+from chaosops_ray.sim.tools.model import AGENT, ROLES, RULE_SETS, Action, Event, Storage, World, parse_rules
 from chaosops_ray.sim.tools.policies import POLICIES
 from chaosops_ray.sim.tools.snapshot import SNAPSHOTS
 from chaosops_ray.sim.tools.views import View
@@ -105,14 +105,15 @@ class Tools(Environment[World, View, Action]):
 
     def start(self, scenario: Scenario, rules: str) -> World:
         """Return the question, and nothing done yet."""
-        return World(scenario, parse_rules(rules))
+        notes = scenarios.question(scenario.case, scenario.setting, scenario.seed).notes
+        return World(scenario, parse_rules(rules), storage=Storage(notes=notes))
 
     def step(self, world: World, action: object) -> Transition[World, Action]:
         """Make the agent's call, and score it."""
         after, taken, outcome = physics.advance(world, action)
         if after is world:
             return Transition(after, taken, outcome, NOTHING)
-        return Transition(after, taken, outcome, rubric.score(after, Event.REPEATED in outcome))
+        return Transition(after, taken, outcome, rubric.score(after))
 
     def headline(self, episode: Episode[World, View, Action]) -> float:
         """Return the task score."""

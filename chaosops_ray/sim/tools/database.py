@@ -7,8 +7,9 @@ from functools import lru_cache
 from typing import Any
 
 from chaosops_ray.sim.rng import stream
-from chaosops_ray.sim.tools.knowledge import Knowledge
+from chaosops_ray.sim.tools.knowledge import COMPANY, COUNTRY, DISPUTED, Knowledge
 from chaosops_ray.sim.tools.limits import ToolError
+from chaosops_ray.sim.tools.sources import COLUMNS, row
 
 MAX_SQL = 1_000
 MAX_ROWS = 20
@@ -16,13 +17,11 @@ MAX_ROWS = 20
 INSTRUCTIONS_AT_ONCE = 1_000
 MAX_ASKED = 10
 MAX_VALUE = 400  # one instruction may go through a whole value, so values are short
-_NULL_SHARE = 0.15
+_NULL_SHARE = 0.07
+_ALWAYS = ("name", "company", DISPUTED)  # columns without empty cells
 
-TABLES = {
-    "countries": ("name", "capital", "population", "area_km2", "gdp_usd", "gdp_per_capita"),
-    "financials": ("company", "quarter", "claimed_revenue_b", "actual_revenue_b"),
-}
-QUARTER = "Q3-2025"
+_TABLE_OF = {COUNTRY: "countries", COMPANY: "financials"}
+TABLES = {table: COLUMNS[kind] for kind, table in _TABLE_OF.items()}
 # Everything that neither reads a clock, nor draws, nor leads out of the database.
 FUNCTIONS = frozenset(
     [
@@ -158,12 +157,11 @@ class _Database:
         draw = stream(known.seed, "database")
         for table, columns in TABLES.items():
             self.connection.execute(f"CREATE TABLE {table} ({', '.join(columns)})")
-        for country in known.countries:
-            cells = [None if draw.uniform() < _NULL_SHARE else value for value in country[1:]]
-            self.connection.execute("INSERT INTO countries VALUES (?, ?, ?, ?, ?, ?)", (country.name, *cells))
-        for company in known.companies:
-            cells = [None if draw.uniform() < _NULL_SHARE else value for value in company[1:]]
-            self.connection.execute("INSERT INTO financials VALUES (?, ?, ?, ?)", (company.name, QUARTER, *cells))
+        for entity in known.entities:
+            cells = zip(COLUMNS[entity.kind], row(known, entity.name), strict=True)
+            kept = [cell if column in _ALWAYS or draw.uniform() >= _NULL_SHARE else None for column, cell in cells]
+            table = _TABLE_OF[entity.kind]
+            self.connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(kept))})", kept)  # noqa: S608
 
 
 @lru_cache(maxsize=32)

@@ -1,4 +1,4 @@
-"""The six faults of tools, as pure functions of (seed, call, tool) and what the tool works on.
+"""The six faults of tools, as pure functions of the weather and of what the tool works on.
 
 Timeouts and rate limits announce themselves. The other four do not: what they leave has the shape, the length and the
 precision of a clean result, and differs from it only in what it says.
@@ -7,13 +7,13 @@ precision of a clean result, and differs from it only in what it says.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import date, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from chaosops_ray.sim.rng import Stream, stream
-from chaosops_ray.sim.tools.data import Country
-from chaosops_ray.sim.tools.knowledge import Knowledge
+from chaosops_ray.sim.tools.knowledge import HELD_OUT, Entity, Knowledge, Value, changed, others
 
 TIMEOUT = "timeout"
 RATE_LIMIT = "rate_limit"
@@ -25,12 +25,27 @@ KINDS = (TIMEOUT, RATE_LIMIT, STALE, SILENT_DROP, TRUNCATION, CORRUPTION)
 ANNOUNCED = (TIMEOUT, RATE_LIMIT)
 SILENT = (STALE, SILENT_DROP, TRUNCATION, CORRUPTION)
 
+Rates = Mapping[str, tuple[float, ...]]
+
 # By tier, in the order of KINDS; drawn cumulatively.
-RATES = {
+PUBLISHED_RATES: Rates = {
     "warmup": (0.08, 0.04, 0.0, 0.0, 0.0, 0.0),
     "beginner": (0.10, 0.06, 0.08, 0.0, 0.0, 0.0),
     "intermediate": (0.12, 0.08, 0.10, 0.06, 0.08, 0.0),
     "expert": (0.15, 0.10, 0.15, 0.10, 0.12, 0.08),
+}
+# One source alone is wrong often enough that asking a second one pays.
+STRICT_RATES: Rates = {
+    "warmup": (0.08, 0.04, 0.0, 0.0, 0.0, 0.0),
+    "beginner": (0.08, 0.05, 0.10, 0.0, 0.0, 0.06),
+    "intermediate": (0.06, 0.04, 0.13, 0.04, 0.04, 0.12),
+    "expert": (0.05, 0.04, 0.20, 0.04, 0.04, 0.18),
+}
+HELD_OUT_RATES: Rates = {
+    "warmup": (0.04, 0.08, 0.0, 0.0, 0.0, 0.0),
+    "beginner": (0.04, 0.06, 0.04, 0.0, 0.0, 0.12),
+    "intermediate": (0.03, 0.06, 0.09, 0.06, 0.02, 0.20),
+    "expert": (0.03, 0.05, 0.12, 0.06, 0.02, 0.26),
 }
 NEVER_FAULTED = frozenset(("submit_answer", "calculator", "python_execute", "scratchpad_read", "scratchpad_write"))
 
@@ -38,14 +53,37 @@ NEVER_FAULTED = frozenset(("submit_answer", "calculator", "python_execute", "scr
 _NAMES = frozenset(("url", "id", "path", "status", "entity", "columns", "key", "own", "ticket_id", "timezone", "now"))
 _SENTENCE = re.compile(r"(?<=\.) ")
 CORRUPTION_FACTOR = 1.37
+# How often a source that is wrong on a company's revenue has what the company announced.
+_REPEATS_CLAIM = 0.75
 
 
-def drawn(seed: int, call: int, tool: str, tier: str) -> str | None:
+class Call(NamedTuple):
+    """All that a fault depends on. `number` counts the steps under published rules, and the calls of the tool else."""
+
+    seed: int
+    tool: str
+    number: int
+    tier: str
+    setting: str
+    are_published: bool
+
+
+def drawn(made: Call) -> str | None:
     """Draw the fault of this call; it depends on nothing else, so two policies meet the same faults."""
-    if tool in NEVER_FAULTED:
+    if made.tool in NEVER_FAULTED:
         return None
-    left = stream(seed, f"weather {tool}", call).uniform()
-    for kind, rate in zip(KINDS, RATES[tier], strict=True):
+    kind = _kind(made)
+    if made.setting == HELD_OUT and not made.are_published and kind not in ANNOUNCED and made.number:
+        # A failure lasts: the call after one that failed is refused as well.
+        before = _kind(made._replace(number=made.number - 1))
+        return RATE_LIMIT if before == TIMEOUT else kind
+    return kind
+
+
+def _kind(made: Call) -> str | None:
+    rates = PUBLISHED_RATES if made.are_published else HELD_OUT_RATES if made.setting == HELD_OUT else STRICT_RATES
+    left = stream(made.seed, f"weather {made.tool}", made.number).uniform()
+    for kind, rate in zip(KINDS, rates[made.tier], strict=True):
         left -= rate
         if left < 0:
             return kind
@@ -56,53 +94,92 @@ def drawn(seed: int, call: int, tool: str, tier: str) -> str | None:
 
 
 @lru_cache(maxsize=512)
-def misinformed(kind: str, known: Knowledge, seed: int, call: int) -> Knowledge:
+def misinformed(kind: str, known: Knowledge, made: Call) -> Knowledge:
     """Return the facts as a stale or corrupt source has them.
 
     The fault is in the source, not in what is said of it, so whatever is asked hangs together: a table with its sums, a
     verdict with its evidence, and what the agent itself wrote or asked with stays as it was.
     """
+    if made.are_published:
+        return changed(known, _published(kind, known, made))
+    return changed(known, _strict(kind, known, made))
+
+
+def _published(kind: str, known: Knowledge, made: Call) -> Callable[[Entity, str, Value], Value]:
+    """As published: what is old is smaller and the same wherever it is old; what is corrupt is times 1.37."""
+    moved = _moved_capitals(known, stream(made.seed, "corruption", made.number))
+
+    def change(_entity: Entity, field: str, value: Value) -> Value:
+        if isinstance(value, str):
+            return value if kind == STALE or field != "capital" else moved[value]
+        factor = stream(made.seed, f"older {value!r}").uniform(0.80, 0.93) if kind == STALE else CORRUPTION_FACTOR
+        return _as_round(value, value * factor)
+
+    return change
+
+
+def _strict(kind: str, known: Knowledge, made: Call) -> Callable[[Entity, str, Value], Value]:
+    """Every value is another one, by a factor of its own, so that no two wrong sources agree by rule.
+
+    But half of what companies announce is wrong, and a wrong source often repeats it: a figure that contradicts the
+    announcement is no more likely to be wrong than one that confirms it.
+    """
+    draw = stream(made.seed, f"misinformed {kind} {made.tool}", made.number)
+    moved = _moved_capitals(known, draw)
+
+    def change(entity: Entity, field: str, value: Value) -> Value:
+        if isinstance(value, str):
+            if field == "founded":
+                days = (200 + draw.below(3000)) * draw.choice((-1, 1))
+                return (date.fromisoformat(value) - timedelta(days=days)).isoformat()
+            if field == "capital":
+                return moved[value]
+            other = others(known, entity, field)
+            return draw.choice(other) if other else value
+        factor, repeats = _factor(kind, draw), draw.uniform() < _REPEATS_CLAIM
+        if field == "revenue_b" and entity.claimed != value and repeats:
+            return entity.claimed
+        if kind == CORRUPTION and made.setting == HELD_OUT:
+            return _transposed(value)
+        after = _as_round(value, value * factor)
+        return after if after != value else value + 1
+
+    return change
+
+
+def _moved_capitals(known: Knowledge, draw: Stream) -> dict[Value, Value]:
+    """Give every country the capital of another one."""
+    capitals = [value for entity in known.entities for field, value in entity.facts if field == "capital"]
+    turn = 1 + draw.below(len(capitals) - 1)
+    return dict(zip(capitals, capitals[turn:] + capitals[:turn], strict=True))
+
+
+def _factor(kind: str, draw: Stream) -> float:
     if kind == STALE:
-        return _refigured(known, lambda number: number * stream(seed, f"older {number!r}").uniform(0.80, 0.93))
-    corrupt = _refigured(known, lambda number: number * CORRUPTION_FACTOR)
-    turn = 1 + stream(seed, "corruption", call).below(len(known.countries) - 1)
-    capitals = [country.capital for country in known.countries]
-    return corrupt._replace(
-        countries=tuple(
-            [
-                country._replace(capital=capital)
-                for country, capital in zip(corrupt.countries, capitals[turn:] + capitals[:turn], strict=True)
-            ]
-        )
-    )
+        return draw.uniform(0.80, 0.93)
+    return draw.uniform(0.6, 0.9) if draw.uniform() < 0.5 else draw.uniform(1.1, 1.7)
 
 
-def _refigured(known: Knowledge, change: Callable[[float], float]) -> Knowledge:
-    def new(number: float) -> float:
-        return _as_round(number, change(float(number)))
-
-    countries = []
-    for country in known.countries:
-        population, per_capita = int(new(country.population)), new(country.gdp_per_capita)
-        # Where the total is the product of the two, it goes on to be.
-        is_product = country.gdp_usd == country.population * country.gdp_per_capita
-        ratio = population / country.population * per_capita / country.gdp_per_capita
-        gdp = population * per_capita if is_product else _as_round(country.gdp_usd, country.gdp_usd * ratio)
-        area = int(new(country.area_km2))
-        countries.append(Country(country.name, country.capital, population, area, gdp, per_capita))
-    companies = [c._replace(claimed=new(c.claimed), actual=new(c.actual)) for c in known.companies]
-    return known._replace(countries=tuple(countries), companies=tuple(companies))
+def _transposed(value: float) -> float:
+    """Exchange the first two different digits that stand side by side."""
+    text = repr(value)
+    for place in range(len(text) - 1):
+        first, second = text[place : place + 2]
+        if first.isdigit() and second.isdigit() and first != second and (place or second != "0"):
+            swapped = text[:place] + second + first + text[place + 2 :]
+            return float(swapped) if isinstance(value, float) else int(swapped)
+    return _as_round(value, value * 1.5)
 
 
 def _as_round(before: float, after: float) -> float:
     """Round the new figure like the old one: to its decimals, at most four, or to its zeros at the end."""
-    if before != int(before):
+    if isinstance(before, float):
         return round(after, min(4, len(repr(before).partition(".")[2])))
-    digits = str(int(before))
+    digits = str(before)
     noughts = len(digits) - len(digits.rstrip("0"))
     while noughts and round(after / 10**noughts) * 10**noughts == before:
         noughts -= 1
-    return float(round(after / 10**noughts) * 10**noughts)
+    return int(round(after / 10**noughts) * 10**noughts)
 
 
 def contradicted(result: Any) -> Any:
@@ -118,9 +195,9 @@ _BARE_VERDICTS = (["equal"], ["match"])
 # -- fewer values ---------------------------------------------------------------------------------------------------
 
 
-def distorted(kind: str, result: Any, seed: int, call: int) -> Any:
+def distorted(kind: str, result: Any, made: Call) -> Any:
     """Return the result with something silently removed; the same object where nothing can be."""
-    draw = stream(seed, f"distortion {kind}", call)
+    draw = stream(made.seed, f"distortion {kind}", made.number)
     if kind == SILENT_DROP:
         return _shortened(result, lambda items: _without_one(items, draw), draw)
     return _shortened(result, lambda items: items[: max(1, (2 * len(items)) // 3)], draw)

@@ -1,26 +1,28 @@
-"""The facts of an episode, and each source's account of them.
-
-No source says everything: which fields a record holds, which sentences a document has and how many documents a search
-finds all vary by source and entity, as they do in life. So a result that lacks something tells nothing by itself.
-"""
+"""The facts of an episode: countries and companies, published or drawn from the seed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import date, timedelta
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from chaosops_ray.sim.rng import Stream, stream
-from chaosops_ray.sim.tools.data import COMPANIES, COUNTRIES, Company, Country
+from chaosops_ray.sim.tools.data import COMPANIES, COUNTRIES
 
 PUBLISHED = "published"
-STRICT = "strict"  # entities renamed and figures redrawn from the seed
-SETTINGS = (PUBLISHED, STRICT)
+SYNTHETIC = "synthetic"  # entities are invented and figures drawn from the seed
+HELD_OUT = "heldout"  # the same, for questions and faults that training never draws
+SETTINGS = (PUBLISHED, SYNTHETIC, HELD_OUT)
+
+COUNTRY = "country"
+COMPANY = "company"
+# The clock is part of the world: this is its date for the published entities.
+TODAY = "2026-04-08"
+DISPUTED = "offices"  # the field on which the archive may contradict the other sources
 
 Value: TypeAlias = str | int | float
 Facts: TypeAlias = dict[str, Value]
-
-_CORE_SHARE = 0.9
-_ROW_SHARE = 0.94
 
 _STARTS = ("Al", "Bor", "Cas", "Dun", "El", "Far", "Gor", "Hel", "Is", "Jor", "Kel", "Lor", "Mar", "Nor", "Or", "Pel")
 _MIDDLES = ("a", "e", "i", "o", "u", "an", "el", "ir", "on", "ur", "av", "em")
@@ -31,25 +33,97 @@ _CONTINENTS = ("Africa", "America", "Asia", "Europe", "Oceania")
 _CURRENCIES = ("crown", "dinar", "florin", "franc", "lira", "mark", "peso", "pound")
 _SECTORS = ("energy", "finance", "food", "hardware", "health", "logistics", "media", "software")
 _AUDITORS = ("Ash and Partners", "Birch Group", "Cedar Audit", "Elm and Sons")
+_SECTOR_SIZES = (2, 2, 3, 4, 4)
+
+
+class Entity(NamedTuple):
+    """A country or a company, and all that is true of it."""
+
+    kind: str
+    name: str
+    facts: tuple[tuple[str, Value], ...]
+    claimed: float = 0.0  # the revenue that a company announced, which no source repeats
 
 
 class Knowledge(NamedTuple):
     """The world's entities; the seed decides the sources' habits."""
 
     seed: int
-    countries: tuple[Country, ...]
-    companies: tuple[Company, ...]
+    today: str
+    entities: tuple[Entity, ...]
+    # The company whose archive has another number of offices, and that number; nobody where all sources agree.
+    disputed: tuple[str, int] = ("", 0)
+
+
+@lru_cache(maxsize=512)
+def by_name(known: Knowledge) -> dict[str, Entity]:
+    """Return the entities by name."""
+    return {entity.name: entity for entity in known.entities}
+
+
+@lru_cache(maxsize=512)
+def facts_of(known: Knowledge, name: str) -> Facts:
+    """Return what is true of this entity."""
+    return dict(by_name(known)[name].facts)
+
+
+def names_of(known: Knowledge, kind: str) -> list[str]:
+    """Return the names of the entities of this kind."""
+    return [entity.name for entity in known.entities if entity.kind == kind]
 
 
 @lru_cache(maxsize=256)
 def knowledge(setting: str, seed: int) -> Knowledge:
-    """Return the entities of a setting; under `strict` every seed has its own."""
+    """Return the entities of a setting; the invented ones are others for every seed."""
     if setting == PUBLISHED:
-        return Knowledge(0, COUNTRIES, COMPANIES)
-    draw = stream(seed, "entities")
-    names: set[str] = set()
-    countries = tuple([_country(draw, names) for _ in COUNTRIES])
-    return Knowledge(seed, countries, tuple([_company(draw, names) for _ in COMPANIES]))
+        return _published()
+    draw = stream(seed, "entities" if setting == SYNTHETIC else f"entities {setting}")
+    taken: set[str] = set()
+    today = date(2024, 1, 1) + timedelta(days=draw.below(2500))
+    countries = [_country(draw, taken) for _ in COUNTRIES]
+    sectors = zip(draw.shuffled(_SECTORS), draw.shuffled(_SECTOR_SIZES), strict=False)
+    companies = [_company(draw, taken, sector, countries, today) for sector, size in sectors for _ in range(size)]
+    disputed = ("", 0)
+    if draw.uniform() < 0.5:
+        company = draw.choice(companies)
+        offices = dict(company.facts)[DISPUTED]
+        assert isinstance(offices, int)  # noqa: S101 - drawn as one
+        disputed = company.name, max(1, round(offices * draw.choice((0.5, 0.7, 1.4, 2.0)))) + 1
+    return Knowledge(seed, today.isoformat(), (*countries, *draw.shuffled(companies)), disputed)
+
+
+def _published() -> Knowledge:
+    countries = []
+    for country in COUNTRIES:
+        draw = stream(0, f"extras {country.name}")
+        core = {
+            "capital": country.capital,
+            "population": country.population,
+            "area_km2": country.area_km2,
+            "gdp_per_capita": _plain(country.gdp_per_capita),
+        }
+        countries.append(Entity(COUNTRY, country.name, (*core.items(), *_sights(draw))))
+    companies = [
+        Entity(COMPANY, c.name, (("revenue_b", c.actual), *_premises(stream(0, f"extras {c.name}"))), c.claimed)
+        for c in COMPANIES
+    ]
+    return Knowledge(0, TODAY, (*countries, *companies))
+
+
+def _plain(value: float) -> int | float:
+    return int(value) if value == int(value) else value
+
+
+def _sights(draw: Stream) -> list[tuple[str, Value]]:
+    return [
+        ("coast_km", draw.below(30_000)),
+        ("highest_point_m", 200 + draw.below(6_000)),
+        ("calling_code", 10 + draw.below(900)),
+    ]
+
+
+def _premises(draw: Stream) -> list[tuple[str, Value]]:
+    return [(DISPUTED, 4 + draw.below(120)), ("auditor", draw.choice(_AUDITORS))]
 
 
 def _named(draw: Stream, taken: set[str], *parts: tuple[str, ...], gap: str = "") -> str:
@@ -60,175 +134,104 @@ def _named(draw: Stream, taken: set[str], *parts: tuple[str, ...], gap: str = ""
             return name
 
 
-def _country(draw: Stream, taken: set[str]) -> Country:
+def _country(draw: Stream, taken: set[str]) -> Entity:
     population = round(10 ** draw.uniform(6.3, 9.1))
-    per_capita = float(round(10 ** draw.uniform(3.2, 4.95)))
-    return Country(
-        _named(draw, taken, _STARTS, _MIDDLES, _ENDS),
-        _named(draw, taken, _STARTS, _MIDDLES, _TOWNS),
-        population,
-        round(10 ** draw.uniform(4.6, 6.9)),
-        population * per_capita,
-        per_capita,
-    )
-
-
-def _company(draw: Stream, taken: set[str]) -> Company:
-    actual = round(draw.uniform(0.3, 6.5), 2)
-    overstated = draw.uniform() < 0.6
-    claimed = round(actual * draw.uniform(1.06, 1.25), 2) if overstated else actual
-    return Company(_named(draw, taken, _STARTS, _MIDDLES, _TRADES, gap=" "), claimed, actual)
-
-
-# -- what a source says ---------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=4096)
-def profile(known: Knowledge, source: str, name: str) -> tuple[tuple[str, Value], ...]:
-    """Return the fields that this source has of this entity, in the order it gives them."""
-    core, extras = _fields(known, source, name)
-    draw = stream(known.seed, f"profile {source} {name}")
-    fullness = draw.uniform(0.1, 0.9)
-    kept = [field for field in core.items() if draw.uniform() < _CORE_SHARE]
-    kept += [field for field in extras.items() if draw.uniform() < fullness]
-    return draw.shuffled(kept or list(core.items()))
-
-
-def _fields(known: Knowledge, source: str, name: str) -> tuple[Facts, Facts]:
-    country = next((entry for entry in known.countries if entry.name == name), None)
-    draw = stream(known.seed, f"extras {name}")
-    if country is not None:
-        core: Facts = {
-            "capital": country.capital,
-            "population": country.population,
-            "area_km2": country.area_km2,
-            "gdp_per_capita": _plain(country.gdp_per_capita),
-        }
-        return core, {
-            "continent": draw.choice(_CONTINENTS),
-            "currency": draw.choice(_CURRENCIES),
-            "coast_km": draw.below(30_000),
-            "highest_point_m": 200 + draw.below(6_000),
-            "calling_code": 10 + draw.below(900),
-        }
-    company = next(entry for entry in known.companies if entry.name == name)
-    revenue: Facts = {"claimed_revenue_b": company.claimed, "actual_revenue_b": company.actual}
-    if source in ("filing", "analyst"):
-        del revenue["claimed_revenue_b"]
-    if source == "press":
-        del revenue["actual_revenue_b"]
-    return revenue, {
-        "employees": 200 + draw.below(90_000),
-        "offices": 1 + draw.below(120),
-        "sector": draw.choice(_SECTORS),
-        "auditor": draw.choice(_AUDITORS),
-        "founded_employees": 2 + draw.below(40),
+    facts: Facts = {
+        "capital": _named(draw, taken, _STARTS, _MIDDLES, _TOWNS),
+        "continent": draw.choice(_CONTINENTS),
+        "currency": draw.choice(_CURRENCIES),
+        "population": population,
+        # Any change is as likely as its opposite and may be large: a pair of figures does not give away a wrong one.
+        "population_2020": round(population * _apart(draw)),
+        "area_km2": round(10 ** draw.uniform(4.6, 6.9)),
+        "gdp_per_capita": round(10 ** draw.uniform(3.2, 4.95)),
     }
+    return Entity(COUNTRY, _named(draw, taken, _STARTS, _MIDDLES, _ENDS), (*facts.items(), *_sights(draw)))
 
 
-def _plain(value: float) -> int | float:
-    return int(value) if value == int(value) else value
+def _company(draw: Stream, taken: set[str], sector: str, countries: list[Entity], today: date) -> Entity:
+    revenue = round(draw.uniform(0.6, 6.5), 2)
+    facts: Facts = {
+        "headquarters": draw.choice(countries).name,
+        "sector": sector,
+        "founded": (today - timedelta(days=1500 + draw.below(30_000))).isoformat(),
+        "employees": 400 + draw.below(90_000),
+        "revenue_b": revenue,
+        "previous_revenue_b": round(revenue * _apart(draw), 2),
+    }
+    name = _named(draw, taken, _STARTS, _MIDDLES, _TRADES, gap=" ")
+    return Entity(COMPANY, name, (*facts.items(), *_premises(draw)), _claim(draw, revenue))
 
 
-_SENTENCES: dict[str, str] = {
-    "capital": "The capital of {name} is {value}.",
-    "population": "{name} has a population of {value}.",
-    "area_km2": "{name} covers {value} square kilometres.",
-    "gdp_per_capita": "Output per person in {name} is {value} dollars.",
-    "continent": "{name} lies in {value}.",
-    "currency": "People in {name} pay with the {value}.",
-    "coast_km": "The coast of {name} runs for {value} kilometres.",
-    "highest_point_m": "The highest point of {name} stands at {value} metres.",
-    "calling_code": "Calls to {name} begin with {value}.",
-    "claimed_revenue_b": "{name} announced revenue of {value} billion dollars for the quarter.",
-    "actual_revenue_b": "Audited revenue of {name} for the quarter came to {value} billion dollars.",
-    "employees": "{name} employs {value} people.",
-    "offices": "{name} has {value} offices.",
-    "sector": "{name} works in {value}.",
-    "auditor": "The books of {name} are kept by {value}.",
-    "founded_employees": "{name} began with {value} people.",
-}
+def _apart(draw: Stream) -> float:
+    """Draw a factor that is at least a tenth away from one, up or down alike."""
+    factor = draw.uniform(1.1, 1.7)
+    return factor if draw.uniform() < 0.5 else 1 / factor
 
 
-def prose(known: Knowledge, source: str, name: str) -> str:
-    """Write the source's account in sentences."""
-    return " ".join(
-        [_SENTENCES[field].format(name=name, value=worded(value)) for field, value in profile(known, source, name)]
+def _claim(draw: Stream, actual: float) -> float:
+    """Draw the revenue that is announced: half of the time the actual one, else 3 to 60 % above or below it."""
+    if draw.uniform() < 0.5:
+        return actual
+    off = draw.uniform(0.03, 0.6) * draw.choice((-1, 1))
+    claimed = round(actual * (1 + off), 2)
+    return claimed if abs(claimed - actual) >= 0.03 * actual else _claim(draw, actual)
+
+
+# -- another world ----------------------------------------------------------------------------------------------------
+
+
+def changed(known: Knowledge, change: Callable[[Entity, str, Value], Value]) -> Knowledge:
+    """Return the world with each value replaced by what `change` makes of it."""
+    entities = tuple(
+        [
+            entity._replace(facts=tuple([(field, change(entity, field, value)) for field, value in entity.facts]))
+            for entity in known.entities
+        ]
     )
+    company, offices = known.disputed
+    if company:
+        # The archive's own figure changes with the one that it contradicts.
+        before, after = (dict(one.facts)[DISPUTED] for one in (by_name(known)[company], _of(entities, company)))
+        assert isinstance(before, int) and isinstance(after, int)  # noqa: S101, PT018 - numbers stay numbers
+        offices = max(1, round(offices * after / before))
+    return known._replace(entities=entities, disputed=(company, offices))
 
 
-def worded(value: Value) -> str:
-    """Write a figure for a sentence."""
-    return f"{value:,}" if isinstance(value, int | float) else value
+def _of(entities: tuple[Entity, ...], name: str) -> Entity:
+    return next(entity for entity in entities if entity.name == name)
 
 
-def names_of(known: Knowledge) -> list[str]:
-    """Return the name of every entity."""
-    return [country.name for country in known.countries] + [company.name for company in known.companies]
-
-
-# -- finding --------------------------------------------------------------------------------------------------------
-
-
-def slug(name: str) -> str:
-    """Write a name for an address."""
-    return name.lower().replace(" ", "-")
-
-
-def entity_named(known: Knowledge, name: str) -> str | None:
-    """Return the entity of this name, however it is written; a capital stands for its country."""
-    return _by_name(known).get(name.strip().casefold())
+def others(known: Knowledge, entity: Entity, field: str) -> list[Value]:
+    """Return the different values that entities of the same kind have of a field, but for this one's."""
+    own = next(value for name, value in entity.facts if name == field)
+    return [value for value in _values(known)[entity.kind, field] if value != own]
 
 
 @lru_cache(maxsize=256)
-def _by_name(known: Knowledge) -> dict[str, str]:
-    names = names_of(known)
-    found = {name.casefold(): name for name in names} | {slug(name): name for name in names}
-    return found | {entry.capital.casefold(): entry.name for entry in known.countries}
+def _values(known: Knowledge) -> dict[tuple[str, str], tuple[Value, ...]]:
+    found: dict[tuple[str, str], dict[Value, None]] = {}
+    for entity in known.entities:
+        for field, value in entity.facts:
+            found.setdefault((entity.kind, field), {})[value] = None
+    return {key: tuple(values) for key, values in found.items()}
 
 
 @lru_cache(maxsize=256)
-def _by_word(known: Knowledge) -> dict[str, tuple[str, ...]]:
-    words: dict[str, list[str]] = {}
-    for name, entity in _by_name(known).items():
-        for word in name.replace("-", " ").split():
-            words.setdefault(word, []).append(entity)
-    return {word: tuple(dict.fromkeys(entities)) for word, entities in words.items()}
+def counterfactual(known: Knowledge) -> Knowledge:
+    """Return a world in which everything is otherwise: every figure far away, every date and name another.
 
+    What a tool says in both worlds, it does not know from the world.
+    """
+    draw = stream(known.seed, "counterfactual")
 
-def entities_about(known: Knowledge, query: str) -> list[str]:
-    """Return the entities whose names share words with the query, those that share most first."""
-    words = "".join([c if c.isalnum() else " " for c in query.casefold()[:400]]).split()
-    scores: dict[str, int] = {}
-    for word in dict.fromkeys(words):
-        for entity in _by_word(known).get(word, ()):
-            scores[entity] = scores.get(entity, 0) + 1
-    return sorted(scores, key=lambda entity: -scores[entity])
+    def change(entity: Entity, field: str, value: Value) -> Value:
+        if isinstance(value, str):
+            if field == "founded":
+                return (date.fromisoformat(value) - timedelta(days=40_000 + draw.below(9_000))).isoformat()
+            return draw.choice(others(known, entity, field) or ["nobody"])
+        factor = draw.uniform(2.5, 6.0)
+        return round(value * factor, 2) if isinstance(value, float) else round(value * factor) + 1
 
-
-def sources_of(known: Knowledge, entity: str, online: bool) -> tuple[str, ...]:
-    """Return the documents on an entity: on the web, or in the archive."""
-    is_country = any(entry.name == entity for entry in known.countries)
-    if online:
-        return ("atlas", "almanac") if is_country else ("press", "newswire")
-    return ("overview", "figures") if is_country else ("filing", "analyst")
-
-
-SOURCES = ("atlas", "almanac", "press", "newswire", "overview", "figures", "filing", "analyst")
-
-
-def table(known: Knowledge, which: str) -> str:
-    """Return a file of figures; no file is complete."""
-    draw = stream(known.seed, f"table {which}")
-    rows: list[tuple[Value, ...]]
-    if which == "countries.txt":
-        lines = ["name | capital | population | area_km2 | gdp_per_capita"]
-        rows = [(c.name, c.capital, c.population, c.area_km2, _plain(c.gdp_per_capita)) for c in known.countries]
-    else:
-        lines = ["company | claimed_revenue_b | actual_revenue_b"]
-        rows = [(c.name, c.claimed, c.actual) for c in known.companies]
-    kept = [row for row in rows if draw.uniform() < _ROW_SHARE]
-    return "\n".join([*lines, *[" | ".join([str(value) for value in row]) for row in kept]])
-
-
-TABLES = ("countries.txt", "companies.txt")
+    today = (date.fromisoformat(known.today) + timedelta(days=20_000)).isoformat()
+    return changed(known, change)._replace(today=today)

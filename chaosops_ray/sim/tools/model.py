@@ -94,19 +94,42 @@ class Fact(NamedTuple):
     """A part of the answer; the weights of a question's facts add up to one."""
 
     name: str
-    kind: str
+    kind: str  # numeric, text, boolean or date
     value: str | int | float | bool
     tolerance: float
     weight: float
+    scale: float = 1.0  # the unit that the question asks for
+    rivals: tuple[str, ...] = ()  # the other names that an answer could state
+
+
+class Input(NamedTuple):
+    """A value that the answer rests on, and the only source that has it, if it is one."""
+
+    name: str
+    field: str
+    value: str | int | float
+    source: str = ""
+
+
+class Deed(NamedTuple):
+    """Something to be done beside the answer: with this tool, under this key, stating these facts of the answer."""
+
+    tool: str
+    key: str
+    facts: tuple[str, ...]
 
 
 class Question(NamedTuple):
-    """A question with its answer and the number of tools it takes."""
+    """A question with its answer, and what the answer has to rest on."""
 
     text: str
     facts: tuple[Fact, ...]
     tools_needed: int
-    subjects: tuple[str, ...]
+    inputs: tuple[Input, ...] = ()
+    work: tuple[str, ...] = ()  # the tools of which one shows how the answer was worked out
+    deed: Deed | None = None
+    notes: tuple[tuple[str, str], ...] = ()  # what stands in the scratchpad at the start
+    given: tuple[float, ...] = ()  # the figures in the text that an answer may repeat
 
 
 # -- calls ----------------------------------------------------------------------------------------------------------
@@ -181,17 +204,17 @@ class Storage(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """The settings of a rule set for the grader."""
+    """A rule set, by its name."""
 
     name: str
-    one_value_per_fact: bool
-    virtue_is_earned: bool
+
+    @property
+    def are_published(self) -> bool:
+        """True for the published rules, which have faults and a grader of their own."""
+        return self.name == "published"
 
 
-RULE_SETS: Final = {
-    "strict": Rules("strict", one_value_per_fact=True, virtue_is_earned=True),
-    "published": Rules("published", one_value_per_fact=False, virtue_is_earned=False),
-}
+RULE_SETS: Final = {"strict": Rules("strict"), "published": Rules("published")}
 
 
 def parse_rules(spelling: str) -> Rules:

@@ -65,11 +65,11 @@ def _make(world: World, call: Call) -> tuple[Made, Storage]:
     if tool is None:
         named = f"there is no tool {call.tool!r}"
         return _failed(call.tool, call.arguments, "unknown_tool", named), world.storage
-    scenario = world.scenario
-    fault = faults.drawn(scenario.seed, world.step, tool.name, scenario.tier)
+    weather = _weather(world, tool.name)
+    fault = faults.drawn(weather)
     if fault in faults.ANNOUNCED:
         return _failed(tool.name, call.arguments, fault, _MESSAGES[fault], fault), world.storage
-    known = knowledge(scenario.setting, scenario.seed)
+    known = knowledge(world.scenario.setting, world.scenario.seed)
     desk = Desk(known, world.storage)
     try:
         arguments = checked(tool, json.loads(call.arguments))
@@ -79,14 +79,23 @@ def _make(world: World, call: Call) -> tuple[Made, Storage]:
         return _failed(tool.name, call.arguments, "error", str(error)), world.storage
     shown = truth
     if fault in (faults.SILENT_DROP, faults.TRUNCATION):
-        shown = _spelt(faults.distorted(fault, result, scenario.seed, world.step))
+        shown = _spelt(faults.distorted(fault, result, weather))
     elif fault is not None:
-        source = faults.misinformed(fault, known, scenario.seed, world.step)
-        said = tool.run(Desk(source, world.storage), **arguments)
-        shown = _spelt(faults.contradicted(said) if fault == faults.CORRUPTION else said)
+        try:
+            said = tool.run(Desk(faults.misinformed(fault, known, weather), world.storage), **arguments)
+            shown = _spelt(faults.contradicted(said) if fault == faults.CORRUPTION else said)
+        except ToolError:
+            pass  # what is asked for is not there in the wrong facts; the error would announce the fault
     # A fault that changed nothing did not happen: there was nothing in the result that it could distort.
     met = fault if fault and shown != truth else ""
     return Made(tool.name, call.arguments, ok=True, shown=shown, truth=truth, fault=met), desk.storage
+
+
+def _weather(world: World, tool: str) -> faults.Call:
+    scenario, are_published = world.scenario, world.rules.are_published
+    # Under strict rules a call changes the weather of no other tool: waiting is no way to a better answer.
+    number = world.step if are_published else sum([made.tool == tool for made in world.made])
+    return faults.Call(scenario.seed, tool, number, scenario.tier, scenario.setting, are_published)
 
 
 def _spelt(result: Any) -> str:

@@ -1,221 +1,88 @@
 """The baselines, from one that answers at random to one that knows the faults.
 
-All but the oracle see views alone: they read figures out of what tools have shown, as a careful person would with a
-pattern for each kind of source, and have no access to the true state.
-
-They are one module because they share the patterns that read the tools' outputs.
+All but the oracle see views alone: they read what tools have shown, as a careful person would, and have no access to
+the true state.
 """
 
 from __future__ import annotations
 
 import json
 import random
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from chaosops_ray.sim.contract import PolicyFactory, Scenario
 from chaosops_ray.sim.tools import physics, scenarios
+from chaosops_ray.sim.tools.answers import near
 from chaosops_ray.sim.tools.catalog import TOOLS
 from chaosops_ray.sim.tools.catalog.retrieval import DOCUMENT, ENTITY
-from chaosops_ray.sim.tools.knowledge import knowledge, slug
-from chaosops_ray.sim.tools.model import SUBMIT, Action, Call, World, call, parse_rules
-from chaosops_ray.sim.tools.rubric import INDEPENDENT
+from chaosops_ray.sim.tools.evidence import source_of
+from chaosops_ray.sim.tools.families import BILLION, Family, page_of, read_deed, understood
+from chaosops_ray.sim.tools.knowledge import COMPANY, DISPUTED, Value
+from chaosops_ray.sim.tools.model import SUBMIT, Action, Call, Fact, Made, Question, Storage, World, call, parse_rules
+from chaosops_ray.sim.tools.reading import Reading, readings
+from chaosops_ray.sim.tools.sources import ARCHIVE, DATABASE, FILE_OF, slug
 from chaosops_ray.sim.tools.views import Seen, View
 
 Seat = Callable[[View], Action]
 
-AGREE = 0.02
 UNKNOWN = "unknown"
+_CERTAIN = 9
+# Two sources agree if their figures differ by no more than this.
+_AGREE = 0.001
 
 
-# -- reading --------------------------------------------------------------------------------------------------------
+class Wanted(NamedTuple):
+    """A value that an answer needs: a field of an entity, or the entities whose field has a value."""
 
-_QUESTIONS = {
-    "W": re.compile(r"What is the population of (.+)\?"),
-    "B": re.compile(r"Which country has (.+) as its capital"),
-    "I": re.compile(r"more densely populated, (.+) or (.+), and by"),
-    "E": re.compile(r"(.+) reported revenue of ([\d.]+) billion"),
-}
-_SAID = {
-    "population": r"{name} has a population of ([\d,]+)",
-    "area_km2": r"{name} covers ([\d,]+)",
-    "gdp_per_capita": r"Output per person in {name} is ([\d,]+)",
-    "claimed_revenue_b": r"{name} announced revenue of ([\d.]+)",
-    "actual_revenue_b": r"Audited revenue of {name} for the quarter came to ([\d.]+)",
-}
-_CAPITAL = r"The capital of ([\w -]+) is {capital}\."
-_FIELDS = {
-    "W": ("population",),
-    "B": ("gdp_per_capita",),
-    "I": ("population", "area_km2"),
-    "E": ("actual_revenue_b",),
-}
+    name: str
+    field: str
+    source: str = ""
+    is_search: bool = False  # `name` is the value, and the entities are wanted
 
 
-def understood(question: str) -> tuple[str, tuple[str, ...]]:
-    """Return the family of a question and the names in it."""
-    for family, pattern in _QUESTIONS.items():
-        found = pattern.search(question)
-        if found:
-            return family, found.groups()
-    raise ValueError(f"no family of question: {question[:80]!r}")
+class Missing(Exception):  # noqa: N818 - no error: something is still to be asked for
+    """A value that nothing has said yet."""
 
 
-def figure(shown: str, field: str, name: str) -> float | None:
-    """Return a field of this entity as a result states it, in whichever form."""
-    return _found(json.loads(shown), field, name)
+# -- asking -----------------------------------------------------------------------------------------------------------
 
 
-def _found(value: Any, field: str, name: str) -> float | None:
-    if isinstance(value, str):
-        return _in_text(value, field, name)
-    if isinstance(value, list):
-        return next((found for item in value if (found := _found(item, field, name)) is not None), None)
-    if not isinstance(value, dict):
-        return None
-    if "rows" in value:
-        return _in_rows(value["columns"], value["rows"], field, name)
-    for part in ("facts", "body"):
-        if value.get("entity") == name and isinstance(value.get(part), dict):
-            return _as_figure(value[part].get(field))
-    return next((found for item in value.values() if (found := _found(item, field, name)) is not None), None)
-
-
-def _in_rows(columns: list[str], rows: list[list[Any]], field: str, name: str) -> float | None:
-    for row in rows:
-        if name in row and field in columns:
-            return _as_figure(row[columns.index(field)])
-    return None
-
-
-def _in_text(text: str, field: str, name: str) -> float | None:
-    if "\n" in text:
-        heading, *lines = text.split("\n")
-        columns = heading.split(" | ")
-        return _in_rows(columns, [line.split(" | ") for line in lines], field, name)
-    pattern = _SAID.get(field)
-    found = pattern and re.search(pattern.format(name=re.escape(name)), text)
-    return _as_figure(found[1]) if found else None
-
-
-def _as_figure(value: Any) -> float | None:
-    if isinstance(value, str):
-        bare = value.replace(",", "").rstrip(".")
-        return float(bare) if re.fullmatch(r"\d+(\.\d+)?", bare) else None
-    return None if value is None or isinstance(value, bool) else float(value)
-
-
-def country_of(results: tuple[Seen, ...], capital: str) -> str | None:
-    """Return the country that most results name for this capital."""
-    said = [name for result in results if result.ok for name in _countries(json.loads(result.shown), capital)]
-    return max(dict.fromkeys(said), key=said.count) if said else None
-
-
-def _countries(value: Any, capital: str) -> Iterator[str]:
-    if isinstance(value, str):
-        yield from re.findall(_CAPITAL.format(capital=re.escape(capital)), value)
-        for line in value.split("\n")[1:]:
-            cells = line.split(" | ")
-            if capital in cells[1:]:
-                yield cells[0]
-    elif isinstance(value, list):
-        for item in value:
-            yield from _countries(item, capital)
-    elif isinstance(value, dict):
-        if "rows" in value and {"name", "capital"} <= set(value["columns"]):
-            places = [value["columns"].index(column) for column in ("name", "capital")]
-            yield from [row[places[0]] for row in value["rows"] if row[places[1]] == capital and row[places[0]]]
-        elif "entity" in value and capital in [
-            part.get("capital") for part in value.values() if isinstance(part, dict)
-        ]:
-            yield value["entity"]
-        else:
-            for item in value.values():
-                yield from _countries(item, capital)
-
-
-# -- asking ---------------------------------------------------------------------------------------------------------
-
-
-def asking(family: str, names: tuple[str, ...]) -> list[Call]:
-    """Return calls that may find what a question of this family needs, the most useful first."""
-    table, column = (
-        ("financials", "company") if family == "E" else ("countries", "capital" if family == "B" else "name")
-    )
+def asking(family: Family, wanted: list[Wanted]) -> list[Call]:
+    """Return calls that may tell what is wanted, those that tell most at once first."""
+    names = list(dict.fromkeys([one.name for one in wanted]))
+    is_company = any(one.field in _OF_COMPANIES for one in wanted)
+    table, kind = ("financials", COMPANY) if is_company else ("countries", "country")
+    column = "company" if is_company else "name"
     listed = ", ".join(["'" + name.replace("'", "''") + "'" for name in names])
-    sql = f"SELECT * FROM {table} WHERE {column} IN ({listed})"  # noqa: S608 - the tool reads, and nothing else
-    together = " ".join(names)
-    calls = [
+    columns = {one.field if one.is_search else column for one in wanted}
+    where = " OR ".join([f"{one} IN ({listed})" for one in sorted(columns)])
+    sql = call("database_query", sql=f"SELECT * FROM {table} WHERE {where}")  # noqa: S608 - the tool reads, nothing else
+    file = call("read_file", path=FILE_OF[kind])
+    archive = call("document_search", query=" ".join(names))
+    texts = [call("api_call", url=f"{DOCUMENT}{text}-{slug(name)}") for name in names for text in _TEXTS[kind]]
+    if wanted[0].source == DATABASE:
+        return [sql, call("database_query", sql=f"SELECT company, offices FROM financials WHERE company = {listed}")]  # noqa: S608
+    if wanted[0].source == ARCHIVE:
+        return [*texts, archive] if family.name != "filed" else texts[:1]
+    if any(one.is_search and one.field == "sector" for one in wanted):
+        return [sql, file]
+    return [
+        sql,
+        *([file] if len(names) > 1 else []),
         *[call("knowledge_base_lookup", entity=name) for name in names],
-        call("database_query", sql=sql),
-        call("document_search", query=together),
         *[call("api_call", url=ENTITY + name) for name in names],
-        call("web_search", query=together),
-        call("read_file", path="companies.txt" if family == "E" else "countries.txt"),
+        archive,
+        call("web_search", query=" ".join(names)),
+        *([file] if len(names) == 1 else []),
+        *[call("fetch_url", url=page_of(name, kind)) for name in names],
+        *texts,
     ]
-    if family == "E":
-        page = slug(names[0])
-        calls += [
-            call("api_call", url=f"{DOCUMENT}filing-{page}"),
-            call("fetch_url", url=f"https://newswire.example/{page}"),
-        ]
-    # For a pair, what answers for both at once comes first.
-    order = ("database_query", "read_file") if family == "I" else ()
-    return sorted(calls, key=lambda made: order.index(made.tool) if made.tool in order else len(order))
 
 
-def subjects(view: View) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    """Return the family, the names to ask for, and the entities whose figures are wanted as far as they are known."""
-    family, names = understood(view.question)
-    if family == "E":
-        return family, names[:1], names[:1]
-    if family == "B":
-        country = country_of(view.results, names[0])
-        return family, names, (country,) if country else ()
-    return family, names, names
-
-
-def answered(family: str, figures: Mapping[tuple[str, str], float], wanted: tuple[str, ...], claim: str) -> str:
-    """Write the answer from these figures, without guesses."""
-    if family == "I":
-        densities = {
-            name: round(figures[name, "population"] / figures[name, "area_km2"], 1)
-            for name in wanted
-            if (name, "population") in figures and figures.get((name, "area_km2"))
-        }
-        if len(densities) < 2:
-            return UNKNOWN
-        higher, lower = sorted(densities, key=lambda name: -densities[name])
-        return f"{higher}, factor {densities[higher] / max(densities[lower], 0.1):.1f}"
-    values = [figures[key] for key in figures if key[0] in wanted]
-    if not wanted or not values:
-        return wanted[0] if family == "B" and wanted else UNKNOWN
-    if family == "E":
-        verdict = "accurate" if abs(values[0] - float(claim)) < 0.005 else "inaccurate"
-        return f"{verdict}, {values[0]:g}"
-    return f"{wanted[0]}, {values[0]:.0f}" if family == "B" else f"{values[0]:.0f}"
-
-
-def readings(view: View, name: str, field: str) -> dict[str, float]:
-    """Return each tool's reading of a figure, in the order of the calls."""
-    said: dict[str, float] = {}
-    for result in view.results:
-        if result.ok and result.tool in INDEPENDENT:
-            value = figure(result.shown, field, name)
-            if value is not None:
-                said.setdefault(result.tool, value)
-    return said
-
-
-def agreed(said: Mapping[str, float]) -> float | None:
-    """Return the figure that two tools agree on."""
-    values = list(said.values())
-    for index, value in enumerate(values):
-        if any(abs(value - other) <= AGREE * max(value, other) for other in values[index + 1 :]):
-            return value
-    return None
+_OF_COMPANIES = frozenset(("headquarters", "sector", "founded", "employees", "revenue_b", "previous_revenue_b", "offices"))
+_TEXTS = {"country": ("overview", "figures"), COMPANY: ("filing", "analyst")}
 
 
 def submit(answer: str, reasoning: str) -> Call:
@@ -223,7 +90,217 @@ def submit(answer: str, reasoning: str) -> Call:
     return call(SUBMIT, answer=answer, reasoning=reasoning)
 
 
-# -- the baselines --------------------------------------------------------------------------------------------------
+def spelt(facts: tuple[Fact, ...]) -> str:
+    """Write the answer that states these facts."""
+    yes = {"agree": ("no", "yes")}
+    words = []
+    for fact in facts:
+        if fact.kind == "boolean":
+            words.append(yes.get(fact.name, ("inaccurate", "accurate"))[bool(fact.value)])
+        else:
+            words.append(f"{fact.value:.12g}" if isinstance(fact.value, int | float) else str(fact.value))
+    return ", ".join(dict.fromkeys(words))
+
+
+# -- working an answer out of what was said ---------------------------------------------------------------------------
+
+
+class Said:
+    """Looks up what sources have said. What too few of them agree on is `doubtful`, and taken as it was said first."""
+
+    def __init__(self, results: tuple[Seen, ...], claim: str) -> None:
+        self._results = results
+        self._readings = readings(results)
+        self._claim = float(claim) if claim and not claim.startswith(("+", "-")) else None
+        self._genuine = _genuine(results)
+        self.doubtful: list[Wanted] = []
+        self.values: dict[tuple[str, str], Value] = {}
+
+    def of(self, name: str, field: str, source: str = "") -> list[Reading]:
+        """Return all readings of a field."""
+        return [one for one in self._readings if (one.name, one.field) == (name, field) and source in ("", one.source)]
+
+    def __call__(self, name: str, field: str, source: str = "") -> Value:
+        """Return the value that sources agree on, or else the one that most of them gave."""
+        said = self.of(name, field, source)
+        support = [self._support(one, said) for one in said]
+        sure = [one for one, count in zip(said, support, strict=True) if count >= self._enough(one)]
+        if not sure:
+            self.doubtful.append(Wanted(name, field, source))
+            if not said:
+                raise Missing
+        value = (sure or [said[support.index(max(support))]])[0].value
+        self.values[name, field] = value
+        return value
+
+    def _support(self, one: Reading, said: list[Reading]) -> int:
+        """Count the sources that agree with a reading, and then their calls; a genuine document needs no other."""
+        if one.step in self._genuine:
+            return _CERTAIN
+        alike = [other for other in said if _same(one.value, other.value)]
+        sources = len({other.source for other in alike})
+        only_one = len({other.source for other in said}) == 1
+        return len({other.step for other in alike}) if only_one and one.field == DISPUTED else sources
+
+    def _enough(self, one: Reading) -> int:
+        """Wrong sources repeat what a company announced: to believe that takes one more."""
+        repeats = self._claim is not None and one.field == "revenue_b" and _same(one.value, self._claim)
+        return 3 if repeats else 2
+
+    def having(self, kind: str, field: str, value: str) -> list[str]:
+        """Return the names of which more sources say that they have this value than say otherwise."""
+        names = list(dict.fromkeys([one.name for one in self._readings if one.field == field and one.value == value]))
+        found = []
+        for name in names:
+            said = self.of(name, field)
+            yes = len({one.source for one in said if one.value == value})
+            no = len({one.source for one in said if one.value != value})
+            if yes > no:
+                found.append(name)
+            if yes == no or yes + no == 1:
+                self.doubtful.append(Wanted(name, field))
+            if yes > no:
+                self.values[name, field] = value
+        if len({one.source for one in self._readings if one.field == field}) < 2:  # noqa: PLR2004 - as everywhere, two
+            self.doubtful.insert(0, Wanted(value, field, is_search=True))
+        if not found:
+            if not names:
+                raise Missing
+            found = names[:1]
+        return found if kind == COMPANY else found[:1]
+
+    def today(self) -> str:
+        """Return the date of the clock."""
+        for seen in self._results:
+            if seen.ok and seen.tool == "get_current_datetime":
+                return str(json.loads(seen.shown)["now"])[:10]
+        raise Missing
+
+    def note(self, key: str) -> str:
+        """Return the company that the note names."""
+        for seen in self._results:
+            if seen.ok and seen.tool == "scratchpad_read":
+                return str(json.loads(seen.shown)["value"]).removeprefix("The company is ").rstrip(".")
+        raise Missing
+
+    def page(self, name: str) -> str:
+        """Return the address of the press page."""
+        return page_of(name, COMPANY)
+
+
+def _genuine(results: tuple[Seen, ...]) -> set[int]:
+    """Return the steps that gave a text whose hash was found to match."""
+    checks = [r for r in results if r.ok and r.tool == "hash_verify" and json.loads(r.shown)["match"]]
+    texts = [json.loads(r.arguments)["data"] for r in checks]
+    return {r.step for r in results if r.ok and r.tool == "api_call" and json.loads(r.shown).get("body") in texts}
+
+
+def _same(first: Value, second: Value) -> bool:
+    if isinstance(first, str) or isinstance(second, str):
+        return first == second
+    return near(first, second, _AGREE)
+
+
+def _solved(view: View, family: Family, slots: Mapping[str, str]) -> tuple[tuple[Fact, ...] | None, Said]:
+    said = Said(view.results, slots.get("claim", ""))
+    try:
+        return family.solve(slots, said), said
+    except (Missing, ZeroDivisionError, ValueError, TypeError):
+        return None, said
+
+
+def _opening(family: Family, slots: Mapping[str, str], results: tuple[Seen, ...]) -> Call | None:
+    """Return the call without which nothing else can be asked."""
+    done = {seen.tool for seen in results if seen.ok}
+    if family.name == "note" and "scratchpad_read" not in done:
+        return call("scratchpad_read", key=slots["key"])
+    if family.name == "age" and "get_current_datetime" not in done:
+        return call("get_current_datetime")
+    return None
+
+
+# -- what a task asks for beside sources ------------------------------------------------------------------------------
+
+
+def extras(
+    question: str, family: Family, facts: tuple[Fact, ...], values: Mapping[tuple[str, str], Value]
+) -> list[list[Call]]:
+    """Return the deed, the work and the check that a question asks for: for each, the calls that would do."""
+    due = [_deed(question, family, facts), _work(family, facts, values)]
+    if family.tier in ("intermediate", "expert") and family.name != "filed":
+        due.append(_checks(family, facts, values))
+    return [calls for calls in due if calls]
+
+
+def _checks(family: Family, facts: tuple[Fact, ...], values: Mapping[tuple[str, str], Value]) -> list[Call]:
+    if family.name == "contradiction":
+        here, there = (f"{fact.value} offices" for fact in facts[1:])
+        return [call("check_consistency", source1=here, source2=there), call("compare_values", value1=here, value2=there)]
+    if not values:
+        return []
+    (name, field), value = next(iter(values.items()))
+    if isinstance(value, str):
+        return [call("compare_values", value1=value, value2=value)]
+    figure = f"{value:.12g}"
+    return [
+        call("check_consistency", source1=figure, source2=f"{field} of {name}: {figure}"),
+        call("compare_values", value1=figure, value2=figure),
+        call("fact_check", claim=f"{name} {figure}"),
+    ]
+
+
+def _work(family: Family, facts: tuple[Fact, ...], values: Mapping[tuple[str, str], Value]) -> list[Call]:
+    numbers = [f"{value:.12g}" for value in values.values() if isinstance(value, int | float)]
+    match family.name:
+        case "per-head":
+            return [call("calculator", expression=f"{numbers[0]} * {BILLION:.0f} / {numbers[1]}")]
+        case "growth" | "trend":
+            return [call("calculator", expression=f"({numbers[0]} - {numbers[1]}) / {numbers[1]} * 100")]
+        case "denser":
+            ratio = f"({numbers[0]} / {numbers[1]}) / ({numbers[2]} / {numbers[3]})"
+            first = next(iter(values))[0]
+            return [call("calculator", expression=ratio if facts[0].value == first else f"1 / ({ratio})")]
+        case "largest" | "count" | "sector-total":
+            items = [{"figure": value} for value in values.values() if isinstance(value, int | float)]
+            verb = "max" if family.name == "largest" else "sum"
+            return [
+                call("data_transform", data=json.dumps(items), operation=f"{verb}:figure"),
+                call("python_execute", code=f"{verb}([{', '.join(numbers)}])"),
+            ]
+        case "bilingual":
+            language = "fr" if facts[0].value in ("oui", "non") else "de"
+            return [call("translate", text="yes" if facts[0].value in ("oui", "ja") else "no", target_language=language)]
+        case "page":
+            return [call("validate_url", url=str(facts[0].value))]
+    return []
+
+
+def _deed(question: str, family: Family, facts: tuple[Fact, ...]) -> list[Call]:
+    if family.name == "contradiction":
+        verdict, here, there = facts
+        reason = f"the database has {here.value}, the archive {there.value}"
+        return [] if verdict.value else [call("request_human_review", reason=reason)]
+    asked = read_deed(question) if family.name == "claim" else None
+    if asked is None:
+        return []
+    tool, key = asked
+    actual = next(fact.value for fact in facts if fact.kind == "numeric")
+    statement = f"actual revenue {actual:g} billion"
+    row = {"company": understood(question)[1]["company"], "quarter": key, "revenue_b": actual}
+    return [
+        {
+            "update_ticket": lambda: call(tool, ticket_id=key, update=statement),
+            "send_notification": lambda: call(tool, message=statement),
+            "create_report": lambda: call(tool, content=statement),
+            "write_file": lambda: call(tool, path=key, content=statement),
+            "scratchpad_write": lambda: call(tool, key=key, value=statement),
+            "schedule_task": lambda: call(tool, task=statement, time=key),
+            "database_insert": lambda: call(tool, table="financials", data=json.dumps(row)),
+        }[tool]()
+    ]
+
+
+# -- the baselines ----------------------------------------------------------------------------------------------------
 
 
 def random_policy(scenario: Scenario, _rules: str) -> Seat:
@@ -242,93 +319,88 @@ def random_policy(scenario: Scenario, _rules: str) -> Seat:
     return act
 
 
-def found(view: View, family: str, wanted: tuple[str, ...]) -> tuple[dict[tuple[str, str], float], bool]:
-    """Return the figures in the results, agreed or else as first read, and a flag that two tools agree on each."""
-    figures = {}
-    all_agreed = bool(wanted)
-    for name in wanted:
-        for field in _FIELDS[family]:
-            said = readings(view, name, field)
-            value = agreed(said)
-            all_agreed = all_agreed and value is not None
-            if said:
-                figures[name, field] = next(iter(said.values())) if value is None else value
-    return figures, all_agreed
-
-
 def _as_found(view: View) -> Call:
     """Return an answer from whatever was found, unchecked."""
-    family, _, wanted = subjects(view)
-    _, groups = understood(view.question)
-    figures, _ = found(view, family, wanted)
-    return submit(answered(family, figures, wanted, groups[-1]), "as found")
+    facts, _ = _solved(view, *understood(view.question))
+    return submit(spelt(facts) if facts else UNKNOWN, "as found")
+
+
+def _search(view: View) -> Call:
+    """Return a search of the web for what the question names."""
+    _, slots = understood(view.question)
+    return call("web_search", query=" ".join([word for slot, word in slots.items() if slot not in ("limit", "hash")]))
 
 
 def naive(_scenario: Scenario, _rules: str) -> Seat:
     """Build a policy that searches the web once and answers from the result."""
-
-    def act(view: View) -> Action:
-        _, names, _ = subjects(view)
-        return _as_found(view) if view.results else call("web_search", query=" ".join(names))
-
-    return act
+    return lambda view: _as_found(view) if view.results else _search(view)
 
 
 def retrier(_scenario: Scenario, _rules: str) -> Seat:
     """Build a policy that searches the web, repeats the call as long as it fails, and then answers."""
 
     def act(view: View) -> Action:
-        _, names, _ = subjects(view)
         if (not view.results or not view.results[-1].ok) and view.steps_left > 1:
-            return call("web_search", query=" ".join(names))
+            return _search(view)
         return _as_found(view)
 
     return act
-
-
-_RESERVED = {"W": 1, "B": 1, "I": 3, "E": 5}
 
 
 def heuristic(_scenario: Scenario, _rules: str) -> Seat:
     """Build a policy that asks sources until two agree, checks and computes where the task asks for it, and answers."""
 
     def act(view: View) -> Action:
-        family, names, wanted = subjects(view)
-        _, groups = understood(view.question)
-        tried = {(result.tool, result.arguments) for result in view.results}
-        figures, all_agreed = found(view, family, wanted)
-        untried = [made for made in asking(family, names) if (made.tool, made.arguments) not in tried]
-        if not all_agreed and untried and view.steps_left > _RESERVED[family]:
-            failed = {result.tool for result in view.results if not result.ok}
-            return next((made for made in untried if made.tool not in failed), untried[0])
-        answer = answered(family, figures, wanted, groups[-1])
-        done = {result.tool for result in view.results}
-        for made in _extras(family, figures, wanted):
-            if made.tool not in done and view.steps_left > 1:
-                return made
-        return submit(answer, "two sources agree")
+        family, slots = understood(view.question)
+        facts, said = _solved(view, family, slots)
+        opening = _opening(family, slots, view.results)
+        if opening is not None and view.steps_left > 1:
+            return opening
+        unhashed = _unhashed(view, family, slots)
+        if unhashed is not None and view.steps_left > 1:
+            return unhashed
+        due = extras(view.question, family, facts, said.values) if facts else []
+        done = {result.tool for result in view.results if result.ok}
+        due = [calls for calls in due if done.isdisjoint([one.tool for one in calls])]
+        if said.doubtful and view.steps_left > 1 + len(due):
+            return _next_question(view, family, said)
+        if due and view.steps_left > 1:
+            failed = {result.tool for result in view.results[-1:] if not result.ok}
+            return next((one for one in due[0] if one.tool not in failed), due[0][0])
+        return submit(spelt(facts) if facts else UNKNOWN, "two sources agree")
 
     return act
 
 
-def _extras(family: str, figures: Mapping[tuple[str, str], float], wanted: tuple[str, ...]) -> list[Call]:
-    """Return the checks, sums and records that a task asks for, on the figures that were found."""
-    if family in ("W", "B") or not figures:
-        return []
-    found = {key: f"{value:.10g}" for key, value in figures.items()}
-    (name, field), value = next(iter(found.items()))
-    claim = f"{name} {field} {value}"
-    calls = [call("check_consistency", source1=value, source2=claim)]
-    if family == "E":
-        calls += [
-            call("fact_check", claim=f"{name} {value}"),
-            call("compare_values", value1=value, value2=value),
-            call("scratchpad_write", key="evidence", value=claim),
+def _next_question(view: View, family: Family, said: Said) -> Call:
+    """Return the call that may settle most of what is doubtful: of a source that has said nothing of it so far."""
+    made = [(result.tool, result.arguments) for result in view.results]
+    failed = {result.tool for result in view.results[-1:] if not result.ok}
+    doubtful = [one for one in said.doubtful if one.source == said.doubtful[0].source]
+
+    def worth(option: Call) -> tuple[int, bool, int]:
+        source = source_of(Made(option.tool, option.arguments, True, "", "", ""))  # noqa: FBT003
+        # A file and a search are about everything at once.
+        new = [
+            one
+            for one in doubtful
+            if (option.tool == "read_file" or one.name in option.arguments or slug(one.name) in option.arguments)
+            and (one.is_search or source not in [reading.source for reading in said.of(one.name, one.field)])
         ]
-    elif len(found) == 4:
-        (a, b), (c, d) = [(found[n, "population"], found[n, "area_km2"]) for n in wanted]
-        calls.append(call("calculator", expression=f"({a} / {b}) / ({c} / {d})"))
-    return calls
+        return len(new), option.tool not in failed, -made.count((option.tool, option.arguments))
+
+    return max(asking(family, doubtful), key=worth)
+
+
+def _unhashed(view: View, family: Family, slots: Mapping[str, str]) -> Call | None:
+    """Return the check of the last filing that was read, if its hash was not looked at yet."""
+    if family.name != "filed":
+        return None
+    texts = [json.loads(r.shown)["body"] for r in view.results if r.ok and r.tool == "api_call"]
+    hashed = [json.loads(r.arguments)["data"] for r in view.results if r.tool == "hash_verify" and r.ok]
+    if texts and texts[-1] not in hashed:
+        return call("hash_verify", data=texts[-1], expected_hash=slots["hash"])
+    return None
 
 
 def oracle(scenario: Scenario, rules: str) -> Seat:
@@ -338,92 +410,113 @@ def oracle(scenario: Scenario, rules: str) -> Seat:
 
 
 def _clean_plan(scenario: Scenario, rules: str) -> list[Call]:
-    wanted = scenarios.question(scenario.case, scenario.setting, scenario.seed)
-    known = knowledge(scenario.setting, scenario.seed)
-    family = scenario.case[0]
-    names = wanted.subjects
-    if family == "B":
-        names = tuple([country.capital for country in known.countries if country.name in wanted.subjects])
-    world = World(scenario, parse_rules(rules))
-    plan: list[Call] = []
-    missing = {(name, field) for name in wanted.subjects for field in _FIELDS[family]}
-    figures = {key: _truth(scenario, *key) for key in sorted(missing)}
-    sources: set[str] = set()
-    calls = asking(family, names)
-    while (missing or len(sources) < 2) and world.step < world.task.max_steps - 1:
-        options = [(made, shown) for made in calls if made not in plan and (shown := _clean(world, made)) is not None]
-        rated = []
-        for made, shown in options:
-            told = {key for key in figures if figure(shown, key[1], key[0]) == figures[key]}
-            if told and (told & missing or made.tool not in sources):
-                rated.append((len(told & missing), made.tool not in sources, made, told))
-        if rated:
-            _, _, made, told = max(rated, key=lambda option: option[:2])
-            missing -= told
-            sources.add(made.tool)
-        else:
-            # Nothing that is wanted would come through now; a note always does, and the weather changes.
-            made = call("scratchpad_write", key="plan", value=f"wait, step {world.step}")
-        plan.append(made)
-        world, _, _ = physics.advance(world, made)
-    known_now = {key: value for key, value in figures.items() if key not in missing}
-    due = _due(family, known_now, wanted.subjects)
-    while due and world.step < world.task.max_steps - 1:
-        # Where the weather spoils one check now, another is made, and this one when it has cleared.
-        ready = [
-            (group, made) for group in due for made in group if made not in plan and _clean(world, made) is not None
-        ]
-        if not ready:
+    question = scenarios.question(scenario.case, scenario.setting, scenario.seed)
+    family, slots = understood(question.text)
+    plan = _Plan(scenario, rules, question)
+    opening = _opening(family, slots, ())
+    if opening is not None:
+        plan.add([opening])
+    wanted = [Wanted(one.name, one.field, one.source) for one in question.inputs]
+    while not plan.is_grounded():
+        open_ones = plan.open(wanted)
+        if not plan.add(asking(family, [one for one in open_ones if one.source == open_ones[0].source])):
             break
-        group, made = ready[0]
-        due.remove(group)
-        plan.append(made)
-        world, _, _ = physics.advance(world, made)
-    return [*plan, submit(_true_answer(scenario), "known")]
+    if family.name == "filed":
+        plan.add([call("hash_verify", data=plan.text(), expected_hash=slots["hash"])])
+    values = {(one.name, one.field): one.value for one in question.inputs if one.value != one.name}
+    for calls in extras(question.text, family, question.facts, values):
+        plan.add(calls)
+    return [*plan.calls, submit(spelt(question.facts), "known")]
 
 
-def _due(family: str, figures: Mapping[tuple[str, str], float], wanted: tuple[str, ...]) -> list[list[Call]]:
-    """Return what a task asks for beyond its sources: for each thing due, the calls that would do."""
-    if family in ("W", "B") or not figures:
-        return []
-    extras = {made.tool: made for made in _extras(family, figures, wanted)}
-    (name, field), number = next(iter(figures.items()))
-    data = json.dumps({field: int(number) if number == int(number) else number})
-    checks = [
-        extras["check_consistency"],
-        call("fact_check", claim=f"{name} {number:.10g}"),
-        call("validate_data", data=data, schema=json.dumps({field: "number"})),
-        call("check_consistency", source1=data, source2=f"{number:.10g}"),
-    ]
-    if family == "E":
-        # Two sources gave this figure; what is between them can always be worked out.
-        difference = call("calculator", expression=f"{number:.10g} - {number:.10g}")
-        return [checks, checks, [extras["compare_values"], difference], [extras["scratchpad_write"]]]
-    return [checks, [extras["calculator"]]] if "calculator" in extras else [checks]
+class _Plan:
+    """Calls that are simulated before they are made, so that none meets a fault if that can be helped."""
+
+    def __init__(self, scenario: Scenario, rules: str, question: Question) -> None:
+        self._world = World(scenario, parse_rules(rules), storage=Storage(notes=question.notes))
+        self._question = question
+        self._told: dict[Wanted, set[Any]] = {}
+        self.calls: list[Call] = []
+
+    def is_grounded(self) -> bool:
+        wanted = [Wanted(one.name, one.field, one.source) for one in self._question.inputs]
+        return not self.open(wanted)
+
+    def open(self, wanted: list[Wanted]) -> list[Wanted]:
+        """Return what fewer than two sources have told."""
+        is_by_source = any(one.source for one in self._question.inputs)
+        enough = 1 if self._world.scenario.tier == "warmup" or is_by_source else 2
+        return [one for one in wanted if len(self._told.get(one, ())) < enough]
+
+    def text(self) -> str:
+        """Return the document that was read last."""
+        return next(
+            str(json.loads(made.shown)["body"])
+            for made in reversed(self._world.made)
+            if made.ok and made.tool == "api_call"
+        )
+
+    def add(self, options: list[Call]) -> bool:
+        """Make the option that tells most; where all would fail, one that comes through the next time. False at the end."""
+        while self._world.step < self._world.task.max_steps - 1:
+            worth = {place: self._worth(option, self._world) for place, option in enumerate(options)}
+            best = max(worth, key=lambda place: worth[place])
+            if worth[best]:
+                self._make(options[best])
+                return True
+            # The fault of a tool's next call is used up by making it.
+            after = {
+                place: self._worth(option, physics.advance(self._world, option)[0])
+                for place, option in enumerate(options)
+            }
+            self._make(options[max(after, key=lambda place: after[place])])
+        return False
+
+    def _worth(self, option: Call, world: World) -> int:
+        """Return how much a call would tell in this world; 0 where it would fail or mislead."""
+        made = physics.advance(world, option)[0].made[-1]
+        if not made.ok or made.fault:
+            return 0
+        return len(self._new(option, made.shown, world.step)) if option.tool in _READ else 1
+
+    def _make(self, option: Call) -> None:
+        after, _, _ = physics.advance(self._world, option)
+        made = after.made[-1]
+        if made.ok and not made.fault:
+            for wanted, key in self._new(option, made.shown, self._world.step):
+                self._told.setdefault(wanted, set()).add(key)
+        self._world = after
+        self.calls.append(option)
+
+    def _new(self, made: Call, shown: str, step: int) -> list[tuple[Wanted, Any]]:
+        """Return what a clean result tells that is still wanted, and by whom."""
+        said = readings((Seen(step, made.tool, made.arguments, ok=True, shown=shown),))
+        found = []
+        for one in self._question.inputs:
+            wanted = Wanted(one.name, one.field, one.source)
+            if wanted not in self.open([wanted]):
+                continue
+            for reading in said:
+                if one.name != reading.name or one.source not in ("", reading.source):
+                    continue
+                if one.field == reading.field and (one.value in (reading.value, one.name)):
+                    key = step if one.source else reading.source
+                    if key not in self._told.get(wanted, ()):
+                        found.append((wanted, key))
+        return list(dict.fromkeys(found))
 
 
-def _clean(world: World, made: Call) -> str | None:
-    """Return what the call would show now; None where it would fail or mislead."""
-    after, _, _ = physics.advance(world, made)
-    result = after.made[-1]
-    return result.shown if result.ok and not result.fault else None
-
-
-def _truth(scenario: Scenario, name: str, field: str) -> float:
-    known = knowledge(scenario.setting, scenario.seed)
-    if field == "actual_revenue_b":
-        return next(company.actual for company in known.companies if company.name == name)
-    return float(next(getattr(country, field) for country in known.countries if country.name == name))
-
-
-def _true_answer(scenario: Scenario) -> str:
-    facts = scenarios.question(scenario.case, scenario.setting, scenario.seed).facts
-    words = []
-    for fact in facts:
-        value = ("accurate" if fact.value else "inaccurate") if fact.kind == "boolean" else fact.value
-        words.append(f"{value:.12g}" if isinstance(value, float) else str(value))
-    return ", ".join(words)
-
+_READ = frozenset(
+    (
+        "web_search",
+        "fetch_url",
+        "knowledge_base_lookup",
+        "database_query",
+        "document_search",
+        "read_file",
+        "api_call",
+    )
+)
 
 POLICIES: Mapping[str, PolicyFactory] = MappingProxyType(
     {"random": random_policy, "naive": naive, "retrier": retrier, "heuristic": heuristic, "oracle": oracle}

@@ -4,102 +4,171 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from chaosops_ray.sim.contract import Scenario, parse_identity, parse_seed
 from chaosops_ray.sim.errors import InputError, unknown
+from chaosops_ray.sim.rng import stream
+from chaosops_ray.sim.tools import families
+from chaosops_ray.sim.tools.answers import numbers
+from chaosops_ray.sim.tools.catalog.storage import kept
 from chaosops_ray.sim.tools.data import COMPANIES, COUNTRIES, DENSITY_PAIRS
-from chaosops_ray.sim.tools.knowledge import PUBLISHED, SETTINGS, STRICT, knowledge
-from chaosops_ray.sim.tools.model import Fact, Question
+from chaosops_ray.sim.tools.families import FAMILIES, Family, Slots, page_of
+from chaosops_ray.sim.tools.knowledge import (
+    HELD_OUT,
+    PUBLISHED,
+    SETTINGS,
+    SYNTHETIC,
+    Knowledge,
+    Value,
+    by_name,
+    facts_of,
+    knowledge,
+    names_of,
+)
+from chaosops_ray.sim.tools.model import Deed, Fact, Input, Question
+from chaosops_ray.sim.tools.sources import ARCHIVE, DOCUMENTS, account
 
 NAME = "tools"
 TIERS = ("warmup", "beginner", "intermediate", "expert")
-SELECTIONS = ("published", "synthetic")
-# Family → tier, number of cases.
-FAMILIES = {
-    "W": ("warmup", 10),
-    "B": ("beginner", len(COUNTRIES)),
-    "I": ("intermediate", len(DENSITY_PAIRS)),
-    "E": ("expert", len(COMPANIES)),
+SELECTIONS = (SYNTHETIC, PUBLISHED, HELD_OUT)
+# The published families: tier, number of cases, the family of questions that they are.
+PUBLISHED_FAMILIES = {
+    "W": ("warmup", 10, "population"),
+    "B": ("beginner", len(COUNTRIES), "capital-gdp"),
+    "I": ("intermediate", len(DENSITY_PAIRS), "denser"),
+    "E": ("expert", len(COMPANIES), "claim"),
 }
-CASES = tuple(f"{family}{number:02d}" for family, (_, count) in FAMILIES.items() for number in range(1, count + 1))
+PUBLISHED_CASES = tuple(
+    [f"{letter}{number:02d}" for letter, (_, count, _) in PUBLISHED_FAMILIES.items() for number in range(1, count + 1)]
+)
+CASES = {
+    PUBLISHED: PUBLISHED_CASES,
+    SYNTHETIC: tuple([family.name for family in FAMILIES.values() if not family.is_held_out]),
+    HELD_OUT: tuple(FAMILIES),
+}
 
 
 def parse(identity: str) -> Scenario:
-    """Return the scenario of an id such as tools/E07/strict/3."""
-    case, setting, seed = parse_identity(identity, NAME, f"{NAME}/CASE/SETTING/SEED, for example {NAME}/E07/strict/3")
-    if case not in CASES:
-        families = ", ".join(f"{family}01-{family}{count:02d}" for family, (_, count) in FAMILIES.items())
-        raise InputError(f"unknown case {case[:40]!r}; valid: {families}")
+    """Return the scenario of an id such as tools/claim/synthetic/3."""
+    example = f"{NAME}/claim/{SYNTHETIC}/3"
+    case, setting, seed = parse_identity(identity, NAME, f"{NAME}/CASE/SETTING/SEED, for example {example}")
     if setting not in SETTINGS:
         raise unknown("setting", setting, SETTINGS)
+    if case not in CASES[setting]:
+        spans = [f"{letter}01-{letter}{count:02d}" for letter, (_, count, _) in PUBLISHED_FAMILIES.items()]
+        valid = spans if setting == PUBLISHED else CASES[setting]
+        raise InputError(f"unknown case {case[:40]!r}; valid in the setting {setting}: {', '.join(valid)}")
     return scenario(case, setting, parse_seed(seed))
 
 
 def scenario(case: str, setting: str, seed: int) -> Scenario:
     """Return the scenario of these parts."""
-    return Scenario(NAME, case, setting, seed, FAMILIES[case[0]][0], case[0])
+    tier = PUBLISHED_FAMILIES[case[0]][0] if setting == PUBLISHED else FAMILIES[case].tier
+    return Scenario(NAME, case, setting, seed, tier, case[0] if setting == PUBLISHED else case)
 
 
 def select(selection: str, seeds: Sequence[int] | None = None) -> tuple[Scenario, ...]:
-    """Return the 55 published questions, or as many about synthetic entities; with each of the seeds if given."""
+    """Return the cases of a set, each with its own seed, or with each of the seeds if given."""
     if selection not in SELECTIONS:
         raise unknown("evaluation set", selection, SELECTIONS)
-    setting = PUBLISHED if selection == "published" else STRICT
     return tuple(
-        scenario(case, setting, seed)
-        for position, case in enumerate(CASES)
+        scenario(case, selection, seed)
+        for position, case in enumerate(CASES[selection])
         for seed in ([position] if seeds is None else seeds)
     )
+
+
+# -- questions ------------------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1024)
 def question(case: str, setting: str, seed: int) -> Question:
     """Return the question of this scenario."""
     known = knowledge(setting, seed)
+    if setting == PUBLISHED:
+        family, slots = _published(known, case)
+        return _asked(known, family, slots, family.wordings[0])
+    family = FAMILIES[case]
+    draw = stream(seed, f"question {setting} {case}")
+    slots = family.draw(known, draw)
+    wording = family.wordings[-1] if setting == HELD_OUT else draw.choice(family.wordings[:-1])
+    if case == "claim":
+        deed, doing = families.drawn_deed(draw)
+        return _asked(known, family, slots, f"{wording} {doing}", deed)
+    if case == "contradiction":
+        deed = Deed("request_human_review", "", ("database", "archive"))
+        return _asked(known, family, slots, f"{wording} {families.REVIEW}", deed)
+    return _asked(known, family, slots, wording)
+
+
+def _published(known: Knowledge, case: str) -> tuple[Family, dict[str, str]]:
+    family = FAMILIES[PUBLISHED_FAMILIES[case[0]][2]]
     index = int(case[1:]) - 1
-    match case[0]:
-        case "W":
-            country = known.countries[index]
-            return Question(
-                f"What is the population of {country.name}?",
-                (Fact("population", "numeric", country.population, 0.02, 1.0),),
-                1,
-                (country.name,),
-            )
-        case "B":
-            country = known.countries[index]
-            return Question(
-                f"Which country has {country.capital} as its capital, and what is its GDP per capita in dollars?",
-                (
-                    Fact("country", "text", country.name, 0.0, 0.5),
-                    Fact("gdp_per_capita", "numeric", country.gdp_per_capita, 0.05, 0.5),
-                ),
-                2,
-                (country.name,),
-            )
-        case "I":
-            left, right = (known.countries[place] for place in DENSITY_PAIRS[index])
-            densities = {c.name: round(c.population / c.area_km2, 1) for c in (left, right)}
-            higher, lower = sorted(densities, key=lambda name: -densities[name])
-            return Question(
-                f"Which country is more densely populated, {left.name} or {right.name}, and by what factor? "
-                "Name the denser one and the factor to one decimal.",
-                (
-                    Fact("higher", "text", higher, 0.0, 0.5),
-                    Fact("factor", "numeric", round(densities[higher] / max(densities[lower], 0.1), 1), 0.10, 0.5),
-                ),
-                3,
-                (left.name, right.name),
-            )
-    company = known.companies[index]
+    if case[0] == "E":
+        company = COMPANIES[index]
+        return family, {"company": company.name, "claim": f"{company.claimed:g}"}
+    if case[0] == "I":
+        left, right = (COUNTRIES[place].name for place in DENSITY_PAIRS[index])
+        return family, {"left": left, "right": right}
+    country = COUNTRIES[index]
+    return family, {"country": country.name} if case[0] == "W" else {"capital": country.capital}
+
+
+def _asked(known: Knowledge, family: Family, slots: Slots, wording: str, deed: Deed | None = None) -> Question:
+    look = _Truth(known)
+    facts = family.solve(slots, look)
+    shown = {"what": "actual revenue"} | ({"key": deed.key} if deed else {}) | dict(slots)
+    text = wording.format(**shown)
     return Question(
-        f"{company.name} reported revenue of {company.claimed} billion dollars for the quarter. Is that accurate? "
-        "Answer accurate or inaccurate, and state the actual revenue in billions, confirmed by two independent "
-        "sources.",
-        (
-            Fact("claim_accurate", "boolean", company.claimed == company.actual, 0.0, 0.5),
-            Fact("actual_revenue_b", "numeric", company.actual, 0.05, 0.5),
-        ),
-        3,
-        (company.name,),
+        text,
+        tuple([_completed(known, fact)._replace(weight=1 / len(facts)) for fact in facts]),
+        family.tools_needed,
+        tuple(dict.fromkeys(look.inputs)),
+        family.work,
+        deed,
+        ((slots["key"], kept(f"The company is {slots['company']}.")),) if "{key}" in wording and not deed else (),
+        # A claim is a figure that an answer may state, and so one that it may hedge with.
+        tuple([number.value for number in numbers(text) if number.value != float(slots.get("claim", "nan"))]),
     )
+
+
+def _completed(known: Knowledge, fact: Fact) -> Fact:
+    """Add the rivals of a name: whatever else it could be confused with."""
+    if fact.kind != "text" or fact.rivals:
+        return fact
+    for entity in known.entities:
+        if entity.name == fact.value:
+            return fact._replace(rivals=tuple(names_of(known, entity.kind)))
+    capitals = tuple([str(value) for one in known.entities for field, value in one.facts if field == "capital"])
+    return fact._replace(rivals=capitals if fact.value in capitals else (str(fact.value),))
+
+
+class _Truth:
+    """Looks up what is true, and remembers what was looked up."""
+
+    def __init__(self, known: Knowledge) -> None:
+        self._known = known
+        self.inputs: list[Input] = []
+
+    def __call__(self, name: str, field: str, source: str = "") -> Value:
+        facts = account(self._known, DOCUMENTS["company"][0], name) if source == ARCHIVE else facts_of(self._known, name)
+        self.inputs.append(Input(name, field, facts[field], source))
+        return facts[field]
+
+    def having(self, kind: str, field: str, value: str) -> list[str]:
+        names = [one.name for one in self._known.entities if one.kind == kind and (field, value) in one.facts]
+        if len(names) == 1:
+            self.inputs.append(Input(names[0], field, names[0]))
+        return names
+
+    def today(self) -> str:
+        return self._known.today
+
+    def note(self, key: str) -> str:
+        raise InputError(f"the note {key} is in the question's own slots")
+
+    def page(self, name: str) -> str:
+        return page_of(name, by_name(self._known)[name].kind)
+
+

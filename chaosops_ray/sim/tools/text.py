@@ -61,7 +61,7 @@ def system_prompt(role: str, rules: str, style: Style) -> str:
     """Write the opening of the transcript: the task, the tools, and the form of a call."""
     if role not in ROLES:
         raise unknown("role", role, ROLES)
-    one_value = parse_rules(rules).one_value_per_fact
+    one_value = not parse_rules(rules).are_published
     if checked(style) == "compact":
         return f"tools {' '.join(TOOLS)}"
     schemas = "\n".join(

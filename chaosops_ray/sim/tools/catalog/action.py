@@ -11,7 +11,7 @@ from chaosops_ray.sim.tools.limits import ToolError
 from chaosops_ray.sim.tools.model import SUBMIT
 
 _TICKET = re.compile(r"[A-Z]{1,6}-[0-9]{1,6}")
-_TIME = re.compile(r"2026-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]Z")
+_TIME = re.compile(r"20[0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]Z")
 
 
 def _said(content: str, what: str) -> str:

@@ -3,48 +3,52 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 from typing import Any
 
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.sim.tools import database
 from chaosops_ray.sim.tools.catalog.tool import RETRIEVAL, Desk, Tool, text
-from chaosops_ray.sim.tools.knowledge import (
-    SOURCES,
+from chaosops_ray.sim.tools.knowledge import by_name
+from chaosops_ray.sim.tools.limits import ToolError
+from chaosops_ray.sim.tools.sources import (
+    API,
+    DOCUMENTS,
+    KNOWLEDGE_BASE,
+    PAGE_SOURCES,
+    PAGES,
     TABLES,
     entities_about,
     entity_named,
     profile,
     prose,
     slug,
-    sources_of,
     table,
 )
-from chaosops_ray.sim.tools.limits import ToolError
 
 MAX_HITS = 3
 PAGE = "https://{source}.example/{slug}"
 ENTITY = "internal://entity/"
 DOCUMENT = "internal://document/"
 
-# The clock is part of the world: it stands still, and every zone is a number of whole hours from it.
-NOW = (2026, 4, 8, 0)
+# Every zone is a number of whole hours from the world's clock, which stands at midnight.
 ZONES = {"UTC": 0, "Europe/London": 1, "Europe/Paris": 2, "Asia/Kolkata": 5, "Asia/Tokyo": 9, "America/New_York": -4}
 
 
-def _hits(desk: Desk, query: str, online: bool) -> list[tuple[str, str]]:
-    found = [
-        (source, entity)
-        for entity in entities_about(desk.known, query)[:MAX_HITS]
-        for source in sources_of(desk.known, entity, online)
-    ]
-    # A search does not always find all there is.
-    draw = stream(desk.known.seed, f"search {online} {query}")
-    return found[: 1 + draw.below(MAX_HITS)]
+def _hits(desk: Desk, query: str, kinds: dict[str, tuple[str, ...]]) -> list[tuple[str, str]]:
+    """Find up to MAX_HITS entities that share words with the query, and some of the texts about each."""
+    found = []
+    for entity in entities_about(desk.known, query)[:MAX_HITS]:
+        texts = kinds[by_name(desk.known)[entity].kind]
+        # A search does not always find all there is.
+        draw = stream(desk.known.seed, f"search {texts} {entity} {query}")
+        found += [(source, entity) for source in draw.shuffled(texts)[: 1 + draw.below(len(texts))]]
+    return found
 
 
 def web_search(desk: Desk, query: str) -> Any:
     """Find pages, with a snippet of each."""
-    hits = _hits(desk, query, online=True)
+    hits = _hits(desk, query, PAGES)
     return {
         "results": [
             {
@@ -68,8 +72,8 @@ def page_at(desk: Desk, url: str) -> tuple[str, str]:
     host, _, path = rest.partition("/")
     source = host.removesuffix(".example")
     entity = entity_named(desk.known, path) if path else None
-    known = scheme == "https" and host.endswith(".example") and source in SOURCES and entity is not None
-    if not known or entity is None or source not in sources_of(desk.known, entity, online=True):
+    known = scheme == "https" and host.endswith(".example") and source in PAGE_SOURCES and entity is not None
+    if not known or entity is None or source not in PAGES[by_name(desk.known)[entity].kind]:
         raise ToolError(f"no page at {url[:80]!r}")
     return source, entity
 
@@ -77,7 +81,7 @@ def page_at(desk: Desk, url: str) -> tuple[str, str]:
 def knowledge_base_lookup(desk: Desk, entity: str) -> Any:
     """Return the knowledge base's entry on a country, a capital or a company."""
     name = _entity(desk, entity)
-    return {"entity": name, "facts": dict(profile(desk.known, "knowledge base", name))}
+    return {"entity": name, "facts": dict(profile(desk.known, KNOWLEDGE_BASE, name))}
 
 
 def _entity(desk: Desk, given: str) -> str:
@@ -98,22 +102,18 @@ def document_search(desk: Desk, query: str) -> Any:
     return {
         "documents": [
             {"id": f"{source}-{slug(entity)}", "text": prose(desk.known, source, entity)}
-            for source, entity in _hits(desk, query, online=False)
+            for source, entity in _hits(desk, query, DOCUMENTS)
         ]
     }
 
 
-def get_current_datetime(_desk: Desk, timezone: str) -> Any:
+def get_current_datetime(desk: Desk, timezone: str) -> Any:
     """Return the world's date and time."""
     if timezone not in ZONES:
         raise ToolError(f"unknown timezone {timezone[:40]!r}; known: {', '.join(ZONES)}")
-    year, month, day, hour = NOW
     offset = ZONES[timezone]
-    days, hours = divmod(hour + offset, 24)
-    return {
-        "timezone": timezone,
-        "now": f"{year:04d}-{month:02d}-{day + days:02d}T{hours:02d}:00:00{offset:+03d}:00",
-    }
+    now = datetime.fromisoformat(desk.known.today) + timedelta(hours=offset)
+    return {"timezone": timezone, "now": f"{now.isoformat()}{offset:+03d}:00"}
 
 
 def read_file(desk: Desk, path: str) -> Any:
@@ -132,11 +132,11 @@ def api_call(desk: Desk, url: str, method: str) -> Any:
         raise ToolError(f"method {method[:20]!r} is not allowed here; use GET")
     if url.startswith(ENTITY):
         name = _entity(desk, url.removeprefix(ENTITY))
-        return {"status": 200, "entity": name, "body": dict(profile(desk.known, "api", name))}
+        return {"status": 200, "entity": name, "body": dict(profile(desk.known, API, name))}
     if url.startswith(DOCUMENT):
         source, _, rest = url.removeprefix(DOCUMENT).partition("-")
         entity = entity_named(desk.known, rest)
-        if entity is not None and source in sources_of(desk.known, entity, online=False):
+        if entity is not None and source in DOCUMENTS[by_name(desk.known)[entity].kind]:
             return {"status": 200, "id": f"{source}-{slug(entity)}", "body": prose(desk.known, source, entity)}
     raise ToolError(f"404 for {url[:80]!r}; there are {ENTITY}NAME and {DOCUMENT}ID")
 

@@ -9,8 +9,8 @@ from typing import Any
 from chaosops_ray.sim.tools import database
 from chaosops_ray.sim.tools.catalog.computation import parsed
 from chaosops_ray.sim.tools.catalog.tool import STORAGE, Desk, Tool, text
-from chaosops_ray.sim.tools.knowledge import TABLES
 from chaosops_ray.sim.tools.limits import ToolError
+from chaosops_ray.sim.tools.sources import TABLES
 
 MAX_KEPT = 1_000
 _PATH = re.compile(r"[A-Za-z0-9_-]{1,40}(/[A-Za-z0-9_-]{1,40}){0,3}\.(txt|md|json|csv)")

@@ -10,8 +10,8 @@ from chaosops_ray.sim.tools.catalog.computation import parsed
 from chaosops_ray.sim.tools.catalog.retrieval import page_at
 from chaosops_ray.sim.tools.catalog.tool import VALIDATION, Desk, Tool, text
 from chaosops_ray.sim.tools.figures import figures
-from chaosops_ray.sim.tools.knowledge import entities_about, profile
 from chaosops_ray.sim.tools.limits import ToolError
+from chaosops_ray.sim.tools.sources import REFERENCE, entities_about, profile
 
 MAX_COMPARED = 40
 CLOSE = 0.01
@@ -65,7 +65,7 @@ def fact_check(desk: Desk, claim: str) -> Any:
         raise ToolError("a claim needs an entity and a figure")
     reference = [
         float(value)
-        for _, value in profile(desk.known, "reference desk", entities[0])
+        for _, value in profile(desk.known, REFERENCE, entities[0])
         if isinstance(value, int | float)
     ]
     supported = all(any(_close(figure, known) for known in reference) for figure in stated)

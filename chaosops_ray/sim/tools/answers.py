@@ -1,0 +1,144 @@
+"""What an answer states, under strict rules: one value for each thing asked. No language model is asked."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from chaosops_ray.sim.tools.model import Fact, Question
+
+_UNITS = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "b": 1e9, "bn": 1e9, "billion": 1e9}
+# A number stands by itself: digits within a word, such as Q3 or km2, are none. A unit is a whole word.
+_NUMBER = re.compile(
+    r"(?<![\w.,])(?P<sign>[-+]?)(?P<whole>\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?P<rest>\.\d+)?"
+    r"(?: ?(?P<unit>thousand|million|billion|bn|[kmb])(?![a-z0-9]))?",
+    re.IGNORECASE | re.ASCII,
+)
+_LONGEST = 40  # digits; whatever is longer is no number that was asked for
+# Two spellings of one number, such as 83,200,000 and 83.2 million, differ by rounding at the most.
+_SAME = 1e-3
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June", "July"),
+    *("August", "September", "October", "November", "December"),
+)
+_ISO = re.compile(r"(?<![\w-])\d{4}-\d{2}-\d{2}(?![\w-])", re.ASCII)
+_LONG_DATE = re.compile(rf"({'|'.join(_MONTHS)}) (\d{{1,2}}),? (\d{{4}})|(\d{{1,2}}) ({'|'.join(_MONTHS)}),? (\d{{4}})", re.ASCII)
+_ADDRESS = re.compile(r"[a-z]+://[^\s,;]+")
+_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+
+_NO = frozenset(("false", "no", "inaccurate", "incorrect", "overstated", "understated", "wrong", "disagree"))
+_YES = frozenset(("true", "yes", "accurate", "correct", "match", "matches", "verified", "agree"))
+_NOT = frozenset(("not", "never", "isn", "isnt", "doesn", "doesnt", "don", "dont", "cannot", "wasn", "wasnt"))
+_NOT_REACHES = 3
+
+
+class Number(NamedTuple):
+    """A number in a text, and the unit that follows it, 0 for none."""
+
+    value: float
+    unit: float
+
+    def at(self, scale: float) -> float:
+        """Return what it stands for where a bare number counts in this scale."""
+        return self.value * (self.unit or scale)
+
+
+def lower(text: str) -> str:
+    """Return the text with A to Z in lower case, and every other letter as it is."""
+    return text.translate(_LOWER)
+
+
+def words(text: str) -> list[str]:
+    """Split a text into words and figures, whatever stands between them."""
+    return re.findall(r"[a-z]+|[0-9]+(?:\.[0-9]+)?", lower(text))
+
+
+def numbers(text: str) -> list[Number]:
+    """Return the numbers in a text, without those of dates and addresses."""
+    bare = _ADDRESS.sub(" ", _LONG_DATE.sub(" ", _ISO.sub(" ", text.replace("\N{MINUS SIGN}", "-"))))
+    found = []
+    for match in _NUMBER.finditer(bare):
+        digits = match["whole"].replace(",", "")
+        if len(digits) <= _LONGEST:
+            value = float(match["sign"] + digits + (match["rest"] or ""))
+            found.append(Number(value, _UNITS[lower(match["unit"])] if match["unit"] else 0.0))
+    return found
+
+
+def says(text: str, name: str) -> bool:
+    """Tell if a text states a name, as whole words."""
+    return f" {' '.join(words(name))} " in f" {' '.join(words(text))} "
+
+
+def near(first: float, second: float, tolerance: float) -> bool:
+    """Tell if two numbers are the same within a relative tolerance."""
+    return abs(first - second) <= tolerance * max(abs(first), abs(second)) + 1e-9
+
+
+def correctness(answer: str, question: Question) -> float:
+    """Return the weighted mean of the facts' scores, from 0 to 1.
+
+    A verdict stands on its figures and the figures on the verdict: with either wrong, the other was a guess.
+    """
+    scores = {fact.name: _score(answer, fact, question) for fact in question.facts}
+    verdicts = [scores[fact.name] for fact in question.facts if fact.kind == "boolean"]
+    if verdicts:
+        figures = [scores[fact.name] for fact in question.facts if fact.kind == "numeric"]
+        return min([*verdicts, *figures])
+    return sum([fact.weight * scores[fact.name] for fact in question.facts])
+
+
+def _score(answer: str, fact: Fact, question: Question) -> float:
+    if fact.kind == "numeric":
+        facts = [other for other in question.facts if other.kind == "numeric"]
+        return stated(answer, fact, facts, question.given)
+    if fact.kind == "boolean":
+        yes, no = _verdicts(answer)
+        return float(yes and not no if fact.value else no and not yes)
+    if fact.kind == "date":
+        return float(_dates(answer) == {fact.value})
+    return _name(answer, fact)
+
+
+def stated(text: str, fact: Fact, facts: list[Fact], given: tuple[float, ...]) -> float:
+    """Return 1 if a text states this number, 0.5 if nearly, 0 if it states more numbers than these facts are."""
+    found = numbers(text)
+    scale = max([other.scale for other in facts])
+    different: list[float] = []
+    for number in found:
+        is_given = not number.unit and number.value in given
+        if not is_given and not any(near(number.at(scale), other, _SAME) for other in different):
+            different.append(number.at(scale))
+    if len(different) > len({other.value for other in facts}):
+        return 0.0
+    expected = float(fact.value) * fact.scale
+    error = min([abs(number.at(fact.scale) - expected) for number in found], default=float("inf"))
+    allowed = fact.tolerance * abs(expected) + 1e-9 * max(1.0, abs(expected))
+    return 1.0 if error <= allowed else 0.5 if error <= 2 * allowed else 0.0
+
+
+def _name(answer: str, fact: Fact) -> float:
+    if "://" in str(fact.value):
+        return float({address.rstrip(".)") for address in _ADDRESS.findall(answer)} == {fact.value})
+    others = [name for name in fact.rivals if name != fact.value and says(answer, name)]
+    return float(says(answer, str(fact.value)) and not others)
+
+
+def _verdicts(answer: str) -> tuple[bool, bool]:
+    """Return two flags, if the answer says yes and if it says no; a denied yes is a no."""
+    said = words(answer)
+    yes = no = False
+    for index, word in enumerate(said):
+        denied = not _NOT.isdisjoint(said[max(0, index - _NOT_REACHES) : index])
+        yes = yes or (word in _YES and not denied)
+        no = no or word in _NO or (word in _YES and denied)
+    return yes, no
+
+
+def _dates(answer: str) -> set[str]:
+    """Return the dates that an answer states, as ISO dates."""
+    found = set(_ISO.findall(answer))
+    for month, day, year, other_day, other_month, other_year in _LONG_DATE.findall(answer):
+        number = _MONTHS.index(month or other_month) + 1
+        found.add(f"{year or other_year}-{number:02d}-{int(day or other_day):02d}")
+    return found

@@ -1,0 +1,99 @@
+"""What tools have said, read out of what they have shown: the baselines' eyes.
+
+A reading is a value that a source gives of an entity. Every form in which sources speak is read: records, rows, tables
+and sentences.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, NamedTuple
+
+from chaosops_ray.sim.tools.evidence import source_of
+from chaosops_ray.sim.tools.model import Made
+from chaosops_ray.sim.tools.sources import SENTENCES
+from chaosops_ray.sim.tools.views import Seen
+
+Cell = str | float | int
+
+
+class Reading(NamedTuple):
+    """A value as a source gave it, in the call of this step."""
+
+    step: int
+    source: str
+    name: str
+    field: str
+    value: Cell
+
+
+def readings(results: tuple[Seen, ...]) -> list[Reading]:
+    """Return all that the results say, in their order."""
+    found = []
+    for seen in results:
+        if seen.ok:
+            source = source_of(Made(seen.tool, seen.arguments, seen.ok, seen.shown, "", ""))
+            if source:
+                found += [Reading(seen.step, source, *item) for item in _said(json.loads(seen.shown))]
+    return found
+
+
+def _said(value: Any) -> Iterator[tuple[str, str, Cell]]:
+    if isinstance(value, str):
+        yield from _in_table(value) if "\n" in value else _in_sentences(value)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _said(item)
+    elif isinstance(value, dict):
+        if "rows" in value:
+            yield from _in_rows(value["columns"], value["rows"])
+        elif isinstance(value.get("entity"), str):
+            record = value.get("facts", value.get("body"))
+            if isinstance(record, dict):
+                yield from [(value["entity"], field, cell) for field, cell in record.items()]
+        else:
+            for item in value.values():
+                yield from _said(item)
+
+
+def _in_rows(columns: list[str], rows: list[list[Any]]) -> Iterator[tuple[str, str, Cell]]:
+    names = [place for place, column in enumerate(columns) if column in ("name", "company")]
+    for row in rows:
+        if names and isinstance(row[names[0]], str):
+            for column, cell in zip(columns, row, strict=True):
+                if column not in ("name", "company", "quarter") and cell not in (None, ""):
+                    yield row[names[0]], column, cell
+
+
+def _in_table(text: str) -> Iterator[tuple[str, str, Cell]]:
+    heading, *lines = [line.split(" | ") for line in text.split("\n")]
+    rows = [[as_value(cell) for cell in line] for line in lines if len(line) == len(heading)]
+    yield from _in_rows(heading, rows)
+
+
+@cache
+def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
+    found = []
+    for field, sentence in SENTENCES.items():
+        spelt = re.escape(sentence).replace(r"\{name\}", "(?P<name>[A-Z][A-Za-z ]*?)")
+        found.append((field, re.compile(spelt.replace(r"\{value\}", "(?P<value>.+?)"))))
+    return tuple(found)
+
+
+def _in_sentences(text: str) -> Iterator[tuple[str, str, Cell]]:
+    for sentence in re.split(r"(?<=\.) ", text):
+        for field, pattern in _patterns():
+            match = pattern.fullmatch(sentence)
+            if match:
+                yield match["name"], field, as_value(match["value"])
+
+
+def as_value(text: str) -> Cell:
+    """Return the number that a text spells, with or without commas, or the text."""
+    bare = text.replace(",", "")
+    if re.fullmatch(r"-?\d+", bare):
+        return int(bare)
+    return float(bare) if re.fullmatch(r"-?\d+\.\d+", bare) else text
