@@ -12,33 +12,24 @@ from typing import Any, NamedTuple
 
 from chaosops_ray.sim.tools.answers import near
 from chaosops_ray.sim.tools.catalog import TOOLS
-from chaosops_ray.sim.tools.catalog.retrieval import DOCUMENT
 from chaosops_ray.sim.tools.catalog.tool import Desk, checked
 from chaosops_ray.sim.tools.figures import figures_within
 from chaosops_ray.sim.tools.knowledge import counterfactual, knowledge
 from chaosops_ray.sim.tools.limits import ToolError
-from chaosops_ray.sim.tools.model import Fact, Input, Made, Question, Storage, World
-from chaosops_ray.sim.tools.sources import API, ARCHIVE, DATABASE, FILES, KNOWLEDGE_BASE, TABLES, WEB
+from chaosops_ray.sim.tools.model import Fact, Input, Question, Storage, World
+from chaosops_ray.sim.tools.reading import Cell, source_of, told
 
-_SOURCES = {
-    "web_search": WEB,
-    "fetch_url": WEB,
-    "knowledge_base_lookup": KNOWLEDGE_BASE,
-    "database_query": DATABASE,
-    "document_search": ARCHIVE,
-}
 _SAME = 0.002  # how close a figure must be to the true one to be the same
+_SMALL = 10
 _APART = 0.02  # and how far from it the counterfactual one has to be
 
 
-def source_of(made: Made) -> str:
-    """Return the source that a call asked; empty where it asked none."""
-    arguments = json.loads(made.arguments) if made.tool in ("api_call", "read_file") else {}
-    if made.tool == "api_call":
-        return ARCHIVE if str(arguments.get("url", "")).startswith(DOCUMENT) else API
-    if made.tool == "read_file":
-        return FILES if arguments.get("path") in TABLES else ""
-    return _SOURCES.get(made.tool, "")
+class Telling(NamedTuple):
+    """What a result says: as values of entities where it is in a known form, and as text and figures in any case."""
+
+    values: frozenset[tuple[str, str, Cell]]
+    figures: frozenset[float]
+    text: str
 
 
 class Said(NamedTuple):
@@ -46,17 +37,22 @@ class Said(NamedTuple):
 
     step: int
     source: str
-    shown: str
-    figures: frozenset[float]
-    elsewhere: str
-    figures_elsewhere: frozenset[float]
+    here: Telling
+    elsewhere: Telling
 
-    def tells(self, value: str | float) -> bool:
+    def tells(self, wanted: Input) -> bool:
         """Tell if the source said this value, and said it because it is so."""
-        if isinstance(value, str):
-            return value in self.shown and value not in self.elsewhere
-        return any(near(value, figure, _SAME) for figure in self.figures) and not any(
-            near(value, figure, _APART) for figure in self.figures_elsewhere
+        value = wanted.name, wanted.field, wanted.value
+        if value in self.here.values:
+            return value not in self.elsewhere.values
+        if isinstance(wanted.value, str):
+            return wanted.value in self.here.text and wanted.value not in self.elsewhere.text
+        return self.tells_figure(wanted.value)
+
+    def tells_figure(self, value: float) -> bool:
+        """Tell if the source said this number, and said it because it is so."""
+        return any(near(value, figure, _SAME) for figure in self.here.figures) and not any(
+            near(value, figure, _APART) for figure in self.elsewhere.figures
         )
 
 
@@ -68,13 +64,16 @@ class Evidence(NamedTuple):
 
     def tellers(self, wanted: Input, before: int) -> list[Said]:
         """Return who has told this value before this step; who told the answer worked out, told what it rests on."""
-        worked_out = [fact for fact in self.question.facts if fact.kind == "numeric" and fact.value != 0]
+        # A small number, such as a count, stands in too many results to be told by them.
+        worked_out = [
+            float(fact.value) for fact in self.question.facts if fact.kind == "numeric" and abs(float(fact.value)) > _SMALL
+        ]
         return [
             said
             for said in self.said
             if said.step < before
             and (not wanted.source or said.source == wanted.source)
-            and (said.tells(wanted.value) or (not wanted.source and any(said.tells(fact.value) for fact in worked_out)))
+            and (said.tells(wanted) or (not wanted.source and any(said.tells_figure(value) for value in worked_out)))
         ]
 
     def is_told(self, wanted: Input, before: int) -> bool:
@@ -100,21 +99,15 @@ def gathered(world: World, question: Question) -> Evidence:
         except ToolError:
             elsewhere = None  # nothing of the kind is there
         storage = desk.storage
-        source = source_of(made)
+        source = source_of(made.tool, made.arguments)
         if source:
-            shown = json.loads(made.shown)
-            said.append(
-                Said(step, source, _text(shown), frozenset(figures_within(shown)), _text(elsewhere), _figures(elsewhere))
-            )
+            said.append(Said(step, source, _telling(json.loads(made.shown)), _telling(elsewhere)))
     return Evidence(question, tuple(said))
 
 
-def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _figures(value: Any) -> frozenset[float]:
-    return frozenset(figures_within(value))
+def _telling(value: Any) -> Telling:
+    text = json.dumps(value, ensure_ascii=False)
+    return Telling(frozenset(told(value)), frozenset(figures_within(value)), text)
 
 
 def is_near(fact: Fact, figures: set[float] | frozenset[float]) -> bool:

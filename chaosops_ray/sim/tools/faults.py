@@ -53,6 +53,8 @@ NEVER_FAULTED = frozenset(("submit_answer", "calculator", "python_execute", "scr
 _NAMES = frozenset(("url", "id", "path", "status", "entity", "columns", "key", "own", "ticket_id", "timezone", "now"))
 _SENTENCE = re.compile(r"(?<=\.) ")
 CORRUPTION_FACTOR = 1.37
+# What sorts entities: even a source that is wrong on their figures knows which there are of a kind.
+_KINDS_OF_THINGS = ("sector", "continent")
 # How often a source that is wrong on a company's revenue has what the company announced.
 _REPEATS_CLAIM = 0.75
 
@@ -134,7 +136,7 @@ def _strict(kind: str, known: Knowledge, made: Call) -> Callable[[Entity, str, V
                 return (date.fromisoformat(value) - timedelta(days=days)).isoformat()
             if field == "capital":
                 return moved[value]
-            other = others(known, entity, field)
+            other = () if field in _KINDS_OF_THINGS else others(known, entity, field)
             return draw.choice(other) if other else value
         factor, repeats = _factor(kind, draw), draw.uniform() < _REPEATS_CLAIM
         if field == "revenue_b" and entity.claimed != value and repeats:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -17,15 +17,15 @@ from chaosops_ray.sim.tools import physics, scenarios
 from chaosops_ray.sim.tools.answers import near
 from chaosops_ray.sim.tools.catalog import TOOLS
 from chaosops_ray.sim.tools.catalog.retrieval import DOCUMENT, ENTITY
-from chaosops_ray.sim.tools.evidence import source_of
 from chaosops_ray.sim.tools.families import BILLION, Family, page_of, read_deed, understood
 from chaosops_ray.sim.tools.knowledge import COMPANY, DISPUTED, Value
-from chaosops_ray.sim.tools.model import SUBMIT, Action, Call, Fact, Made, Question, Storage, World, call, parse_rules
-from chaosops_ray.sim.tools.reading import Reading, readings
+from chaosops_ray.sim.tools.model import SUBMIT, Action, Call, Fact, Question, Storage, World, call, parse_rules
+from chaosops_ray.sim.tools.reading import Reading, readings, source_of
 from chaosops_ray.sim.tools.sources import ARCHIVE, DATABASE, FILE_OF, slug
 from chaosops_ray.sim.tools.views import Seen, View
 
 Seat = Callable[[View], Action]
+Sure = Sequence[tuple[str, str]]  # the values that two sources agree on, by entity and field
 
 UNKNOWN = "unknown"
 _CERTAIN = 9
@@ -115,6 +115,7 @@ class Said:
         self._genuine = _genuine(results)
         self.doubtful: list[Wanted] = []
         self.values: dict[tuple[str, str], Value] = {}
+        self.sure: list[tuple[str, str]] = []
 
     def of(self, name: str, field: str, source: str = "") -> list[Reading]:
         """Return all readings of a field."""
@@ -125,10 +126,12 @@ class Said:
         said = self.of(name, field, source)
         support = [self._support(one, said) for one in said]
         sure = [one for one, count in zip(said, support, strict=True) if count >= self._enough(one)]
-        if not sure:
+        if sure:
+            self.sure.append((name, field))
+        else:
             self.doubtful.append(Wanted(name, field, source))
-            if not said:
-                raise Missing
+        if not said:
+            raise Missing
         value = (sure or [said[support.index(max(support))]])[0].value
         self.values[name, field] = value
         return value
@@ -223,22 +226,25 @@ def _opening(family: Family, slots: Mapping[str, str], results: tuple[Seen, ...]
 
 
 def extras(
-    question: str, family: Family, facts: tuple[Fact, ...], values: Mapping[tuple[str, str], Value]
+    question: str, family: Family, facts: tuple[Fact, ...], values: Mapping[tuple[str, str], Value], sure: Sure
 ) -> list[list[Call]]:
     """Return the deed, the work and the check that a question asks for: for each, the calls that would do."""
     due = [_deed(question, family, facts), _work(family, facts, values)]
     if family.tier in ("intermediate", "expert") and family.name != "filed":
-        due.append(_checks(family, facts, values))
+        due.append(_checks(family, facts, values, sure))
     return [calls for calls in due if calls]
 
 
-def _checks(family: Family, facts: tuple[Fact, ...], values: Mapping[tuple[str, str], Value]) -> list[Call]:
+def _checks(
+    family: Family, facts: tuple[Fact, ...], values: Mapping[tuple[str, str], Value], sure: Sure
+) -> list[Call]:
     if family.name == "contradiction":
         here, there = (f"{fact.value} offices" for fact in facts[1:])
         return [call("check_consistency", source1=here, source2=there), call("compare_values", value1=here, value2=there)]
     if not values:
         return []
-    (name, field), value = next(iter(values.items()))
+    name, field = next(iter([key for key in sure if key in values] or values))
+    value = values[name, field]
     if isinstance(value, str):
         return [call("compare_values", value1=value, value2=value)]
     figure = f"{value:.12g}"
@@ -359,7 +365,7 @@ def heuristic(_scenario: Scenario, _rules: str) -> Seat:
         unhashed = _unhashed(view, family, slots)
         if unhashed is not None and view.steps_left > 1:
             return unhashed
-        due = extras(view.question, family, facts, said.values) if facts else []
+        due = extras(view.question, family, facts, said.values, said.sure) if facts else []
         done = {result.tool for result in view.results if result.ok}
         due = [calls for calls in due if done.isdisjoint([one.tool for one in calls])]
         if said.doubtful and view.steps_left > 1 + len(due):
@@ -379,7 +385,7 @@ def _next_question(view: View, family: Family, said: Said) -> Call:
     doubtful = [one for one in said.doubtful if one.source == said.doubtful[0].source]
 
     def worth(option: Call) -> tuple[int, bool, int]:
-        source = source_of(Made(option.tool, option.arguments, True, "", "", ""))  # noqa: FBT003
+        source = source_of(option.tool, option.arguments)
         # A file and a search are about everything at once.
         new = [
             one
@@ -417,14 +423,16 @@ def _clean_plan(scenario: Scenario, rules: str) -> list[Call]:
     if opening is not None:
         plan.add([opening])
     wanted = [Wanted(one.name, one.field, one.source) for one in question.inputs]
-    while not plan.is_grounded():
+    values = {(one.name, one.field): one.value for one in question.inputs if one.value != one.name}
+    # What is due beside sources comes before a second source for the last of many values.
+    due = extras(question.text, family, question.facts, values, ())
+    while not plan.is_grounded(len(due)):
         open_ones = plan.open(wanted)
         if not plan.add(asking(family, [one for one in open_ones if one.source == open_ones[0].source])):
             break
     if family.name == "filed":
         plan.add([call("hash_verify", data=plan.text(), expected_hash=slots["hash"])])
-    values = {(one.name, one.field): one.value for one in question.inputs if one.value != one.name}
-    for calls in extras(question.text, family, question.facts, values):
+    for calls in extras(question.text, family, question.facts, values, plan.sure()):
         plan.add(calls)
     return [*plan.calls, submit(spelt(question.facts), "known")]
 
@@ -438,15 +446,21 @@ class _Plan:
         self._told: dict[Wanted, set[Any]] = {}
         self.calls: list[Call] = []
 
-    def is_grounded(self) -> bool:
+    def is_grounded(self, due: int) -> bool:
+        """Tell if two sources have told everything, or one has and only the steps for what else is due are left."""
         wanted = [Wanted(one.name, one.field, one.source) for one in self._question.inputs]
-        return not self.open(wanted)
+        left = self._world.task.max_steps - 1 - self._world.step
+        return not self.open(wanted) or (left <= due and all(self._told.get(one) for one in wanted))
 
     def open(self, wanted: list[Wanted]) -> list[Wanted]:
         """Return what fewer than two sources have told."""
         is_by_source = any(one.source for one in self._question.inputs)
         enough = 1 if self._world.scenario.tier == "warmup" or is_by_source else 2
         return [one for one in wanted if len(self._told.get(one, ())) < enough]
+
+    def sure(self) -> list[tuple[str, str]]:
+        """Return the values that two sources have told."""
+        return [(one.name, one.field) for one, told in self._told.items() if len(told) > 1]
 
     def text(self) -> str:
         """Return the document that was read last."""
@@ -477,7 +491,10 @@ class _Plan:
         made = physics.advance(world, option)[0].made[-1]
         if not made.ok or made.fault:
             return 0
-        return len(self._new(option, made.shown, world.step)) if option.tool in _READ else 1
+        if option.tool not in _READ:
+            return 1
+        # What nothing has told yet counts twice.
+        return sum([2 - bool(self._told.get(wanted)) for wanted, _ in self._new(option, made.shown, world.step)])
 
     def _make(self, option: Call) -> None:
         after, _, _ = physics.advance(self._world, option)

@@ -10,14 +10,32 @@ import json
 import re
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chaosops_ray.sim.tools.evidence import source_of
-from chaosops_ray.sim.tools.model import Made
-from chaosops_ray.sim.tools.sources import SENTENCES
-from chaosops_ray.sim.tools.views import Seen
+from chaosops_ray.sim.tools.catalog.retrieval import DOCUMENT
+from chaosops_ray.sim.tools.sources import API, ARCHIVE, DATABASE, FILES, KNOWLEDGE_BASE, SENTENCES, TABLES, WEB
+
+if TYPE_CHECKING:
+    from chaosops_ray.sim.tools.views import Seen
 
 Cell = str | float | int
+
+_SOURCES = {
+    "web_search": WEB,
+    "fetch_url": WEB,
+    "knowledge_base_lookup": KNOWLEDGE_BASE,
+    "database_query": DATABASE,
+    "document_search": ARCHIVE,
+}
+
+
+def source_of(tool: str, arguments: str) -> str:
+    """Return the source that a call asked; empty where it asked none."""
+    if tool == "api_call":
+        return ARCHIVE if str(json.loads(arguments).get("url", "")).startswith(DOCUMENT) else API
+    if tool == "read_file":
+        return FILES if json.loads(arguments).get("path") in TABLES else ""
+    return _SOURCES.get(tool, "")
 
 
 class Reading(NamedTuple):
@@ -35,18 +53,19 @@ def readings(results: tuple[Seen, ...]) -> list[Reading]:
     found = []
     for seen in results:
         if seen.ok:
-            source = source_of(Made(seen.tool, seen.arguments, seen.ok, seen.shown, "", ""))
+            source = source_of(seen.tool, seen.arguments)
             if source:
-                found += [Reading(seen.step, source, *item) for item in _said(json.loads(seen.shown))]
+                found += [Reading(seen.step, source, *item) for item in told(json.loads(seen.shown))]
     return found
 
 
-def _said(value: Any) -> Iterator[tuple[str, str, Cell]]:
+def told(value: Any) -> Iterator[tuple[str, str, Cell]]:
+    """Yield each entity, field and value that a result tells."""
     if isinstance(value, str):
         yield from _in_table(value) if "\n" in value else _in_sentences(value)
     elif isinstance(value, list):
         for item in value:
-            yield from _said(item)
+            yield from told(item)
     elif isinstance(value, dict):
         if "rows" in value:
             yield from _in_rows(value["columns"], value["rows"])
@@ -56,7 +75,7 @@ def _said(value: Any) -> Iterator[tuple[str, str, Cell]]:
                 yield from [(value["entity"], field, cell) for field, cell in record.items()]
         else:
             for item in value.values():
-                yield from _said(item)
+                yield from told(item)
 
 
 def _in_rows(columns: list[str], rows: list[list[Any]]) -> Iterator[tuple[str, str, Cell]]:
