@@ -392,6 +392,7 @@ _ALL = (
         ),
         _capital_of,
         _capital_gdp,
+        ("json_query",),
     ),
     Family(
         "headquarters-population",
@@ -578,7 +579,7 @@ _ALL = (
         ),
         _filed_slots,
         _filed,
-        ("hash_verify",),
+        ("text_extract",),
         3,
     ),
     Family(
@@ -632,8 +633,8 @@ _DEEDS = {
     "write_file": "Then write the {what} to the file {key}.",
     "scratchpad_write": "Then keep the {what} as the note {key}.",
     "schedule_task": "Then schedule a task for {key} whose text states the {what}.",
-    "database_insert": "Then insert a row for {company} into the table financials, with the quarter {key} and the {what} "
-    "as revenue_b.",
+    "database_insert": "Then insert a validated row for {company} into the table financials, with the quarter {key} and "
+    "the {what} as revenue_b.",
 }
 
 

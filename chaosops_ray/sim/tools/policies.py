@@ -226,10 +226,15 @@ def _opening(family: Family, slots: Mapping[str, str], results: tuple[Seen, ...]
 
 
 def extras(
-    question: str, family: Family, facts: tuple[Fact, ...], values: Mapping[tuple[str, str], Value], sure: Sure
+    question: str,
+    family: Family,
+    facts: tuple[Fact, ...],
+    values: Mapping[tuple[str, str], Value],
+    sure: Sure = (),
+    document: str = "",
 ) -> list[list[Call]]:
     """Return the deed, the work and the check that a question asks for: for each, the calls that would do."""
-    due = [_deed(question, family, facts), _work(family, facts, values)]
+    due = [_deed(question, family, facts), _work(question, family, facts, values, document)]
     if family.tier in ("intermediate", "expert") and family.name != "filed":
         due.append(_checks(family, facts, values, sure))
     return [calls for calls in due if calls]
@@ -248,14 +253,17 @@ def _checks(
     if isinstance(value, str):
         return [call("compare_values", value1=value, value2=value)]
     figure = f"{value:.12g}"
-    return [
+    checks = [
         call("check_consistency", source1=figure, source2=f"{field} of {name}: {figure}"),
         call("compare_values", value1=figure, value2=figure),
         call("fact_check", claim=f"{name} {figure}"),
     ]
+    return checks if family.name != "claim" else checks[::-1]
 
 
-def _work(family: Family, facts: tuple[Fact, ...], values: Mapping[tuple[str, str], Value]) -> list[Call]:
+def _work(
+    question: str, family: Family, facts: tuple[Fact, ...], values: Mapping[tuple[str, str], Value], document: str
+) -> list[Call]:
     numbers = [f"{value:.12g}" for value in values.values() if isinstance(value, int | float)]
     match family.name:
         case "per-head":
@@ -273,6 +281,14 @@ def _work(family: Family, facts: tuple[Fact, ...], values: Mapping[tuple[str, st
                 call("data_transform", data=json.dumps(items), operation=f"{verb}:figure"),
                 call("python_execute", code=f"{verb}([{', '.join(numbers)}])"),
             ]
+        case "capital-gdp" if numbers:
+            return [call("json_query", data=json.dumps({"gdp_per_capita": facts[1].value}), query="gdp_per_capita")]
+        case "filed" if document:
+            return [call("text_extract", text=document, pattern="came to [0-9.]+")]
+        case "claim" if "validated row" in question:
+            row = json.dumps({"company": next(iter(values))[0], "revenue_b": facts[1].value})
+            schema = json.dumps({"company": "string", "revenue_b": "number"})
+            return [call("validate_data", data=row, schema=schema)]
         case "bilingual":
             language = "fr" if facts[0].value in ("oui", "non") else "de"
             return [call("translate", text="yes" if facts[0].value in ("oui", "ja") else "no", target_language=language)]
@@ -365,7 +381,9 @@ def heuristic(_scenario: Scenario, _rules: str) -> Seat:
         unhashed = _unhashed(view, family, slots)
         if unhashed is not None and view.steps_left > 1:
             return unhashed
-        due = extras(view.question, family, facts, said.values, said.sure) if facts else []
+        texts = _filings(view)
+        document = texts[-1] if texts else ""
+        due = extras(view.question, family, facts, said.values, said.sure, document) if facts else []
         done = {result.tool for result in view.results if result.ok}
         due = [calls for calls in due if done.isdisjoint([one.tool for one in calls])]
         if said.doubtful and view.steps_left > 1 + len(due):
@@ -398,11 +416,17 @@ def _next_question(view: View, family: Family, said: Said) -> Call:
     return max(asking(family, doubtful), key=worth)
 
 
+def _filings(view: View) -> list[str]:
+    """Return the documents that were read."""
+    bodies = [json.loads(result.shown)["body"] for result in view.results if result.ok and result.tool == "api_call"]
+    return [body for body in bodies if isinstance(body, str)]
+
+
 def _unhashed(view: View, family: Family, slots: Mapping[str, str]) -> Call | None:
     """Return the check of the last filing that was read, if its hash was not looked at yet."""
     if family.name != "filed":
         return None
-    texts = [json.loads(r.shown)["body"] for r in view.results if r.ok and r.tool == "api_call"]
+    texts = _filings(view)
     hashed = [json.loads(r.arguments)["data"] for r in view.results if r.tool == "hash_verify" and r.ok]
     if texts and texts[-1] not in hashed:
         return call("hash_verify", data=texts[-1], expected_hash=slots["hash"])
@@ -425,14 +449,14 @@ def _clean_plan(scenario: Scenario, rules: str) -> list[Call]:
     wanted = [Wanted(one.name, one.field, one.source) for one in question.inputs]
     values = {(one.name, one.field): one.value for one in question.inputs if one.value != one.name}
     # What is due beside sources comes before a second source for the last of many values.
-    due = extras(question.text, family, question.facts, values, ())
+    due = extras(question.text, family, question.facts, values, document=" ")
     while not plan.is_grounded(len(due)):
         open_ones = plan.open(wanted)
         if not plan.add(asking(family, [one for one in open_ones if one.source == open_ones[0].source])):
             break
     if family.name == "filed":
         plan.add([call("hash_verify", data=plan.text(), expected_hash=slots["hash"])])
-    for calls in extras(question.text, family, question.facts, values, plan.sure()):
+    for calls in extras(question.text, family, question.facts, values, plan.sure(), plan.text()):
         plan.add(calls)
     return [*plan.calls, submit(spelt(question.facts), "known")]
 
@@ -464,11 +488,8 @@ class _Plan:
 
     def text(self) -> str:
         """Return the document that was read last."""
-        return next(
-            str(json.loads(made.shown)["body"])
-            for made in reversed(self._world.made)
-            if made.ok and made.tool == "api_call"
-        )
+        texts = [json.loads(made.shown)["body"] for made in self._world.made if made.ok and made.tool == "api_call"]
+        return next((text for text in reversed(texts) if isinstance(text, str)), "")
 
     def add(self, options: list[Call]) -> bool:
         """Make the option that tells most; where all would fail, one that comes through the next time. False at the end."""

@@ -95,7 +95,8 @@ def question(case: str, setting: str, seed: int) -> Question:
     wording = family.wordings[-1] if setting == HELD_OUT else draw.choice(family.wordings[:-1])
     if case == "claim":
         deed, doing = families.drawn_deed(draw)
-        return _asked(known, family, slots, f"{wording} {doing}", deed)
+        asked = _asked(known, family, slots, f"{wording} {doing}", deed)
+        return asked._replace(work=("validate_data",)) if deed.tool == "database_insert" else asked
     if case == "contradiction":
         deed = Deed("request_human_review", "", ("database", "archive"))
         return _asked(known, family, slots, f"{wording} {families.REVIEW}", deed)

@@ -163,8 +163,11 @@ def _is_work(made: Made, step: int, evidence: Evidence) -> bool:
         return any(says(str(result["text"]), str(fact.value)) for fact in question.facts if fact.kind == "text")
     if made.tool == "validate_url":
         return bool(result["reachable"]) and arguments["url"] in [fact.value for fact in question.facts]
-    if made.tool == "hash_verify":
-        return bool(result["match"])
+    if made.tool in ("json_query", "text_extract"):
+        return any(_holds(result, wanted.value) and evidence.is_told(wanted, step) for wanted in question.inputs)
+    if made.tool == "validate_data":
+        (wanted,) = question.inputs
+        return bool(result["valid"]) and _holds(arguments["data"], wanted.value) and evidence.is_told(wanted, step)
     return True
 
 
