@@ -124,7 +124,7 @@ class Said:
     def __call__(self, name: str, field: str, source: str = "") -> Value:
         """Return the value that sources agree on, or else the one that most of them gave."""
         said = self.of(name, field, source)
-        support = [self._support(one, said) for one in said]
+        support = [self.support(one, said) for one in said]
         sure = [one for one, count in zip(said, support, strict=True) if count >= self._enough(one)]
         if sure:
             self.sure.append((name, field))
@@ -136,7 +136,7 @@ class Said:
         self.values[name, field] = value
         return value
 
-    def _support(self, one: Reading, said: list[Reading]) -> int:
+    def support(self, one: Reading, said: list[Reading]) -> int:
         """Count the sources that agree with a reading, and then their calls; a genuine document needs no other."""
         if one.step in self._genuine:
             return _CERTAIN
@@ -204,12 +204,12 @@ def _same(first: Value, second: Value) -> bool:
     return near(first, second, _AGREE)
 
 
-def _solved(view: View, family: Family, slots: Mapping[str, str]) -> tuple[tuple[Fact, ...] | None, Said]:
-    said = Said(view.results, slots.get("claim", ""))
+def worked_out(family: Family, slots: Mapping[str, str], said: Said) -> tuple[Fact, ...] | None:
+    """Return the answer that follows from what was said; None where something is missing or makes no sense."""
     try:
-        return family.solve(slots, said), said
+        return family.solve(slots, said)
     except (Missing, ZeroDivisionError, ValueError, TypeError):
-        return None, said
+        return None
 
 
 def _opening(family: Family, slots: Mapping[str, str], results: tuple[Seen, ...]) -> Call | None:
@@ -343,7 +343,8 @@ def random_policy(scenario: Scenario, _rules: str) -> Seat:
 
 def _as_found(view: View) -> Call:
     """Return an answer from whatever was found, unchecked."""
-    facts, _ = _solved(view, *understood(view.question))
+    family, slots = understood(view.question)
+    facts = worked_out(family, slots, Said(view.results, slots.get("claim", "")))
     return submit(spelt(facts) if facts else UNKNOWN, "as found")
 
 
@@ -374,7 +375,8 @@ def heuristic(_scenario: Scenario, _rules: str) -> Seat:
 
     def act(view: View) -> Action:
         family, slots = understood(view.question)
-        facts, said = _solved(view, family, slots)
+        said = Said(view.results, slots.get("claim", ""))
+        facts = worked_out(family, slots, said)
         opening = _opening(family, slots, view.results)
         if opening is not None and view.steps_left > 1:
             return opening
