@@ -366,8 +366,7 @@ def test_any_answer_to_any_question_is_graded(answer: str) -> None:
 
 @pytest.mark.slow
 def test_no_character_of_unicode_raises_or_is_another_letter() -> None:
-    for code in range(128, sys.maxunicode + 1):
-        letter = chr(code)
+    for letter in filter(str.isalnum, map(chr, range(128, sys.maxunicode + 1))):
         assert [number.unit for number in numbers(f"8 m{letter}llion 8 thou{letter}and 8 {letter}")[:3]] == [0, 0, 0]
     everything = "".join([f"1{chr(code)}" for code in range(sys.maxunicode + 1)])
     assert all(correctness(everything, question) == 0.0 for question in ALL)
