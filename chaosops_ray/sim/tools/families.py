@@ -113,8 +113,8 @@ def _companies(*slots: str) -> Callable[[Knowledge, Stream], dict[str, str]]:
 
 
 def _limit(value: Value, draw: Stream) -> str:
-    """Draw a round number that is well above or below this one."""
-    near = _number(value) * (draw.uniform(1.3, 2.5) if draw.uniform() < 0.5 else draw.uniform(0.4, 0.75))
+    """Draw a round number around this one; as it may be near or far, it gives no wrong figure away."""
+    near = _number(value) * 2.5 ** draw.uniform(-1, 1)
     digits = len(str(int(near))) - 2
     return f"{round(near / 10**digits) * 10**digits:,}"
 

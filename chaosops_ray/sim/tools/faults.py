@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from chaosops_ray.sim.rng import Stream, stream
-from chaosops_ray.sim.tools.knowledge import HELD_OUT, Entity, Knowledge, Value, changed, others
+from chaosops_ray.sim.tools.knowledge import HELD_OUT, Entity, Knowledge, Value, aged, changed, corrupted, others
 
 TIMEOUT = "timeout"
 RATE_LIMIT = "rate_limit"
@@ -138,7 +138,7 @@ def _strict(kind: str, known: Knowledge, made: Call) -> Callable[[Entity, str, V
                 return moved[value]
             other = () if field in _KINDS_OF_THINGS else others(known, entity, field)
             return draw.choice(other) if other else value
-        factor, repeats = _factor(kind, draw), draw.uniform() < _REPEATS_CLAIM
+        factor, repeats = (aged if kind == STALE else corrupted)(draw), draw.uniform() < _REPEATS_CLAIM
         if field == "revenue_b" and entity.claimed != value and repeats:
             return entity.claimed
         if kind == CORRUPTION and made.setting == HELD_OUT:
@@ -154,12 +154,6 @@ def _moved_capitals(known: Knowledge, draw: Stream) -> dict[Value, Value]:
     capitals = [value for entity in known.entities for field, value in entity.facts if field == "capital"]
     turn = 1 + draw.below(len(capitals) - 1)
     return dict(zip(capitals, capitals[turn:] + capitals[:turn], strict=True))
-
-
-def _factor(kind: str, draw: Stream) -> float:
-    if kind == STALE:
-        return draw.uniform(0.80, 0.93)
-    return draw.uniform(0.6, 0.9) if draw.uniform() < 0.5 else draw.uniform(1.1, 1.7)
 
 
 def _transposed(value: float) -> float:

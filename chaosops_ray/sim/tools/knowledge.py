@@ -170,12 +170,28 @@ def _apart(draw: Stream) -> float:
 
 
 def _claim(draw: Stream, actual: float) -> float:
-    """Draw the revenue that is announced: half of the time the actual one, else 3 to 60 % above or below it."""
+    """Draw the revenue that is announced: half of the time the actual one, else 3 to 60 % above or below it.
+
+    It is off by such factors as wrong sources are: a figure that contradicts an announcement does not tell which of
+    the two is wrong.
+    """
     if draw.uniform() < 0.5:
         return actual
-    off = draw.uniform(0.03, 0.6) * draw.choice((-1, 1))
-    claimed = round(actual * (1 + off), 2)
-    return claimed if abs(claimed - actual) >= 0.03 * actual else _claim(draw, actual)
+    while True:
+        claimed = round(actual / (aged(draw) if draw.uniform() < 0.5 else corrupted(draw)), 2)
+        if 0.03 * actual <= abs(claimed - actual) <= 0.6 * actual:
+            return claimed
+
+
+def aged(draw: Stream) -> float:
+    """Draw the factor by which a figure of old differs from the one of today."""
+    factor = draw.uniform(1.03, 1.25)
+    return factor if draw.uniform() < 0.5 else 1 / factor
+
+
+def corrupted(draw: Stream) -> float:
+    """Draw the factor by which a corrupt figure differs from the right one."""
+    return draw.uniform(0.6, 0.9) if draw.uniform() < 0.5 else draw.uniform(1.1, 1.7)
 
 
 # -- another world ----------------------------------------------------------------------------------------------------
