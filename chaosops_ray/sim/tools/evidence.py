@@ -64,10 +64,9 @@ class Evidence(NamedTuple):
 
     def tellers(self, wanted: Input, before: int) -> list[Said]:
         """Return who has told this value before this step; who told the answer worked out, told what it rests on."""
-        # A small number, such as a count, stands in too many results to be told by them.
-        worked_out = [
-            float(fact.value) for fact in self.question.facts if fact.kind == "numeric" and abs(float(fact.value)) > _SMALL
-        ]
+        # A small whole number, such as a count, stands in too many results to be told by them.
+        numbers = [float(fact.value) for fact in self.question.facts if fact.kind == "numeric"]
+        worked_out = [number for number in numbers if abs(number) > _SMALL or not number.is_integer()]
         return [
             said
             for said in self.said
