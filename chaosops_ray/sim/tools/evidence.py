@@ -66,7 +66,8 @@ class Evidence(NamedTuple):
         """Return who has told this value before this step; who told the answer worked out, told what it rests on."""
         # A small whole number, such as a count, stands in too many results to be told by them.
         numbers = [float(fact.value) for fact in self.question.facts if fact.kind == "numeric"]
-        worked_out = [number for number in numbers if abs(number) > _SMALL or not number.is_integer()]
+        looked_up = [one.value for one in self.question.inputs]
+        worked_out = [one for one in numbers if abs(one) > _SMALL or not (one.is_integer() or one in looked_up)]
         return [
             said
             for said in self.said
@@ -112,4 +113,6 @@ def _telling(value: Any) -> Telling:
 def is_near(fact: Fact, figures: set[float] | frozenset[float]) -> bool:
     """Tell if one of the figures is this number, in its own unit or in the question's."""
     value = float(fact.value)
-    return any(near(value, figure / scale, max(fact.tolerance, 0.01)) for figure in figures for scale in (1, fact.scale))
+    return any(
+        near(value, figure / scale, max(fact.tolerance, 0.01)) for figure in figures for scale in (1, fact.scale)
+    )
