@@ -161,7 +161,7 @@ def test_the_answer_worked_out_by_a_query_tells_what_it_rests_on() -> None:
         world = clean(start, query)
         is_whole = json.loads(world.made[0].shown)["rows"][0][0] == pytest.approx(total)
         # A row with an empty cell makes the sum another one.
-        assert [is_told(world, one) for one in question.inputs] == [is_whole] * len(question.inputs)
+        assert all(is_told(world, one) for one in question.inputs) == is_whole
         assert not any(is_told(clean(start, constant), one) for one in question.inputs)
         told += is_whole
     assert told >= 4
