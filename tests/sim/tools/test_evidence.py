@@ -164,7 +164,7 @@ def test_the_answer_worked_out_by_a_query_tells_what_it_rests_on() -> None:
         assert all(is_told(world, one) for one in question.inputs) == is_whole
         assert not any(is_told(clean(start, constant), one) for one in question.inputs)
         told += is_whole
-    assert told >= 4
+    assert told >= 3
 
 
 # -- what the agent made itself ---------------------------------------------------------------------------------------
