@@ -63,18 +63,15 @@ def query(known: Knowledge, inserted: tuple[Row, ...], sql: str) -> dict[str, An
         raise ToolError(f"SQL longer than {MAX_SQL} characters")
     if not sql.lstrip().lower().startswith(("select", "with")):
         raise ToolError("SQL error: only SELECT is allowed")
-    database = _database(known)
-    connection = database.connection
-    with_rows = _insertions(inserted)
-    connection.set_authorizer(None)
+    connection = _database(known).connection
+    if not inserted:  # as nearly always; a savepoint takes longer than most queries
+        return _selected(connection, sql)
     connection.execute("SAVEPOINT episode")
     try:
-        for statement, values in with_rows:
+        for statement, values in _insertions(inserted):
             connection.execute(statement, values)
         return _selected(connection, sql)
     finally:
-        connection.set_progress_handler(None, 0)
-        connection.set_authorizer(None)
         connection.execute("ROLLBACK TO episode")
         connection.execute("RELEASE episode")
 
@@ -124,6 +121,9 @@ def _selected(connection: sqlite3.Connection, sql: str) -> dict[str, Any]:
         raise ToolError(f"SQL error: {reason[:200]}") from None
     except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError) as error:
         raise ToolError(f"SQL error: {str(error)[:200]}") from None
+    finally:
+        connection.set_progress_handler(None, 0)
+        connection.set_authorizer(None)
     if not columns:
         raise ToolError("SQL error: only SELECT is allowed")
     return {"columns": columns, "rows": [[_plain(value) for value in row] for row in rows]}
@@ -143,6 +143,13 @@ def _authorize(action: int, first: str | None, second: str | None, *_rest: str |
     return sqlite3.SQLITE_DENY
 
 
+@lru_cache(maxsize=256)
+def _empty(seed: int, kinds: tuple[str, ...]) -> list[list[bool]]:
+    """Draw which cells of the entities' rows are empty; the same in every state of the sources."""
+    draw = stream(seed, "database")
+    return [[column not in _ALWAYS and draw.uniform() < _NULL_SHARE for column in COLUMNS[kind]] for kind in kinds]
+
+
 class _Database:
     def __init__(self, known: Knowledge) -> None:
         # One process, one thread at a time: a shard plays its episodes one step after the other.
@@ -154,14 +161,17 @@ class _Database:
         self.connection.setlimit(sqlite3.SQLITE_LIMIT_COLUMN, 50)
         self.connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 50)
         self.connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-        draw = stream(known.seed, "database")
         for table, columns in TABLES.items():
             self.connection.execute(f"CREATE TABLE {table} ({', '.join(columns)})")
-        for entity in known.entities:
-            cells = zip(COLUMNS[entity.kind], row(known, entity.name), strict=True)
-            kept = [cell if column in _ALWAYS or draw.uniform() >= _NULL_SHARE else None for column, cell in cells]
-            table = _TABLE_OF[entity.kind]
-            self.connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(kept))})", kept)  # noqa: S608
+        kinds = tuple([entity.kind for entity in known.entities])
+        rows: dict[str, list[list[Any]]] = {kind: [] for kind in COLUMNS}
+        for entity, empty in zip(known.entities, _empty(known.seed, kinds), strict=True):
+            rows[entity.kind].append(
+                [None if is_empty else cell for cell, is_empty in zip(row(known, entity.name), empty, strict=True)]
+            )
+        for kind, table in _TABLE_OF.items():
+            places = ", ".join("?" * len(COLUMNS[kind]))
+            self.connection.executemany(f"INSERT INTO {table} VALUES ({places})", rows[kind])  # noqa: S608
 
 
 @lru_cache(maxsize=32)

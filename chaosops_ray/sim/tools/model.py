@@ -109,6 +109,7 @@ class Input(NamedTuple):
     field: str
     value: str | int | float
     source: str = ""
+    is_search: bool = False  # the value is known, and whose it is, is not
 
 
 class Deed(NamedTuple):

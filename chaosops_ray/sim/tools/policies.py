@@ -69,9 +69,9 @@ def asking(family: Family, wanted: list[Wanted]) -> list[Call]:
     if any(one.is_search and one.field == "sector" for one in wanted):
         return [sql, file]
     return [
-        sql,
-        *([file] if len(names) > 1 else []),
+        *([sql, file] if len(names) > 1 else []),
         *[call("knowledge_base_lookup", entity=name) for name in names],
+        *([sql] if len(names) == 1 else []),
         *[call("api_call", url=ENTITY + name) for name in names],
         archive,
         call("web_search", query=" ".join(names)),
@@ -449,7 +449,7 @@ def _clean_plan(scenario: Scenario, rules: str) -> list[Call]:
     if opening is not None:
         plan.add([opening])
     wanted = [Wanted(one.name, one.field, one.source) for one in question.inputs]
-    values = {(one.name, one.field): one.value for one in question.inputs if one.value != one.name}
+    values = {(one.name, one.field): one.value for one in question.inputs if not one.is_search}
     # What is due beside sources comes before a second source for the last of many values.
     due = extras(question.text, family, question.facts, values, document=" ")
     while not plan.is_grounded(len(due)):
@@ -539,7 +539,7 @@ class _Plan:
             for reading in said:
                 if one.name != reading.name or one.source not in ("", reading.source):
                     continue
-                if one.field == reading.field and (one.value in (reading.value, one.name)):
+                if (one.field, one.value) == (reading.field, reading.value):
                     key = step if one.source else reading.source
                     if key not in self._told.get(wanted, ()):
                         found.append((wanted, key))

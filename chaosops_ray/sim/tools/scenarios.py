@@ -160,7 +160,7 @@ class _Truth:
     def having(self, kind: str, field: str, value: str) -> list[str]:
         names = [one.name for one in self._known.entities if one.kind == kind and (field, value) in one.facts]
         if len(names) == 1:
-            self.inputs.append(Input(names[0], field, names[0]))
+            self.inputs.append(Input(names[0], field, value, is_search=True))
         return names
 
     def today(self) -> str:

@@ -107,6 +107,7 @@ def worded(value: Value) -> str:
     return f"{value:,}" if isinstance(value, int | float) else value
 
 
+@lru_cache(maxsize=512)
 def table(known: Knowledge, path: str) -> str:
     """Return a file of figures; no file is complete."""
     kind = next(kind for kind, name in FILE_OF.items() if name == path)
@@ -120,10 +121,8 @@ def table(known: Knowledge, path: str) -> str:
 
 def row(known: Knowledge, name: str) -> list[Value | None]:
     """Return an entity's row of its table."""
-    facts = facts_of(known, name)
-    kind = by_name(known)[name].kind
-    fixed: Facts = {"name": name, "company": name, "quarter": QUARTER}
-    return [fixed[column] if column in fixed else facts.get(column) for column in COLUMNS[kind]]
+    facts = {**facts_of(known, name), "name": name, "company": name, "quarter": QUARTER}
+    return [facts.get(column) for column in COLUMNS[by_name(known)[name].kind]]
 
 
 # -- finding ----------------------------------------------------------------------------------------------------------
