@@ -86,8 +86,9 @@ INDEPENDENT = {
 
 
 class Target(NamedTuple):
-    """How much of each thing a task asks for."""
+    """The limit of steps of a task, the ideal number, and how much of each thing it asks for."""
 
+    max_steps: int
     ideal_steps: int
     diversity: int
     recovery: int
@@ -97,9 +98,9 @@ class Target(NamedTuple):
 
 
 TARGETS = {
-    "task1": Target(4, 2, 1, 0, 0, 0),
-    "task2": Target(6, 3, 1, 1, 1, 0),
-    "task3": Target(7, 4, 2, 2, 1, 1),
+    "task1": Target(6, 4, 2, 1, 0, 0, 0),
+    "task2": Target(8, 6, 3, 1, 1, 1, 0),
+    "task3": Target(10, 7, 4, 2, 2, 1, 1),
 }
 
 
@@ -244,9 +245,11 @@ def part(weight: str, value: Fraction) -> Fraction:
 # -- task score -----------------------------------------------------------------------------------------------------
 
 
-def efficiency_of_steps(steps: int, ideal: int) -> Fraction:
-    """Divide the ideal number of steps by the actual one, at most 1."""
-    return min(Fraction(ideal, max(steps, 1)), Fraction(1))
+def efficiency_of_steps(steps: int, target: Target) -> Fraction:
+    """Return 1 up to the ideal number of steps, and evenly less beyond it, down to 0 at the limit of steps."""
+    # The rules give both numbers of a task, and not the line between them: it is straight.
+    beyond = Fraction(steps - target.ideal_steps, target.max_steps - target.ideal_steps)
+    return 1 - min(max(beyond, Fraction(0)), Fraction(1))
 
 
 def task_score(task: str, counters: Counters, correctness: Fraction, is_answered: bool) -> Fraction:
@@ -264,7 +267,7 @@ def task_score(task: str, counters: Counters, correctness: Fraction, is_answered
     artifact = share(counters.artifacts, target.artifact)
     # Two independent sources are enough.
     cross_validation = share(counters.sources_crossed, 2)
-    efficiency = efficiency_of_steps(counters.steps, target.ideal_steps)
+    efficiency = efficiency_of_steps(counters.steps, target)
 
     # Nothing without an answer; nothing to recover from where no call failed; else mostly correctness.
     if not is_answered:

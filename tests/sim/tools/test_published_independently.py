@@ -85,7 +85,22 @@ def differences(episode: AnyEpisode) -> dict[str, tuple[float, float]]:
 
 # -- answers --------------------------------------------------------------------------------------------------------
 
-FORMS = ("bare", "commas", "long", "k", "thousand", "m", "million", "b", "bn", "billion", "km", "miles", "false case")
+FORMS = (
+    "bare",
+    "commas",
+    "long",
+    "k",
+    "thousand",
+    "m",
+    "million",
+    "b",
+    "bn",
+    "billion",
+    "km",
+    "miles",
+    "own unit",
+    "false case",
+)
 
 
 def amount(draw: random.Random, value: float) -> str:
@@ -112,6 +127,8 @@ def amount(draw: random.Random, value: float) -> str:
     if form == "false case":
         word, factor = draw.choice((("mıllion", 1e6), ("bİllion", 1e9), ("thouſand", 1e3), ("\N{KELVIN SIGN}", 1e3)))
         return f"{mark}{value / factor:.9f}{gap}{word}"
+    if form == "own unit":
+        return f"{mark}{value:.4f}{gap}{draw.choice(('billion', 'B', 'bn', 'million', 'k', 'km', 'mb'))}"
     if form == "commas":
         return f"{mark}{value:,.2f}"
     return f"{mark}{value:.{14 if form == 'long' else 4}f}"
@@ -253,7 +270,8 @@ def anything(scenario: Scenario, number: int) -> Policy:
         if roll > 0.95:
             return draw.choice(NOT_A_CALL)
         if roll > 0.90:
-            return call(draw.choice(NOT_A_TOOL), query=draw.choice(names))
+            made.append(call(draw.choice(NOT_A_TOOL), query=draw.choice(names)))
+            return made[-1]
         if roll > 0.86:
             made.append(call(draw.choice(plain.TOOLS), wrong="argument"))
             return made[-1]
