@@ -12,7 +12,10 @@ from chaosops_ray.sim.errors import InputError, unknown
 
 
 class Promotion(NamedTuple):
-    """The end of a tier: after `minimum` results or more, the mean of the last `window` reaches the threshold."""
+    """The end of a tier: after `minimum` results on it or more, the mean of the last `window` reaches the threshold.
+
+    The window goes on across tiers. With a minimum that fills it, no result of an earlier tier counts.
+    """
 
     tier: str
     minimum: int
@@ -72,12 +75,13 @@ class Staged(NamedTuple):
 
 
 class Adaptive(NamedTuple):
-    """A curriculum that promotes by results: with a new window on each tier, and never back."""
+    """A curriculum that promotes by results, and never back."""
 
     promotions: tuple[Promotion, ...]
     last: str
     level: int = 0
-    results: tuple[float, ...] = ()
+    on_tier: int = 0  # results on this tier
+    results: tuple[float, ...] = ()  # the last ones, of all tiers
 
     @property
     def tier(self) -> str:
@@ -91,16 +95,18 @@ class Adaptive(NamedTuple):
 
     def after(self, results: Sequence[float]) -> Adaptive:
         """Return the curriculum after these results; results that come after a promotion count on the next tier."""
-        level, kept = self.level, self.results
+        level, on_tier, kept = self.level, self.on_tier, self.results
+        longest = max([promotion.window for promotion in self.promotions], default=0)
         for result in results:
             if level == len(self.promotions):
                 break
             rule = self.promotions[level]
-            kept = (*kept, result)[-max(rule.window, rule.minimum) :]
+            on_tier += 1
+            kept = (*kept, result)[-longest:]
             recent = kept[-rule.window :]
-            if len(kept) >= rule.minimum and sum(recent) / len(recent) >= rule.threshold:
-                level, kept = level + 1, ()
-        return self._replace(level=level, results=kept)
+            if on_tier >= rule.minimum and sum(recent) / len(recent) >= rule.threshold:
+                level, on_tier = level + 1, 0
+        return self._replace(level=level, on_tier=on_tier, results=kept)
 
 
 def parse(spelling: str, tiers: Sequence[str], promotions: tuple[Promotion, ...]) -> Staged | Adaptive:

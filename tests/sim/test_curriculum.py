@@ -59,10 +59,24 @@ def test_the_tools_world_promotes_on_shares_of_success_over_fifteen_after_a_mini
     assert curriculum.after([0.0] * 20 + [1.0] * 6).tier == "expert", "six of the last fifteen are .40"
 
 
-@given(st.lists(st.floats(-500, 200), max_size=60), st.integers(0, 60))
-def test_how_results_are_bundled_into_updates_does_not_matter(results: list[float], cut: int) -> None:
-    whole = read("adaptive").after(results)
-    assert whole == read("adaptive").after(results[:cut]).after(results[cut:])
+def test_the_tools_worlds_window_goes_on_across_tiers_and_its_count_begins_again_at_each() -> None:
+    tools = ENVIRONMENTS["tools"]
+    start = parse("adaptive", tools.tiers, tools.promotions)
+    beginner = start.after([0.0] * 6 + [1.0] * 9)
+    assert beginner.tier == "beginner", "nine of the last fifteen are .60"
+    assert beginner.after([1.0] + [0.0] * 6).tier == "beginner", "seven on this tier are not yet eight"
+    assert beginner.after([1.0] + [0.0] * 7).tier == "intermediate", "one of eight here, but eight of the last fifteen"
+    assert beginner.after([0.0] * 8).tier == "beginner", "seven of the last fifteen"
+    assert start.after([1.0] * 5 + [1.0] * 8 + [0.0] * 9).tier == "intermediate"
+    assert start.after([1.0] * 5 + [1.0] * 8 + [0.0] * 10).tier == "intermediate", "five of the last fifteen"
+    assert start.after([1.0] * 5 + [1.0] * 8 + [0.0] * 9 + [1.0]).tier == "expert", "six of the last fifteen"
+
+
+@pytest.mark.parametrize("world", ["incident", "tools"])
+@given(results=st.lists(st.floats(-500, 200), max_size=60), cut=st.integers(0, 60))
+def test_how_results_are_bundled_into_updates_does_not_matter(world: str, results: list[float], cut: int) -> None:
+    start = parse("adaptive", ENVIRONMENTS[world].tiers, ENVIRONMENTS[world].promotions)
+    assert start.after(results) == start.after(results[:cut]).after(results[cut:])
 
 
 @pytest.mark.parametrize(

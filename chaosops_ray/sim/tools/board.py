@@ -8,7 +8,7 @@ from chaosops_ray.sim.board import Cell, Panel, Row, Tone, reward_panel
 from chaosops_ray.sim.contract import Episode
 from chaosops_ray.sim.tools.faults import ANNOUNCED
 from chaosops_ray.sim.tools.model import Action, World
-from chaosops_ray.sim.tools.rubric import asked, tally, task_score
+from chaosops_ray.sim.tools.rubric import asked, counts_of, task_score
 from chaosops_ray.sim.tools.views import View
 
 _CALLS_SHOWN = 8
@@ -52,10 +52,9 @@ def _calls(world: World) -> Panel:
 
 
 def _virtues(world: World) -> Panel:
-    counted = tally(world)
     rows: list[Row] = [
         (Cell(name.replace("_", " ")), Cell(f"{value:.2f}" if isinstance(value, float) else str(value)))
-        for name, value in counted._asdict().items()
+        for name, value in counts_of(world)._asdict().items()
     ]
     rows.append((Cell("task score", "accent"), Cell(f"{task_score(world):.3f}", "accent")))
     return Panel("tally", (), tuple(rows))

@@ -1,20 +1,18 @@
-"""Correctness of an answer, from the answer alone. No language model is asked."""
+"""Correctness of an answer by strict rules, from the answer alone. No language model is asked."""
 
 from __future__ import annotations
 
 import re
 
 from chaosops_ray.sim.tools.knowledge import Knowledge
-from chaosops_ray.sim.tools.model import Fact, Question, Rules
+from chaosops_ray.sim.tools.model import Fact, Question
 
 _UNITS = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "b": 1e9, "bn": 1e9, "billion": 1e9}
 # Digits are bounded: an answer is hostile text, and a number of a thousand digits is none that was asked for.
 _NUMBER = re.compile(
-    r"[-+]?(?:\d{1,3}(?:,\d{3}){1,6}|\d{1,18})(?:\.\d{1,12})?\s*(?:(?:billion|million|thousand|bn|b|m|k)\b)?",
-    re.IGNORECASE,
+    # Of the letters of a unit, case is ASCII's alone: to Unicode there is an i without a dot that is an i as well.
+    r"[-+]?(?:\d{1,3}(?:,\d{3}){1,6}|\d{1,18})(?:\.\d{1,12})?\s*(?:(?ai:billion|million|thousand|bn|b|m|k)\b)?"
 )
-_NEGATIVE = ("false", "no", "not accurate", "inaccurate", "incorrect", "does not match", "overstated", "understated")
-_POSITIVE = ("true", "yes", "accurate", "correct", "matches", "verified")
 _MONTHS = (
     "January",
     "February",
@@ -31,34 +29,31 @@ _MONTHS = (
 )
 
 
-def correctness(answer: str, question: Question, known: Knowledge, rules: Rules) -> float:
+def correctness(answer: str, question: Question, known: Knowledge) -> float:
     """Return the weighted mean of the facts' scores, from 0 to 1.
 
-    Under strict rules a verdict stands on the figure it is about: a yes or no whose figure is wrong was a guess.
+    A verdict stands on the figure it is about: a yes or no whose figure is wrong was a guess.
     """
-    scores = [_fact_score(answer, fact, question, known, rules) for fact in question.facts]
-    if rules.one_value_per_fact:
-        figures = [score for fact, score in zip(question.facts, scores, strict=True) if fact.kind == "numeric"]
-        backed = not figures or min(figures) > 0
-        scores = [
-            score if backed or fact.kind != "boolean" else 0.0
-            for fact, score in zip(question.facts, scores, strict=True)
-        ]
+    scores = [_fact_score(answer, fact, question, known) for fact in question.facts]
+    figures = [score for fact, score in zip(question.facts, scores, strict=True) if fact.kind == "numeric"]
+    backed = not figures or min(figures) > 0
+    scores = [
+        score if backed or fact.kind != "boolean" else 0.0 for fact, score in zip(question.facts, scores, strict=True)
+    ]
     return sum([fact.weight * score for fact, score in zip(question.facts, scores, strict=True)])
 
 
-def _fact_score(answer: str, fact: Fact, question: Question, known: Knowledge, rules: Rules) -> float:
-    if rules.one_value_per_fact and _candidates(answer, fact, known) > sum(
-        [other.kind == fact.kind for other in question.facts]
-    ):
+def _fact_score(answer: str, fact: Fact, question: Question, known: Knowledge) -> float:
+    if _candidates(answer, fact, known) > sum([other.kind == fact.kind for other in question.facts]):
         return 0.0
     if fact.kind == "numeric":
         return _numeric(answer, float(fact.value), fact.tolerance)
     if fact.kind == "boolean":
-        return _boolean(answer, bool(fact.value), rules)
+        yes, no = _verdicts(answer)
+        return float(yes if fact.value else no)
     if fact.kind == "date":
         return float(_date(answer, str(fact.value)))
-    return _text(answer, str(fact.value), rules)
+    return _text(answer, str(fact.value))
 
 
 def _candidates(answer: str, fact: Fact, known: Knowledge) -> int:
@@ -93,11 +88,6 @@ def _numeric(answer: str, expected: float, tolerance: float) -> float:
     return 1.0 if error <= tolerance else 0.5 if error <= 3 * tolerance else 0.0
 
 
-def normalised(text: str) -> str:
-    """Reduce a text to words and figures in lower case."""
-    return " ".join(re.findall(r"[a-z0-9.]+", text.lower()))
-
-
 def _words(text: str) -> list[str]:
     """Split a text into words and figures, whatever stands between them."""
     return re.findall(r"[a-z]+|[0-9]+(?:\.[0-9]+)?", text.lower())
@@ -107,9 +97,8 @@ def _says(answer: str, expected: str) -> bool:
     return f" {' '.join(_words(expected))} " in f" {' '.join(_words(answer))} "
 
 
-def _text(answer: str, expected: str, rules: Rules) -> float:
-    said_whole = _says(answer, expected) if rules.one_value_per_fact else normalised(expected) in normalised(answer)
-    if said_whole:
+def _text(answer: str, expected: str) -> float:
+    if _says(answer, expected):
         return 1.0
     wanted, said = set(_words(expected)), set(_words(answer))
     return 0.5 if wanted and 2 * len(wanted & said) >= len(wanted) else 0.0
@@ -130,16 +119,6 @@ def _verdicts(answer: str) -> tuple[bool, bool]:
         yes = yes or (word in _YES and not denied)
         no = no or word in _NO or (word in _YES and denied)
     return yes, no
-
-
-def _boolean(answer: str, expected: bool, rules: Rules) -> float:
-    if rules.one_value_per_fact:
-        yes, no = _verdicts(answer)
-        return float(yes if expected else no)
-    # As published: anything negative anywhere is a no, whatever stands beside it.
-    negative = any(phrase in normalised(answer) for phrase in _NEGATIVE)
-    positive = any(phrase in normalised(answer) for phrase in _POSITIVE)
-    return float((positive and not negative) if expected else negative)
 
 
 def _date(answer: str, expected: str) -> bool:

@@ -185,12 +185,16 @@ class Rules(NamedTuple):
 
     name: str
     one_value_per_fact: bool
-    virtue_is_earned: bool
+
+    @property
+    def are_published(self) -> bool:
+        """True for the published rules, which have a grader of their own."""
+        return self.name == "published"
 
 
 RULE_SETS: Final = {
-    "strict": Rules("strict", one_value_per_fact=True, virtue_is_earned=True),
-    "published": Rules("published", one_value_per_fact=False, virtue_is_earned=False),
+    "strict": Rules("strict", one_value_per_fact=True),
+    "published": Rules("published", one_value_per_fact=False),
 }
 
 

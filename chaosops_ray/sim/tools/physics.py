@@ -9,12 +9,13 @@ from chaosops_ray.sim.contract import AFTER_END, Outcome
 from chaosops_ray.sim.speech import Unparsed, clean
 from chaosops_ray.sim.tools import faults
 from chaosops_ray.sim.tools.catalog import TOOLS
-from chaosops_ray.sim.tools.catalog.tool import Desk, checked
+from chaosops_ray.sim.tools.catalog.tool import MAX_TEXT, Desk, checked
 from chaosops_ray.sim.tools.knowledge import knowledge
 from chaosops_ray.sim.tools.limits import ToolError
 from chaosops_ray.sim.tools.model import (
     AGENT,
     MAX_ANSWER,
+    MAX_ARGUMENTS,
     MAX_SHOWN,
     SUBMIT,
     Action,
@@ -50,9 +51,15 @@ def advance(world: World, given: object) -> tuple[World, Action, Outcome]:
     if any((action.tool, action.arguments) == (before.tool, before.arguments) for before in world.made):
         events.add(Event.REPEATED)
     if made.ok and action.tool == SUBMIT:
-        answer = clean(str(json.loads(action.arguments)["answer"]), MAX_ANSWER)
-        return after._replace(answer=answer), action, frozenset(events | {Event.ANSWERED})
+        answer = str(json.loads(action.arguments)["answer"])
+        kept = _in_one_line(answer) if world.rules.are_published else clean(answer, MAX_ANSWER)
+        return after._replace(answer=kept), action, frozenset(events | {Event.ANSWERED})
     return after, action, frozenset(events)
+
+
+def _in_one_line(text: str) -> str:
+    """Return a text as one printable line of the same length, in which a grader finds the same words and numbers."""
+    return "".join([c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text])
 
 
 def _after(world: World, made: Made, storage: Storage) -> World:
@@ -72,7 +79,9 @@ def _make(world: World, call: Call) -> tuple[Made, Storage]:
     known = knowledge(scenario.setting, scenario.seed)
     desk = Desk(known, world.storage)
     try:
-        arguments = checked(tool, json.loads(call.arguments))
+        # A published answer is as long as all arguments together may be.
+        longest = MAX_ARGUMENTS if tool.name == SUBMIT and world.rules.are_published else MAX_TEXT
+        arguments = checked(tool, json.loads(call.arguments), longest)
         result = tool.run(desk, **arguments)
         truth = _spelt(result)
     except ToolError as error:

@@ -1,8 +1,8 @@
 """The worth of an episode: the reward of its steps, and the task score that it is judged by.
 
-Both are made of a tally of the calls. Under `strict` rules a virtue has to be earned: a source counts only if it told
-something of the subject, a check only if it was made on what such sources had said, and the way to an answer is worth
-as much as the answer.
+Both are made of a tally of the calls. Under `strict` rules, which are here, a virtue has to be earned: a source counts
+only if it told something of the subject, a check only if it was made on what such sources had said, and the way to an
+answer is worth as much as the answer. The `published` rules are in a module of their own.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 from typing import NamedTuple
 
 from chaosops_ray.sim.contract import NOTHING, Score
+from chaosops_ray.sim.tools import published
 from chaosops_ray.sim.tools.catalog import TOOLS
 from chaosops_ray.sim.tools.catalog.tool import COMPUTATION, RETRIEVAL, STORAGE, VALIDATION
 from chaosops_ray.sim.tools.figures import figures_within
@@ -26,6 +27,8 @@ REPEAT = -0.05
 REPEATS_CHARGED = 4
 UNANSWERED = -0.5
 UNANSWERED_SHARE = 0.35
+# What the weights of task3 add up to before they are divided by it.
+WEIGHTS_OF_TASK3 = 1.1
 # Sources that do not copy from each other; two of them make a cross-check.
 INDEPENDENT = ("web_search", "knowledge_base_lookup", "database_query", "document_search", "api_call", "read_file")
 
@@ -57,15 +60,20 @@ def correct_share(world: World) -> float:
     """Return the share of the answer that is right; 0 without an answer."""
     if world.answer is None:
         return 0.0
-    known = knowledge(world.scenario.setting, world.scenario.seed)
-    return correctness(world.answer, asked(world), known, world.rules)
+    if world.rules.are_published:
+        return published.correctness(world.answer, asked(world))
+    return correctness(world.answer, asked(world), knowledge(world.scenario.setting, world.scenario.seed))
+
+
+def counts_of(world: World) -> Tally | published.Counts:
+    """Return the counts that the world's rules make a score of."""
+    return published.counts(world, asked(world)) if world.rules.are_published else tally(world)
 
 
 def tally(world: World) -> Tally:
-    """Count what was done."""
+    """Count what was done, by strict rules."""
     wanted = asked(world)
     known = knowledge(world.scenario.setting, world.scenario.seed)
-    earned = world.rules.virtue_is_earned
     seen: set[tuple[str, str]] = set()
     evidence = _Evidence(wanted.subjects)
     figures = _subject_figures(known, wanted.subjects)
@@ -91,10 +99,10 @@ def tally(world: World) -> Tally:
             continue
         tools.add(made.tool)
         group = TOOLS[made.tool].group
-        grounded = not earned or evidence.grounds(made.arguments)
+        grounded = evidence.grounds(made.arguments)
         about = False
         if group == RETRIEVAL:
-            about = not earned or _speaks_of(made, figures)
+            about = _speaks_of(made, figures)
             retrievals += about
             if about and made.tool in INDEPENDENT:
                 sources.add(made.tool)
@@ -149,6 +157,8 @@ class _Evidence:
 
 def score(world: World, repeated: bool) -> Score:
     """Score the step that led to this world."""
+    if world.rules.are_published:
+        return published.score(world, asked(world))
     components = []
     if repeated and _repeats(world) <= REPEATS_CHARGED:
         components.append(("discipline.repeat", REPEAT))
@@ -172,7 +182,7 @@ def _conclusion(world: World) -> list[tuple[str, float]]:
     ratio = counted.steps / (2 * asked(world).tools_needed)
     if ratio > 3:
         components.append(("answer.efficiency", -0.1))
-    elif ratio <= 1.5 and (counted.correct > 0 or not world.rules.virtue_is_earned):
+    elif ratio <= 1.5 and counted.correct > 0:
         components.append(("answer.efficiency", 0.1))
     return components
 
@@ -182,16 +192,16 @@ def _conclusion(world: World) -> list[tuple[str, float]]:
 
 def task_score(world: World) -> float:
     """Return the task score, from 0 to 1; an episode that goes on is scored as if it ended without an answer."""
+    if world.rules.are_published:
+        return published.task_score(world, asked(world))
     counted = tally(world)
     task = world.task
-    earned = world.rules.virtue_is_earned
     earlier = counted.steps - 1 if counted.answered else counted.steps
     discipline = 1 - counted.repeats / earlier if earlier else 1.0
     diversity = min(1.0, counted.tools / task.diversity)
     efficiency = _efficiency(counted.steps, task.ideal_steps, task.max_steps)
-    # Where nothing failed there was nothing to recover from; as published, an agent would have to look for failures.
-    recovery_target = min(task.recoveries, counted.errors) if earned else task.recoveries
-    recovery = _reached(counted.recoveries, recovery_target)
+    # Where nothing failed there was nothing to recover from.
+    recovery = _reached(counted.recoveries, min(task.recoveries, counted.errors))
     cross = min(1.0, counted.sources / 2)
     verification = _reached(counted.verifications, task.verifications)
     computation = _reached(counted.computations, task.computations)
@@ -210,12 +220,8 @@ def task_score(world: World) -> float:
             + 0.15 * _reached(counted.artifacts, task.artifacts)
             + 0.15 * discipline
         )
-        whole = 1.1 if earned else 1.0  # what the published weights add up to
-        right = 0.45 * counted.correct / whole
-        way = (0.25 * resilience + 0.20 * cross + 0.10 * computation + 0.10 * efficiency) / whole
-    if not earned:
-        total = (right + way) * (1.0 if counted.answered else UNANSWERED_SHARE)
-        return min(0.99, max(0.001, total))
+        right = 0.45 * counted.correct / WEIGHTS_OF_TASK3
+        way = (0.25 * resilience + 0.20 * cross + 0.10 * computation + 0.10 * efficiency) / WEIGHTS_OF_TASK3
     if not counted.retrievals:
         return 0.0  # an answer without a source is a guess
     # The way to an answer is worth as much as where it led.

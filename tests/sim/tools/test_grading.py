@@ -1,4 +1,4 @@
-"""Answers: what counts as right, under both rule sets, and what an answer that says everything is worth."""
+"""Answers under strict rules: what counts as right, and what an answer that says everything is worth."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ from hypothesis import strategies as st
 from chaosops_ray.sim.tools import scenarios
 from chaosops_ray.sim.tools.grading import correctness, numbers
 from chaosops_ray.sim.tools.knowledge import knowledge
-from chaosops_ray.sim.tools.model import Fact, Question, parse_rules
+from chaosops_ray.sim.tools.model import Fact, Question
 
 KNOWN = knowledge("published", 0)
-STRICT, PUBLISHED = parse_rules("strict"), parse_rules("published")
 
 
-def graded(answer: str, case: str, rules: str = "strict") -> float:
-    return correctness(answer, scenarios.question(case, "published", 0), KNOWN, parse_rules(rules))
+def graded(answer: str, case: str) -> float:
+    return correctness(answer, scenarios.question(case, "published", 0), KNOWN)
 
 
 def one(fact: Fact) -> Question:
     return Question("?", (fact,), 1, ())
 
 
-@pytest.mark.parametrize("rules", ["strict", "published"])
 @pytest.mark.parametrize(
     ("case", "answer", "score"),
     [
@@ -54,8 +52,8 @@ def one(fact: Fact) -> Question:
         ("E02", "yes, 0.94 billion", 1.0),
     ],
 )
-def test_answers_are_read_as_people_write_them(case: str, answer: str, score: float, rules: str) -> None:
-    assert graded(answer, case, rules) == pytest.approx(score)
+def test_answers_are_read_as_people_write_them(case: str, answer: str, score: float) -> None:
+    assert graded(answer, case) == pytest.approx(score)
 
 
 @pytest.mark.parametrize(
@@ -84,13 +82,13 @@ def test_strict_reads_words_whole_and_verdicts_with_their_figures(case: str, ans
 def test_text_counts_half_from_half_of_its_words() -> None:
     fact = Fact("x", "text", "Northern Star Robotics Group", 0.0, 1.0)
     for answer, score in (("northern star robotics group", 1.0), ("Northern Robotics", 0.5), ("Star", 0.0)):
-        assert correctness(answer, one(fact), KNOWN, PUBLISHED) == score
+        assert correctness(answer, one(fact), KNOWN) == score
 
 
 def test_dates_are_iso_or_long() -> None:
     fact = Fact("x", "date", "2026-04-08", 0.0, 1.0)
     for answer, score in (("on 2026-04-08", 1.0), ("April 8, 2026", 1.0), ("8/4/26", 0.0)):
-        assert correctness(answer, one(fact), KNOWN, STRICT) == score
+        assert correctness(answer, one(fact), KNOWN) == score
 
 
 @pytest.mark.parametrize(
@@ -108,7 +106,6 @@ def test_strict_an_answer_that_hedges_is_worth_nothing(case: str, answer: str) -
 
 def test_strict_a_second_name_costs_the_name_and_nothing_else() -> None:
     assert graded("Germany or Canada, 53400", "B03") == 0.5
-    assert graded("Germany or Canada, 53400", "B03", "published") == 1.0
 
 
 SHOTGUN = " ".join(
@@ -126,17 +123,20 @@ SHOTGUN = " ".join(
 )
 
 
-def test_every_known_fact_in_one_string_is_the_published_graders_945_and_nothing_under_strict() -> None:
-    published = [graded(SHOTGUN, case, "published") for case in scenarios.CASES]
-    assert sum(published) / len(published) == pytest.approx(0.945, abs=0.01)
+def test_every_known_fact_in_one_string_is_worth_nothing() -> None:
     assert all(graded(SHOTGUN, case) == 0.0 for case in scenarios.CASES)
 
 
 @given(st.text(max_size=300))
 def test_any_answer_is_graded(answer: str) -> None:
     for case in ("W01", "B03", "I01", "E01"):
-        for rules in ("strict", "published"):
-            assert 0.0 <= graded(answer, case, rules) <= 1.0
+        assert 0.0 <= graded(answer, case) <= 1.0
+
+
+@pytest.mark.parametrize("unit", ["mıllion", "MİLLION", "bıllion", "thouſand", "\N{KELVIN SIGN}"])
+def test_a_unit_is_spelt_in_ascii(unit: str) -> None:
+    assert numbers(f"83.2 {unit}") == [[83.2]]
+    assert graded(f"83.2 {unit}", "W01") == 0.0
 
 
 def test_numbers_without_end_are_read_in_pieces_and_stay_finite() -> None:

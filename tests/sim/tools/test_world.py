@@ -19,7 +19,7 @@ from chaosops_ray.sim.speech import Unparsed
 from chaosops_ray.sim.tools import TOOLS as ENVIRONMENT
 from chaosops_ray.sim.tools import physics
 from chaosops_ray.sim.tools.catalog import TOOLS
-from chaosops_ray.sim.tools.model import MAX_SHOWN, SUBMIT, TASK_OF_TIER, TASKS, Call, World, admit, call, parse_rules
+from chaosops_ray.sim.tools.model import MAX_SHOWN, SUBMIT, TASK_OF_TIER, TASKS, Call, World, admit, call
 from chaosops_ray.sim.tools.rubric import Tally, tally, task_score
 from tests.sim.tools.test_grading import SHOTGUN
 
@@ -113,15 +113,15 @@ def test_rewards_stay_within_one(rules: str) -> None:
 # -- the task score -------------------------------------------------------------------------------------------------
 
 
-def scored(tier: str, rules: str, monkeypatch: pytest.MonkeyPatch, **counts: Any) -> float:
-    """The score of these counts, whatever calls would have led to them."""
+def scored(tier: str, monkeypatch: pytest.MonkeyPatch, **counts: Any) -> float:
+    """The score of these counts under strict rules, whatever calls would have led to them."""
     zero = Tally(0.0, True, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)  # noqa: FBT003
     monkeypatch.setattr("chaosops_ray.sim.tools.rubric.tally", lambda _world: zero._replace(**counts))
     case = {"warmup": "W01", "intermediate": "I01", "expert": "E01"}[tier]
-    return task_score(begin(f"tools/{case}/published/1", rules))
+    return task_score(begin(f"tools/{case}/published/1"))
 
 
-def test_the_published_formulas(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_strict_formulas(monkeypatch: pytest.MonkeyPatch) -> None:
     counts: dict[str, Any] = {
         "correct": 1.0,
         "steps": 5,
@@ -133,12 +133,10 @@ def test_the_published_formulas(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     discipline = 1 - 1 / 4
     wanted = 0.55 + 0.20 * (0.7 + 0.3 * discipline) + 0.15 + 0.10 * (1 - 1 / 2)
-    assert scored("warmup", "published", monkeypatch, **counts) == pytest.approx(wanted)
-    counts |= {"errors": 0, "steps": 4, "repeats": 0}
-    assert scored("warmup", "published", monkeypatch, **counts) == 0.99
+    assert scored("warmup", monkeypatch, **counts) == pytest.approx(wanted)
     counts = {"correct": 0.5, "steps": 7, "sources": 1, "verifications": 1, "computations": 0, "tools": 3}
-    wanted = 0.55 * 0.5 + 0.30 * (0.40 * 0.5 + 0.25 + 0.15) + 0.15 * 0.5
-    assert scored("intermediate", "published", monkeypatch, **counts) == pytest.approx(wanted)
+    way = 0.30 * (0.40 * 0.5 + 0.25 + 0.15) + 0.15 * 0.5
+    assert scored("intermediate", monkeypatch, **counts, retrievals=1) == pytest.approx(0.55 * 0.5 + way * 0.5)
     counts = {
         "correct": 1.0,
         "steps": 8,
@@ -151,19 +149,17 @@ def test_the_published_formulas(monkeypatch: pytest.MonkeyPatch) -> None:
     counts |= {"errors": 2, "recoveries": 1}
     resilience = 0.25 * (0.45 + 0.30 + 0.25) + 0.25 * 0.5 + 0.20 * 0.5 + 0.15 + 0.15
     wanted = 0.45 + 0.25 * resilience + 0.20 + 0.10 + 0.10 * (1 - 1 / 3)
-    assert scored("expert", "published", monkeypatch, **counts) == pytest.approx(min(0.99, wanted))
-    assert scored("expert", "strict", monkeypatch, **counts, retrievals=2) == pytest.approx(wanted / 1.1)
+    assert scored("expert", monkeypatch, **counts, retrievals=2) == pytest.approx(wanted / 1.1)
     half = counts | {"correct": 0.5, "retrievals": 2}
     resilience += 0.25 * 0.45 * (0.5 - 1.0)
     way = 0.25 * resilience + 0.20 + 0.10 + 0.10 * (1 - 1 / 3)
-    assert scored("expert", "strict", monkeypatch, **half) == pytest.approx((0.45 * 0.5 + way * 0.5) / 1.1)
-    assert scored("expert", "strict", monkeypatch, **counts) == 0.0, "without a source"
+    assert scored("expert", monkeypatch, **half) == pytest.approx((0.45 * 0.5 + way * 0.5) / 1.1)
+    assert scored("expert", monkeypatch, **counts) == 0.0, "without a source"
 
 
 def test_an_unanswered_task_is_worth_a_third_of_its_virtues(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = {"answered": False, "steps": 5, "tools": 2, "retrievals": 1}
-    for rules in ("strict", "published"):
-        assert scored("warmup", rules, monkeypatch, **counts) == pytest.approx(0.35 * (0.20 + 0.15 + 0.10 * 0.5))
+    assert scored("warmup", monkeypatch, **counts) == pytest.approx(0.35 * (0.20 + 0.15 + 0.10 * 0.5))
 
 
 def test_strict_a_check_counts_only_on_what_tools_have_said() -> None:
@@ -176,16 +172,14 @@ def test_strict_a_check_counts_only_on_what_tools_have_said() -> None:
     )
     counted = tally(played(identity, "strict", *grounded)[0])
     assert (counted.verifications, counted.computations, counted.artifacts) == (1, 1, 1)
-    for rules, number in (("strict", 0), ("published", 1)):
-        counted = tally(played(identity, rules, Unparsed("x"), *grounded[1:])[0])
-        assert (counted.verifications, counted.computations, counted.artifacts) == (number, number, number)
+    counted = tally(played(identity, "strict", Unparsed("x"), *grounded[1:])[0])
+    assert (counted.verifications, counted.computations, counted.artifacts) == (0, 0, 0)
 
 
 def test_strict_sources_count_when_they_speak_of_the_subject() -> None:
     identity = clear("W01", ["web_search", "knowledge_base_lookup"])
     calls = (call("web_search", query="Kenya"), call("knowledge_base_lookup", entity="Kenya"))
     assert tally(played(identity, "strict", *calls)[0]).sources == 0
-    assert tally(played(identity, "published", *calls)[0]).sources == 2
 
 
 def test_a_recovery_is_the_first_call_of_another_tool_after_an_error() -> None:
@@ -564,4 +558,3 @@ def test_tasks_ask_for_what_the_table_says() -> None:
         (8, 6, 3, 1, 1, 1, 0),
         (10, 7, 4, 2, 2, 1, 1),
     ]
-    assert parse_rules("strict").virtue_is_earned

@@ -63,8 +63,8 @@ def scalar(name: str) -> Parameter:
     return Parameter(name, "scalar")
 
 
-def checked(tool: Tool, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments with defaults filled in; ToolError where a name or a type is wrong."""
+def checked(tool: Tool, given: dict[str, Any], longest: int = MAX_TEXT) -> dict[str, Any]:
+    """Return the arguments with defaults filled in; ToolError where a name, a type or a length is wrong."""
     names = [parameter.name for parameter in tool.parameters]
     for name in given:
         if name not in names:
@@ -79,8 +79,8 @@ def checked(tool: Tool, given: dict[str, Any]) -> dict[str, Any]:
         value = given[parameter.name]
         if not _fits(value, parameter.kind):
             raise ToolError(f"{parameter.name} must be {parameter.kind}")
-        if isinstance(value, str) and len(value) > MAX_TEXT:
-            raise ToolError(f"{parameter.name} is longer than {MAX_TEXT} characters")
+        if isinstance(value, str) and len(value) > longest:
+            raise ToolError(f"{parameter.name} is longer than {longest} characters")
         arguments[parameter.name] = value
     return arguments
 
