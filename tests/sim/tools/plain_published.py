@@ -179,7 +179,8 @@ def grade(
 def count(family: str, steps: list[Step]) -> Counters:
     """Count everything from the list of steps."""
     # An unknown tool costs a step and does nothing else, and so does a step that is no call: only these calls are
-    # looked at below. All of the steps still count as steps, the submitting one among them.
+    # looked at below. All of the steps still count as steps, the submitting one among them. Every call of a known tool
+    # is looked at, and submit_answer is one of the thirty tools.
     calls = [step for step in steps if step.is_call and step.is_known]
 
     # Every call of a known tool counts as a tool called, whether it failed or not.
@@ -189,7 +190,7 @@ def count(family: str, steps: list[Step]) -> Counters:
             tools_called.append(call.tool)
 
     # A repeat has the tool and, with the keys sorted, the arguments of an earlier call: from the second such call on.
-    # A warning is a call that met any fault, a silent one too, and also the third such call and each one after it.
+    # A warning is a call that met any fault, a silent one too, or that is the third such call or a later one.
     repeats = 0
     warnings = 0
     earlier: list[tuple[str, str]] = []
@@ -198,9 +199,7 @@ def count(family: str, steps: list[Step]) -> Counters:
         same_before = earlier.count(spelling)
         if same_before >= 1:
             repeats += 1
-        if same_before >= 2:
-            warnings += 1
-        if call.fault != "":
+        if call.fault != "" or same_before >= 2:
             warnings += 1
         earlier.append(spelling)
 
@@ -471,7 +470,10 @@ def text_score(value: str, answer: str) -> Fraction:
 
 
 def boolean(answer: str) -> bool | None:
-    """Read a plain verdict; a word that denies comes before one that affirms, and None is no verdict."""
+    """Read a plain verdict, where a word that denies comes before one that affirms.
+
+    The rules do not say how a verdict is read. None is an answer without any of these words, on which they are silent.
+    """
     words = [token.strip(".") for token in tokens(answer)]
     for word in words:
         if word in ("inaccurate", "incorrect", "false", "no", "not"):
