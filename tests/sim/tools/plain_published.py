@@ -45,6 +45,9 @@ TOOLS = [
     "submit_answer",
 ]
 
+# Every call of a known tool counts, and submit_answer is one of the thirty tools.
+SUBMITTING_IS_A_CALL = True
+
 RETRIEVAL = [
     "web_search",
     "fetch_url",
@@ -179,9 +182,10 @@ def grade(
 def count(family: str, steps: list[Step]) -> Counters:
     """Count everything from the list of steps."""
     # An unknown tool costs a step and does nothing else, and so does a step that is no call: only these calls are
-    # looked at below. All of the steps still count as steps, the submitting one among them. Every call of a known tool
-    # is looked at, and submit_answer is one of the thirty tools.
+    # looked at below. All of the steps still count as steps, the submitting one among them.
     calls = [step for step in steps if step.is_call and step.is_known]
+    if not SUBMITTING_IS_A_CALL:
+        calls = [call for call in calls if call.tool != "submit_answer"]
 
     # Every call of a known tool counts as a tool called, whether it failed or not.
     tools_called: list[str] = []

@@ -308,6 +308,9 @@ def anything(scenario: Scenario, number: int) -> Policy:
         if roll > 0.86:
             made.append(call(draw.choice(plain.TOOLS), wrong="argument"))
             return made[-1]
+        if roll > 0.84:
+            made.append(call(SUBMIT, answer="without a reason"))
+            return made[-1]
         tool = draw.choice(plain.TOOLS[:-1]) if draw.random() < variety else draw.choice(OFTEN)
         made.append(call(tool, **arguments_of(draw, tool, names)))
         return made[-1]
