@@ -319,6 +319,8 @@ def graded(answer: str, case: str) -> float:
         ("B03", "canada, 60000", 0.75),
         ("B10", "South-Korea 33070", 1.0),
         ("B10", "Korea. 33070", 0.75),
+        ("B10", "South. Korea. 33070", 0.75),
+        ("B15", "\N{KELVIN SIGN}enya 2050", 0.5),
         ("B10", "southkorea 33070", 0.5),
         ("B06", "İndia", 0.0),
         ("I01", "India, 125.9", 1.0),
@@ -436,6 +438,8 @@ EPISODES = [
     ("W01", "c c c c c c", None, 0.001, -0.5),
     ("B03", "k d", "Canada", 0.725, 0.45),
     ("B03", "c t", "Canada, 53400", 0.85, 0.8),
+    ("B03", "w~", "Canada", 0.585, 0.45),
+    ("B03", "w~", "Canada, 60000", 0.7225, 0.825),
     ("I01", "k d v c", RIGHT, 0.99, 0.8),
     ("I01", "k! v! c!", RIGHT, 0.94, 0.8),
     ("I01", "w s", "Australia", 0.18, 0.1),
@@ -491,7 +495,7 @@ def test_a_target_of_zero_counts_as_met() -> None:
 
 def test_discipline_is_not_below_nothing() -> None:
     """Seven repeats in six steps cannot be; the formula holds all the same."""
-    assert published.grade(zero(steps=6, repeats=7), TASKS["task1"]) == 0.001
+    assert published.grade(zero(steps=6, repeats=7, correct=0.5), TASKS["task1"]) == 0.275
     assert published.grade(zero(repeats=1), TASKS["task1"]) == 0.1
 
 
