@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     file: dict[str, Any] = {"type": Path, "metavar": "FILE"}
     folder: dict[str, Any] = {"type": Path, "metavar": "FOLDER"}
     settings: dict[str, Any] = {"action": "append", "default": [], "metavar": "KEY=VALUE"}
-    rule_set = "a rule set, such as strict (the default), published, or strict,multiplier=2; its version may be left out"
+    rule_set = "a rule set, such as strict (its present version, the default), published, or strict,multiplier=2"
     seed = {"metavar": "N", "help": "the run's seed, the same as --set seed=N"}
     address = {"metavar": "ADDRESS", "help": "a running Ray cluster, for example auto"}
     here = "Without --address, the cluster runs on this machine."

@@ -221,7 +221,7 @@ class Run(Section):
     world: str = Field(default="incident", description="incident or tools")
     rules: str = Field(
         default="strict",
-        description="a rule set and its options, such as strict,scenery=classic; a name without a version is the present one",
+        description="a rule set and its options, such as strict,scenery=classic; a name means its present version",
     )
     model: str = Field(description="a path, a hub name, tiny, or tiny-half")
     style: Literal["auto", "full", "compact"] = Field(default="auto", description="auto: compact if tiny, else full")

@@ -18,6 +18,8 @@ from chaosops_ray.evaluate import (
     play_all,
     resampled_means,
     result,
+    results_of,
+    rows,
     summary,
 )
 from chaosops_ray.sim import ENVIRONMENTS, InputError

@@ -23,8 +23,9 @@ def _anything(_world: object) -> bool:
 class Snapshot(Generic[W]):
     """The format of one world's snapshots: a JSON list of the fields of a named tuple.
 
-    The world's first two fields are its scenario and its rules. `scenario` and `rules` read them from their names,
-    and `rules` refuses all but the present version; `spelling` names the rules again. `is_possible` tells if fields, each of the right type, can stand together.
+    The world's first two fields are its scenario and its rules. `scenario` and `rules` read them from their names, and
+    `rules` refuses all but the present version; `spelling` names the rules again. `is_possible` tells if fields, each
+    of the right type, can stand together.
     """
 
     def __init__(

@@ -90,7 +90,8 @@ class RunFolder:
         spellings = {configured: CONFIG}
         for number, row in enumerate(self.metrics(), 1):
             if type(row.get("rules")) is not str:
-                raise InputError(f"{self.path / METRICS}, line {number} has no rules; this program did not write the file")
+                path = self.path / METRICS
+                raise InputError(f"{path}, line {number} has no rules; the file was not written by this program")
             spellings.setdefault(row["rules"], METRICS)
         for spelling, file in spellings.items():
             try:

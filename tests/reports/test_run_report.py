@@ -175,15 +175,14 @@ def test_the_page_stands_alone(whole: Reader) -> None:
 
 
 def test_text_is_never_markup(tmp_path: Path) -> None:
-    """Names, configuration, rules, policies, tiers, metrics: all of it may be written by somebody else."""
+    """Names, configuration, policies, tiers, metrics: all of it may be written by somebody else."""
     name = MARKUP.replace("/", "")
-    config = f"model: {json.dumps(MARKUP)}\nseed: 7\n# {MARKUP}\n"
+    config = f"rules: {runs.RULES}\nmodel: {json.dumps(MARKUP)}\nseed: 7\n# {MARKUP}\n"
     run = runs.folder(tmp_path / name, 1, config)
-    odd = runs.row(2) | {"rules": MARKUP, "digest": MARKUP}
+    odd = runs.row(2) | {"digest": MARKUP}
     odd["learner"][MARKUP] = 1.0
     run.log(odd)
     evaluation = runs.evaluation() | {
-        "rules": MARKUP,
         "set": MARKUP,
         "differences": [DIFFERENCES[0] | {"against": MARKUP}],
     }
@@ -198,7 +197,7 @@ def test_text_is_never_markup(tmp_path: Path) -> None:
     assert name in found.text
     assert f"model {MARKUP} · " in found.text
     assert f"# {MARKUP}" in found.text
-    assert ["rules", MARKUP] in found.rows
+    assert ["digest", MARKUP] in found.rows
     assert [MARKUP, "1"] in found.rows
     assert ["easy", f"trained − {MARKUP}", "+115.0", "+101.0 … +130.0"] in found.rows
     assert any(MARKUP in row for row in found.rows if len(row) == 8)

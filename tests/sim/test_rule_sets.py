@@ -35,7 +35,7 @@ def test_another_version_is_refused_with_those_that_there_are(name: str) -> None
      "strict/9999999999", " strict", "strict,", "published/1"],
 )  # fmt: skip
 def test_what_is_no_name_of_rules_is_refused_with_the_valid_ones(name: str) -> None:
-    with pytest.raises(InputError, match="unknown rule set .*; valid: strict/12, published"):
+    with pytest.raises(InputError, match=r"unknown rule set .*; valid: strict/12, published"):
         present(name, SETS)
 
 

@@ -139,8 +139,16 @@ def test_a_record_that_stops_early_or_goes_on_too_long_is_found(recorded: Path) 
         ("scenario", "nowhere/x", "first part must be a world"),
         ("scenario", "incident/gremlins/hard/1", "unknown failure"),
         ("rules", "lenient", "unknown rule set"),
-        ("rules", "strict,multiplier=2.0", "^episode 0 .*: rules strict/1 are not played by .*; replay it with the version"),
-        ("rules", "strict/1,multiplier=2.0", "^episode 0 .*: rules strict/1 are not played .* has strict/2 and published"),
+        (
+            "rules",
+            "strict,multiplier=2.0",
+            "^episode 0 .*: rules strict/1 are not played by .*; replay it with the version",
+        ),
+        (
+            "rules",
+            "strict/1,multiplier=2.0",
+            "^episode 0 .*: rules strict/1 are not played .* has strict/2 and published",
+        ),
         ("rules", "strict/3,multiplier=2.0", "^episode 0 .*: rules strict/3 are not played"),
         ("rules", "strict/2,multiplier=2", "records spell them strict/2,multiplier=2.0"),
         ("action", "{", "not a recorded action"),

@@ -159,7 +159,11 @@ def test_a_run_begun_under_other_rules_is_refused_by_name(
     text = (path / file).read_text()
     assert before in text
     (path / file).write_text(text.replace(before, after))
-    for command in (["train", "--resume", f"{path}"], ["evaluate", "--policies", f"trained={path}"], ["export", f"{path}"]):
+    for command in (
+        ["train", "--resume", f"{path}"],
+        ["evaluate", "--policies", f"trained={path}"],
+        ["export", f"{path}"],
+    ):
         assert main(command) == 2
         line = said(capsys)
         for part in (f"{path}, {file}: {named} are not played", "it has strict/2 and published", "train it again"):
