@@ -135,10 +135,10 @@ def test_what_was_written_is_read_back_with_the_runs_of_its_folders(tmp_path: Pa
 def test_a_name_of_rules_without_its_version_is_the_same_rules(tmp_path: Path) -> None:
     arm = {"extends": str(CONFIGS / "3a.yaml")}
     path = written(tmp_path, arms={"a": {**arm, "rules": "strict"}, "b": {**arm, "rules": "strict/2", "updates": 7}})
-    assert spec.look_over(*spec.load_sweep(path, ["model=tiny"])) is INCIDENT
+    assert spec.look_over(*spec.load_sweep(path)) is INCIDENT
     path = written(tmp_path, arms={"a": {**arm, "rules": "strict"}, "b": {**arm, "rules": "strict/2"}})
     with pytest.raises(ConfigError, match="same run"):
-        spec.look_over(*spec.load_sweep(path, ["model=tiny"]))
+        spec.look_over(*spec.load_sweep(path))
 
 
 def written(folder: Path, **values: Any) -> Path:
