@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from chaosops_ray.sim.contract import Scenario
-from chaosops_ray.sim.errors import unknown
+from chaosops_ray.sim.rule_sets import present
 from chaosops_ray.sim.speech import Unparsed, clean, decode, is_shallow
 
 AGENT: Final = "agent"
@@ -193,16 +193,14 @@ class Rules(NamedTuple):
 
 
 RULE_SETS: Final = {
-    "strict": Rules("strict", one_value_per_fact=True),
+    "strict/2": Rules("strict/2", one_value_per_fact=True),
     "published": Rules("published", one_value_per_fact=False),
 }
 
 
 def parse_rules(spelling: str) -> Rules:
     """Return the rules of this name."""
-    if spelling not in RULE_SETS:
-        raise unknown("rule set", spelling, RULE_SETS)
-    return RULE_SETS[spelling]
+    return RULE_SETS[present(spelling, RULE_SETS)]
 
 
 # -- truth ----------------------------------------------------------------------------------------------------------
