@@ -219,7 +219,10 @@ class Run(Section):
     """One training run."""
 
     world: str = Field(default="incident", description="incident or tools")
-    rules: str = Field(default="strict", description="a rule set and its options, such as strict,scenery=classic")
+    rules: str = Field(
+        default="strict",
+        description="a rule set and its options, such as strict,scenery=classic; a name means its present version",
+    )
     model: str = Field(description="a path, a hub name, tiny, or tiny-half")
     style: Literal["auto", "full", "compact"] = Field(default="auto", description="auto: compact if tiny, else full")
     sampler: Literal["torch", "vllm"] = Field(default="torch", description="the engine that serves the policy")

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from chaosops_ray.sim.contract import Scenario
 from chaosops_ray.sim.errors import InputError, unknown
+from chaosops_ray.sim.rule_sets import present
 from chaosops_ray.sim.speech import Unparsed, clean
 
 # -- names ----------------------------------------------------------------------------------------------------------
@@ -152,7 +153,7 @@ class Rules(NamedTuple):
 
 
 RULE_SETS: Final = {
-    "strict": Rules("strict", roles_keep_to_role=True, facts_pay_once=True, living_scenery=True),
+    "strict/2": Rules("strict/2", roles_keep_to_role=True, facts_pay_once=True, living_scenery=True),
     "published": Rules("published", roles_keep_to_role=False, facts_pay_once=False, living_scenery=False),
 }
 _OPTIONS: Final = ("multiplier", "catch", "false_flag", "scenery")
@@ -163,9 +164,7 @@ _MAX_MULTIPLIER: Final = 1000.0
 def parse_rules(spelling: str) -> Rules:
     """Read rules such as `strict`, `published,multiplier=2` or `strict,catch=2,false_flag=0.5`."""
     name, *options = spelling.split(",")
-    if name not in RULE_SETS:
-        raise unknown("rule set", name, RULE_SETS)
-    rules = RULE_SETS[name]
+    rules = RULE_SETS[present(name, RULE_SETS)]
     given: list[str] = []
     for option in options:
         key, _, value = option.partition("=")
