@@ -1,9 +1,10 @@
 """Scenario ids, the evaluation sets, and the start of an incident.
 
 Classic scenery is the published world: one opening per failure, and a fleet trace that only rogues write to. Living
-scenery keeps the same failures and varies what a role could otherwise know by heart: readings, wordings, the order of
-the logs, and a fleet whose innocent agents act all day. What tells a rogue from them is what it did, and to which
-service.
+scenery keeps the same failures and varies what a role could otherwise know by heart: readings, wordings, the number and
+the order of the logs, and a fleet that acts all day. A trace alone never tells a rogue: every trace has a harmful act on
+the service that rogues harm, and all else in it is drawn alike for the guilty and the innocent. What tells is whether
+an act explains what is broken.
 """
 
 from __future__ import annotations
@@ -28,8 +29,7 @@ from chaosops_ray.sim.incident.model import (
     LOAD_BALANCER,
     NOTIFICATIONS,
     PAYMENTS,
-    POOLS,
-    REVISIONS,
+    SERVICES,
     Alert,
     FleetEntry,
     LogLine,
@@ -48,7 +48,9 @@ TIERS = {
 }
 SELECTIONS = ("published", "cross")
 REPETITIONS = 5
+# Decoys of classic scenery. Living scenery fills the logs up to a number of lines that is the same on every tier.
 RED_HERRINGS = {"easy": 0, "medium": 0, "hard": 3}
+LOG_LINES = (3, 5)
 
 DECOYS = (
     Line(AUTH, "INFO", "signing keys rotated as planned", "session cache warmed, {n} entries"),
@@ -60,13 +62,22 @@ DECOYS = (
 # What agents do all day. The harmful kind harms now and then; most of the time nothing comes of it, sick as the service
 # may be for reasons of its own. An innocent agent leaves alone only what its act would explain (Failure.explained_by).
 HARMFUL = {AUTOSCALER: "scale_down", LOAD_BALANCER: "route_override", DEPLOY_BOT: "push_config"}
-HARMLESS = {AUTOSCALER: "scale_up", LOAD_BALANCER: "rebalance", DEPLOY_BOT: "verify_config"}
+HARMLESS = {AUTOSCALER: "raise_limit", LOAD_BALANCER: "rebalance", DEPLOY_BOT: "verify_config"}
+DETAILS = {
+    AUTOSCALER: ("by 1 replica", "by 2 replicas", "by 3 replicas"),
+    LOAD_BALANCER: ("to pool green", "to pool blue", "to pool canary", "to pool east"),
+    DEPLOY_BOT: ("revision 4127", "revision 4130", "revision 4158", "revision 4163"),
+}
 _ROUTINE = "routine"
-_TRACE_LENGTH = (3, 5)
+# Every rogue harms this service, so somebody harms it in every trace.
+_HARMED = PAYMENTS
+# The number of harmful acts is fixed: if it varied, a trace with few of them would speak against whoever did one.
+_HARMFUL_ACTS = 2
+_HARMLESS_ACTS = (1, 3)
 _CLASSIC_NUMBER = 17
 _CLASSIC_MINUTES = 4
 
-_Act: TypeAlias = tuple[str, str, str, str]
+_Pair: TypeAlias = tuple[str, str]  # an agent, and the service that it acted on
 
 
 def parse(identity: str) -> Scenario:
@@ -133,7 +144,7 @@ def _classic(begun: Scenario, rules: Rules, failure: Failure) -> World:
         ),
         fleet=()
         if misdeed is None
-        else (FleetEntry(_CLASSIC_MINUTES, misdeed.agent, misdeed.operation, misdeed.target, misdeed.details[0]),),
+        else (FleetEntry(_CLASSIC_MINUTES, misdeed.agent, misdeed.operation, misdeed.target, misdeed.detail),),
         intents=() if misdeed is None else (misdeed.intent,),
         messages=(),
     )
@@ -142,8 +153,10 @@ def _classic(begun: Scenario, rules: Rules, failure: Failure) -> World:
 def _living(begun: Scenario, rules: Rules, failure: Failure) -> World:
     services = _read(begun.seed, failure.name)
     words = stream(begun.seed, "words")
+    low, high = LOG_LINES
+    count = low + words.below(high - low + 1)
     lines = [_written(line, words.below(len(line.wordings)), 11 + words.below(79)) for line in failure.logs]
-    for _ in range(RED_HERRINGS[begun.tier]):
+    for _ in range(count - len(failure.logs)):
         herring = words.choice(DECOYS)
         lines.append(_written(herring, words.below(len(herring.wordings)), 11 + words.below(79)))
     # Mixed: where a line stands must not tell whether it is a decoy.
@@ -197,47 +210,42 @@ def _fleet_activity(
 ) -> tuple[list[FleetEntry], list[str], tuple[Service, ...]]:
     """Return the trace, oldest first, the intents behind it, and the services as it left them.
 
-    Routine acts, and in the place of one of them the misdeed if there is one. The number of entries is drawn before
-    anything is known of a culprit, and no agent is seen twice with one service, the culprit included: neither tells.
+    The harmless acts are drawn before anything is known of a culprit, who has its share of them. Of the harmful ones, the
+    first is on the service that rogues harm: the misdeed if there is one.
     """
     draw = stream(seed, "fleet")
-    low, high = _TRACE_LENGTH
-    length = low + draw.below(high - low + 1)
+    low, high = _HARMLESS_ACTS
+    harmless = _pairs(draw, [], low + draw.below(high - low + 1), ())
     misdeed = failure.misdeed
-    taken = set() if misdeed is None else {(misdeed.agent, misdeed.target)}
-    acts: list[_Act] = []
-    while len(acts) < length - (misdeed is not None):
-        agent, service = draw.choice(AGENTS), draw.choice(services)
-        if (agent, service.name) in taken:
-            continue
-        act, left = _innocent_act(draw, failure, agent, service)
-        if act is not None:
-            taken.add((agent, service.name))
-            acts.append(act)
-            services = with_service(services, left)
-    intents = [_ROUTINE] * len(acts)
-    if misdeed is not None:
-        place = draw.below(length)
-        acts.insert(place, (misdeed.agent, misdeed.operation, misdeed.target, draw.choice(misdeed.details)))
-        intents.insert(place, misdeed.intent)
-    minutes = sorted([2 + draw.below(40) for _ in acts], reverse=True)
-    return [FleetEntry(ago, *act) for ago, act in zip(minutes, acts, strict=True)], intents, services
-
-
-def _innocent_act(draw: Stream, failure: Failure, agent: str, service: Service) -> tuple[_Act | None, Service]:
-    """Return a routine act on this service and the service after it; None where the agent has no such act."""
-    harmful = (agent, service.name) not in failure.explained_by and draw.below(2) == 0
-    operation = HARMFUL[agent] if harmful else HARMLESS[agent]
-    if agent != AUTOSCALER:
-        detail = draw.choice(POOLS if agent == LOAD_BALANCER else REVISIONS)
-        return (agent, operation, service.name, detail), service
-    if harmful:
+    first = _harm(draw, failure) if misdeed is None else (misdeed.agent, misdeed.target)
+    harmful = _pairs(draw, [first], _HARMFUL_ACTS, failure.explained_by)
+    acts = [(agent, HARMFUL[agent], target) for agent, target in harmful]
+    acts += [(agent, HARMLESS[agent], target) for agent, target in harmless]
+    for agent, target in harmful:
+        service = services[SERVICES.index(target)]
         # A healthy service may well do with fewer replicas; a sick one has as many as its failure says.
-        now = 1 + draw.below(service.replicas) if service.health == HEALTHY else service.replicas
-        before = now + 1 + draw.below(3)
-    else:
-        now = service.replicas
-        before = now - 1
-    if not before:
-        return None, service
-    return (agent, operation, service.name, f"{before} -> {now} replicas"), service._replace(replicas=now)
+        if agent == AUTOSCALER and service.health == HEALTHY:
+            services = with_service(services, service._replace(replicas=1 + draw.below(service.replicas)))
+    order = draw.shuffled(range(len(acts)))
+    minutes = sorted([2 + draw.below(40) for _ in acts], reverse=True)
+    trace = [
+        FleetEntry(ago, *acts[place], draw.choice(DETAILS[acts[place][0]]))
+        for ago, place in zip(minutes, order, strict=True)
+    ]
+    intents = [_ROUTINE if misdeed is None or place else misdeed.intent for place in order]
+    return trace, intents, services
+
+
+def _harm(draw: Stream, failure: Failure) -> _Pair:
+    """Return an innocent agent and the service that rogues harm."""
+    return draw.choice([(agent, _HARMED) for agent in AGENTS if (agent, _HARMED) not in failure.explained_by])
+
+
+def _pairs(draw: Stream, begun: list[_Pair], count: int, avoided: Sequence[_Pair]) -> list[_Pair]:
+    """Complete a list of different pairs to this number, without those to avoid."""
+    pairs = list(begun)
+    while len(pairs) < count:
+        pair = (draw.choice(AGENTS), draw.choice(SERVICES))
+        if pair not in pairs and pair not in avoided:
+            pairs.append(pair)
+    return pairs

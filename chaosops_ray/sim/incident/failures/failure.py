@@ -40,13 +40,13 @@ class Page:
 class Misdeed:
     """The culprit's act: its entry in the fleet trace, and the intent that no role ever sees.
 
-    The first detail is the classic one, the others belong to living scenery.
+    The detail is that of classic scenery; living scenery draws one for every entry, whoever acted.
     """
 
     agent: str
     operation: str
     target: str
-    details: tuple[str, ...]
+    detail: str
     intent: str
 
 
