@@ -60,7 +60,7 @@ DECOYS = (
 )
 
 # What agents do all day. The harmful kind harms now and then; most of the time nothing comes of it, sick as the service
-# may be for reasons of its own. An innocent agent leaves alone only what its act would explain (Failure.explained_by).
+# may be for reasons of its own.
 HARMFUL = {AUTOSCALER: "scale_down", LOAD_BALANCER: "route_override", DEPLOY_BOT: "push_config"}
 HARMLESS = {AUTOSCALER: "raise_limit", LOAD_BALANCER: "rebalance", DEPLOY_BOT: "verify_config"}
 DETAILS = {
@@ -69,15 +69,25 @@ DETAILS = {
     DEPLOY_BOT: ("revision 4127", "revision 4130", "revision 4158", "revision 4163"),
 }
 _ROUTINE = "routine"
-# Every rogue harms this service, so somebody harms it in every trace.
+_Pair: TypeAlias = tuple[str, str]  # an agent, and the service that it acted on
+
+# All rogues harm this service, so two agents do in every trace. Were they more or fewer now and then, a trace with a
+# single one would speak against it.
 _HARMED = PAYMENTS
-# The number of harmful acts is fixed: if it varied, a trace with few of them would speak against whoever did one.
-_HARMFUL_ACTS = 2
-_HARMLESS_ACTS = (1, 3)
+_SUSPECTS = 2
+# Harm to other services. An innocent agent does nothing that would explain an incident; and as it leaves that alone in
+# every incident, what it did does not tell which one this is.
+_HARM_ELSEWHERE: tuple[_Pair, ...] = tuple(
+    [
+        (agent, service)
+        for agent in AGENTS
+        for service in SERVICES
+        if service != _HARMED and not any((agent, service) in failure.explained_by for failure in FAILURES.values())
+    ]
+)
+_HARMLESS_ACTS = (0, 2)
 _CLASSIC_NUMBER = 17
 _CLASSIC_MINUTES = 4
-
-_Pair: TypeAlias = tuple[str, str]  # an agent, and the service that it acted on
 
 
 def parse(identity: str) -> Scenario:
@@ -210,42 +220,39 @@ def _fleet_activity(
 ) -> tuple[list[FleetEntry], list[str], tuple[Service, ...]]:
     """Return the trace, oldest first, the intents behind it, and the services as it left them.
 
-    The harmless acts are drawn before anything is known of a culprit, who has its share of them. Of the harmful ones, the
-    first is on the service that rogues harm: the misdeed if there is one.
+    The suspects are two agents that did harm to the same service, the culprit among them if there is one. Everything else
+    is drawn before anything is known of a culprit, and all entries are placed, dated and worded alike.
     """
     draw = stream(seed, "fleet")
     low, high = _HARMLESS_ACTS
-    harmless = _pairs(draw, [], low + draw.below(high - low + 1), ())
+    harmless = _different_pairs(draw, low + draw.below(high - low + 1))
+    elsewhere = draw.choice(_HARM_ELSEWHERE)
+    suspects = draw.shuffled(AGENTS)
     misdeed = failure.misdeed
-    first = _harm(draw, failure) if misdeed is None else (misdeed.agent, misdeed.target)
-    harmful = _pairs(draw, [first], _HARMFUL_ACTS, failure.explained_by)
-    acts = [(agent, HARMFUL[agent], target) for agent, target in harmful]
-    acts += [(agent, HARMLESS[agent], target) for agent, target in harmless]
+    if misdeed is not None:
+        suspects = (misdeed.agent, *[agent for agent in suspects if agent != misdeed.agent])
+    harmful = [*[(agent, _HARMED) for agent in suspects[:_SUSPECTS]], elsewhere]
     for agent, target in harmful:
         service = services[SERVICES.index(target)]
         # A healthy service may well do with fewer replicas; a sick one has as many as its failure says.
         if agent == AUTOSCALER and service.health == HEALTHY:
             services = with_service(services, service._replace(replicas=1 + draw.below(service.replicas)))
+    acts = [(agent, HARMFUL[agent], target) for agent, target in harmful]
+    acts += [(agent, HARMLESS[agent], target) for agent, target in harmless]
     order = draw.shuffled(range(len(acts)))
     minutes = sorted([2 + draw.below(40) for _ in acts], reverse=True)
     trace = [
-        FleetEntry(ago, *acts[place], draw.choice(DETAILS[acts[place][0]]))
-        for ago, place in zip(minutes, order, strict=True)
+        FleetEntry(ago, *acts[number], draw.choice(DETAILS[acts[number][0]]))
+        for ago, number in zip(minutes, order, strict=True)
     ]
-    intents = [_ROUTINE if misdeed is None or place else misdeed.intent for place in order]
+    intents = [misdeed.intent if misdeed is not None and number == 0 else _ROUTINE for number in order]
     return trace, intents, services
 
 
-def _harm(draw: Stream, failure: Failure) -> _Pair:
-    """Return an innocent agent and the service that rogues harm."""
-    return draw.choice([(agent, _HARMED) for agent in AGENTS if (agent, _HARMED) not in failure.explained_by])
-
-
-def _pairs(draw: Stream, begun: list[_Pair], count: int, avoided: Sequence[_Pair]) -> list[_Pair]:
-    """Complete a list of different pairs to this number, without those to avoid."""
-    pairs = list(begun)
+def _different_pairs(draw: Stream, count: int) -> list[_Pair]:
+    pairs: list[_Pair] = []
     while len(pairs) < count:
         pair = (draw.choice(AGENTS), draw.choice(SERVICES))
-        if pair not in pairs and pair not in avoided:
+        if pair not in pairs:
             pairs.append(pair)
     return pairs

@@ -64,7 +64,7 @@ class Failure:
     """One way in which production breaks.
 
     `explained_by` lists (agent, service): the harmful kind of act by that agent on that service would look like the
-    cause, so no innocent agent is seen doing it.
+    cause, so no innocent agent is seen doing it, in this failure or in any other.
     """
 
     name: str
