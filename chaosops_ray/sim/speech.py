@@ -30,7 +30,7 @@ class Unparsed:
 
 def read_action(
     completion: object,
-    markers: str | tuple[str, ...],
+    markers: str | frozenset[str],
     from_fields: Callable[[dict[str, Any]], A | Unparsed],
     from_line: Callable[[str], A | Unparsed],
 ) -> A | Unparsed:
@@ -42,7 +42,7 @@ def read_action(
         return Unparsed("no text")
     if len(completion) > MAX_COMPLETION:
         return Unparsed(f"longer than {MAX_COMPLETION} characters")
-    fields = last_object(completion, (markers,) if isinstance(markers, str) else markers)
+    fields = last_object(completion, frozenset([markers]) if isinstance(markers, str) else markers)
     return from_line(last_line(completion)) if fields is None else from_fields(fields)
 
 
@@ -77,7 +77,7 @@ def decode(text: str) -> Any:
     return _DECODER.decode(text)
 
 
-def last_object(completion: str, markers: tuple[str, ...]) -> dict[str, Any] | None:
+def last_object(completion: str, markers: frozenset[str]) -> dict[str, Any] | None:
     """Find the last JSON object that has a marker among its fields: models think first and answer last.
 
     An object inside another one never counts, nor does one inside something that failed to be an object.
@@ -94,7 +94,7 @@ def last_object(completion: str, markers: tuple[str, ...]) -> dict[str, Any] | N
             except (ValueError, RecursionError):
                 pass
             else:
-                found = value if any([marker in value for marker in markers]) else found
+                found = found if markers.isdisjoint(value) else value
         start = completion.find("{", end)
     return None  # so many braces that the last object may not have been reached: no guess is made
 

@@ -173,8 +173,8 @@ def lookup(_scenario: Scenario, _rules: str) -> Seat:
     return act
 
 
-# By tier, the steps and actions of the fixed schedule that has the highest mean return under strict rules, with the tier's
-# failures equally frequent. An exact search finds them: tests/sim/incident/blind.py.
+# The fixed schedule of each tier, by steps taken before, that has the highest mean return over the tier's failures under
+# strict rules. An exact search finds them: tests/sim/incident/blind.py.
 SCHEDULES: Mapping[str, Mapping[int, Action]] = MappingProxyType(
     {
         "easy": {

@@ -2,9 +2,9 @@
 
 Classic scenery is the published world: one opening per failure, and a fleet trace that only rogues write to. Living
 scenery keeps the same failures and varies what a role could otherwise know by heart: readings, wordings, the number and
-the order of the logs, and a fleet that acts all day. A trace alone never tells a rogue: every trace has a harmful act on
-the service that rogues harm, and all else in it is drawn alike for the guilty and the innocent. What tells is whether
-an act explains what is broken.
+the order of the logs, and a fleet that acts all day. A trace alone does not tell a rogue: in every trace two agents did
+harm to the service that rogues harm, and everything else is drawn alike for the guilty and the innocent. What tells is
+whether an act explains what is broken.
 """
 
 from __future__ import annotations
@@ -220,8 +220,8 @@ def _fleet_activity(
 ) -> tuple[list[FleetEntry], list[str], tuple[Service, ...]]:
     """Return the trace, oldest first, the intents behind it, and the services as it left them.
 
-    The suspects are two agents that did harm to the same service, the culprit among them if there is one. Everything else
-    is drawn before anything is known of a culprit, and all entries are placed, dated and worded alike.
+    The suspects are two agents that did harm to one service, the culprit among them if there is one. The other acts do
+    not depend on the failure, and all entries are placed, dated and worded by the same draws.
     """
     draw = stream(seed, "fleet")
     low, high = _HARMLESS_ACTS

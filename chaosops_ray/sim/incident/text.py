@@ -54,6 +54,7 @@ from chaosops_ray.sim.speech import Unparsed, load_record, read_action
 REMARK = "reason"
 # The field that names the action in the published form.
 _PUBLISHED = "action_type"
+_MARKERS = frozenset(["action", _PUBLISHED])
 
 # -- the actions' two spellings -------------------------------------------------------------------------------------
 
@@ -107,7 +108,7 @@ def format_action(action: Action, style: Style) -> str:
 
 def parse_action(completion: str) -> Action:
     """Read the action of a completion: its last JSON object that names one, or a command in the compact form."""
-    return admit(read_action(completion, ("action", _PUBLISHED), _from_object, _from_command))
+    return admit(read_action(completion, _MARKERS, _from_object, _from_command))
 
 
 def _from_object(fields: dict[str, Any]) -> Action:
@@ -121,11 +122,14 @@ def _from_fields(fields: Any) -> Action:
     if verb not in _BY_NAME:
         return Unparsed(f"unknown action {verb[:40]}")
     kind, names = _BY_NAME[verb]
-    given = {key: value for key, value in fields.items() if key not in ("action", REMARK)}
-    for key in given:
+    given = {}
+    for key, value in fields.items():
+        if key in ("action", REMARK):
+            continue
         if key not in names:
             return Unparsed(f"{verb} has no field {key[:40]}")
-    given = {key: value for key, value in given.items() if value is not None}
+        if value is not None:
+            given[key] = value
     for name in names:
         if name not in given and name not in _OPTIONAL:
             return Unparsed(f"{verb} without {name}")
