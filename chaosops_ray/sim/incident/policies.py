@@ -173,8 +173,8 @@ def lookup(_scenario: Scenario, _rules: str) -> Seat:
     return act
 
 
-# The fixed schedule of each tier, by steps taken before, that has the highest mean return over the tier's failures under
-# strict rules. An exact search finds them: tests/sim/incident/blind.py.
+# By tier, the fixed schedule with the highest mean return over the tier's failures under strict rules: what is done
+# after so many steps. An exact search finds them: tests/sim/incident/blind.py.
 SCHEDULES: Mapping[str, Mapping[int, Action]] = MappingProxyType(
     {
         "easy": {

@@ -161,7 +161,6 @@ def _classic(begun: Scenario, rules: Rules, failure: Failure) -> World:
 
 
 def _living(begun: Scenario, rules: Rules, failure: Failure) -> World:
-    services = _read(begun.seed, failure.name)
     words = stream(begun.seed, "words")
     low, high = LOG_LINES
     count = low + words.below(high - low + 1)
@@ -175,12 +174,12 @@ def _living(begun: Scenario, rules: Rules, failure: Failure) -> World:
         Alert(0, page.service, page.severity, _numbered(words.choice(page.wordings), 11 + words.below(79)))
         for page in failure.alerts
     ]
-    fleet, intents, services = _fleet_activity(begun.seed, failure, services)
+    fleet, intents = _fleet_activity(begun.seed, failure)
     return World(
         begun,
         rules,
         step=0,
-        services=services,
+        services=_read(begun.seed, failure.name),
         logs=tuple([lines[i] for i in order]),
         decoys=tuple([i >= len(failure.logs) for i in order]),
         alerts=tuple(alerts),
@@ -215,10 +214,8 @@ def _read(seed: int, failure: str) -> tuple[Service, ...]:
     return tuple(readings)
 
 
-def _fleet_activity(
-    seed: int, failure: Failure, services: tuple[Service, ...]
-) -> tuple[list[FleetEntry], list[str], tuple[Service, ...]]:
-    """Return the trace, oldest first, the intents behind it, and the services as it left them.
+def _fleet_activity(seed: int, failure: Failure) -> tuple[list[FleetEntry], list[str]]:
+    """Return the trace, oldest first, and the intents behind it.
 
     The suspects are two agents that did harm to one service, the culprit among them if there is one. The other acts do
     not depend on the failure, and all entries are placed, dated and worded by the same draws.
@@ -232,11 +229,6 @@ def _fleet_activity(
     if misdeed is not None:
         suspects = (misdeed.agent, *[agent for agent in suspects if agent != misdeed.agent])
     harmful = [*[(agent, _HARMED) for agent in suspects[:_SUSPECTS]], elsewhere]
-    for agent, target in harmful:
-        service = services[SERVICES.index(target)]
-        # A healthy service may well do with fewer replicas; a sick one has as many as its failure says.
-        if agent == AUTOSCALER and service.health == HEALTHY:
-            services = with_service(services, service._replace(replicas=1 + draw.below(service.replicas)))
     acts = [(agent, HARMFUL[agent], target) for agent, target in harmful]
     acts += [(agent, HARMLESS[agent], target) for agent, target in harmless]
     order = draw.shuffled(range(len(acts)))
@@ -246,7 +238,7 @@ def _fleet_activity(
         for ago, number in zip(minutes, order, strict=True)
     ]
     intents = [misdeed.intent if misdeed is not None and number == 0 else _ROUTINE for number in order]
-    return trace, intents, services
+    return trace, intents
 
 
 def _different_pairs(draw: Stream, count: int) -> list[_Pair]:
