@@ -72,7 +72,7 @@ def found(path: Path) -> list[str]:
 
 def test_what_was_recorded_replays(recorded: Path) -> None:
     episodes = list(read_episodes(recorded))
-    assert len(episodes) == 2 * 3 * len(SCENARIOS)
+    assert len(episodes) == 2 * len(INCIDENT.policies) * len(SCENARIOS)
     assert found(recorded) == []
     rows = episodes[0].rows
     assert rows[-1]["state_hash"] == state_hash(
