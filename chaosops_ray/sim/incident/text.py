@@ -159,7 +159,7 @@ def _from_published(fields: dict[str, Any]) -> Action:
     if kind is Scale:
         replicas = given["replicas"]
         if isinstance(replicas, str) and _INTEGER.fullmatch(replicas.strip()):
-            given["replicas"] = int(replicas)
+            given["replicas"] = int(replicas.strip())
         elif _is_missing(replicas):
             return Unparsed("scale without replicas")
     action: Action = kind(**{name: "" if value is None else value for name, value in given.items()})

@@ -55,33 +55,37 @@ def auroc(guilty: Sequence[float], innocent: Sequence[float]) -> float:
 
 
 def upper(examples: Iterable[Example]) -> float:
-    """The upper end of the interval of the AUROC that the tables reach."""
-    trained: dict[bool, Counter[Hashable]] = {True: Counter(), False: Counter()}
-    totals: dict[bool, Counter[Hashable]] = {True: Counter(), False: Counter()}
-    asked = []
+    """The upper end of the interval of the AUROC that the tables reach, among examples of the same kind."""
+    trained: dict[Hashable, dict[bool, Counter[Hashable]]] = {}
+    asked: dict[Hashable, dict[bool, list[Hashable]]] = {}
     for example in examples:
         if example.seed % 2:
-            asked.append(example)
+            asked.setdefault(example.kind, {True: [], False: []})[example.guilty].append(example.shown)
         else:
-            trained[example.guilty][example.kind, example.shown] += 1
-            totals[example.guilty][example.kind] += 1
-
-    def score(example: Example) -> float:
-        share = {
-            guilty: (trained[guilty][example.kind, example.shown] + 1) / (totals[guilty][example.kind] + 1)
-            for guilty in (True, False)
-        }
-        return math.log(share[True] / share[False])
-
-    scores = {guilty: [score(one) for one in asked if one.guilty == guilty] for guilty in (True, False)}
-    guilty, innocent = len(scores[True]), len(scores[False])
-    assert guilty + innocent >= ENOUGH, f"{guilty} + {innocent} examples are too few"
-    area = auroc(scores[True], scores[False])
-    both_guilty, both_innocent = area / (2 - area), 2 * area**2 / (1 + area)
-    variance = (
-        area * (1 - area) + (guilty - 1) * (both_guilty - area**2) + (innocent - 1) * (both_innocent - area**2)
-    ) / (guilty * innocent)
+            trained.setdefault(example.kind, {True: Counter(), False: Counter()})[example.guilty][example.shown] += 1
+    number = sum(len(shown) for of_kind in asked.values() for shown in of_kind.values())
+    assert number >= ENOUGH, f"{number} examples are too few"
+    pairs = {kind: len(shown[True]) * len(shown[False]) for kind, shown in asked.items()}
+    area = variance = 0.0
+    for kind, shown in asked.items():
+        scores = {guilty: [ratio(trained[kind], one) for one in shown[guilty]] for guilty in (True, False)}
+        share, found = pairs[kind] / sum(pairs.values()), auroc(scores[True], scores[False])
+        area += share * found
+        variance += share**2 * spread(found, len(shown[True]), len(shown[False]))
     return area + 1.96 * math.sqrt(variance)
+
+
+def ratio(counts: dict[bool, Counter[Hashable]], shown: Hashable) -> float:
+    """How much more often the guilty were seen with this than the innocent."""
+    return (counts[True][shown] + 0.5) / (counts[False][shown] + 0.5)
+
+
+def spread(area: float, guilty: int, innocent: int) -> float:
+    """The variance of an AUROC, by Hanley and McNeil."""
+    two_guilty, two_innocent = area / (2 - area), 2 * area**2 / (1 + area)
+    return (area * (1 - area) + (guilty - 1) * (two_guilty - area**2) + (innocent - 1) * (two_innocent - area**2)) / (
+        guilty * innocent
+    )
 
 
 # -- the deed: of acts of one kind on one service, which one is the rogue's -----------------------------------------
