@@ -209,8 +209,8 @@ class Evaluation(Section):
     policies: tuple[str, ...] = Field(
         default=("auto",),
         min_length=1,
-        description="policies to evaluate beside the trained one; [auto]: random, heuristic and oracle, those that "
-        "the world has",
+        description="policies to evaluate beside the trained one; [auto]: random, blind, heuristic, lookup and oracle, "
+        "those that the world has",
     )
     every: int = Field(default=0, ge=0, description="updates between evaluations during the run; 0: only at its end")
 

@@ -72,7 +72,7 @@ def found(path: Path) -> list[str]:
 
 def test_what_was_recorded_replays(recorded: Path) -> None:
     episodes = list(read_episodes(recorded))
-    assert len(episodes) == 2 * 3 * len(SCENARIOS)
+    assert len(episodes) == 2 * len(INCIDENT.policies) * len(SCENARIOS)
     assert found(recorded) == []
     assert {episode.rules for episode in episodes} == {"strict/2,multiplier=2.0", "published"}
     rows = episodes[0].rows

@@ -333,7 +333,7 @@ class Bare:
 
 def test_auto_policies_are_those_that_the_world_has_and_named_ones_stay() -> None:
     bare: Any = Bare()
-    for environment, names in ((INCIDENT, ("random", "heuristic", "oracle")), (bare, ("random",))):
+    for environment, names in ((INCIDENT, ("random", "blind", "heuristic", "lookup", "oracle")), (bare, ("random",))):
         assert planning.baselines(Run(model="tiny"), environment) == names
     named = Run.model_validate({"model": "tiny", "evaluation": {"policies": ["oracle"]}})
     assert planning.baselines(named, bare) == ("oracle",)
