@@ -1,8 +1,8 @@
 """What an episode's sources have said, and what of it the answer can rest on.
 
 A value is evidence if the source would have said another one had the world been another. A query of the database can
-say anything: what the question says, what the agent inserted, a number in the query itself. So it is carried out a second
-time in a counterfactual world; what it says there as well, it did not know from the world.
+say anything: what the question says, what the agent inserted, a number in the query itself. So it is carried out a
+second time in a counterfactual world; what it says there as well, it did not know from the world.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _APART = 0.02  # and how far from it the counterfactual one has to be
 
 
 class Said:
-    """A source's answer to one call. What it would have said in the counterfactual world is found out when asked for."""
+    """A source's answer to one call; what it would have said in the counterfactual world is found out when needed."""
 
     def __init__(self, step: int, made: Made, storage: Storage, elsewhere: Knowledge) -> None:
         """`storage` is what the episode had stored when the call was made."""
@@ -146,4 +146,6 @@ def gathered(world: World, question: Question) -> Evidence:
 def is_near(fact: Fact, figures: set[float] | frozenset[float]) -> bool:
     """Tell if one of the figures is this number, in its own unit or in the question's."""
     value = float(fact.value)
-    return any(near(value, figure / scale, max(fact.tolerance, 0.01)) for figure in figures for scale in (1, fact.scale))
+    return any(
+        near(value, figure / scale, max(fact.tolerance, 0.01)) for figure in figures for scale in (1, fact.scale)
+    )

@@ -101,7 +101,7 @@ def _published() -> Knowledge:
     countries = []
     for country in COUNTRIES:
         draw = stream(0, f"extras {country.name}")
-        core = {
+        core: Facts = {
             "capital": country.capital,
             "population": country.population,
             "area_km2": country.area_km2,
