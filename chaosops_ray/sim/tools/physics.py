@@ -71,19 +71,22 @@ def _make(world: World, call: Call) -> tuple[Made, Storage]:
         return _failed(tool.name, call.arguments, fault, _MESSAGES[fault], fault), world.storage
     known = knowledge(scenario.setting, scenario.seed)
     desk = Desk(known, world.storage)
+    blamed = ""
     try:
         arguments = checked(tool, json.loads(call.arguments))
         result = tool.run(desk, **arguments)
-        truth = _spelt(result)
+        truth = shown = _spelt(result)
+        # From here on the call would have succeeded: an error is the fault's, as of a sum that is too large with the
+        # figures of a corrupt source.
+        blamed = fault or ""
+        if fault in (faults.SILENT_DROP, faults.TRUNCATION):
+            shown = _spelt(faults.distorted(fault, result, scenario.seed, world.step))
+        elif fault is not None:
+            source = faults.misinformed(fault, known, scenario.seed, world.step)
+            said = tool.run(Desk(source, world.storage), **arguments)
+            shown = _spelt(faults.contradicted(said) if fault == faults.CORRUPTION else said)
     except ToolError as error:
-        return _failed(tool.name, call.arguments, "error", str(error)), world.storage
-    shown = truth
-    if fault in (faults.SILENT_DROP, faults.TRUNCATION):
-        shown = _spelt(faults.distorted(fault, result, scenario.seed, world.step))
-    elif fault is not None:
-        source = faults.misinformed(fault, known, scenario.seed, world.step)
-        said = tool.run(Desk(source, world.storage), **arguments)
-        shown = _spelt(faults.contradicted(said) if fault == faults.CORRUPTION else said)
+        return _failed(tool.name, call.arguments, "error", str(error), blamed), world.storage
     # A fault that changed nothing did not happen: there was nothing in the result that it could distort.
     met = fault if fault and shown != truth else ""
     return Made(tool.name, call.arguments, ok=True, shown=shown, truth=truth, fault=met), desk.storage
