@@ -22,11 +22,9 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 # Words that name nothing, and cannot be made to.
-_RESERVED = frozenset(
-    (
-        "all and as between case distinct else escape exists from group having in is isnull join limit not notnull null"
-        " on or order select then union using values when where"
-    ).split()
+_RESERVED = re.compile(
+    "all|and|as|between|case|distinct|else|escape|exists|from|group|having|in|is|isnull|join|limit|not|notnull|null|on|or"
+    "|order|select|then|union|using|values|when|where"
 )
 
 
@@ -48,7 +46,7 @@ def refuse_what_multiplies(sql: str) -> None:
                 named[-1] += inner
         elif word in ("select", "values"):
             is_select[-1] = True
-        elif token["quoted"] or token["number"] or token["mark"] == "*" or (word and word not in _RESERVED):
+        elif token["quoted"] or token["number"] or token["mark"] == "*" or (word and not _RESERVED.fullmatch(word)):
             named[-1] += 1
     counts = [*finished, *[count for count in named if count]]
     # Within one SELECT an alias of many values may be named many times; that is once more the longest of them.

@@ -71,13 +71,13 @@ def _listed(*functions: Function) -> dict[str, Function]:
 
 def _number(value: Any) -> Any:
     if not is_number(value):
-        raise ToolError(f"TypeError: a {kind_of(value)} is not a number")
+        raise ToolError(f"TypeError: {kind_of(value)} is not a number")
     return value
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ToolError(f"TypeError: a {kind_of(value)} is not a text")
+        raise ToolError(f"TypeError: {kind_of(value)} is not a text")
     return value
 
 
@@ -88,8 +88,8 @@ def _texts(values: Iterable[Any]) -> list[str]:
 # -- numbers ----------------------------------------------------------------------------------------------------------
 
 
-def _abs(host: Host, value: Any) -> Any:
-    return host.values.signed(value, is_negative=_number(value) < 0)
+def _abs(_host: Host, value: Any) -> Any:
+    return abs(_number(value))
 
 
 def _int(_host: Host, value: Any = 0) -> int:
@@ -125,7 +125,7 @@ def _mathematical(name: str, most: int = 1) -> Function:
 
 def _len(_host: Host, group: Any) -> int:
     if not isinstance(group, str | list | tuple | dict | set | range):
-        raise ToolError(f"TypeError: a {kind_of(group)} has no length")
+        raise ToolError(f"TypeError: {kind_of(group)} has no length")
     return len(group)
 
 

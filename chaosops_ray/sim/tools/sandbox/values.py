@@ -186,7 +186,7 @@ class Values:
             yield from self._walk_set(group)
             return
         elif not isinstance(group, list | tuple | dict):
-            _refuse(f"a {kind_of(group)} cannot be gone through")
+            _refuse(f"{kind_of(group)} cannot be gone through")
         for item in group:
             self.meter.work()
             if size:
@@ -271,7 +271,7 @@ class Values:
         elif isinstance(left, str) and isinstance(right, str):
             self.meter.work(min(len(left), len(right)) // _CHARACTERS_A_STEP)
         elif not (is_number(left) and is_number(right)):
-            _refuse(f"a {kind_of(left)} and a {kind_of(right)} have no order")
+            _refuse(f"{kind_of(left)} and {kind_of(right)} have no order")
         return _ORDER[kind](left, right)
 
     def contains(self, group: Any, item: Any) -> bool:
@@ -289,7 +289,7 @@ class Values:
                 _refuse("only whole numbers are looked for in a range")
             return item in group
         if not isinstance(group, list | tuple):
-            _refuse(f"nothing is in a {kind_of(group)}")
+            _refuse(f"nothing is looked for in {kind_of(group)}")
         return bool(self.places_of(group, item))
 
     def places_of(self, group: Sequence[Any], item: Any) -> list[int]:
@@ -368,7 +368,7 @@ class Values:
             raise ToolError("% on text is not supported; use an f-string")
         if kind not in _ARITHMETIC and kind not in _ON_SETS:
             raise ToolError("this operator is not supported")
-        return _refuse(f"{kind.__name__.lower()} is not supported between a {kind_of(left)} and a {kind_of(right)}")
+        return _refuse(f"{kind.__name__.lower()} is not supported between {kind_of(left)} and {kind_of(right)}")
 
     def _arithmetic(self, kind: type[ast.operator], left: Any, right: Any) -> Any:
         if isinstance(left, int) and isinstance(right, int):
@@ -416,7 +416,7 @@ class Values:
     def signed(self, value: Any, *, is_negative: bool) -> Any:
         """Return -value, or +value."""
         if not is_number(value):
-            _refuse(f"a {kind_of(value)} has no sign")
+            _refuse(f"{kind_of(value)} has no sign")
         return self.checked(-value if is_negative else +value)
 
     # -- items --------------------------------------------------------------------------------------------------------
@@ -427,7 +427,7 @@ class Values:
             self.seek(group, key)
             return group[key]
         if not isinstance(group, str | list | tuple | range):
-            _refuse(f"a {kind_of(group)} has no items to name")
+            _refuse(f"{kind_of(group)} has no items to name")
         if isinstance(key, slice):
             self._reserve_part(group, key)
         elif not isinstance(key, int):
@@ -533,8 +533,10 @@ class Values:
         found = _SPECIFICATION.fullmatch(specification)
         if found is None:
             raise ToolError("this format is not supported; use for example {x:,.2f}")
-        if not specification or not (isinstance(value, str) or is_number(value)):
+        if not specification:
             return self.text(value)
+        if not (isinstance(value, str) or is_number(value)):
+            _refuse(f"{kind_of(value)} has no such format")
         if isinstance(value, str):
             self.reserve_text(len(value), value)
         else:
