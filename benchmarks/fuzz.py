@@ -75,7 +75,8 @@ def carry_out(case: Case) -> Any:
 
 def begin(draw: random.Random) -> World:
     """Begin an episode of any question."""
-    chosen = scenario(draw.choice(CASES), draw.choice(SETTINGS), 20_000 + draw.randrange(SEEDS))
+    setting = draw.choice(SETTINGS)
+    chosen = scenario(draw.choice(CASES[setting]), setting, 20_000 + draw.randrange(SEEDS))
     return ENVIRONMENT.start(chosen, draw.choice(ENVIRONMENT.rule_sets))
 
 
