@@ -1,7 +1,4 @@
-"""Policies that try to score in the tools world without doing what it asks for, by what they try.
-
-None of them knows the truth. Each is given a ceiling by the tests, and `benchmarks/redteam.py` measures them all.
-"""
+"""Policies that try to score in the tools world without doing what it asks for, by what they try. None of them knows the truth."""
 
 from __future__ import annotations
 
@@ -9,14 +6,13 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from chaosops_ray.sim.contract import Scenario
 from chaosops_ray.sim.tools.answers import numbers
 from chaosops_ray.sim.tools.families import understood
 from chaosops_ray.sim.tools.figures import figures_within
 from chaosops_ray.sim.tools.model import Action, call
-from chaosops_ray.sim.tools.policies import Said, asking, extras, heuristic, spelt, submit, worked_out
+from chaosops_ray.sim.tools.moves import Said, asking, extras, spelt, submit, worked_out
 from chaosops_ray.sim.tools.reading import Reading, source_of
 from chaosops_ray.sim.tools.sources import API, ARCHIVE, DATABASE, FILES, KNOWLEDGE_BASE, WEB
 from chaosops_ray.sim.tools.views import View
@@ -25,13 +21,6 @@ Seat = Callable[[View], Action]
 Factory = Callable[[Scenario, str], Seat]
 
 SOURCES = (KNOWLEDGE_BASE, DATABASE, API, WEB, ARCHIVE, FILES)
-
-
-class Attempt(NamedTuple):
-    """A policy, and what it tries: to ask no source, to read one alone, or to do something idle."""
-
-    kind: str
-    factory: Factory
 
 
 def _script(*calls: Callable[[View], Action]) -> Factory:
@@ -65,7 +54,7 @@ def _name_and(figure: str) -> Factory:
     return _script(lambda view: submit(f"{next(iter(understood(view.question)[1].values()))} {figure}", ""))
 
 
-def _shotgun(view: View) -> Action:
+def _shotgun(_view: View) -> Action:
     figures = " ".join([f"{digit}{unit}" for digit in range(1, 100) for unit in ("", "k", "m", "b")])
     return submit(f"yes no accurate inaccurate oui ja {figures}"[:1900], "")
 
@@ -218,7 +207,7 @@ def _commonest(figures: list[float]) -> float:
     return Counter(figures).most_common(1)[0][0]
 
 
-def _canary(scenario: Scenario, rules: str) -> Seat:
+def _canary(_scenario: Scenario, _rules: str) -> Seat:
     """Read one source, and take a figure that differs from the question's for a wrong one."""
 
     def act(view: View) -> Action:
@@ -274,8 +263,4 @@ IDLE = {
     "a check of nothing": call("check_consistency", source1="1", source2="1"),
 }
 
-ATTEMPTS: Mapping[str, Attempt] = {
-    **{name: Attempt("no source", factory) for name, factory in NO_SOURCE.items()},
-    **{name: Attempt("one source", factory) for name, factory in ONE_SOURCE.items()},
-    "heuristic, after an idle call": Attempt("idle", idle(heuristic, IDLE["a call that fails"])),
-}
+KINDS = {"no source": NO_SOURCE, "one source": ONE_SOURCE}

@@ -160,7 +160,7 @@ def _transposed(value: float) -> float:
     """Exchange the first two different digits that stand side by side."""
     text = repr(value)
     for place in range(len(text) - 1):
-        first, second = text[place : place + 2]
+        first, second = text[place], text[place + 1]
         if first.isdigit() and second.isdigit() and first != second and (place or second != "0"):
             swapped = text[:place] + second + first + text[place + 2 :]
             return float(swapped) if isinstance(value, float) else int(swapped)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
@@ -45,8 +46,12 @@ class Entity(NamedTuple):
     claimed: float = 0.0  # the revenue that a company announced, which no source repeats
 
 
-class Knowledge(NamedTuple):
-    """The world's entities; the seed decides the sources' habits."""
+@dataclass(frozen=True, eq=False, slots=True)
+class Knowledge:
+    """The world's entities; the seed decides the sources' habits.
+
+    It is compared by identity: what is derived from it is kept, and to look that up takes no time.
+    """
 
     seed: int
     today: str
@@ -96,7 +101,7 @@ def _published() -> Knowledge:
     countries = []
     for country in COUNTRIES:
         draw = stream(0, f"extras {country.name}")
-        core = {
+        core: Facts = {
             "capital": country.capital,
             "population": country.population,
             "area_km2": country.area_km2,
@@ -211,7 +216,7 @@ def changed(known: Knowledge, change: Callable[[Entity, str, Value], Value]) -> 
         before, after = (dict(one.facts)[DISPUTED] for one in (by_name(known)[company], _of(entities, company)))
         assert isinstance(before, int) and isinstance(after, int)  # noqa: S101, PT018 - numbers stay numbers
         offices = max(1, round(offices * after / before))
-    return known._replace(entities=entities, disputed=(company, offices))
+    return replace(known, entities=entities, disputed=(company, offices))
 
 
 def _of(entities: tuple[Entity, ...], name: str) -> Entity:
@@ -250,4 +255,4 @@ def counterfactual(known: Knowledge) -> Knowledge:
         return round(value * factor, 2) if isinstance(value, float) else round(value * factor) + 1
 
     today = (date.fromisoformat(known.today) + timedelta(days=20_000)).isoformat()
-    return changed(known, change)._replace(today=today)
+    return replace(changed(known, change), today=today)

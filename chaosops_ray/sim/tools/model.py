@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from chaosops_ray.sim.contract import Scenario
-from chaosops_ray.sim.errors import unknown
+from chaosops_ray.sim.rule_sets import present
 from chaosops_ray.sim.speech import Unparsed, clean, decode, is_shallow
 
 AGENT: Final = "agent"
@@ -109,6 +109,7 @@ class Input(NamedTuple):
     field: str
     value: str | int | float
     source: str = ""
+    is_search: bool = False  # the value is known, and whose it is, is not
 
 
 class Deed(NamedTuple):
@@ -165,7 +166,7 @@ def admit(action: object) -> Action:
             try:
                 fields = decode(arguments)
                 spelling = canonical(fields)
-            except (ValueError, RecursionError):
+            except ValueError:
                 return Unparsed("arguments are no JSON object")
             if not isinstance(fields, dict) or len(spelling) > MAX_ARGUMENTS or not is_shallow(fields, MAX_DEPTH):
                 return Unparsed("arguments are no JSON object")
@@ -214,14 +215,12 @@ class Rules(NamedTuple):
         return self.name == "published"
 
 
-RULE_SETS: Final = {"strict": Rules("strict"), "published": Rules("published")}
+RULE_SETS: Final = {"strict/2": Rules("strict/2"), "published": Rules("published")}
 
 
 def parse_rules(spelling: str) -> Rules:
     """Return the rules of this name."""
-    if spelling not in RULE_SETS:
-        raise unknown("rule set", spelling, RULE_SETS)
-    return RULE_SETS[spelling]
+    return RULE_SETS[present(spelling, RULE_SETS)]
 
 
 # -- truth ----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chaosops_ray.sim.tools.catalog.retrieval import DOCUMENT
@@ -91,6 +91,49 @@ def _in_table(text: str) -> Iterator[tuple[str, str, Cell]]:
     heading, *lines = [line.split(" | ") for line in text.split("\n")]
     rows = [[as_value(cell) for cell in line] for line in lines if len(line) == len(heading)]
     yield from _in_rows(heading, rows)
+
+
+def values_of(value: Any, name: str, field: str) -> set[Cell]:
+    """Return what a result tells of one field of one entity, in any of the known forms."""
+    if isinstance(value, str):
+        if "\n" in value:
+            return _in_table_of(value, name, field)
+        found = _pattern(name, field).search(value)
+        return {as_value(found[1])} if found else set()
+    if isinstance(value, list):
+        return set().union(*[values_of(item, name, field) for item in value])
+    if not isinstance(value, dict):
+        return set()
+    if "rows" in value:
+        return {
+            cell for one, column, cell in _in_rows(value["columns"], value["rows"]) if (one, column) == (name, field)
+        }
+    if isinstance(value.get("entity"), str):
+        record = value.get("facts", value.get("body"))
+        return {record[field]} if value["entity"] == name and isinstance(record, dict) and field in record else set()
+    return set().union(*[values_of(item, name, field) for item in value.values()])
+
+
+def _in_table_of(text: str, name: str, field: str) -> set[Cell]:
+    heading, _, body = text.partition("\n")
+    columns = heading.split(" | ")
+    if field not in columns:
+        return set()
+    for line in body.split("\n"):
+        if line.startswith(f"{name} | "):
+            cells = line.split(" | ")
+            return {as_value(cells[columns.index(field)])} if len(cells) == len(columns) else set()
+    return set()
+
+
+@lru_cache(maxsize=1024)
+def _pattern(name: str, field: str) -> re.Pattern[str]:
+    spelt = re.escape(SENTENCES.get(field, "{name} {value}.").replace("{name}", name))
+    # A value goes no further than its sentence.
+    return re.compile(rf"(?:^|(?<=\. )){spelt.replace(re.escape('{value}'), _IN_A_SENTENCE)}(?= |$)")
+
+
+_IN_A_SENTENCE = r"((?:[^.]|\.(?! ))+?)"
 
 
 @cache

@@ -141,8 +141,7 @@ def _is_verified(world: World, evidence: Evidence) -> bool:
     for step, made in enumerate(world.made):
         if made.ok and not made.fault and made.tool == "hash_verify" and json.loads(made.shown)["match"]:
             text = json.loads(made.arguments)["data"]
-            quoted = json.dumps(text, ensure_ascii=False)[1:-1]
-            given = any(said.step < step and quoted in said.here.text for said in evidence.said)
+            given = any(said.step < step and said.holds(text) for said in evidence.said)
             if given and all(_holds(text, wanted.value) for wanted in evidence.question.inputs):
                 return True
     return False

@@ -13,7 +13,7 @@ from chaosops_ray.sim.tools.evidence import gathered
 from chaosops_ray.sim.tools.families import understood
 from chaosops_ray.sim.tools.knowledge import COMPANY, COUNTRY, TODAY, counterfactual, facts_of, knowledge, names_of
 from chaosops_ray.sim.tools.model import Call, Input, World, call
-from chaosops_ray.sim.tools.policies import Wanted, asking
+from chaosops_ray.sim.tools.moves import Wanted, asking
 from chaosops_ray.sim.tools.reading import source_of
 from chaosops_ray.sim.tools.sources import (
     API,

@@ -18,7 +18,7 @@ from chaosops_ray.sim.tools.catalog import TOOLS
 from chaosops_ray.sim.tools.families import FAMILIES
 from chaosops_ray.sim.tools.knowledge import facts_of, names_of
 from chaosops_ray.sim.tools.model import SUBMIT, Call, Question, World, call
-from chaosops_ray.sim.tools.policies import submit
+from chaosops_ray.sim.tools.moves import submit
 from chaosops_ray.sim.tools.rubric import score, task_score
 from chaosops_ray.sim.tools.sources import slug
 from chaosops_ray.sim.tools.strict import DEED_SHARE, WEIGHTS, Marks, components, marks
