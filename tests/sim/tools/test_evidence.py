@@ -381,7 +381,5 @@ def test_every_question_is_grounded_by_sources_that_are_clean() -> None:
             start = begin(f"tools/{case}/{setting}/5")
             family, _ = understood(asked(start).text)
             for one in asked(start).inputs:
-                is_search = one.value == one.name
-                value = facts_of(known(start), one.name)[one.field] if is_search else one.name
-                want = Wanted(str(value), one.field, one.source, is_search)
+                want = Wanted(str(one.value) if one.is_search else one.name, one.field, one.source, one.is_search)
                 assert is_told(clean(start, *asking(family, [want])), one), f"{case}: {one}"
