@@ -8,21 +8,29 @@ from typing import NamedTuple
 from chaosops_ray.sim.tools.model import Fact, Question
 
 _UNITS = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "b": 1e9, "bn": 1e9, "billion": 1e9}
-# A number stands by itself: digits within a word, such as Q3 or km2, are none. A unit is a whole word.
+# A number stands by itself: digits within a word, such as Q3 or km2, are none. A unit is a whole word, by all letters.
 _NUMBER = re.compile(
-    r"(?<![\w.,])(?P<sign>[-+]?)(?P<whole>\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?P<rest>\.\d+)?"
-    r"(?: ?(?P<unit>thousand|million|billion|bn|[kmb])(?![a-z0-9]))?",
+    r"(?<![\w.^])(?P<sign>[-+]?)(?P<whole>\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?P<rest>(?:\.\d+)?(?:e[-+]?\d{1,2}(?!\w))?)"
+    r"(?: ?(?P<unit>thousand|million|billion|bn|[kmb])(?!(?u:\w)))?",
     re.IGNORECASE | re.ASCII,
 )
 _LONGEST = 40  # digits; whatever is longer is no number that was asked for
-# Two spellings of one number, such as 83,200,000 and 83.2 million, differ by rounding at the most.
+# Two spellings of one number, such as 83,187,345 and 83.2 million, differ by rounding at the most.
 _SAME = 1e-3
+_ROUNDED = 5e-3
+_THOUSAND = 1e3
+# A bare number that is as large as this is written in full, also where the question asks for billions.
+_IN_FULL = 1e6
 _MONTHS = (
     *("January", "February", "March", "April", "May", "June", "July"),
     *("August", "September", "October", "November", "December"),
 )
 _ISO = re.compile(r"(?<![\w-])\d{4}-\d{2}-\d{2}(?![\w-])", re.ASCII)
-_LONG_DATE = re.compile(rf"({'|'.join(_MONTHS)}) (\d{{1,2}}),? (\d{{4}})|(\d{{1,2}}) ({'|'.join(_MONTHS)}),? (\d{{4}})", re.ASCII)
+_MONTH, _DAY = f"({'|'.join(_MONTHS)})", r"\b(\d{1,2})(?:st|nd|rd|th)?"
+_LONG_DATE = re.compile(
+    rf"{_MONTH} {_DAY},? (\d{{4}})\b|{_DAY} (?:of )?{_MONTH},? (\d{{4}})\b", re.ASCII | re.IGNORECASE
+)
+_QUARTER = re.compile(r"\bQ[1-4][ -]?\d{4}\b|\b\d{4}[ -]?Q[1-4]\b", re.ASCII)
 _ADDRESS = re.compile(r"[a-z]+://[^\s,;]+")
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
@@ -40,7 +48,7 @@ class Number(NamedTuple):
 
     def at(self, scale: float) -> float:
         """Return what it stands for where a bare number counts in this scale."""
-        return self.value * (self.unit or scale)
+        return self.value * (self.unit or (scale if abs(self.value) < _IN_FULL else 1.0))
 
 
 def lower(text: str) -> str:
@@ -54,8 +62,10 @@ def words(text: str) -> list[str]:
 
 
 def numbers(text: str) -> list[Number]:
-    """Return the numbers in a text, without those of dates and addresses."""
-    bare = _ADDRESS.sub(" ", _LONG_DATE.sub(" ", _ISO.sub(" ", text.replace("\N{MINUS SIGN}", "-"))))
+    """Return the numbers in a text, without those of dates, quarters and addresses."""
+    bare = text.replace("\N{MINUS SIGN}", "-")
+    for other in (_ADDRESS, _ISO, _LONG_DATE, _QUARTER):
+        bare = other.sub(" ", bare)
     found = []
     for match in _NUMBER.finditer(bare):
         digits = match["whole"].replace(",", "")
@@ -104,17 +114,23 @@ def stated(text: str, fact: Fact, facts: list[Fact], given: tuple[float, ...]) -
     """Return 1 if a text states this number, 0.5 if nearly, 0 if it states more numbers than these facts are."""
     found = numbers(text)
     scale = max([other.scale for other in facts])
-    different: list[float] = []
+    different: list[Number] = []
     for number in found:
         is_given = not number.unit and number.value in given
-        if not is_given and not any(near(number.at(scale), other, _SAME) for other in different):
-            different.append(number.at(scale))
+        if not is_given and not any(_are_one(number, other, scale) for other in different):
+            different.append(number)
     if len(different) > len({other.value for other in facts}):
         return 0.0
     expected = float(fact.value) * fact.scale
     error = min([abs(number.at(fact.scale) - expected) for number in found], default=float("inf"))
     allowed = fact.tolerance * abs(expected) + 1e-9 * max(1.0, abs(expected))
     return 1.0 if error <= allowed else 0.5 if error <= 2 * allowed else 0.0
+
+
+def _are_one(first: Number, second: Number, scale: float) -> bool:
+    """Tell if two numbers are spellings of one; of those in thousands or more, one may be rounded to three digits."""
+    may_be_rounded = first.unit != second.unit and abs(first.at(scale)) >= _THOUSAND
+    return near(first.at(scale), second.at(scale), _ROUNDED if may_be_rounded else _SAME)
 
 
 def _name(answer: str, fact: Fact) -> float:
@@ -139,6 +155,6 @@ def _dates(answer: str) -> set[str]:
     """Return the dates that an answer states, as ISO dates."""
     found = set(_ISO.findall(answer))
     for month, day, year, other_day, other_month, other_year in _LONG_DATE.findall(answer):
-        number = _MONTHS.index(month or other_month) + 1
+        number = _MONTHS.index((month or other_month).capitalize()) + 1
         found.add(f"{year or other_year}-{number:02d}-{int(day or other_day):02d}")
     return found

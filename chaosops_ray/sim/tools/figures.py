@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 # Thousands may be parted by commas; digits that belong to a word, such as km2, are no figure.
-FIGURE = re.compile(r"(?<![\w.])(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d+)?(?!\w)")
+FIGURE = re.compile(r"(?<![\w.])(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?!\w|\.\d)")
 _LONGEST = 24
 
 
