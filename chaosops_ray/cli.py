@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     file: dict[str, Any] = {"type": Path, "metavar": "FILE"}
     folder: dict[str, Any] = {"type": Path, "metavar": "FOLDER"}
     settings: dict[str, Any] = {"action": "append", "default": [], "metavar": "KEY=VALUE"}
+    rule_set = "a rule set, such as strict (its present version, the default), published, or strict,multiplier=2"
     seed = {"metavar": "N", "help": "the run's seed, the same as --set seed=N"}
     address = {"metavar": "ADDRESS", "help": "a running Ray cluster, for example auto"}
     here = "Without --address, the cluster runs on this machine."
@@ -80,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
     engine = "the engine that plays trained and base models (default: torch)"
     add("--sampler", choices=("torch", "vllm"), default="torch", help=engine)
     add("--structured", action="store_true", help="let base models choose among the permitted actions only")
-    add("--rules", metavar="RULES", help="a rule set, such as strict (the default), published, or strict,multiplier=2")
+    add("--rules", metavar="RULES", help=rule_set)
     add("--set", metavar="SET", help=f"an evaluation set; default: the published one ({_by_world('selections')})")
     add("--tiers", metavar="A,B,…", help="only these tiers")
     add("--seeds", metavar="A-B", help="play each case of each tier with each of these seeds")
@@ -136,7 +137,7 @@ def parser() -> argparse.ArgumentParser:
     add = command(_play, "watch one episode in the terminal")
     add("scenario", metavar="SCENARIO", help="such as incident/autoscaler_cost_cut/hard/17")
     add("--policy", default="oracle", metavar="NAME", help="the policy that plays all roles (default: oracle)")
-    add("--rules", metavar="RULES", help="a rule set (default: strict)")
+    add("--rules", metavar="RULES", help=rule_set)
     add("--fast", action="store_true", help="do not pause between steps")
     add("--plain", action="store_true", help="print lines; the default if the output is not a terminal")
     add("--pause", type=float, default=1.0, metavar="SECONDS", help="pause between steps (default: 1)")

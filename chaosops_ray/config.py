@@ -209,8 +209,8 @@ class Evaluation(Section):
     policies: tuple[str, ...] = Field(
         default=("auto",),
         min_length=1,
-        description="policies to evaluate beside the trained one; [auto]: random, heuristic and oracle, those that "
-        "the world has",
+        description="policies to evaluate beside the trained one; [auto]: random, blind, heuristic, lookup and oracle, "
+        "those that the world has",
     )
     every: int = Field(default=0, ge=0, description="updates between evaluations during the run; 0: only at its end")
 
@@ -219,7 +219,10 @@ class Run(Section):
     """One training run."""
 
     world: str = Field(default="incident", description="incident or tools")
-    rules: str = Field(default="strict", description="a rule set and its options, such as strict,scenery=classic")
+    rules: str = Field(
+        default="strict",
+        description="a rule set and its options, such as strict,scenery=classic; a name means its present version",
+    )
     model: str = Field(description="a path, a hub name, tiny, or tiny-half")
     style: Literal["auto", "full", "compact"] = Field(default="auto", description="auto: compact if tiny, else full")
     sampler: Literal["torch", "vllm"] = Field(default="torch", description="the engine that serves the policy")

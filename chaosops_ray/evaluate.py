@@ -102,9 +102,10 @@ def result(environment: AnyEnvironment, policy: str, episode: AnyEpisode) -> Res
     return Result(policy, episode.scenario, environment.headline(episode), metrics)
 
 
-def rows(results: Iterable[Result]) -> list[dict[str, Any]]:
-    """Return the results as plain values, one for each episode."""
-    return [found._asdict() | {"scenario": found.scenario.identity} for found in results]
+def rows(environment: AnyEnvironment, results: Iterable[Result], rules: str) -> list[dict[str, Any]]:
+    """Return the results as plain values, one for each episode, each with the rules that it was played under."""
+    played = environment.rules(rules)
+    return [found._asdict() | {"scenario": found.scenario.identity, "rules": played} for found in results]
 
 
 def results_of(environment: AnyEnvironment, written: Iterable[Mapping[str, Any]], source: str) -> list[Result]:
@@ -113,6 +114,7 @@ def results_of(environment: AnyEnvironment, written: Iterable[Mapping[str, Any]]
     found = []
     try:
         for row in written:
+            environment.recorded_rules(row["rules"])
             metrics = {name: None if (value := row["metrics"][name]) is None else float(value) for name in names}
             scenario = environment.scenario(row["scenario"])
             found.append(Result(str(row["policy"]), scenario, float(row["headline"]), metrics))
@@ -131,7 +133,7 @@ def summary(
     return {
         "schema": SCHEMA,
         "world": environment.name,
-        "rules": rules,
+        "rules": environment.rules(rules),
         "set": selection,
         "seeds": seeds,
         "cells": _cells(environment, results, "tier", by_tier),

@@ -36,7 +36,7 @@ def board() -> None:
 def main() -> None:
     """Draw the board and the plots."""
     board()
-    arguments = ["evaluate", "--policies", "random,heuristic,oracle", "--seeds", "1000-1019"]
+    arguments = ["evaluate", "--policies", "random,blind,heuristic,lookup,oracle", "--seeds", "1000-1019"]
     with contextlib.redirect_stdout(io.StringIO()):
         chaosops([*arguments, "--plots", str(IMAGES)])
 

@@ -47,7 +47,7 @@ def test_strict_rules_are_the_default_and_everything_can_be_narrowed(
     assert main([*arguments, "--json", str(out)]) == 0
     capsys.readouterr()
     found = json.loads(out.read_text())
-    assert (found["rules"], found["set"], found["seeds"]) == ("strict", "cross", "5-6")
+    assert (found["rules"], found["set"], found["seeds"]) == ("strict/2", "cross", "5-6")
     assert [(cell["tier"], cell["episodes"]) for cell in found["cells"]] == [
         ("easy", 2 * len(FAILURES)),
         ("hard", 2 * len(FAILURES)),
@@ -66,11 +66,11 @@ MISTAKES = [
     ([], "COMMAND"),
     (["dance"], "invalid choice: 'dance'"),
     (["evaluate"], "--policies"),
-    (["evaluate", "--policies", "orcale"], "valid: random, heuristic, oracle"),
+    (["evaluate", "--policies", "orcale"], "valid: random, blind, heuristic, lookup, oracle"),
     (["evaluate", "--policies", "oracle,oracle"], "named twice"),
-    (["evaluate", "--policies", ""], "valid: random, heuristic, oracle"),
+    (["evaluate", "--policies", ""], "valid: random, blind, heuristic, lookup, oracle"),
     ([*GOOD, "--world", "moon"], "valid: incident, tools"),
-    ([*GOOD, "--rules", "lenient"], "valid: strict, published"),
+    ([*GOOD, "--rules", "lenient"], "valid: strict/2, published"),
     ([*GOOD, "--rules", "strict,multiplier=many"], "number from 0 to 1000"),
     ([*GOOD, "--set", "all"], "valid: published, cross"),
     ([*GOOD, "--tiers", "easy,brutal"], "valid: easy, medium, hard"),
@@ -88,9 +88,9 @@ MISTAKES = [
     (["play", "incident/cascade/brutal/1"], "valid: easy, medium, hard"),
     (["play", "incident/cascade/hard/one"], "seed 'one'"),
     (["play", "moon/cascade/hard/1"], "must be a world: incident, tools"),
-    (["play", "incident/cascade/hard/1", "--policy", "clown"], "valid: random, heuristic, oracle"),
+    (["play", "incident/cascade/hard/1", "--policy", "clown"], "valid: random, blind, heuristic, lookup, oracle"),
     (["play", "incident/cascade/hard/1", "--policy", "oracle,random"], "--policy"),
-    (["play", "incident/cascade/hard/1", "--rules", "lenient"], "valid: strict, published"),
+    (["play", "incident/cascade/hard/1", "--rules", "lenient"], "valid: strict/2, published"),
     (["play", "incident/cascade/hard/1", "--pause", "-1"], "--pause must be 0-60"),
     (["play", "incident/cascade/hard/1", "--pause", "nan"], "--pause must be 0-60"),
     (["play", "incident/cascade/hard/1", "--pause", "long"], "invalid float value"),

@@ -18,6 +18,8 @@ from chaosops_ray.evaluate import (
     play_all,
     resampled_means,
     result,
+    results_of,
+    rows,
     summary,
 )
 from chaosops_ray.sim import ENVIRONMENTS, InputError
@@ -175,3 +177,16 @@ def test_no_spelling_does_worse_than_an_error(spelling: str) -> None:
 
 def test_tiers_come_in_the_worlds_order() -> None:
     assert parse_tiers(INCIDENT, "hard,easy") == ("easy", "hard")
+
+
+def test_results_are_read_back_under_the_rules_that_they_were_played_under() -> None:
+    made = evaluated("strict", "oracle")[:3]
+    written = rows(INCIDENT, made, "strict")
+    assert {row["rules"] for row in written} == {"strict/2"}
+    assert results_of(INCIDENT, written, "results.jsonl") == made
+    for rules, named in (("strict", "strict/1"), ("strict/3", "strict/3")):
+        with pytest.raises(InputError, match=rf"results\.jsonl .*rules {named} are not played .*; evaluate again"):
+            results_of(INCIDENT, [*written[:2], written[2] | {"rules": rules}], "results.jsonl")
+    without = [{name: value for name, value in row.items() if name != "rules"} for row in written]
+    with pytest.raises(InputError, match=r"results\.jsonl .*'rules'.*; evaluate again"):
+        results_of(INCIDENT, without, "results.jsonl")

@@ -25,11 +25,11 @@ from chaosops_ray.sim.speech import Unparsed
 from chaosops_ray.store import versions
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.sweeps.comparison import paired
-from chaosops_ray.training import base_models, loop, tiny, warm_up
+from chaosops_ray.training import base_models, check, loop, tiny, warm_up
 from chaosops_ray.training import plan as planning
 from tests.support.cluster import ray_here
-from tests.support.contract_check import check_environment
-from tests.support.toy_world import GUESSER, OPENER, TOY, Guess, Open, Wait
+from tests.support.contract_check import check_environment, check_rule_sets
+from tests.support.toy_world import GUESSER, OPENER, TOY, Guess, Open, Toy, Wait
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +48,14 @@ def configured(**values: Any) -> Run:
 
 def test_it_meets_the_contract() -> None:
     check_environment(TOY, TOY.scenarios("all", [0, 7]))
+
+
+def test_its_rules_can_get_versions() -> None:
+    class Changed(Toy):
+        rule_sets = ("strict/3", "generous")
+
+    check_rule_sets(Changed())
+    assert Changed().rules("strict") == "strict/3"
 
 
 def test_what_is_permitted_depends_on_the_scenario_and_on_what_was_done() -> None:
@@ -203,7 +211,7 @@ def test_one_update_is_trained(tmp_path: Path, base: base_models.BaseModel, clus
         learner={"lora_rank": 4, "lora_alpha": 8, "checkpointing": False, "tokens_per_forward": 2048},
         resources=small,
     )
-    folder = RunFolder.create(tmp_path / "run", yaml.safe_dump(run.model_dump(mode="json")))
+    folder = RunFolder.create(tmp_path / "run", check.written(run))
     rows: list[dict[str, Any]] = []
     scenarios = TOY.scenarios("all", [1000])
     trained = loop.train(loop.prepare(run, base, folder), rows.append, held_out=scenarios)

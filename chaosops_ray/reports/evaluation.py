@@ -18,14 +18,18 @@ def read(folder: RunFolder, environment: AnyEnvironment) -> dict[str, Any] | Non
     path = folder.path / EVALUATION
     if not path.exists():
         return None
+    remedy = f"train --resume {folder.path} makes it again"
     try:
         found: Any = json.loads(path.read_text(encoding="utf-8"))
         if (found["schema"], found["world"]) != (evaluate.SCHEMA, environment.name):
             raise ValueError(f"it is not {evaluate.SCHEMA} of world {environment.name}")
         check(found, environment)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        remedy = f"train --resume {folder.path} makes it again"
         raise InputError(f"{path} is not a valid evaluation ({error!r:.80}); {remedy}") from None
+    try:
+        environment.recorded_rules(found["rules"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}; {remedy}") from None
     checked: dict[str, Any] = found
     return checked
 

@@ -25,6 +25,7 @@ from chaosops_ray.sim.board import Cell, Panel, Row, amount, reward_panel
 from chaosops_ray.sim.curriculum import Promotion
 from chaosops_ray.sim.errors import InputError, unknown
 from chaosops_ray.sim.rng import stream
+from chaosops_ray.sim.rule_sets import present, recorded
 from chaosops_ray.sim.snapshot import Snapshot
 from chaosops_ray.sim.speech import load_record, read_action
 from chaosops_ray.sim.typed import as_json, changes
@@ -226,7 +227,10 @@ class Environment(ABC, Generic[W, V, A]):
 
     @property
     def rule_sets(self) -> tuple[str, ...]:
-        """Names of the rule sets, the default first; every world calls its own rules strict."""
+        """Full names of the rule sets, the default first; every world calls its own rules strict.
+
+        A world raises strict to `strict/2` when its rules change, and so on: see sim/rule_sets.py.
+        """
         return ("strict",)
 
     @property
@@ -236,9 +240,15 @@ class Environment(ABC, Generic[W, V, A]):
 
     def rules(self, spelling: str) -> str:
         """Return the canonical spelling of a rule set and its options; InputError where there is no such rule set."""
-        if spelling not in self.rule_sets:
-            raise unknown("rule set", spelling, self.rule_sets)
-        return spelling
+        return present(spelling, self.rule_sets)
+
+    def recorded_rules(self, spelling: str) -> str:
+        """Return the rules that a record names; InputError where this program does not play exactly these."""
+        canonical = self.rules(recorded(spelling, self.rule_sets))
+        if canonical != spelling:
+            why = f"records spell them {canonical}; the record was not written by this program"
+            raise InputError(f"rules {spelling[:80]!r}: {why}")
+        return canonical
 
     def scenario(self, identity: str) -> Scenario:
         """Return the scenario of this id; InputError where there is none."""
@@ -315,7 +325,7 @@ class Environment(ABC, Generic[W, V, A]):
     @cached_property
     def snapshots(self) -> Snapshot[W]:
         """The format of `dump` and `load`."""
-        return Snapshot(self.world_type, f"a world of {self.name}", self.scenario, self.rules)
+        return Snapshot(self.world_type, f"a world of {self.name}", self.scenario, self.recorded_rules)
 
     def dump(self, world: W) -> bytes:
         """Write the whole truth as bytes; equal worlds give equal bytes in every process."""

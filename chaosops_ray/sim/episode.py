@@ -29,6 +29,7 @@ def play(
     watch: Callable[[Episode[W, V, A]], None] | None = None,
 ) -> Episode[W, V, A]:
     """Play the scenario to its end; `watch` is shown the episode before the first step and after each one."""
+    rules = environment.rules(rules)
     start = environment.start(scenario, rules)
     steps: list[Step[W, V, A]] = []
     if watch is not None:
@@ -42,6 +43,7 @@ def play(
 
 def replay(environment: Environment[W, V, A], scenario: Scenario, rules: str, actions: Sequence[A]) -> Episode[W, V, A]:
     """Return the episode that these actions make; it ends with them, or earlier if the episode is over."""
+    rules = environment.rules(rules)
     start = environment.start(scenario, rules)
     script = iter(actions)
     steps = islice(turns(environment, start, lambda _: next(script)), len(actions))

@@ -23,8 +23,9 @@ def _anything(_world: object) -> bool:
 class Snapshot(Generic[W]):
     """The format of one world's snapshots: a JSON list of the fields of a named tuple.
 
-    The world's first two fields are its scenario and its rules. `scenario` and `rules` read them from their names;
-    `spelling` names the rules again. `is_possible` tells if fields, each of the right type, can stand together.
+    The world's first two fields are its scenario and its rules. `scenario` and `rules` read them from their names, and
+    `rules` refuses all but the present version; `spelling` names the rules again. `is_possible` tells if fields, each
+    of the right type, can stand together.
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class Snapshot(Generic[W]):
             opened = (self._scenario(identity), self._rules(rules))
             world = self._kind(*opened, *fields_of(self._kind, rest, skipped=_NAMED))
             is_genuine = self.dump(world) == data and self._is_possible(world)
+        except InputError as error:
+            raise InputError(f"cannot load this snapshot of {self._title}: {error}") from None
         except _MALFORMED as error:
             raise InputError(f"not a snapshot of {self._title}: {error}") from None
         if not is_genuine:

@@ -30,19 +30,19 @@ class Unparsed:
 
 def read_action(
     completion: object,
-    marker: str,
+    markers: str | frozenset[str],
     from_fields: Callable[[dict[str, Any]], A | Unparsed],
     from_line: Callable[[str], A | Unparsed],
 ) -> A | Unparsed:
     """Read the action of a completion; nothing that is passed raises.
 
-    The last JSON object with the marker counts; without one, the last line that is not empty is read.
+    The last JSON object with a marker counts; without one, the last line that is not empty is read.
     """
     if not isinstance(completion, str):
         return Unparsed("no text")
     if len(completion) > MAX_COMPLETION:
         return Unparsed(f"longer than {MAX_COMPLETION} characters")
-    fields = last_object(completion, marker)
+    fields = last_object(completion, frozenset([markers]) if isinstance(markers, str) else markers)
     return from_line(last_line(completion)) if fields is None else from_fields(fields)
 
 
@@ -77,8 +77,8 @@ def decode(text: str) -> Any:
     return _DECODER.decode(text)
 
 
-def last_object(completion: str, marker: str) -> dict[str, Any] | None:
-    """Find the last JSON object that has the marker among its fields: models think first and answer last.
+def last_object(completion: str, markers: frozenset[str]) -> dict[str, Any] | None:
+    """Find the last JSON object that has a marker among its fields: models think first and answer last.
 
     An object inside another one never counts, nor does one inside something that failed to be an object.
     """
@@ -94,7 +94,7 @@ def last_object(completion: str, marker: str) -> dict[str, Any] | None:
             except (ValueError, RecursionError):
                 pass
             else:
-                found = value if marker in value else found
+                found = found if markers.isdisjoint(value) else value
         start = completion.find("{", end)
     return None  # so many braces that the last object may not have been reached: no guess is made
 

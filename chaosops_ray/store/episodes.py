@@ -162,11 +162,14 @@ def differences(recorded: RecordedEpisode) -> list[str]:
     """Play the recorded actions again; return a line for each difference from the record."""
     environment = environment_of(recorded.scenario)
     scenario = environment.scenario(recorded.scenario)
-    rules = environment.rules(recorded.rules)
+    name = f"episode {recorded.number} ({recorded.policy} on {recorded.scenario})"
+    try:
+        rules = environment.recorded_rules(recorded.rules)
+    except InputError as error:
+        raise InputError(f"{name}: {error}; replay it with the version that recorded it") from None
     actions = [environment.load_action(row["action"]) for row in recorded.rows]
     episode = replay(environment, scenario, rules, actions)
     own = {"policy": recorded.policy, "scenario": recorded.scenario, "rules": recorded.rules}
-    name = f"episode {recorded.number} ({recorded.policy} on {recorded.scenario})"
     found = []
     for number, (row, step) in enumerate(zip(recorded.rows, episode.steps, strict=False)):
         again = _record(environment, step) | own | {"step": number}

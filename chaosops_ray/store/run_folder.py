@@ -85,6 +85,21 @@ class RunFolder:
                 raise InputError(f"{path}, line {number} has no update; the file was not written by this program")
         return rows
 
+    def check_rules(self, environment: AnyEnvironment, configured: str) -> None:
+        """Refuse a run whose configuration, or a line of whose metrics, names rules that this program does not play."""
+        spellings = {configured: CONFIG}
+        for number, row in enumerate(self.metrics(), 1):
+            if type(row.get("rules")) is not str:
+                path = self.path / METRICS
+                raise InputError(f"{path}, line {number} has no rules; the file was not written by this program")
+            spellings.setdefault(row["rules"], METRICS)
+        for spelling, file in spellings.items():
+            try:
+                environment.recorded_rules(spelling)
+            except InputError as error:
+                remedy = "use the version of the program that began the run, or train it again in a new folder"
+                raise InputError(f"{self.path}, {file}: {error}; {remedy}") from None
+
     def rewind(self, done: int) -> None:
         """Delete the files and metrics of updates after the first `done`, and unfinished files of killed writers."""
         files.sweep(self.path / EPISODES)

@@ -22,7 +22,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 from ray.util.placement_group import get_current_placement_group
 from rich.console import Console
 
-from chaosops_ray.config import Run, load
+from chaosops_ray.config import Run
 from chaosops_ray.process_environment import set_variables
 from chaosops_ray.reports import sweep_report
 from chaosops_ray.reports.sweep_progress import SweepProgress
@@ -167,7 +167,7 @@ def play(path: Path, finish: Finish) -> None:
     """Play a trial, in a process of its own: continue the run in this folder until it is evaluated."""
     set_variables()
     folder = RunFolder(path)
-    run = load(folder.path / run_folder.CONFIG)
+    run = check.recorded(folder)
     training = loop.prepare(run, base_models.prepare(run.model, world=run.world), folder, get_current_placement_group())
     done = max(folder.checkpoints(), default=0)
     recent = deque([score(row) for row in folder.metrics()[:done]], maxlen=_RECENT)

@@ -22,7 +22,7 @@ from chaosops_ray.evaluate import TRAINED, parse_seeds
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError, unknown
 from chaosops_ray.sim.rng import stream
-from chaosops_ray.store import run_folder
+from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.training import check
 from chaosops_ray.training.plan import baselines
 from chaosops_ray.workers.bundles import bundles
@@ -114,7 +114,7 @@ def load_sweep(path: Path, settings: Sequence[str] = (), seeds: str | None = Non
     given = config.parse_settings(settings)
     if "seed" in given:
         raise ConfigError("--set seed: a sweep has seeds; give --seeds A-B")
-    runs = _arms(path, sweep, given)
+    runs = {arm: check.spelled_out(run) for arm, run in _arms(path, sweep, given).items()}
     _check_known(f"arm in {path}: reference", [sweep.reference], runs)
     order = parse_seeds(sweep.seeds)
     if len(order) * len(runs) > _MAX_TRIALS:
@@ -134,7 +134,7 @@ def begun(out: Path) -> tuple[Sweep, list[Trial]]:
     sweep = config.validated(Sweep, config.read(path), str(path))
     folders = path.parent / TRIALS
     trials = [
-        Trial(arm, seed, config.load(folders / f"{arm}-s{seed}" / run_folder.CONFIG))
+        Trial(arm, seed, check.recorded(RunFolder(folders / f"{arm}-s{seed}")))
         for seed in parse_seeds(sweep.seeds)
         for arm in sweep.arms
     ]

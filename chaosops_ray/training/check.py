@@ -86,16 +86,28 @@ def amount(cpus: float, gpus: float) -> str:
     return f"{cpus:g} CPU" + (f", {gpus:g} GPU" if gpus else "")
 
 
+def spelled_out(run: Run) -> Run:
+    """Return the run with its rules spelled in full: `strict` becomes the version that is played now."""
+    return run.model_copy(update={"rules": environment_named(run.world).rules(run.rules)})
+
+
 def written(run: Run) -> str:
-    """Write the configuration as a run's folder keeps it."""
-    return yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False)
+    """Write the configuration as a run's folder keeps it, with the version of its rules."""
+    return yaml.safe_dump(spelled_out(run).model_dump(mode="json"), sort_keys=False)
 
 
 def begun(out: Path) -> tuple[Path, Run, AnyEnvironment]:
     """Read and check the run of a folder; return the folder's full path with them."""
     path = RunFolder(out.resolve()).path
-    run = load(path / CONFIG)
+    run = recorded(RunFolder(path))
     return path, run, look_over(run)
+
+
+def recorded(folder: RunFolder) -> Run:
+    """Read the run of a folder; refuse one that was begun under rules that this program does not play."""
+    run = load(folder.path / CONFIG)
+    folder.check_rules(environment_named(run.world), run.rules)
+    return run
 
 
 def knock(address: str) -> None:

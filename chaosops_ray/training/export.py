@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chaosops_ray import config
 from chaosops_ray.config import MADE_HERE, Run
 from chaosops_ray.reports import evaluation, model_card, tables
 from chaosops_ray.reports.model_card import Base, Facts, Version
@@ -18,8 +17,8 @@ from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.store import versions
 from chaosops_ray.store.files import atomic_folder, make_folder, reason
-from chaosops_ray.store.run_folder import CONFIG, RunFolder
-from chaosops_ray.training import base_models
+from chaosops_ray.store.run_folder import RunFolder
+from chaosops_ray.training import base_models, check
 from chaosops_ray.wire import PolicyVersion
 
 CARD = "README.md"
@@ -38,7 +37,7 @@ def export(folder: RunFolder, number: int | None, out: Path | None, license_name
     """Write a version, by default the last one, with its card into a new folder."""
     if license_name is not None and not _LICENSE.fullmatch(license_name):
         raise InputError(f"{license_name[:80]!r} is not a license id of a hub; write for example apache-2.0")
-    run = config.load(folder.path / CONFIG)
+    run = check.recorded(folder)
     environment = environment_named(run.world)
     if number is None:
         number = versions.latest(folder.adapters).number

@@ -78,7 +78,7 @@ def measure(training: Training, scenarios: Sequence[Scenario], reports: Sequence
     summary = evaluate.summary(environment, results, rules, selection, run.evaluation.seeds)
     summary["differences"] = evaluate.differences(environment, results, evaluate.TRAINED, names)
     # The summary comes last: a folder with this file is a run that is over.
-    files.write_lines(folder.path / run_folder.RESULTS, evaluate.rows(results))
+    files.write_lines(folder.path / run_folder.RESULTS, evaluate.rows(environment, results, rules))
     files.write_json(folder.path / run_folder.EVALUATION, summary)
     return summary
 

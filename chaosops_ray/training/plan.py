@@ -18,7 +18,7 @@ from chaosops_ray.wire import Task
 FIRST_SEED = 100_000
 _SEEDS = 100_000_000
 AUTO = "auto"
-_USUAL = ("random", "heuristic", "oracle")  # baselines; a world may have fewer
+_USUAL = ("random", "blind", "heuristic", "lookup", "oracle")  # baselines; a world may have fewer
 
 
 class Plan(NamedTuple):

@@ -19,15 +19,15 @@ from chaosops_ray import evaluate
 from chaosops_ray.agents.endpoint import OpenAISampler
 from chaosops_ray.agents.served import ServedPolicy
 from chaosops_ray.agents.tokens import Codec
-from chaosops_ray.config import MADE_HERE, ConfigError, Rollout, Run, load
+from chaosops_ray.config import MADE_HERE, ConfigError, Rollout, Run
 from chaosops_ray.evaluate import Played, Player
 from chaosops_ray.plain_text import one_line
 from chaosops_ray.sim.contract import AnyEnvironment, Scenario
 from chaosops_ray.sim.errors import InputError
-from chaosops_ray.store import run_folder, versions
+from chaosops_ray.store import versions
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.store.versions import AdapterError
-from chaosops_ray.training import base_models
+from chaosops_ray.training import base_models, check
 from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.wire import Decoding, PolicyVersion, Sample, SampleRequest, Task
 from chaosops_ray.workers.rollout import play_together
@@ -104,7 +104,7 @@ def trained(environment: AnyEnvironment, spelling: str, sampler: str) -> EngineP
     """Return the player of a spelling such as runs/3a, or runs/3a@120 for the version after 120 updates."""
     check_installed(sampler)
     folder, number = version_named(spelling)
-    run = load(folder.path / run_folder.CONFIG)
+    run = check.recorded(folder)
     if run.world != environment.name:
         raise InputError(f"{folder.path} was trained in world {run.world}, not {environment.name}; evaluate it there")
     base = base_models.prepare(run.model, world=run.world)

@@ -12,7 +12,7 @@ import pytest
 
 from chaosops_ray.reports import run_report
 from chaosops_ray.sim.errors import InputError
-from chaosops_ray.store.run_folder import EVALUATION, RunFolder
+from chaosops_ray.store.run_folder import CONFIG, EVALUATION, METRICS, RunFolder
 from tests.support import runs
 from tests.support.runs import INCIDENT, TOOLS
 
@@ -72,10 +72,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Reader:
 def test_the_opening_says_what_was_done(whole: Reader) -> None:
     minutes = sum(sum(row["time"][lap] for lap in ("rollout", "update", "adopt")) for row in runs.rows(12)) / 60
     assert "3a-tiny" in whole.text
-    assert "model tiny · ChaosOps, the incident room · rules strict · seed 7" in whole.text
+    assert "model tiny · ChaosOps, the incident room · rules strict/2 · seed 7" in whole.text
     assert f"Trained on 1,536 episodes in 12 of 160 updates, which took {minutes:.1f} minutes." in whole.text
     assert (
-        "Played greedily on the published set, seeds 1000-1001 under rules strict, it has a mean return of "
+        "Played greedily on the published set, seeds 1000-1001 under rules strict/2, it has a mean return of "
         "+134.0 on easy, +150.7 on medium, +170.0 on hard." in whole.text
     )
 
@@ -175,15 +175,14 @@ def test_the_page_stands_alone(whole: Reader) -> None:
 
 
 def test_text_is_never_markup(tmp_path: Path) -> None:
-    """Names, configuration, rules, policies, tiers, metrics: all of it may be written by somebody else."""
+    """Names, configuration, policies, tiers, metrics: all of it may be written by somebody else."""
     name = MARKUP.replace("/", "")
-    config = f"model: {json.dumps(MARKUP)}\nseed: 7\n# {MARKUP}\n"
+    config = f"rules: {runs.RULES}\nmodel: {json.dumps(MARKUP)}\nseed: 7\n# {MARKUP}\n"
     run = runs.folder(tmp_path / name, 1, config)
-    odd = runs.row(2) | {"rules": MARKUP, "digest": MARKUP}
+    odd = runs.row(2) | {"digest": MARKUP}
     odd["learner"][MARKUP] = 1.0
     run.log(odd)
     evaluation = runs.evaluation() | {
-        "rules": MARKUP,
         "set": MARKUP,
         "differences": [DIFFERENCES[0] | {"against": MARKUP}],
     }
@@ -198,7 +197,7 @@ def test_text_is_never_markup(tmp_path: Path) -> None:
     assert name in found.text
     assert f"model {MARKUP} · " in found.text
     assert f"# {MARKUP}" in found.text
-    assert ["rules", MARKUP] in found.rows
+    assert ["digest", MARKUP] in found.rows
     assert [MARKUP, "1"] in found.rows
     assert ["easy", f"trained − {MARKUP}", "+115.0", "+101.0 … +130.0"] in found.rows
     assert any(MARKUP in row for row in found.rows if len(row) == 8)
@@ -241,6 +240,18 @@ def test_a_file_that_is_not_a_valid_evaluation_is_an_input_error(written: str, t
 def test_a_run_of_another_world_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a run in world incident, not tools"):
         run_report.write(runs.folder(tmp_path / "run", 1), TOOLS)
+
+
+@pytest.mark.parametrize("file", [CONFIG, METRICS, EVALUATION])
+def test_no_report_is_written_of_what_was_made_under_other_rules(tmp_path: Path, file: str) -> None:
+    """The page that such a run has stays as it is, and names its rules."""
+    run = runs.evaluated(tmp_path / "run", 2)
+    first = run_report.write(run, INCIDENT).read_bytes()
+    text = (run.path / file).read_text()
+    (run.path / file).write_text(text.replace(runs.RULES, "strict"))
+    with pytest.raises(InputError, match=f"{re.escape(str(run.path))}.*{file}: rules strict/1 are not played"):
+        run_report.write(run, INCIDENT)
+    assert (run.path / run_report.REPORT).read_bytes() == first
 
 
 def test_writing_again_gives_the_same_page(tmp_path: Path) -> None:

@@ -72,8 +72,9 @@ def found(path: Path) -> list[str]:
 
 def test_what_was_recorded_replays(recorded: Path) -> None:
     episodes = list(read_episodes(recorded))
-    assert len(episodes) == 2 * 3 * len(SCENARIOS)
+    assert len(episodes) == 2 * len(INCIDENT.policies) * len(SCENARIOS)
     assert found(recorded) == []
+    assert {episode.rules for episode in episodes} == {"strict/2,multiplier=2.0", "published"}
     rows = episodes[0].rows
     assert rows[-1]["state_hash"] == state_hash(
         INCIDENT,
@@ -138,6 +139,18 @@ def test_a_record_that_stops_early_or_goes_on_too_long_is_found(recorded: Path) 
         ("scenario", "nowhere/x", "first part must be a world"),
         ("scenario", "incident/gremlins/hard/1", "unknown failure"),
         ("rules", "lenient", "unknown rule set"),
+        (
+            "rules",
+            "strict,multiplier=2.0",
+            "^episode 0 .*: rules strict/1 are not played by .*; replay it with the version",
+        ),
+        (
+            "rules",
+            "strict/1,multiplier=2.0",
+            "^episode 0 .*: rules strict/1 are not played .* has strict/2 and published",
+        ),
+        ("rules", "strict/3,multiplier=2.0", "^episode 0 .*: rules strict/3 are not played"),
+        ("rules", "strict/2,multiplier=2", "records spell them strict/2,multiplier=2.0"),
         ("action", "{", "not a recorded action"),
         ("action", "[" * 5000, "not a recorded action"),
         ("policy", None, "empty field"),

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from chaosops_ray.sim import InputError
+from chaosops_ray.sim import ENVIRONMENTS, InputError
 from chaosops_ray.store.files import sweep
 from chaosops_ray.store.run_folder import CHECKPOINTS_KEPT, RunFolder
 from tests.support.crashes import ROOT, stopped_at_each_step
 
 CONFIG = "model: tiny\n"
+INCIDENT = ENVIRONMENTS["incident"]
 CHECKPOINTS_AGAIN = """
 from chaosops_ray.store.run_folder import RunFolder
 
@@ -181,6 +182,26 @@ def test_a_line_of_metrics_without_its_update_is_an_input_error(run: RunFolder, 
     for use in (run.metrics, lambda: run.rewind(0)):
         with pytest.raises(InputError, match=r"metrics\.jsonl, line 2"):
             use()
+
+
+def test_a_run_under_other_rules_is_refused_by_name(run: RunFolder) -> None:
+    run.log({"update": 1, "rules": "strict/2,catch=2.0,false_flag=0.0"})
+    run.check_rules(INCIDENT, "strict/2")
+    for configured in ("strict", "strict/1", "strict,scenery=classic"):
+        with pytest.raises(InputError) as told:
+            run.check_rules(INCIDENT, configured)
+        for named in (str(run.path), "config.yaml: rules strict/1 are not", "strict/2 and published", "train it again"):
+            assert named in str(told.value)
+    run.log({"update": 2, "rules": "strict,catch=2.0,false_flag=0.0"})
+    with pytest.raises(InputError, match=r"metrics\.jsonl: rules strict/1 are not played"):
+        run.check_rules(INCIDENT, "strict/2")
+
+
+@pytest.mark.parametrize("rules", [{}, {"rules": None}, {"rules": ["strict/2"]}])
+def test_a_line_of_metrics_without_its_rules_is_refused(run: RunFolder, rules: dict[str, object]) -> None:
+    run.log({"update": 1, **rules})
+    with pytest.raises(InputError, match=r"metrics\.jsonl, line 1"):
+        run.check_rules(INCIDENT, "strict/2")
 
 
 def test_metrics_of_a_run_that_has_made_none(run: RunFolder) -> None:

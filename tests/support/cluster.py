@@ -9,12 +9,11 @@ from typing import Any
 
 import psutil
 import ray
-import yaml
 
 from chaosops_ray import config
 from chaosops_ray.process_environment import set_variables
 from chaosops_ray.store.run_folder import RunFolder
-from chaosops_ray.training import base_models, loop
+from chaosops_ray.training import base_models, check, loop
 from tests.support.models import tiny_base
 
 CONFIGS = Path(__file__).parents[2] / "tune_configs"
@@ -56,7 +55,7 @@ def small_run(*settings: str) -> config.Run:
 
 def make(path: Path, run: config.Run) -> loop.Training:
     """A run that has not begun."""
-    folder = RunFolder.create(path, yaml.safe_dump(run.model_dump(mode="json")))
+    folder = RunFolder.create(path, check.written(run))
     base = tiny_base() if run.model == "tiny" else base_models.prepare(run.model, world=run.world)
     return loop.prepare(run, base, folder)
 

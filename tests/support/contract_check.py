@@ -13,12 +13,12 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from chaosops_ray.sim import play, replay
+from chaosops_ray.sim import InputError, play, replay
 from chaosops_ray.sim.contract import AFTER_END, NOTHING, AnyEnvironment, AnyEpisode, Scenario
 
 ATOMS = (str, bytes, int, float, bool, type(None))
@@ -39,8 +39,8 @@ def check_environment(environment: AnyEnvironment, scenarios: Sequence[Scenario]
             assert environment.partners(partner) == together
             assert environment.scenario(partner.identity) == partner
             assert (partner.cluster, partner.tier) == (scenario.cluster, scenario.tier)
+    check_rule_sets(environment)
     for rules in environment.rule_sets:
-        assert environment.rules(rules) == rules
         for scenario in scenarios:
             for episode in _episodes(environment, scenario, rules):
                 _check_rewards(environment, episode)
@@ -52,6 +52,34 @@ def check_environment(environment: AnyEnvironment, scenarios: Sequence[Scenario]
             _check_futures(environment, episode)
             _check_strays(environment, scenario, rules)
         _check_other_processes(environment, scenarios, rules)
+
+
+def check_rule_sets(environment: AnyEnvironment) -> None:
+    """A person may leave the version out; a record may not, and no other version is taken for the present one."""
+    scenario = environment.cases[0]
+    for full_name in environment.rule_sets:
+        name, is_versioned, version = full_name.partition("/")
+        assert environment.rules(full_name) == environment.rules(name) == full_name
+        assert environment.recorded_rules(full_name) == full_name
+        snapshot = environment.dump(environment.start(scenario, full_name))
+        assert environment.dump(environment.start(scenario, name)) == snapshot
+        assert replay(environment, scenario, name, ()).rules == full_name
+        named = json.dumps(full_name).encode()
+        assert snapshot.count(named) == 1
+        other = f"{name}/{int(version or 1) + 1}"
+        for written in (other, *([name] if is_versioned else [])):
+            refused = f"rules {name}/1 are" if written == name else f"rules {other} are"
+            assert refused in _refusal(environment.recorded_rules, written)
+            assert refused in _refusal(environment.load, snapshot.replace(named, json.dumps(written).encode()))
+        assert f"rules {other} are" in _refusal(environment.start, scenario, other)
+
+
+def _refusal(method: Callable[..., object], *arguments: object) -> str:
+    try:
+        method(*arguments)
+    except InputError as error:
+        return str(error)
+    raise AssertionError(f"{method} took {arguments}")
 
 
 def _episodes(environment: AnyEnvironment, scenario: Scenario, rules: str) -> Iterator[AnyEpisode]:

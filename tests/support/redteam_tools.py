@@ -1,6 +1,4 @@
-"""Policies that try to score in the tools world without doing what it asks for, by what they try.
-
-None of them knows the truth. Each is given a ceiling by the tests, and `benchmarks/redteam.py` measures them all.
+"""Policies that try to score in the tools world without doing what it asks for, by what they try. None of them knows the truth.
 """
 
 from __future__ import annotations
@@ -9,14 +7,13 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from chaosops_ray.sim.contract import Scenario
 from chaosops_ray.sim.tools.answers import numbers
 from chaosops_ray.sim.tools.families import understood
 from chaosops_ray.sim.tools.figures import figures_within
 from chaosops_ray.sim.tools.model import Action, call
-from chaosops_ray.sim.tools.policies import Said, asking, extras, heuristic, spelt, submit, worked_out
+from chaosops_ray.sim.tools.policies import Said, asking, extras, spelt, submit, worked_out
 from chaosops_ray.sim.tools.reading import Reading, source_of
 from chaosops_ray.sim.tools.sources import API, ARCHIVE, DATABASE, FILES, KNOWLEDGE_BASE, WEB
 from chaosops_ray.sim.tools.views import View
@@ -25,13 +22,6 @@ Seat = Callable[[View], Action]
 Factory = Callable[[Scenario, str], Seat]
 
 SOURCES = (KNOWLEDGE_BASE, DATABASE, API, WEB, ARCHIVE, FILES)
-
-
-class Attempt(NamedTuple):
-    """A policy, and what it tries: to ask no source, to read one alone, or to do something idle."""
-
-    kind: str
-    factory: Factory
 
 
 def _script(*calls: Callable[[View], Action]) -> Factory:
@@ -280,8 +270,4 @@ IDLE = {
     "a check of nothing": call("check_consistency", source1="1", source2="1"),
 }
 
-ATTEMPTS: Mapping[str, Attempt] = {
-    **{name: Attempt("no source", factory) for name, factory in NO_SOURCE.items()},
-    **{name: Attempt("one source", factory) for name, factory in ONE_SOURCE.items()},
-    "heuristic, after an idle call": Attempt("idle", idle(heuristic, IDLE["a call that fails"])),
-}
+KINDS = {"no source": NO_SOURCE, "one source": ONE_SOURCE}

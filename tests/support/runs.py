@@ -16,7 +16,8 @@ from chaosops_ray.store.run_folder import EVALUATION, RunFolder
 
 INCIDENT = ENVIRONMENTS["incident"]
 TOOLS = ENVIRONMENTS["tools"]
-CONFIG = "model: tiny\nsampler: torch\nseed: 7\nupdates: 160\n"
+RULES = INCIDENT.rules("strict")
+CONFIG = f"rules: {RULES}\nmodel: tiny\nsampler: torch\nseed: 7\nupdates: 160\n"
 UPDATES = 160
 
 
@@ -45,7 +46,7 @@ def row(update: int, environment: AnyEnvironment = INCIDENT, tiers: tuple[str, .
         "updates": UPDATES,
         "version": update,
         "digest": f"{update:064x}",
-        "rules": "strict",
+        "rules": environment.rules("strict"),
         "rule_options": {"catch": 1.0, "false_flag": 1.0},
         "episodes": 128,
         "groups": {"played": 8, "learnt_from": 7},

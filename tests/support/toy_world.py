@@ -98,7 +98,7 @@ class Toy(Environment[World, View, Any]):
         draw = stream(scenario.seed, f"toy/{scenario.setting}")
         boxes = draw.shuffled(COLOURS)[: BOXES[scenario.setting]]
         prize = draw.choice(boxes)
-        return World(scenario, rules, boxes, prize if scenario.case == "full" else None)
+        return World(scenario, self.rules(rules), boxes, prize if scenario.case == "full" else None)
 
     def acting(self, world: World) -> str | None:
         return None if world.is_over else ROLES[world.step % len(ROLES)]

@@ -124,6 +124,21 @@ def test_what_was_written_is_read_back_with_the_runs_of_its_folders(tmp_path: Pa
         run_folder.RunFolder.create(tmp_path / "trials" / trial.name, check.written(trial.run))
     (tmp_path / "sweep.yaml").write_text(spec.written(found))
     assert spec.begun(tmp_path) == (found, trials)
+    assert {trial.run.rules for trial in trials} == {"strict/2"}
+    changed = tmp_path / "trials" / trials[-1].name / run_folder.CONFIG
+    changed.write_text(changed.read_text().replace("rules: strict/2", "rules: strict"))
+    with pytest.raises(InputError) as told:
+        spec.begun(tmp_path)
+    assert f"{changed.parent}, config.yaml: rules strict/1 are not played" in str(told.value)
+
+
+def test_a_name_of_rules_without_its_version_is_the_same_rules(tmp_path: Path) -> None:
+    arm = {"extends": str(CONFIGS / "3a.yaml")}
+    path = written(tmp_path, arms={"a": {**arm, "rules": "strict"}, "b": {**arm, "rules": "strict/2", "updates": 7}})
+    assert spec.look_over(*spec.load_sweep(path)) is INCIDENT
+    path = written(tmp_path, arms={"a": {**arm, "rules": "strict"}, "b": {**arm, "rules": "strict/2"}})
+    with pytest.raises(ConfigError, match="same run"):
+        spec.look_over(*spec.load_sweep(path))
 
 
 def written(folder: Path, **values: Any) -> Path:

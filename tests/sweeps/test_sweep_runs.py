@@ -120,7 +120,7 @@ def test_a_sweep_ends_in_a_report_and_a_failed_trial_is_in_it(resumed: Resumed) 
     assert found["plain-s0"] == ("finished", 3)
     assert found["alarmed-s0"][0] == "failed"
     cells = json.loads((out / "comparison.json").read_text())["cells"]
-    assert {cell["policy"] for cell in cells} == {"plain", "random", "heuristic", "oracle"}
+    assert {cell["policy"] for cell in cells} == {"plain", "random", "blind", "heuristic", "lookup", "oracle"}
 
 
 def test_an_alarm_is_no_accident(resumed: Resumed) -> None:

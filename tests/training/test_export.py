@@ -27,7 +27,7 @@ from chaosops_ray.config import load
 from chaosops_ray.learner import lora, publish
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import files, run_folder, versions
-from chaosops_ray.training import base_models, export
+from chaosops_ray.training import base_models, check, export
 from chaosops_ray.training import hub as hub_upload
 from tests.support import runs
 from tests.support.runs import INCIDENT
@@ -41,8 +41,8 @@ UPDATES = 3
 def make_run(path: Path, model: str = "tiny") -> Path:
     """A finished run's folder: two versions, the last of them evaluated."""
     settings = ["model=tiny", f"updates={UPDATES}"]
-    given = load(CONFIG, settings).model_dump(mode="json") | {"model": model}
-    folder = run_folder.RunFolder.create(path, yaml.safe_dump(given))
+    given = load(CONFIG, settings).model_copy(update={"model": model})
+    folder = run_folder.RunFolder.create(path, check.written(given))
     base = base_models.prepare(model)
     adapted = lora.with_adapter(lora.load_base(str(base.path), "cpu"), 4, 8, 0)
     for number in (1, UPDATES):
@@ -103,7 +103,7 @@ def test_the_card_says_what_the_run_was_and_what_came_out(copy: Path, tmp_path: 
     base = base_models.prepare("tiny")
     assert facts["run"] == "first"
     assert facts["version"] == "policy-v3, after 3 of 3 updates"
-    assert (facts["seed"], facts["rules"]) == ("0", "strict")
+    assert (facts["seed"], facts["rules"]) == ("0", runs.RULES)
     assert facts["digest of the adapter"] == f"`{versions.read(copy / 'adapters' / 'policy-v3').digest}`"
     assert facts["digest of the base model"] == f"`{base.digest}`"
 
@@ -345,6 +345,18 @@ def test_an_evaluation_that_is_none_is_told(
     assert run_export(copy, "--out", tmp_path / "out") == 2
     assert "evaluation.json is not a valid evaluation" in told(capsys)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_evaluation_under_other_rules_is_refused_by_name(
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for rules in ("strict", "strict/3"):
+        (copy / run_folder.EVALUATION).write_text(json.dumps(runs.evaluation() | {"rules": rules}))
+        assert run_export(copy, "--out", tmp_path / "out") == 2
+        line = told(capsys)
+        assert str(copy / run_folder.EVALUATION) in line
+        assert f"rules strict/{1 if rules == 'strict' else 3} are not played" in line
+        assert not (tmp_path / "out").exists()
 
 
 # -- a hub ------------------------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from chaosops_ray.learner import lora, publish
 from chaosops_ray.sim import environment_named
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import episodes, run_folder, versions
-from chaosops_ray.training import base_models, policies
+from chaosops_ray.training import base_models, check, policies
+from tests.support import runs
 
 CONFIG = str(Path(__file__).parents[2] / "tune_configs" / "3a.yaml")
 INCIDENT = environment_named("incident")
@@ -102,6 +103,7 @@ def test_explain_prints_the_configuration_and_the_actors_and_starts_nothing(
     out = capsys.readouterr().out
     resolved, _, actors = out.partition("\nactors:\n")
     assert yaml.safe_load(resolved)["seed"] == 5
+    assert yaml.safe_load(resolved)["rules"] == "strict/2"
     assert "1 learner" in actors
     assert "torch sampler" in actors
     assert "together: 0.6 CPU" in actors
@@ -116,7 +118,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder with one version in it."""
     path = tmp_path_factory.mktemp("runs") / "one"
     given = load(Path(CONFIG), ["model=tiny"])
-    folder = run_folder.RunFolder.create(path, yaml.safe_dump(given.model_dump(mode="json")))
+    folder = run_folder.RunFolder.create(path, check.written(given))
     base = base_models.prepare("tiny")
     model = lora.with_adapter(lora.load_base(str(base.path), "cpu"), 4, 8, 0)
     publish.publish(model, folder.adapters, 3, base.digest, base.name)
@@ -137,6 +139,37 @@ def test_an_adapter_is_evaluated_like_any_policy(run: Path, tmp_path: Path, caps
         stamps = {(row["version"], row["digest"]) for row in episode.rows}
         assert stamps == ({(3, version.digest)} if episode.policy == "trained" else {episodes.UNTRAINED})
     assert evaluate(f"trained={run}@3") == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after", "named"),
+    [
+        (run_folder.CONFIG, "rules: strict/2", "rules: strict", "rules strict/1"),
+        (run_folder.CONFIG, "rules: strict/2", "rules: strict/3,catch=2.0,false_flag=1.0", "rules strict/3"),
+        (run_folder.CONFIG, "rules: strict/2\n", "", "rules strict/1"),
+        (run_folder.METRICS, '"rules": "strict/2"', '"rules": "strict"', "rules strict/1"),
+    ],
+    ids=["without a version", "of another version", "of an old default", "in the metrics"],
+)
+def test_a_run_begun_under_other_rules_is_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, before: str, after: str, named: str
+) -> None:
+    """Every command that would play it, continue it, or hand it on; the run stays as it was."""
+    path = runs.folder(tmp_path / "run", 2).path
+    text = (path / file).read_text()
+    assert before in text
+    (path / file).write_text(text.replace(before, after))
+    for command in (
+        ["train", "--resume", f"{path}"],
+        ["evaluate", "--policies", f"trained={path}"],
+        ["export", f"{path}"],
+    ):
+        assert main(command) == 2
+        line = said(capsys)
+        for part in (f"{path}, {file}: {named} are not played", "it has strict/2 and published", "train it again"):
+            assert part in line
+    assert (path / file).read_text() == text.replace(before, after)
+    assert not [*(path / "adapters").iterdir(), *(path / "checkpoints").iterdir(), *path.glob("export")]
 
 
 def broken(run: Path, tmp_path: Path) -> Path:

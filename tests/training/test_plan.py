@@ -211,32 +211,32 @@ def test_without_rehearsal_nothing_is_rehearsed() -> None:
 def test_the_rules_follow_both_schedules() -> None:
     plan = made(rule_options={"catch": {"start": 2, "end": 1, "until": 0.5}, "false_flag": {"start": 0, "end": 1}})
     assert [plan.rules(done) for done in (0, 10, 20, 30, 39)] == [
-        "strict,catch=2.0,false_flag=0.0",
-        "strict,catch=1.5,false_flag=0.25",
-        "strict,catch=1.0,false_flag=0.5",
-        "strict,catch=1.0,false_flag=0.75",
-        "strict,catch=1.0,false_flag=0.975",
+        "strict/2,catch=2.0,false_flag=0.0",
+        "strict/2,catch=1.5,false_flag=0.25",
+        "strict/2,catch=1.0,false_flag=0.5",
+        "strict/2,catch=1.0,false_flag=0.75",
+        "strict/2,catch=1.0,false_flag=0.975",
     ]
-    assert plan.rules(40) == "strict"
+    assert plan.rules(40) == "strict/2"
     assert plan.options(10) == {"catch": 1.5, "false_flag": 0.25}
     assert {task.rules for task in plan.tasks(staged("easy:9"), 10, 0, 3)} == {plan.rules(10)}
 
 
 def test_rules_without_schedules_are_the_run_s() -> None:
-    assert made().rules(7) == "strict"
-    assert made(rules="strict,catch=2,false_flag=2").rules(7) == "strict,multiplier=2.0"
+    assert made().rules(7) == "strict/2"
+    assert made(rules="strict,catch=2,false_flag=2").rules(7) == "strict/2,multiplier=2.0"
     assert made(TOOLS, rules="published").rules(7) == "published"
     assert made().options(7) == {}
 
 
 def test_equal_schedules_are_one_multiplier() -> None:
-    assert made(rule_options={"false_flag": 2, "catch": 2}).rules(7) == "strict,multiplier=2.0"
+    assert made(rule_options={"false_flag": 2, "catch": 2}).rules(7) == "strict/2,multiplier=2.0"
 
 
 def test_other_options_of_the_rules_stand_beside_the_schedules() -> None:
     plan = made(rules="strict,scenery=classic", rule_options={"catch": {"start": 2, "end": 1}})
-    assert plan.rules(20) == "strict,scenery=classic,catch=1.5,false_flag=1.0"
-    assert plan.rules(40) == "strict,scenery=classic"
+    assert plan.rules(20) == "strict/2,scenery=classic,catch=1.5,false_flag=1.0"
+    assert plan.rules(40) == "strict/2,scenery=classic"
 
 
 @given(st.floats(0, 1000), st.floats(0, 1000), st.floats(0, 1000), st.integers(0, 40))
@@ -333,7 +333,7 @@ class Bare:
 
 def test_auto_policies_are_those_that_the_world_has_and_named_ones_stay() -> None:
     bare: Any = Bare()
-    for environment, names in ((INCIDENT, ("random", "heuristic", "oracle")), (bare, ("random",))):
+    for environment, names in ((INCIDENT, ("random", "blind", "heuristic", "lookup", "oracle")), (bare, ("random",))):
         assert planning.baselines(Run(model="tiny"), environment) == names
     named = Run.model_validate({"model": "tiny", "evaluation": {"policies": ["oracle"]}})
     assert planning.baselines(named, bare) == ("oracle",)

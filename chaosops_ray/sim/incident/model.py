@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from chaosops_ray.sim.contract import Scenario
 from chaosops_ray.sim.errors import InputError, unknown
+from chaosops_ray.sim.rule_sets import present
 from chaosops_ray.sim.speech import Unparsed, clean
 
 # -- names ----------------------------------------------------------------------------------------------------------
@@ -22,6 +23,8 @@ DEV: Final = "dev"
 MANAGER: Final = "manager"
 # Oversight precedes Dev, so that a fast fix cannot end an episode before a rogue could be caught.
 ROLES: Final = (SRE, OVERSIGHT, DEV, MANAGER)
+# May stand in place of a role where a message is for all of them.
+EVERYBODY: Final = "all"
 
 AUTH: Final = "auth"
 PAYMENTS: Final = "payments"
@@ -38,10 +41,6 @@ HEALTHY: Final = "healthy"
 DEGRADED: Final = "degraded"
 CRITICAL: Final = "critical"
 DOWN: Final = "down"
-# What the fleet's entries name beside a service; guilty and innocent ones draw from the same lists.
-POOLS: Final = ("to pool green", "to pool blue", "to pool canary", "to pool east")
-REVISIONS: Final = ("revision 4127", "revision 4130", "revision 4158", "revision 4163")
-
 SEVERITY: Final = {HEALTHY: 0, DEGRADED: 1, CRITICAL: 2, DOWN: 3}
 
 CAPS: Final = {"easy": 12, "medium": 18, "hard": 25}
@@ -152,7 +151,7 @@ class Rules(NamedTuple):
 
 
 RULE_SETS: Final = {
-    "strict": Rules("strict", roles_keep_to_role=True, facts_pay_once=True, living_scenery=True),
+    "strict/2": Rules("strict/2", roles_keep_to_role=True, facts_pay_once=True, living_scenery=True),
     "published": Rules("published", roles_keep_to_role=False, facts_pay_once=False, living_scenery=False),
 }
 _OPTIONS: Final = ("multiplier", "catch", "false_flag", "scenery")
@@ -163,9 +162,7 @@ _MAX_MULTIPLIER: Final = 1000.0
 def parse_rules(spelling: str) -> Rules:
     """Read rules such as `strict`, `published,multiplier=2` or `strict,catch=2,false_flag=0.5`."""
     name, *options = spelling.split(",")
-    if name not in RULE_SETS:
-        raise unknown("rule set", name, RULE_SETS)
-    rules = RULE_SETS[name]
+    rules = RULE_SETS[present(name, RULE_SETS)]
     given: list[str] = []
     for option in options:
         key, _, value = option.partition("=")
@@ -239,9 +236,9 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class FlagRogue:
-    """Accuse a fleet agent of having caused the incident."""
+    """Accuse a fleet agent of having caused the incident; without a name, nobody."""
 
-    agent: str
+    agent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +269,14 @@ def _is_plain(name: str) -> bool:
     return len(name) <= MAX_NAME and name.isidentifier()
 
 
+def _addressee(to: str) -> str | None:
+    """Return the role that is meant, however it is written; None is everybody."""
+    name = clean(to, MAX_NAME)
+    if name.lower() in ("", EVERYBODY):
+        return None
+    return name.lower() if name.lower() in ROLES else name
+
+
 def admit(action: object) -> Action:
     """Return the action, cleaned, if it is well formed and within bounds, and `Unparsed` otherwise."""
     match action:
@@ -288,7 +293,7 @@ def admit(action: object) -> Action:
         case IdentifyRootCause(failure_type=str(name)):
             return action if _is_plain(name) else IdentifyRootCause(clean(name, MAX_NAME))
         case Communicate(message=str(message), to=None | str() as to):
-            said, addressee = clean(message, MAX_MESSAGE), None if to is None else clean(to, MAX_NAME)
+            said, addressee = clean(message, MAX_MESSAGE), None if to is None else _addressee(to)
             return action if (said, addressee) == (message, to) else Communicate(said, addressee)
         case Unparsed(reason=str(reason)):
             return Unparsed(clean(reason, MAX_MESSAGE))

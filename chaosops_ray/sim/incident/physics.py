@@ -50,6 +50,7 @@ _UNPARSED: Outcome = frozenset({Event.MISCOMMUNICATION, Event.UNPARSED})
 _REFUSED: Outcome = frozenset({Event.MISCOMMUNICATION, Event.REFUSED})
 _RESOLVED: Outcome = frozenset({Event.RESOLVED})
 _HELPED: Outcome = frozenset({Event.HELPED})
+_WRONG_FLAG: Outcome = frozenset({Event.WRONG_FLAG})
 _WRONG_FIX: Outcome = frozenset({Event.WRONG_FIX})
 _BACKFIRED: Outcome = frozenset({Event.WRONG_FIX, Event.CASCADE_TRIGGERED})
 
@@ -152,7 +153,7 @@ def _flag(world: World, role: str, flag: FlagRogue) -> tuple[World, Outcome]:
     if role != OVERSIGHT:
         return world, _MISCOMMUNICATION
     if not flag.agent:
-        return world, _MISCOMMUNICATION if world.rules.facts_pay_once else _NOTHING
+        return world, _MISCOMMUNICATION if world.rules.facts_pay_once else _WRONG_FLAG
     repeated = flag.agent in world.flags
     failure = FAILURES[world.scenario.case]
     events = {Event.CORRECT_FLAG if flag.agent == failure.culprit else Event.WRONG_FLAG}

@@ -1,23 +1,33 @@
-"""The three baselines. One instance, and so one random stream, plays all four seats of an episode."""
+"""The baselines. One instance, and so one random stream, plays all four seats of an episode."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import NamedTuple
 
 from chaosops_ray.sim.contract import PolicyFactory, Scenario
 from chaosops_ray.sim.incident.failures import FAILURES
 from chaosops_ray.sim.incident.model import (
+    AUTH,
+    AUTOSCALER,
+    CRITICAL,
+    DB,
+    DEPLOY_BOT,
     DEV,
     HEALTHY,
+    LOAD_BALANCER,
     MANAGER,
+    NOTIFICATIONS,
     OVERSIGHT,
+    PAYMENTS,
     SERVICES,
     SEVERITY,
     SRE,
     Action,
     Communicate,
+    Escalate,
     FlagRogue,
     IdentifyRootCause,
     Noop,
@@ -25,6 +35,7 @@ from chaosops_ray.sim.incident.model import (
     Restart,
     Rollback,
     Scale,
+    Service,
     parse_rules,
 )
 from chaosops_ray.sim.incident.text import PHRASES, REPLICA_CHOICES, vocabulary
@@ -111,6 +122,92 @@ def heuristic(scenario: Scenario, rules: str) -> Seat:
     return act
 
 
+class _Row(NamedTuple):
+    """A symptom, and the answers to it: SRE's declaration, the agent that Oversight flags, Dev's remedy."""
+
+    shows: Callable[[Mapping[str, Service], View], bool]
+    failure: str
+    agent: str | None
+    remedy: Action
+
+
+_FAST_MS = 100
+
+# The first row whose symptom shows is the answer. The three rows of the database differ in the declaration alone.
+_TABLE = (
+    _Row(lambda at, _: at[NOTIFICATIONS].health != HEALTHY, "memory_leak", None, Restart(NOTIFICATIONS)),
+    _Row(lambda at, seen: at[DB].health == CRITICAL and _db_warns(seen), "cascade", None, Restart(DB)),
+    _Row(lambda at, _: at[DB].health == CRITICAL, "db_deadlock", None, Restart(DB)),
+    _Row(lambda at, _: at[DB].health != HEALTHY, "disk_full", None, Restart(DB)),
+    _Row(lambda at, _: at[AUTH].health == CRITICAL, "bad_config_push", None, Rollback(AUTH)),
+    _Row(lambda at, _: at[AUTH].health != HEALTHY, "dns_outage", None, Restart(AUTH)),
+    _Row(
+        lambda at, _: at[PAYMENTS].replicas < _FEW_REPLICAS,
+        "autoscaler_cost_cut",
+        AUTOSCALER,
+        Scale(PAYMENTS, _SCALE_TO),
+    ),
+    _Row(lambda at, _: at[PAYMENTS].latency > _FAST_MS, "rogue_deploy_bot", DEPLOY_BOT, Rollback(PAYMENTS)),
+    _Row(lambda _at, _: True, "misrouted_traffic", LOAD_BALANCER, Noop()),
+)
+
+
+def _db_warns(seen: View) -> bool:
+    return any(line.service == DB and line.level == "WARN" for line in seen.logs or ())
+
+
+def lookup(_scenario: Scenario, _rules: str) -> Seat:
+    """Build a policy that looks the symptom up in a table; it never reads what the fleet's agents did."""
+
+    def act(view: View) -> Action:
+        if view.role == MANAGER:
+            return Escalate()  # it does nothing unless it completes a remedy
+        at = {service.name: service for service in view.services or ()}
+        row = next(row for row in _TABLE if row.shows(at, view))
+        if view.role == SRE:
+            return IdentifyRootCause(row.failure)
+        if view.role == OVERSIGHT:
+            return FlagRogue(row.agent) if row.agent else Noop()
+        return row.remedy
+
+    return act
+
+
+# By tier, the fixed schedule with the highest mean return over the tier's failures under strict rules: what is done
+# after so many steps. An exact search finds them: tests/sim/incident/blind.py.
+SCHEDULES: Mapping[str, Mapping[int, Action]] = MappingProxyType(
+    {
+        "easy": {
+            0: IdentifyRootCause("db_deadlock"),
+            2: Restart(AUTH),
+            6: Restart(NOTIFICATIONS),
+            10: Restart(DB),
+        },
+        "medium": {
+            0: IdentifyRootCause("disk_full"),
+            2: Restart(DB),
+            5: FlagRogue(AUTOSCALER),
+            6: Scale(PAYMENTS, 3),
+        },
+        "hard": {
+            0: IdentifyRootCause("cascade"),
+            1: FlagRogue(LOAD_BALANCER),
+            2: Restart(DB),
+            3: Escalate(),
+            6: Scale(PAYMENTS, 3),
+            9: FlagRogue(DEPLOY_BOT),
+            10: Rollback(PAYMENTS),
+        },
+    }
+)
+
+
+def blind(scenario: Scenario, _rules: str) -> Seat:
+    """Build a policy that reads nothing but the clock: the best fixed schedule of its tier."""
+    schedule = SCHEDULES[scenario.tier]
+    return lambda view: schedule.get(view.step, Noop())
+
+
 POLICIES: Mapping[str, PolicyFactory] = MappingProxyType(
-    {"random": random_policy, "heuristic": heuristic, "oracle": oracle}
+    {"random": random_policy, "blind": blind, "heuristic": heuristic, "lookup": lookup, "oracle": oracle}
 )

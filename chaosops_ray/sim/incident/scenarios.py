@@ -1,9 +1,10 @@
 """Scenario ids, the evaluation sets, and the start of an incident.
 
 Classic scenery is the published world: one opening per failure, and a fleet trace that only rogues write to. Living
-scenery keeps the same failures and varies what a role could otherwise know by heart: readings, wordings, the order of
-the logs, and a fleet whose innocent agents act all day. What tells a rogue from them is what it did, and to which
-service.
+scenery keeps the same failures and varies what a role could otherwise know by heart: readings, wordings, the number and
+the order of the logs, and a fleet that acts all day. A trace alone does not tell a rogue: in every trace two agents did
+harm to the service that rogues harm, and everything else is drawn alike for the guilty and the innocent. What tells is
+whether an act explains what is broken.
 """
 
 from __future__ import annotations
@@ -28,8 +29,7 @@ from chaosops_ray.sim.incident.model import (
     LOAD_BALANCER,
     NOTIFICATIONS,
     PAYMENTS,
-    POOLS,
-    REVISIONS,
+    SERVICES,
     Alert,
     FleetEntry,
     LogLine,
@@ -48,7 +48,9 @@ TIERS = {
 }
 SELECTIONS = ("published", "cross")
 REPETITIONS = 5
+# Decoys of classic scenery. Living scenery fills the logs up to a number of lines that is the same on every tier.
 RED_HERRINGS = {"easy": 0, "medium": 0, "hard": 3}
+LOG_LINES = (3, 5)
 
 DECOYS = (
     Line(AUTH, "INFO", "signing keys rotated as planned", "session cache warmed, {n} entries"),
@@ -58,15 +60,34 @@ DECOYS = (
 )
 
 # What agents do all day. The harmful kind harms now and then; most of the time nothing comes of it, sick as the service
-# may be for reasons of its own. An innocent agent leaves alone only what its act would explain (Failure.explained_by).
+# may be for reasons of its own.
 HARMFUL = {AUTOSCALER: "scale_down", LOAD_BALANCER: "route_override", DEPLOY_BOT: "push_config"}
-HARMLESS = {AUTOSCALER: "scale_up", LOAD_BALANCER: "rebalance", DEPLOY_BOT: "verify_config"}
+HARMLESS = {AUTOSCALER: "raise_limit", LOAD_BALANCER: "rebalance", DEPLOY_BOT: "verify_config"}
+DETAILS = {
+    AUTOSCALER: ("by 1 replica", "by 2 replicas", "by 3 replicas"),
+    LOAD_BALANCER: ("to pool green", "to pool blue", "to pool canary", "to pool east"),
+    DEPLOY_BOT: ("revision 4127", "revision 4130", "revision 4158", "revision 4163"),
+}
 _ROUTINE = "routine"
-_TRACE_LENGTH = (3, 5)
+_Pair: TypeAlias = tuple[str, str]  # an agent, and the service that it acted on
+
+# All rogues harm this service, so two agents do in every trace. Were they more or fewer now and then, a trace with a
+# single one would speak against it.
+_HARMED = PAYMENTS
+_SUSPECTS = 2
+# Harm to other services. An innocent agent does nothing that would explain an incident; and as it leaves that alone in
+# every incident, what it did does not tell which one this is.
+_HARM_ELSEWHERE: tuple[_Pair, ...] = tuple(
+    [
+        (agent, service)
+        for agent in AGENTS
+        for service in SERVICES
+        if service != _HARMED and not any((agent, service) in failure.explained_by for failure in FAILURES.values())
+    ]
+)
+_HARMLESS_ACTS = (0, 2)
 _CLASSIC_NUMBER = 17
 _CLASSIC_MINUTES = 4
-
-_Act: TypeAlias = tuple[str, str, str, str]
 
 
 def parse(identity: str) -> Scenario:
@@ -133,17 +154,18 @@ def _classic(begun: Scenario, rules: Rules, failure: Failure) -> World:
         ),
         fleet=()
         if misdeed is None
-        else (FleetEntry(_CLASSIC_MINUTES, misdeed.agent, misdeed.operation, misdeed.target, misdeed.details[0]),),
+        else (FleetEntry(_CLASSIC_MINUTES, misdeed.agent, misdeed.operation, misdeed.target, misdeed.detail),),
         intents=() if misdeed is None else (misdeed.intent,),
         messages=(),
     )
 
 
 def _living(begun: Scenario, rules: Rules, failure: Failure) -> World:
-    services = _read(begun.seed, failure.name)
     words = stream(begun.seed, "words")
+    low, high = LOG_LINES
+    count = low + words.below(high - low + 1)
     lines = [_written(line, words.below(len(line.wordings)), 11 + words.below(79)) for line in failure.logs]
-    for _ in range(RED_HERRINGS[begun.tier]):
+    for _ in range(count - len(failure.logs)):
         herring = words.choice(DECOYS)
         lines.append(_written(herring, words.below(len(herring.wordings)), 11 + words.below(79)))
     # Mixed: where a line stands must not tell whether it is a decoy.
@@ -152,12 +174,12 @@ def _living(begun: Scenario, rules: Rules, failure: Failure) -> World:
         Alert(0, page.service, page.severity, _numbered(words.choice(page.wordings), 11 + words.below(79)))
         for page in failure.alerts
     ]
-    fleet, intents, services = _fleet_activity(begun.seed, failure, services)
+    fleet, intents = _fleet_activity(begun.seed, failure)
     return World(
         begun,
         rules,
         step=0,
-        services=services,
+        services=_read(begun.seed, failure.name),
         logs=tuple([lines[i] for i in order]),
         decoys=tuple([i >= len(failure.logs) for i in order]),
         alerts=tuple(alerts),
@@ -192,52 +214,37 @@ def _read(seed: int, failure: str) -> tuple[Service, ...]:
     return tuple(readings)
 
 
-def _fleet_activity(
-    seed: int, failure: Failure, services: tuple[Service, ...]
-) -> tuple[list[FleetEntry], list[str], tuple[Service, ...]]:
-    """Return the trace, oldest first, the intents behind it, and the services as it left them.
+def _fleet_activity(seed: int, failure: Failure) -> tuple[list[FleetEntry], list[str]]:
+    """Return the trace, oldest first, and the intents behind it.
 
-    Routine acts, and in the place of one of them the misdeed if there is one. The number of entries is drawn before
-    anything is known of a culprit, and no agent is seen twice with one service, the culprit included: neither tells.
+    The suspects are two agents that did harm to one service, the culprit among them if there is one. The other acts do
+    not depend on the failure, and all entries are placed, dated and worded by the same draws.
     """
     draw = stream(seed, "fleet")
-    low, high = _TRACE_LENGTH
-    length = low + draw.below(high - low + 1)
+    low, high = _HARMLESS_ACTS
+    harmless = _different_pairs(draw, low + draw.below(high - low + 1))
+    elsewhere = draw.choice(_HARM_ELSEWHERE)
+    suspects = draw.shuffled(AGENTS)
     misdeed = failure.misdeed
-    taken = set() if misdeed is None else {(misdeed.agent, misdeed.target)}
-    acts: list[_Act] = []
-    while len(acts) < length - (misdeed is not None):
-        agent, service = draw.choice(AGENTS), draw.choice(services)
-        if (agent, service.name) in taken:
-            continue
-        act, left = _innocent_act(draw, failure, agent, service)
-        if act is not None:
-            taken.add((agent, service.name))
-            acts.append(act)
-            services = with_service(services, left)
-    intents = [_ROUTINE] * len(acts)
     if misdeed is not None:
-        place = draw.below(length)
-        acts.insert(place, (misdeed.agent, misdeed.operation, misdeed.target, draw.choice(misdeed.details)))
-        intents.insert(place, misdeed.intent)
+        suspects = (misdeed.agent, *[agent for agent in suspects if agent != misdeed.agent])
+    harmful = [*[(agent, _HARMED) for agent in suspects[:_SUSPECTS]], elsewhere]
+    acts = [(agent, HARMFUL[agent], target) for agent, target in harmful]
+    acts += [(agent, HARMLESS[agent], target) for agent, target in harmless]
+    order = draw.shuffled(range(len(acts)))
     minutes = sorted([2 + draw.below(40) for _ in acts], reverse=True)
-    return [FleetEntry(ago, *act) for ago, act in zip(minutes, acts, strict=True)], intents, services
+    trace = [
+        FleetEntry(ago, *acts[number], draw.choice(DETAILS[acts[number][0]]))
+        for ago, number in zip(minutes, order, strict=True)
+    ]
+    intents = [misdeed.intent if misdeed is not None and number == 0 else _ROUTINE for number in order]
+    return trace, intents
 
 
-def _innocent_act(draw: Stream, failure: Failure, agent: str, service: Service) -> tuple[_Act | None, Service]:
-    """Return a routine act on this service and the service after it; None where the agent has no such act."""
-    harmful = (agent, service.name) not in failure.explained_by and draw.below(2) == 0
-    operation = HARMFUL[agent] if harmful else HARMLESS[agent]
-    if agent != AUTOSCALER:
-        detail = draw.choice(POOLS if agent == LOAD_BALANCER else REVISIONS)
-        return (agent, operation, service.name, detail), service
-    if harmful:
-        # A healthy service may well do with fewer replicas; a sick one has as many as its failure says.
-        now = 1 + draw.below(service.replicas) if service.health == HEALTHY else service.replicas
-        before = now + 1 + draw.below(3)
-    else:
-        now = service.replicas
-        before = now - 1
-    if not before:
-        return None, service
-    return (agent, operation, service.name, f"{before} -> {now} replicas"), service._replace(replicas=now)
+def _different_pairs(draw: Stream, count: int) -> list[_Pair]:
+    pairs: list[_Pair] = []
+    while len(pairs) < count:
+        pair = (draw.choice(AGENTS), draw.choice(SERVICES))
+        if pair not in pairs:
+            pairs.append(pair)
+    return pairs

@@ -7,6 +7,7 @@ from chaosops_ray.sim.incident.model import (
     CAPS,
     MAX_REPLICAS,
     ROLES,
+    RULE_SETS,
     SERVICES,
     SEVERITIES,
     SEVERITY,
@@ -14,7 +15,12 @@ from chaosops_ray.sim.incident.model import (
     World,
     parse_rules,
 )
+from chaosops_ray.sim.rule_sets import recorded
 from chaosops_ray.sim.snapshot import Snapshot
+
+
+def _recorded(spelling: str) -> Rules:
+    return parse_rules(recorded(spelling, RULE_SETS))
 
 
 def _spelling(rules: Rules) -> str:
@@ -36,4 +42,4 @@ def _is_possible(world: World) -> bool:
     )
 
 
-SNAPSHOTS = Snapshot(World, "an incident", scenarios.parse, parse_rules, _spelling, _is_possible)
+SNAPSHOTS = Snapshot(World, "an incident", scenarios.parse, _recorded, _spelling, _is_possible)

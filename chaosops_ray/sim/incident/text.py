@@ -52,6 +52,9 @@ from chaosops_ray.sim.speech import Unparsed, load_record, read_action
 
 # "reason" may stand beside the fields of any action; models are asked to think first and answer last.
 REMARK = "reason"
+# The field that names the action in the published form.
+_PUBLISHED = "action_type"
+_MARKERS = frozenset(["action", _PUBLISHED])
 
 # -- the actions' two spellings -------------------------------------------------------------------------------------
 
@@ -72,7 +75,7 @@ _BY_VERB = {verb: (kind, fields) for name, word, kind, fields in _GRAMMAR for ve
 _NAME_OF = {kind: name for name, _, kind, _ in _GRAMMAR}
 _WORD_OF = {kind: word for _, word, kind, _ in _GRAMMAR}
 _FIELDS_OF = {kind: fields for _, _, kind, fields in _GRAMMAR}
-_OPTIONAL = ("to",)
+_OPTIONAL = ("to", "agent")
 
 
 def dump_action(action: Action) -> str:
@@ -104,26 +107,67 @@ def format_action(action: Action, style: Style) -> str:
 
 
 def parse_action(completion: str) -> Action:
-    """Read the action of a completion: its last JSON object with an "action", or a command in the compact form."""
-    return admit(read_action(completion, "action", _from_fields, _from_command))
+    """Read the action of a completion: its last JSON object that names one, or a command in the compact form."""
+    return admit(read_action(completion, _MARKERS, _from_object, _from_command))
+
+
+def _from_object(fields: dict[str, Any]) -> Action:
+    return _from_fields(fields) if "action" in fields else _from_published(fields)
 
 
 def _from_fields(fields: Any) -> Action:
     if not isinstance(fields, dict) or not isinstance(fields.get("action"), str):
         return Unparsed("no action named")
-    if fields["action"] not in _BY_NAME:
-        return Unparsed(f"unknown action {fields['action'][:40]}")
-    kind, names = _BY_NAME[fields["action"]]
-    given = {key: value for key, value in fields.items() if key not in ("action", REMARK)}
+    verb = fields["action"].strip()
+    if verb not in _BY_NAME:
+        return Unparsed(f"unknown action {verb[:40]}")
+    kind, names = _BY_NAME[verb]
+    given = {}
+    for key, value in fields.items():
+        if key in ("action", REMARK):
+            continue
+        if key not in names:
+            return Unparsed(f"{verb} has no field {key[:40]}")
+        if value is not None:
+            given[key] = value
     for name in names:
         if name not in given and name not in _OPTIONAL:
-            return Unparsed(f"{fields['action']} without {name}")
-    for key in given:
-        if key not in names:
-            return Unparsed(f"{fields['action']} has no field {key[:40]}")
+            return Unparsed(f"{verb} without {name}")
     # Wrong types are left to `admit`, which sees to every action that enters the world.
     action: Action = kind(**given)
     return action
+
+
+def _from_published(fields: dict[str, Any]) -> Action:
+    """Read the form in which the published world takes actions, for models that were trained on it.
+
+    As there, what an action does not need is ignored, and a name or message that is missing is an empty one.
+    """
+    verb, target, arguments = fields[_PUBLISHED], fields.get("target"), fields.get("args")
+    verb = verb.strip() if isinstance(verb, str) else ""
+    if verb not in _BY_NAME:
+        return Unparsed(f"unknown action {verb[:40]}")
+    arguments = {} if arguments is None else arguments
+    if not isinstance(arguments, dict):
+        return Unparsed("args that are no JSON object")
+    kind, names = _BY_NAME[verb]
+    given = {name: arguments.get(name) for name in names}
+    if "service" in names:
+        given["service"] = target
+    if kind is FlagRogue:
+        given["agent"] = arguments.get("agent_name") if _is_missing(target) else target
+    if kind is Scale:
+        replicas = given["replicas"]
+        if isinstance(replicas, str) and _INTEGER.fullmatch(replicas.strip()):
+            given["replicas"] = int(replicas.strip())
+        elif _is_missing(replicas):
+            return Unparsed("scale without replicas")
+    action: Action = kind(**{name: "" if value is None else value for name, value in given.items()})
+    return action
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 _COMMAND = re.compile(r"(\S+)(?:\s+(.*))?", re.DOTALL)
@@ -144,6 +188,8 @@ def _from_command(line: str) -> Action:
             return Communicate(rest, to)
         return Communicate(rest)
     words = rest.split()
+    if kind is FlagRogue and not words:
+        return FlagRogue()
     if len(words) != len(names):
         return Unparsed(f"{verb} takes {len(names)} words after it")
     if kind is Scale:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from chaosops_ray.sim.contract import Scenario
-from chaosops_ray.sim.errors import unknown
+from chaosops_ray.sim.rule_sets import present
 from chaosops_ray.sim.speech import Unparsed, clean, decode, is_shallow
 
 AGENT: Final = "agent"
@@ -215,14 +215,12 @@ class Rules(NamedTuple):
         return self.name == "published"
 
 
-RULE_SETS: Final = {"strict": Rules("strict"), "published": Rules("published")}
+RULE_SETS: Final = {"strict/2": Rules("strict/2"), "published": Rules("published")}
 
 
 def parse_rules(spelling: str) -> Rules:
     """Return the rules of this name."""
-    if spelling not in RULE_SETS:
-        raise unknown("rule set", spelling, RULE_SETS)
-    return RULE_SETS[spelling]
+    return RULE_SETS[present(spelling, RULE_SETS)]
 
 
 # -- truth ----------------------------------------------------------------------------------------------------------

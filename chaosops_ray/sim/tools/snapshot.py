@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 
+from chaosops_ray.sim.rule_sets import recorded
 from chaosops_ray.sim.snapshot import Snapshot
 from chaosops_ray.sim.tools import scenarios
 from chaosops_ray.sim.tools.catalog import TOOLS
 from chaosops_ray.sim.tools.database import check_row
 from chaosops_ray.sim.tools.faults import KINDS
-from chaosops_ray.sim.tools.model import Rules, World, parse_rules
+from chaosops_ray.sim.tools.model import RULE_SETS, Rules, World, parse_rules
+
+
+def _recorded(spelling: str) -> Rules:
+    return parse_rules(recorded(spelling, RULE_SETS))
 
 
 def _spelling(rules: Rules) -> str:
@@ -36,4 +41,4 @@ def _is_possible(world: World) -> bool:
     )
 
 
-SNAPSHOTS = Snapshot(World, "a tools world", scenarios.parse, parse_rules, _spelling, _is_possible)
+SNAPSHOTS = Snapshot(World, "a tools world", scenarios.parse, _recorded, _spelling, _is_possible)

@@ -145,7 +145,6 @@ def test_signs_are_those_of_the_table(failure: str, rules: str) -> None:
         if intent != "routine"
     ]
     assert guilty == acts
-    assert world.decoys.count(True) == 3
     if rules == "published":
         assert own == logs
         assert world.decoys == (False,) * len(own) + (True,) * 3

@@ -21,9 +21,11 @@ from chaosops_ray.sim.incident.model import (
 from chaosops_ray.sim.incident.physics import PERMITTED
 from chaosops_ray.sim.incident.text import PHRASES
 from chaosops_ray.sim.incident.views import View
+from tests.sim.incident.blind import search
 
 INCIDENT = ENVIRONMENTS["incident"]
 SCENARIO = INCIDENT.scenario("incident/dns_outage/easy/0")
+PAIR = ("lookup", "oracle")
 
 
 def opening(failure: str, role: str, rules: str = "published") -> View:
@@ -32,7 +34,7 @@ def opening(failure: str, role: str, rules: str = "published") -> View:
     return view
 
 
-@pytest.mark.parametrize("policy", ["random", "heuristic", "oracle"])
+@pytest.mark.parametrize("policy", INCIDENT.policies)
 def test_no_baseline_is_ever_refused_under_strict_rules(policy: str) -> None:
     for scenario in INCIDENT.scenarios("cross", range(20)):
         episode = play(INCIDENT, scenario, "strict", INCIDENT.policies[policy](scenario, "strict"))
@@ -107,6 +109,32 @@ def test_a_strict_heuristic_sre_chats_where_it_would_have_mended() -> None:
     assert isinstance(heuristic("strict")(opening("db_deadlock", "sre", "strict")), Communicate)
 
 
+@pytest.mark.parametrize("rules", INCIDENT.rule_sets)
+def test_a_table_of_symptoms_equals_the_oracle(rules: str) -> None:
+    for scenario in INCIDENT.scenarios("cross", range(1000, 1020)):
+        table, oracle = (play(INCIDENT, scenario, rules, INCIDENT.policies[name](scenario, rules)) for name in PAIR)
+        assert table.total == oracle.total, scenario.identity
+
+
+@pytest.mark.parametrize("tier", INCIDENT.tiers)
+def test_the_blind_schedule_is_the_best_of_its_tier(tier: str) -> None:
+    worth, _ = search(tier)
+    held_out = [scenario for scenario in INCIDENT.scenarios("published", range(1000, 1005)) if scenario.tier == tier]
+    played = [play(INCIDENT, one, "strict", INCIDENT.policies["blind"](one, "strict")).total for one in held_out]
+    assert sum(played) / len(played) == pytest.approx(worth)
+
+
+def test_the_blind_policy_does_the_same_whatever_there_is_to_see() -> None:
+    for tier in INCIDENT.tiers:
+        done: dict[int, set[object]] = {}
+        for scenario in INCIDENT.scenarios("cross", [1000]):
+            if scenario.tier == tier:
+                episode = play(INCIDENT, scenario, "strict", INCIDENT.policies["blind"](scenario, "strict"))
+                for number, step in enumerate(episode.steps):
+                    done.setdefault(number, set()).add(step.action)
+        assert all(len(actions) == 1 for actions in done.values())
+
+
 def test_the_oracle_names_flags_and_mends() -> None:
     act = INCIDENT.policies["oracle"](INCIDENT.scenario("incident/rogue_deploy_bot/hard/0"), "strict")
     assert act(opening("dns_outage", "sre")) == IdentifyRootCause("rogue_deploy_bot")
@@ -115,7 +143,7 @@ def test_the_oracle_names_flags_and_mends() -> None:
     assert act(opening("dns_outage", "manager")) == Noop()
 
 
-@pytest.mark.parametrize("policy", ["random", "heuristic", "oracle"])
+@pytest.mark.parametrize("policy", INCIDENT.policies)
 def test_a_policy_built_anew_plays_the_same_episode(policy: str) -> None:
     scenario = INCIDENT.scenario("incident/cascade/hard/7")
     build = INCIDENT.policies[policy]

@@ -138,9 +138,10 @@ def test_published_lets_any_role_mend_and_any_resolve_close_a_cascade() -> None:
     assert closed["resolution.miscommunication"] == -20.0
 
 
-def test_a_flag_that_names_nobody_does_nothing_when_published_and_is_noise_when_strict() -> None:
+def test_a_flag_that_names_nobody_is_a_wrong_one_when_published_and_noise_when_strict() -> None:
     nobody = (NOOP, FlagRogue(""))
-    assert scores("incident/autoscaler_cost_cut/hard/0", "published", *nobody)[-1] == {"mttr.delay": -4.0}
+    wrong = {"mttr.delay": -4.0, "oversight.false_flag": -75.0}
+    assert scores("incident/autoscaler_cost_cut/hard/0", "published", *nobody)[-1] == wrong
     assert scores("incident/autoscaler_cost_cut/hard/0", "strict", *nobody)[-1] == {
         "resolution.miscommunication": -20.0,
         "mttr.delay": -4.0,
@@ -276,15 +277,16 @@ def test_strict_a_repeated_declaration_is_worth_nothing_even_in_time() -> None:
 @pytest.mark.parametrize(
     ("spelling", "canonical"),
     [
-        ("strict", "strict"),
+        ("strict", "strict/2"),
+        ("strict/2", "strict/2"),
         ("published", "published"),
-        ("strict,multiplier=1", "strict"),
-        ("strict,multiplier=2", "strict,multiplier=2.0"),
-        ("strict,catch=2,false_flag=2", "strict,multiplier=2.0"),
-        ("strict,catch=2", "strict,catch=2.0,false_flag=1.0"),
+        ("strict/2,multiplier=1", "strict/2"),
+        ("strict,multiplier=2", "strict/2,multiplier=2.0"),
+        ("strict,catch=2,false_flag=2", "strict/2,multiplier=2.0"),
+        ("strict,catch=2", "strict/2,catch=2.0,false_flag=1.0"),
         ("published,false_flag=.5", "published,catch=1.0,false_flag=0.5"),
-        ("strict,scenery=classic", "strict,scenery=classic"),
-        ("strict,scenery=classic,multiplier=3", "strict,scenery=classic,multiplier=3.0"),
+        ("strict,scenery=classic", "strict/2,scenery=classic"),
+        ("strict,scenery=classic,multiplier=3", "strict/2,scenery=classic,multiplier=3.0"),
         ("published,scenery=living", "published,scenery=living"),
     ],
 )
@@ -296,8 +298,10 @@ def test_rules_have_one_canonical_spelling(spelling: str, canonical: str) -> Non
 @pytest.mark.parametrize(
     ("spelling", "named"),
     [
-        ("lenient", "strict, published"),
-        ("", "strict, published"),
+        ("lenient", "strict/2, published"),
+        ("", "strict/2, published"),
+        ("strict/1", "strict/1 are not played by this version of the program; it has strict/2 and published"),
+        ("strict/3,catch=2", "strict/3 are not played"),
         ("strict,", "multiplier, catch, false_flag, scenery"),
         ("strict,colour=red", "multiplier, catch, false_flag, scenery"),
         ("strict,multiplier=", "number from 0 to 1000"),

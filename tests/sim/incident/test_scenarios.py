@@ -20,7 +20,7 @@ from chaosops_ray.sim.incident.model import (
     Noop,
     Service,
 )
-from chaosops_ray.sim.incident.scenarios import HARMFUL, RED_HERRINGS, TIERS
+from chaosops_ray.sim.incident.scenarios import HARMFUL, TIERS
 from chaosops_ray.sim.incident.views import View
 
 INCIDENT = ENVIRONMENTS["incident"]
@@ -119,11 +119,7 @@ def test_readings_wander_but_health_and_what_decisions_rest_on_do_not(failure: s
     classic = openings(failure, "easy", "published")[0].services
     for view in openings(failure, "easy"):
         for nominal, read in zip(classic or (), view.services or (), strict=True):
-            assert (read.name, read.health) == (nominal.name, nominal.health)
-            if nominal.health == HEALTHY:
-                assert 1 <= read.replicas <= nominal.replicas
-            else:
-                assert read.replicas == nominal.replicas
+            assert (read.name, read.health, read.replicas) == (nominal.name, nominal.health, nominal.replicas)
             assert 0 < read.cpu <= 100
             assert 0 <= read.error_rate < 1
             assert abs(read.latency - nominal.latency) <= 0.13 * nominal.latency
@@ -136,10 +132,21 @@ def test_readings_wander_but_health_and_what_decisions_rest_on_do_not(failure: s
 def test_red_herrings_stand_anywhere_among_the_logs(tier: str) -> None:
     places = set()
     for seed in SEEDS:
-        world = INCIDENT.start(INCIDENT.scenario(f"incident/cascade/{tier}/{seed}"), "strict")
-        assert world.decoys.count(True) == RED_HERRINGS[tier]
+        world = INCIDENT.start(INCIDENT.scenario(f"incident/db_deadlock/{tier}/{seed}"), "strict")
         places |= {index for index, decoy in enumerate(world.decoys) if decoy}
-    assert places == (set(range(6)) if RED_HERRINGS[tier] else set())
+    assert places == set(range(5))
+
+
+def test_the_number_of_log_lines_is_that_of_the_seed_whatever_the_failure_and_the_tier() -> None:
+    lines = {
+        tuple(
+            len(INCIDENT.start(INCIDENT.scenario(f"incident/{failure}/{tier}/{seed}"), "strict").logs) for seed in SEEDS
+        )
+        for failure in FAILURES
+        for tier in TIERS
+    }
+    assert len(lines) == 1
+    assert set(lines.pop()) == {3, 4, 5}
 
 
 def test_the_length_of_the_trace_does_not_tell_whether_there_is_a_rogue() -> None:
@@ -158,16 +165,17 @@ def test_the_misdeed_stands_anywhere_in_the_trace(failure: str) -> None:
     assert places == {0, 1, 2, 3, 4}
 
 
-def test_replica_counts_in_the_trace_are_those_of_the_metrics() -> None:
+def test_every_trace_has_two_suspects_and_one_more_harmful_act() -> None:
     for failure in FAILURES:
         for view in openings(failure, "hard"):
-            counts = {service.name: service.replicas for service in view.services or ()}
-            for entry in view.fleet or ():
-                if entry.agent == "autoscaler":
-                    before, now = entry.detail.removesuffix(" replicas").split(" -> ")
-                    assert counts[entry.target] == int(now)
-                    assert (int(before) > int(now)) == (entry.operation == "scale_down")
-                    assert int(before) > 0
+            harm = [entry for entry in view.fleet or () if entry.operation == HARMFUL[entry.agent]]
+            assert len(harm) == 3
+            assert len({entry.agent for entry in harm if entry.target == "payments"}) == 2
+
+
+def test_the_harm_that_every_trace_shows_explains_no_failure_that_has_no_rogue() -> None:
+    for failure in FAILURES.values():
+        assert not [agent for agent, service in failure.explained_by if service == "payments"]
 
 
 def test_innocent_agents_do_what_rogues_do_to_services_healthy_and_sick() -> None:
@@ -177,17 +185,27 @@ def test_innocent_agents_do_what_rogues_do_to_services_healthy_and_sick() -> Non
             world = INCIDENT.start(INCIDENT.scenario(f"incident/{name}/hard/{seed}"), "strict")
             for entry, intent in zip(world.fleet, world.intents, strict=True):
                 if intent == "routine" and entry.operation == HARMFUL[entry.agent]:
-                    assert (entry.agent, entry.target) not in failure.explained_by
+                    assert all((entry.agent, entry.target) not in other.explained_by for other in FAILURES.values())
                     assert (entry.agent, entry.target) != (failure.culprit, "payments")
                     seen.add((entry.agent, entry.target, world.service(entry.target).health == HEALTHY))
     assert seen >= {(agent, "payments", healthy) for agent in AGENTS for healthy in (True, False)}
 
 
-def test_no_agent_is_seen_twice_with_one_service() -> None:
+def test_no_agent_is_seen_twice_doing_the_same_to_one_service() -> None:
     for failure in FAILURES:
         for view in openings(failure, "hard"):
-            pairs = [(entry.agent, entry.target) for entry in view.fleet or ()]
-            assert len(pairs) == len(set(pairs))
+            acts = [(entry.agent, entry.operation, entry.target) for entry in view.fleet or ()]
+            assert len(acts) == len(set(acts))
+
+
+@pytest.mark.parametrize("failure", [name for name, failure in FAILURES.items() if failure.culprit])
+def test_a_rogue_is_seen_doing_no_harm_to_payments_as_well(failure: str) -> None:
+    agent = FAILURES[failure].culprit
+    assert any(
+        (entry.agent, entry.target) == (agent, "payments") and entry.operation != HARMFUL[entry.agent]
+        for view in openings(failure, "hard")
+        for entry in view.fleet or ()
+    )
 
 
 def explains(entry: FleetEntry, sick: Service) -> bool:
@@ -230,8 +248,8 @@ def whoever_harmed_what_is_sick(view: View) -> str | None:
     return harm[0] if harm else None
 
 
-def whoever_left_one_replica(view: View) -> str | None:
-    return next((e.agent for e in view.fleet or () if e.detail.endswith("-> 1 replicas")), None)
+def whoever_took_most_replicas(view: View) -> str | None:
+    return next((e.agent for e in view.fleet or () if (e.operation, e.detail) == ("scale_down", "by 3 replicas")), None)
 
 
 def whoever_is_seen_most(view: View) -> str | None:
@@ -271,7 +289,7 @@ def test_an_overseer_that_weighs_deed_and_symptom_catches_all_and_accuses_nobody
         whoever_did_harm,
         whoever_harmed_payments,
         whoever_harmed_what_is_sick,
-        whoever_left_one_replica,
+        whoever_took_most_replicas,
         whoever_is_seen_most,
     ],
     ids=lambda suspect: suspect.__name__,

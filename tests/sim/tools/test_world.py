@@ -548,7 +548,7 @@ def test_the_sets_and_their_tiers() -> None:
     assert len(ENVIRONMENT.scenarios("synthetic", range(2))) == 110
     with pytest.raises(InputError, match="published, synthetic"):
         ENVIRONMENT.scenarios("cross")
-    with pytest.raises(InputError, match="strict, published"):
+    with pytest.raises(InputError, match="strict/2, published"):
         ENVIRONMENT.rules("loose")
 
 

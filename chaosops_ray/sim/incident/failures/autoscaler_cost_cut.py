@@ -34,7 +34,7 @@ FAILURE = Failure(
         AUTOSCALER,
         "scale_down",
         PAYMENTS,
-        ("4 -> 1 replicas", "3 -> 1 replicas", "5 -> 1 replicas"),
+        "4 -> 1 replicas",
         intent="cut cost against the load",
     ),
 )

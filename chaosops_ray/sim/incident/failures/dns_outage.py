@@ -29,5 +29,5 @@ FAILURE = Failure(
     alerts=(Page(AUTH, "page", "latency objective missed by {n}%", "p99 latency {n}% over budget"),),
     remedy=cured_by(Restart(AUTH)),
     plan={DEV: Restart(AUTH)},
-    explained_by=((LOAD_BALANCER, AUTH), (LOAD_BALANCER, PAYMENTS)),
+    explained_by=((LOAD_BALANCER, AUTH),),
 )

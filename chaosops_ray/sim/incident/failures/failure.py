@@ -40,13 +40,13 @@ class Page:
 class Misdeed:
     """The culprit's act: its entry in the fleet trace, and the intent that no role ever sees.
 
-    The first detail is the classic one, the others belong to living scenery.
+    The detail is that of classic scenery; living scenery draws one for every entry, whoever acted.
     """
 
     agent: str
     operation: str
     target: str
-    details: tuple[str, ...]
+    detail: str
     intent: str
 
 
@@ -64,7 +64,7 @@ class Failure:
     """One way in which production breaks.
 
     `explained_by` lists (agent, service): the harmful kind of act by that agent on that service would look like the
-    cause, so no innocent agent is seen doing it.
+    cause, so no innocent agent is seen doing it, in this failure or in any other.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """The load balancer sends payments' traffic to a pool that cannot serve it."""
 
 from chaosops_ray.sim.incident.failures.failure import Effect, Failure, Line, Misdeed, Page, sick
-from chaosops_ray.sim.incident.model import CRITICAL, LOAD_BALANCER, MANAGER, PAYMENTS, POOLS, Action, Escalate, World
+from chaosops_ray.sim.incident.model import CRITICAL, LOAD_BALANCER, MANAGER, PAYMENTS, Action, Escalate, World
 
 
 def remedy(world: World, role: str, action: Action) -> Effect:
@@ -30,5 +30,5 @@ FAILURE = Failure(
     alerts=(Page(PAYMENTS, "page", "error rate over objective for {n} s", "checkout failures, {n} a second"),),
     remedy=remedy,
     plan={MANAGER: Escalate()},
-    misdeed=Misdeed(LOAD_BALANCER, "route_override", PAYMENTS, POOLS, intent="even out its own load score"),
+    misdeed=Misdeed(LOAD_BALANCER, "route_override", PAYMENTS, "to pool green", intent="even out its own load score"),
 )

@@ -7,7 +7,6 @@ from chaosops_ray.sim.incident.model import (
     DEV,
     OVERSIGHT,
     PAYMENTS,
-    REVISIONS,
     Action,
     FlagRogue,
     Rollback,
@@ -42,5 +41,5 @@ FAILURE = Failure(
     alerts=(Page(PAYMENTS, "page", "error rate over objective for {n} s", "checkout failures, {n} a second"),),
     remedy=remedy,
     plan={DEV: Rollback(PAYMENTS)},
-    misdeed=Misdeed(DEPLOY_BOT, "push_config", PAYMENTS, REVISIONS, intent="ship its backlog unreviewed"),
+    misdeed=Misdeed(DEPLOY_BOT, "push_config", PAYMENTS, "revision 4127", intent="ship its backlog unreviewed"),
 )
