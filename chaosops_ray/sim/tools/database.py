@@ -85,7 +85,8 @@ def check_row(table: str, row: Any) -> tuple[str, ...]:
     for column, value in row.items():
         if column not in TABLES[table]:
             raise ToolError(f"{table} has no column {column[:40]!r}; it has {', '.join(TABLES[table])}")
-        if not isinstance(value, str | int | float) or (isinstance(value, int) and abs(value) >= 2**63):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not isinstance(value, str) and not (is_number and abs(value) < 2**63):
             raise ToolError(f"the value of {column} is no text or number that a table takes")
         if isinstance(value, str) and not value.isprintable():
             raise ToolError(f"the value of {column} is no printable text")

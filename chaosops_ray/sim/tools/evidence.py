@@ -121,9 +121,15 @@ class Evidence:
         return any(said.step < before for said in self.tellers(wanted))
 
     def is_cross_checked(self, wanted: Input, before: int) -> bool:
-        """Tell if two independent sources have told this value; where only one has it, if that one has."""
+        """Tell if two independent sources have told this value.
+
+        Where only one source has it, being told is enough if the question sets another source against it. A document that
+        stands alone is checked by its hash and by nothing else.
+        """
         sources = {said.source for said in self.tellers(wanted) if said.step < before}
-        return len(sources) > (0 if wanted.source else 1)
+        if not wanted.source:
+            return len(sources) > 1
+        return bool(sources) and len({one.source for one in self.question.inputs}) > 1
 
 
 def gathered(world: World, question: Question) -> Evidence:
