@@ -7,9 +7,9 @@ from functools import lru_cache
 from typing import Any
 
 from chaosops_ray.sim.rng import stream
-from chaosops_ray.sim.tools.knowledge import COMPANY, COUNTRY, DISPUTED, Knowledge
+from chaosops_ray.sim.tools.knowledge import COMPANY, COUNTRY, Knowledge
 from chaosops_ray.sim.tools.limits import ToolError
-from chaosops_ray.sim.tools.sources import COLUMNS, row
+from chaosops_ray.sim.tools.sources import COLUMNS, FILLED, row
 
 MAX_SQL = 1_000
 MAX_ROWS = 20
@@ -18,7 +18,6 @@ INSTRUCTIONS_AT_ONCE = 1_000
 MAX_ASKED = 10
 MAX_VALUE = 400  # one instruction may go through a whole value, so values are short
 _NULL_SHARE = 0.07
-_ALWAYS = ("name", "company", DISPUTED)  # columns without empty cells
 
 _TABLE_OF = {COUNTRY: "countries", COMPANY: "financials"}
 TABLES = {table: COLUMNS[kind] for kind, table in _TABLE_OF.items()}
@@ -148,7 +147,7 @@ def _authorize(action: int, first: str | None, second: str | None, *_rest: str |
 def _empty(seed: int, kinds: tuple[str, ...]) -> list[list[bool]]:
     """Draw which cells of the entities' rows are empty; the same in every state of the sources."""
     draw = stream(seed, "database")
-    return [[column not in _ALWAYS and draw.uniform() < _NULL_SHARE for column in COLUMNS[kind]] for kind in kinds]
+    return [[column not in FILLED and draw.uniform() < _NULL_SHARE for column in COLUMNS[kind]] for kind in kinds]
 
 
 class _Database:

@@ -14,9 +14,19 @@ from hashlib import sha256
 from typing import NamedTuple, Protocol, TypeAlias
 
 from chaosops_ray.sim.rng import Stream
-from chaosops_ray.sim.tools.knowledge import COMPANY, COUNTRY, DISPUTED, Knowledge, Value, by_name, facts_of, names_of
+from chaosops_ray.sim.tools.knowledge import (
+    COMPANY,
+    COUNTRY,
+    DISPUTED,
+    Knowledge,
+    Value,
+    by_name,
+    draw_figure,
+    facts_of,
+    names_of,
+)
 from chaosops_ray.sim.tools.model import Deed, Fact
-from chaosops_ray.sim.tools.sources import ARCHIVE, DATABASE, PAGES, profile, prose, slug
+from chaosops_ray.sim.tools.sources import ARCHIVE, DATABASE, DOCUMENTS, PAGES, profile, prose, slug
 
 Slots: TypeAlias = Mapping[str, str]
 
@@ -112,11 +122,10 @@ def _companies(*slots: str) -> Callable[[Knowledge, Stream], dict[str, str]]:
     return lambda known, draw: dict(zip(slots, _drawn(known, draw, COMPANY, len(slots)), strict=True))
 
 
-def _limit(value: Value, draw: Stream) -> str:
-    """Draw a round number that is well above or below this one."""
-    near = _number(value) * (draw.uniform(1.3, 2.5) if draw.uniform() < 0.5 else draw.uniform(0.4, 0.75))
-    digits = len(str(int(near))) - 2
-    return f"{round(near / 10**digits) * 10**digits:,}"
+def _limit(draw: Stream) -> str:
+    """Draw a round number of people, whatever the true ones are, or it would show which figures are wrong."""
+    limit = draw_figure(draw, "population")
+    return f"{float(f'{limit:.2g}'):,.0f}"
 
 
 # -- one look-up ------------------------------------------------------------------------------------------------------
@@ -194,8 +203,7 @@ _LANGUAGES = {"French": ("non", "oui"), "German": ("nein", "ja")}
 
 def _bilingual_slots(known: Knowledge, draw: Stream) -> dict[str, str]:
     country = _drawn(known, draw, COUNTRY)[0]
-    limit = _limit(facts_of(known, country)["population"], draw)
-    return {"country": country, "limit": limit, "language": draw.choice(tuple(_LANGUAGES))}
+    return {"country": country, "limit": _limit(draw), "language": draw.choice(tuple(_LANGUAGES))}
 
 
 def _bilingual(slots: Slots, look: Look) -> tuple[Fact, ...]:
@@ -234,8 +242,7 @@ def _largest(slots: Slots, look: Look) -> tuple[Fact, ...]:
 
 def _count_slots(known: Knowledge, draw: Stream) -> dict[str, str]:
     names = _drawn(known, draw, COUNTRY, 3)
-    limit = _limit(facts_of(known, draw.choice(names))["population"], draw)
-    return {**dict(zip(("first", "second", "third"), names, strict=True)), "limit": limit}
+    return {**dict(zip(("first", "second", "third"), names, strict=True)), "limit": _limit(draw)}
 
 
 def _count(slots: Slots, look: Look) -> tuple[Fact, ...]:
@@ -268,9 +275,8 @@ def _sector_total(slots: Slots, look: Look) -> tuple[Fact, ...]:
 # -- claims and contradictions ----------------------------------------------------------------------------------------
 
 
-def _claim_slots(known: Knowledge, draw: Stream) -> dict[str, str]:
-    company = _drawn(known, draw, COMPANY)[0]
-    return {"company": company, "claim": f"{by_name(known)[company].claimed:g}"}
+def _claim_slots(known: Knowledge, _draw: Stream) -> dict[str, str]:
+    return {"company": known.announcer, "claim": f"{by_name(known)[known.announcer].claimed:g}"}
 
 
 def claim(slots: Slots, look: Look) -> tuple[Fact, ...]:
@@ -304,7 +310,12 @@ def _trend(slots: Slots, look: Look) -> tuple[Fact, ...]:
 
 
 def _contradiction_slots(known: Knowledge, draw: Stream) -> dict[str, str]:
-    return {"company": known.disputed[0] or _drawn(known, draw, COMPANY)[0]}
+    archived = [
+        name
+        for name in names_of(known, COMPANY)
+        if any(DISPUTED in dict(profile(known, document, name)) for document in DOCUMENTS[COMPANY])
+    ]
+    return {"company": known.disputed[0] if known.disputed[0] in archived else draw.choice(archived)}
 
 
 def _contradiction(slots: Slots, look: Look) -> tuple[Fact, ...]:
