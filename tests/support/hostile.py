@@ -3,7 +3,7 @@
 Everything is drawn from one `random.Random`, so a seed names its cases. Tests and `benchmarks/fuzz.py` share them.
 """
 
-# ruff: noqa: S608 - the SQL is hostile on purpose
+
 
 from __future__ import annotations
 

@@ -246,7 +246,7 @@ def test_a_source_that_is_wrong_is_wrong_in_every_figure(kind: str, of: str) -> 
 def test_a_wrong_source_of_the_published_rules_is_the_published_one() -> None:
     stale = [faults.misinformed(faults.STALE, KNOWN, weather(7, number, of="published")) for number in (0, 5)]
     assert stale[0].entities == stale[1].entities, "the same wherever it is stale"
-    for name, field, before, after in pairs(KNOWN, stale[0]):
+    for _, field, before, after in pairs(KNOWN, stale[0]):
         if field == "population":
             assert 0.78 * before < after < 0.95 * before
         if field == "capital":

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.sim.tools.test_grading import SHOTGUN
 
 from chaosops_ray.sim import replay
 from chaosops_ray.sim.tools import TOOLS as ENVIRONMENT
@@ -30,7 +31,6 @@ from chaosops_ray.sim.tools.model import (
     parse_rules,
 )
 from chaosops_ray.sim.tools.rubric import correct_share, counts_of, score, task_score
-from tests.sim.tools.test_grading import SHOTGUN
 
 # An episode in short: a letter is a tool, a digit behind it tells arguments apart, ! is an error, ^ a timeout,
 # ~ a silent fault. ? is a tool that does not exist, - is a step without a call, = is an answer that is refused.

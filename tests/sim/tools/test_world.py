@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.sim.tools.test_grading import SHOTGUN
 
 from chaosops_ray.sim import InputError, play, replay
 from chaosops_ray.sim.speech import Unparsed
@@ -21,7 +22,6 @@ from chaosops_ray.sim.tools import physics
 from chaosops_ray.sim.tools.catalog import TOOLS
 from chaosops_ray.sim.tools.model import MAX_SHOWN, SUBMIT, TASK_OF_TIER, TASKS, Call, World, admit, call
 from chaosops_ray.sim.tools.rubric import Tally, tally, task_score
-from tests.sim.tools.test_grading import SHOTGUN
 
 ANSWER = {"reasoning": "because"}
 
