@@ -56,6 +56,7 @@ class Look(Protocol):
 # -- facts ------------------------------------------------------------------------------------------------------------
 
 BILLION = 1e9
+_SPARSE = 0.6  # people per square kilometre
 
 
 def _number(value: Value) -> float:
@@ -101,14 +102,30 @@ def company(known: Knowledge, draw: Stream) -> dict[str, str]:
     return {"company": _drawn(known, draw, COMPANY)[0]}
 
 
-def countries(*slots: str) -> Callable[[Knowledge, Stream], dict[str, str]]:
-    """Draw as many countries as there are slots."""
-    return lambda known, draw: dict(zip(slots, _drawn(known, draw, COUNTRY, len(slots)), strict=True))
+def two_countries(known: Knowledge, draw: Stream) -> dict[str, str]:
+    """Draw two countries of which one is denser, also after densities are rounded to one decimal."""
+    while True:
+        left, right = _drawn(known, draw, COUNTRY, 2)
+        densities = [_number(facts["population"]) / _number(facts["area_km2"]) for facts in _facts(known, left, right)]
+        # A small density changes too much when it is rounded.
+        if min(densities) > _SPARSE and round(densities[0], 1) != round(densities[1], 1):
+            return {"left": left, "right": right}
 
 
-def companies(*slots: str) -> Callable[[Knowledge, Stream], dict[str, str]]:
-    """Draw as many companies as there are slots."""
-    return lambda known, draw: dict(zip(slots, _drawn(known, draw, COMPANY, len(slots)), strict=True))
+def companies(field: str, *slots: str) -> Callable[[Knowledge, Stream], dict[str, str]]:
+    """Draw as many companies as there are slots, no two of them with the same value of this field."""
+
+    def drawn(known: Knowledge, draw: Stream) -> dict[str, str]:
+        while True:
+            names = _drawn(known, draw, COMPANY, len(slots))
+            if len({facts[field] for facts in _facts(known, *names)}) == len(slots):
+                return dict(zip(slots, names, strict=True))
+
+    return drawn
+
+
+def _facts(known: Knowledge, *names: str) -> list[dict[str, Value]]:
+    return [facts_of(known, name) for name in names]
 
 
 def _limit(draw: Stream) -> str:

@@ -21,7 +21,7 @@ from chaosops_ray.sim.tools.catalog.tool import (
     Desk,
     checked,
 )
-from chaosops_ray.sim.tools.knowledge import knowledge
+from chaosops_ray.sim.tools.knowledge import facts_of, knowledge, names_of
 from chaosops_ray.sim.tools.limits import ToolError
 from chaosops_ray.sim.tools.model import Storage
 
@@ -74,12 +74,12 @@ CASES: dict[str, tuple[tuple[dict[str, Any], Callable[[Any], bool]], dict[str, A
         ({"timezone": LONG}, "longer than"),
     ),
     "read_file": (
-        ({"path": "companies.txt"}, lambda r: r["content"].startswith("company | claimed_revenue_b")),
+        ({"path": "companies.txt"}, lambda r: r["content"].startswith("company | headquarters | sector")),
         {"path": "../../etc/passwd"},
         ({"path": LONG}, "longer than"),
     ),
     "api_call": (
-        ({"url": "internal://entity/NovaTech"}, lambda r: r["body"]["actual_revenue_b"] == 1.87),
+        ({"url": "internal://entity/NovaTech"}, lambda r: r["body"]["revenue_b"] == 1.87),
         {"url": "internal://entity/NovaTech", "method": "DELETE"},
         ({"url": "internal://entity/" + LONG}, "longer than"),
     ),
@@ -282,8 +282,8 @@ def test_the_clock_is_part_of_the_world() -> None:
 
 def test_the_tables_hold_the_figures_but_for_some_cells_that_are_empty() -> None:
     rows = use("database_query", sql="SELECT name, population FROM countries")["rows"]
-    figures = {country.name: country.population for country in KNOWN.countries}
-    assert all(population in (None, figures[name]) for name, population in rows)
+    assert all(population in (None, facts_of(KNOWN, name)["population"]) for name, population in rows)
+    assert [name for name, _ in rows] == names_of(KNOWN, "country")
     assert database.TABLES["financials"][0] == "company"
 
 
