@@ -169,7 +169,11 @@ def _alone(source: str, readings: int, checks: bool) -> Factory:
             if family.name == "age" and "get_current_datetime" not in told and view.steps_left > 1:
                 return call("get_current_datetime")
             wanted = said.doubtful
-            options = [one for one in (asking(family, wanted) if wanted else ()) if source_of(one.tool, one.arguments) == source]
+            options = [
+                one
+                for one in (asking(family, wanted) if wanted else ())
+                if source_of(one.tool, one.arguments) == source
+            ]
             due = extras(view.question, family, facts, said.values) if facts and checks else []
             due = [calls for calls in due if told.isdisjoint([one.tool for one in calls])]
             more = len(asked) < readings * max(1, len({one.name for one in wanted}))
@@ -194,7 +198,9 @@ def _picked(choose: Callable[[list[float]], float]) -> Factory:
                 _, slots = understood(view.question)
                 return call("web_search", query=" ".join(slots.values()))
             found = sorted(figures_within(json.loads(view.results[0].shown)))
-            ordered = [float(text.replace(",", "")) for text in re.findall(r"\d[\d,]*(?:\.\d+)?", view.results[0].shown)]
+            ordered = [
+                float(text.replace(",", "")) for text in re.findall(r"\d[\d,]*(?:\.\d+)?", view.results[0].shown)
+            ]
             figure = choose(ordered or found or [0.0])
             return submit(f"accurate {figure:g}", "")
 

@@ -25,19 +25,26 @@ _MONTHS = (
     *("January", "February", "March", "April", "May", "June", "July"),
     *("August", "September", "October", "November", "December"),
 )
+_STARTS = [name[:3] for name in _MONTHS]
 _ISO = re.compile(r"(?<![\w-])\d{4}-\d{2}-\d{2}(?![\w-])", re.ASCII)
-_MONTH, _DAY = f"({'|'.join(_MONTHS)})", r"\b(\d{1,2})(?:st|nd|rd|th)?"
+_MONTH = f"({'|'.join([f'{name[:3]}(?:{name[3:]})?' for name in _MONTHS])})"
+_DAY = r"\b(\d{1,2})(?:st|nd|rd|th)?"
 _LONG_DATE = re.compile(
     rf"{_MONTH} {_DAY},? (\d{{4}})\b|{_DAY} (?:of )?{_MONTH},? (\d{{4}})\b", re.ASCII | re.IGNORECASE
 )
 _QUARTER = re.compile(r"\bQ[1-4][ -]?\d{4}\b|\b\d{4}[ -]?Q[1-4]\b", re.ASCII)
-_ADDRESS = re.compile(r"[a-z]+://[^\s,;]+")
+_ADDRESS = re.compile(r"[a-z]+://[^\s,;<>()\[\]\"'`]+")
+_HASH = re.compile(r"\b(?=[0-9]*[a-f])[0-9a-f]{12,64}\b", re.ASCII)
+_OUT_OF = re.compile(r"(?<=\d )of (?:the )?\d\b(?![.,]\d)", re.ASCII)  # as in "2 of the 3"
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 _NO = frozenset(("false", "no", "inaccurate", "incorrect", "overstated", "understated", "wrong", "disagree"))
 _YES = frozenset(("true", "yes", "accurate", "correct", "match", "matches", "verified", "agree"))
 _NOT = frozenset(("not", "never", "isn", "isnt", "doesn", "doesnt", "don", "dont", "cannot", "wasn", "wasnt"))
 _NOT_REACHES = 3
+# Where an answer has one of the words that the question asks for, other words are about something else, as in
+# "inaccurate, the correct figure is".
+_ASKED = (frozenset(("accurate", "inaccurate")), frozenset(("yes", "no")))
 
 
 class Number(NamedTuple):
@@ -62,9 +69,9 @@ def words(text: str) -> list[str]:
 
 
 def numbers(text: str) -> list[Number]:
-    """Return the numbers in a text, without those of dates, quarters and addresses."""
-    bare = text.replace("\N{MINUS SIGN}", "-")
-    for other in (_ADDRESS, _ISO, _LONG_DATE, _QUARTER):
+    """Return the numbers in a text, without those of dates, quarters, addresses and hashes."""
+    bare = text.replace("\N{MINUS SIGN}", "-").replace("\N{EN DASH}", "-")
+    for other in (_ADDRESS, _HASH, _ISO, _LONG_DATE, _QUARTER, _OUT_OF):
         bare = other.sub(" ", bare)
     found = []
     for match in _NUMBER.finditer(bare):
@@ -103,7 +110,7 @@ def _score(answer: str, fact: Fact, question: Question) -> float:
         facts = [other for other in question.facts if other.kind == "numeric"]
         return stated(answer, fact, facts, question.given)
     if fact.kind == "boolean":
-        yes, no = _verdicts(answer)
+        yes, no = _verdicts(answer, question)
         return float(yes and not no if fact.value else no and not yes)
     if fact.kind == "date":
         return float(_dates(answer) == {fact.value})
@@ -113,14 +120,15 @@ def _score(answer: str, fact: Fact, question: Question) -> float:
 def stated(text: str, fact: Fact, facts: list[Fact], given: tuple[float, ...]) -> float:
     """Return 1 if a text states this number, 0.5 if nearly, 0 if it states more numbers than these facts are."""
     found = numbers(text)
+    # A figure of the question is no answer, unless there is no other.
+    found = [number for number in found if number.unit or number.value not in given] or found
     scale = max([other.scale for other in facts])
     different: list[Number] = []
     for number in found:
-        is_given = not number.unit and number.value in given
-        if not is_given and not any(_are_one(number, other, scale) for other in different):
+        if not any(_are_one(number, other, scale) for other in different):
             different.append(number)
-    if len(different) > len({other.value for other in facts}):
-        return 0.0
+            if len(different) > len({other.value for other in facts}):
+                return 0.0
     expected = float(fact.value) * fact.scale
     error = min([abs(number.at(fact.scale) - expected) for number in found], default=float("inf"))
     allowed = fact.tolerance * abs(expected) + 1e-9 * max(1.0, abs(expected))
@@ -135,16 +143,23 @@ def _are_one(first: Number, second: Number, scale: float) -> bool:
 
 def _name(answer: str, fact: Fact) -> float:
     if "://" in str(fact.value):
-        return float({address.rstrip(".)") for address in _ADDRESS.findall(answer)} == {fact.value})
-    others = [name for name in fact.rivals if name != fact.value and says(answer, name)]
-    return float(says(answer, str(fact.value)) and not others)
+        return float({address.rstrip(".") for address in _ADDRESS.findall(answer)} == {fact.value})
+    said = f" {' '.join(words(answer))} "
+    for name in fact.rivals:
+        said = said.replace(f" than {' '.join(words(name))} ", " than ")  # what the one that is stated is compared with
+    others = [name for name in fact.rivals if name != fact.value and says(said, name)]
+    return float(says(said, str(fact.value)) and not others)
 
 
-def _verdicts(answer: str) -> tuple[bool, bool]:
+def _verdicts(answer: str, question: Question) -> tuple[bool, bool]:
     """Return two flags, if the answer says yes and if it says no; a denied yes is a no."""
     said = words(answer)
+    asked = next((pair for pair in _ASKED if pair <= set(words(question.text))), frozenset())
+    counted = asked if not asked.isdisjoint(said) else _YES | _NO
     yes = no = False
     for index, word in enumerate(said):
+        if word not in counted:
+            continue
         denied = not _NOT.isdisjoint(said[max(0, index - _NOT_REACHES) : index])
         yes = yes or (word in _YES and not denied)
         no = no or word in _NO or (word in _YES and denied)
@@ -155,6 +170,6 @@ def _dates(answer: str) -> set[str]:
     """Return the dates that an answer states, as ISO dates."""
     found = set(_ISO.findall(answer))
     for month, day, year, other_day, other_month, other_year in _LONG_DATE.findall(answer):
-        number = _MONTHS.index((month or other_month).capitalize()) + 1
+        number = _STARTS.index((month or other_month)[:3].capitalize()) + 1
         found.add(f"{year or other_year}-{number:02d}-{int(day or other_day):02d}")
     return found

@@ -8,9 +8,9 @@ from functools import lru_cache
 from typing import Any
 
 from chaosops_ray.sim.rng import stream
-from chaosops_ray.sim.tools.knowledge import COMPANY, COUNTRY, DISPUTED, Knowledge
+from chaosops_ray.sim.tools.knowledge import COMPANY, COUNTRY, Knowledge
 from chaosops_ray.sim.tools.limits import ToolError
-from chaosops_ray.sim.tools.sources import COLUMNS, row
+from chaosops_ray.sim.tools.sources import COLUMNS, FILLED, row
 from chaosops_ray.sim.tools.sql import refuse_what_multiplies
 
 MAX_SQL = 1_000
@@ -24,7 +24,6 @@ MAX_PATTERN = 20
 MAX_VARIABLES = 9  # for the cells of the rows that are inserted
 MAX_ROW_TEXT = 300  # bytes of all texts of a row, so that it is a value that fits
 _NULL_SHARE = 0.07
-_ALWAYS = ("name", "company", DISPUTED)  # columns without empty cells
 
 _TABLE_OF = {COUNTRY: "countries", COMPANY: "financials"}
 TABLES = {table: COLUMNS[kind] for kind, table in _TABLE_OF.items()}
@@ -92,7 +91,8 @@ def check_row(table: str, row: Any) -> tuple[str, ...]:
     for column, value in row.items():
         if column not in TABLES[table]:
             raise ToolError(f"{table} has no column {column[:40]!r}; it has {', '.join(TABLES[table])}")
-        if not isinstance(value, str | int | float) or (not isinstance(value, str) and not abs(value) < 2**63):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not isinstance(value, str) and not (is_number and abs(value) < 2**63):
             raise ToolError(f"the value of {column} is no text or number that a table takes")
         if isinstance(value, str) and not value.isprintable():
             raise ToolError(f"the value of {column} is no printable text")
@@ -156,7 +156,7 @@ def _authorize(action: int, first: str | None, second: str | None, *_rest: str |
 def _empty(seed: int, kinds: tuple[str, ...]) -> list[list[bool]]:
     """Draw which cells of the entities' rows are empty; the same in every state of the sources."""
     draw = stream(seed, "database")
-    return [[column not in _ALWAYS and draw.uniform() < _NULL_SHARE for column in COLUMNS[kind]] for kind in kinds]
+    return [[column not in FILLED and draw.uniform() < _NULL_SHARE for column in COLUMNS[kind]] for kind in kinds]
 
 
 class _Database:

@@ -8,12 +8,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import date, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from chaosops_ray.sim.rng import Stream, stream
-from chaosops_ray.sim.tools.knowledge import HELD_OUT, Entity, Knowledge, Value, aged, changed, corrupted, others
+from chaosops_ray.sim.tools.knowledge import (
+    HELD_OUT,
+    OLDER,
+    PUBLISHED,
+    WRONG,
+    Entity,
+    Facts,
+    Knowledge,
+    Value,
+    another,
+    as_drawn,
+    changed,
+    moved_capitals,
+    retold,
+)
+from chaosops_ray.sim.tools.sources import FILLED
 
 TIMEOUT = "timeout"
 RATE_LIMIT = "rate_limit"
@@ -34,12 +48,13 @@ PUBLISHED_RATES: Rates = {
     "intermediate": (0.12, 0.08, 0.10, 0.06, 0.08, 0.0),
     "expert": (0.15, 0.10, 0.15, 0.10, 0.12, 0.08),
 }
-# One source alone is wrong often enough that asking a second one pays.
+# One source alone is wrong often enough that asking a second one pays. What only goes missing shows more easily than
+# what is wrong, and is rare.
 STRICT_RATES: Rates = {
     "warmup": (0.08, 0.04, 0.0, 0.0, 0.0, 0.0),
     "beginner": (0.08, 0.05, 0.10, 0.0, 0.0, 0.06),
-    "intermediate": (0.06, 0.04, 0.13, 0.04, 0.04, 0.12),
-    "expert": (0.05, 0.04, 0.20, 0.04, 0.04, 0.18),
+    "intermediate": (0.06, 0.04, 0.14, 0.02, 0.02, 0.14),
+    "expert": (0.05, 0.04, 0.20, 0.02, 0.02, 0.20),
 }
 HELD_OUT_RATES: Rates = {
     "warmup": (0.04, 0.08, 0.0, 0.0, 0.0, 0.0),
@@ -53,10 +68,6 @@ NEVER_FAULTED = frozenset(("submit_answer", "calculator", "python_execute", "scr
 _NAMES = frozenset(("url", "id", "path", "status", "entity", "columns", "key", "own", "ticket_id", "timezone", "now"))
 _SENTENCE = re.compile(r"(?<=\.) ")
 CORRUPTION_FACTOR = 1.37
-# What sorts entities: even a source that is wrong on their figures knows which there are of a kind.
-_KINDS_OF_THINGS = ("sector", "continent")
-# How often a source that is wrong on a company's revenue has what the company announced.
-_REPEATS_CLAIM = 0.75
 
 
 class Call(NamedTuple):
@@ -104,56 +115,30 @@ def misinformed(kind: str, known: Knowledge, made: Call) -> Knowledge:
     """
     if made.are_published:
         return changed(known, _published(kind, known, made))
-    return changed(known, _strict(kind, known, made))
+    draw = stream(made.seed, f"misinformed {kind} {made.tool}", made.number)
+    by = OLDER if kind == STALE else WRONG
+    rounded = _as_round if made.setting == PUBLISHED else as_drawn  # published figures are round, and so are wrong ones
+
+    def figure(field: str, value: float) -> float:
+        # A wrong revenue is as far from the true one as a wrong announcement is, in every setting.
+        if kind == CORRUPTION and made.setting == HELD_OUT and field != "revenue_b":
+            return _transposed(value)
+        return another(draw, field, value, by, rounded)
+
+    return retold(known, draw, figure)
 
 
-def _published(kind: str, known: Knowledge, made: Call) -> Callable[[Entity, str, Value], Value]:
+def _published(kind: str, known: Knowledge, made: Call) -> Callable[[Entity], Facts]:
     """As published: what is old is smaller and the same wherever it is old; what is corrupt is times 1.37."""
-    moved = _moved_capitals(known, stream(made.seed, "corruption", made.number))
+    moved = moved_capitals(known, stream(made.seed, "corruption", made.number))
 
-    def change(_entity: Entity, field: str, value: Value) -> Value:
+    def other(field: str, value: Value) -> Value:
         if isinstance(value, str):
             return value if kind == STALE or field != "capital" else moved[value]
         factor = stream(made.seed, f"older {value!r}").uniform(0.80, 0.93) if kind == STALE else CORRUPTION_FACTOR
         return _as_round(value, value * factor)
 
-    return change
-
-
-def _strict(kind: str, known: Knowledge, made: Call) -> Callable[[Entity, str, Value], Value]:
-    """Every value is another one, by a factor of its own, so that no two wrong sources agree by rule.
-
-    But half of what companies announce is wrong, and a wrong source often repeats it: a figure that contradicts the
-    announcement is no more likely to be wrong than one that confirms it.
-    """
-    draw = stream(made.seed, f"misinformed {kind} {made.tool}", made.number)
-    moved = _moved_capitals(known, draw)
-
-    def change(entity: Entity, field: str, value: Value) -> Value:
-        if isinstance(value, str):
-            if field == "founded":
-                days = (200 + draw.below(3000)) * draw.choice((-1, 1))
-                return (date.fromisoformat(value) - timedelta(days=days)).isoformat()
-            if field == "capital":
-                return moved[value]
-            other = () if field in _KINDS_OF_THINGS else others(known, entity, field)
-            return draw.choice(other) if other else value
-        factor, repeats = (aged if kind == STALE else corrupted)(draw), draw.uniform() < _REPEATS_CLAIM
-        if field == "revenue_b" and entity.claimed != value and repeats:
-            return entity.claimed
-        if kind == CORRUPTION and made.setting == HELD_OUT:
-            return _transposed(value)
-        after = _as_round(value, value * factor)
-        return after if after != value else value + 1
-
-    return change
-
-
-def _moved_capitals(known: Knowledge, draw: Stream) -> dict[Value, Value]:
-    """Give every country the capital of another one."""
-    capitals = [value for entity in known.entities for field, value in entity.facts if field == "capital"]
-    turn = 1 + draw.below(len(capitals) - 1)
-    return dict(zip(capitals, capitals[turn:] + capitals[:turn], strict=True))
+    return lambda entity: {field: other(field, value) for field, value in entity.facts}
 
 
 def _transposed(value: float) -> float:
@@ -216,7 +201,7 @@ def _shortened(value: Any, cut: Callable[[list[Any]], list[Any]], draw: Stream) 
         return value
     rows = value.get("rows")
     if isinstance(rows, list) and len(rows) == 1 and isinstance(rows[0], list):
-        return {**value, "rows": [_blanked(rows[0], draw)]}
+        return {**value, "rows": [_blanked(rows[0], value["columns"], draw)]}
     for key, item in value.items():
         if key in _NAMES:
             continue
@@ -237,7 +222,8 @@ def _shortened_text(text: str, cut: Callable[[list[Any]], list[Any]]) -> str:
     return " ".join(cut(sentences)) if len(sentences) > 1 else text
 
 
-def _blanked(row: list[Any], draw: Stream) -> list[Any]:
-    """Empty a cell of a row: it keeps as many cells as there are columns."""
-    gone = draw.below(len(row)) if row else 0
-    return [None if index == gone else cell for index, cell in enumerate(row)]
+def _blanked(row: list[Any], columns: list[str], draw: Stream) -> list[Any]:
+    """Empty a cell of a row, which keeps as many cells as there are columns; none of those that never are empty."""
+    places = [place for place, column in enumerate(columns) if column not in FILLED]
+    gone = draw.choice(places) if places else None
+    return [None if place == gone else cell for place, cell in enumerate(row)]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple, TypeAlias
 
 from chaosops_ray.sim.rng import Stream, stream
@@ -35,6 +35,26 @@ _CURRENCIES = ("crown", "dinar", "florin", "franc", "lira", "mark", "peso", "pou
 _SECTORS = ("energy", "finance", "food", "hardware", "health", "logistics", "media", "software")
 _AUDITORS = ("Ash and Partners", "Birch Group", "Cedar Audit", "Elm and Sons")
 _SECTOR_SIZES = (2, 2, 3, 4, 4)
+# The least and the most that a figure is drawn as; in between, as often within a factor of one value as of another.
+SPANS: Mapping[str, tuple[float, float]] = {
+    "population": (2e6, 1.25e9),
+    "area_km2": (4e4, 8e6),
+    "gdp_per_capita": (1_600, 90_000),
+    "coast_km": (30, 30_000),
+    "highest_point_m": (200, 6_200),
+    "calling_code": (10, 910),
+    "employees": (400, 90_000),
+    "revenue_b": (0.6, 6.5),
+    DISPUTED: (4, 124),
+}
+# A figure that is worked out from another one.
+_BASES = {"population_2020": "population", "previous_revenue_b": "revenue_b"}
+# By what factor a value is off that is out of date, or wrong, or announced although it is not so: above or below alike.
+OLDER, WRONG = (1.03, 1.25), (1.11, 1.6)
+_APART = 0.05
+_AGES = (1_500, 31_500)  # of companies, in days
+# What sorts entities: even a source that is wrong about them knows which there are of a kind.
+_KINDS_OF_THINGS = ("sector", "continent")
 
 
 class Entity(NamedTuple):
@@ -58,6 +78,7 @@ class Knowledge:
     entities: tuple[Entity, ...]
     # The company whose archive has another number of offices, and that number; nobody where all sources agree.
     disputed: tuple[str, int] = ("", 0)
+    announcer: str = ""  # the company that has announced its revenue
 
 
 @lru_cache(maxsize=512)
@@ -88,13 +109,16 @@ def knowledge(setting: str, seed: int) -> Knowledge:
     countries = [_country(draw, taken) for _ in COUNTRIES]
     sectors = zip(draw.shuffled(_SECTORS), draw.shuffled(_SECTOR_SIZES), strict=False)
     companies = [_company(draw, taken, sector, countries, today) for sector, size in sectors for _ in range(size)]
+    place = draw.below(len(companies))
+    companies[place] = companies[place]._replace(claimed=_claim(draw, companies[place]))
+    announcer = companies[place].name
     disputed = ("", 0)
     if draw.uniform() < 0.5:
         company = draw.choice(companies)
         offices = dict(company.facts)[DISPUTED]
         assert isinstance(offices, int)  # noqa: S101 - drawn as one
         disputed = company.name, max(1, round(offices * draw.choice((0.5, 0.7, 1.4, 2.0)))) + 1
-    return Knowledge(seed, today.isoformat(), (*countries, *draw.shuffled(companies)), disputed)
+    return Knowledge(seed, today.isoformat(), (*countries, *draw.shuffled(companies)), disputed, announcer)
 
 
 def _published() -> Knowledge:
@@ -119,16 +143,18 @@ def _plain(value: float) -> int | float:
     return int(value) if value == int(value) else value
 
 
+def draw_figure(draw: Stream, field: str) -> float:
+    """Draw a figure as the true ones are drawn."""
+    low, high = SPANS[field]
+    return low * float((high / low) ** draw.uniform())
+
+
 def _sights(draw: Stream) -> list[tuple[str, Value]]:
-    return [
-        ("coast_km", draw.below(30_000)),
-        ("highest_point_m", 200 + draw.below(6_000)),
-        ("calling_code", 10 + draw.below(900)),
-    ]
+    return [(field, round(draw_figure(draw, field))) for field in ("coast_km", "highest_point_m", "calling_code")]
 
 
 def _premises(draw: Stream) -> list[tuple[str, Value]]:
-    return [(DISPUTED, 4 + draw.below(120)), ("auditor", draw.choice(_AUDITORS))]
+    return [(DISPUTED, round(draw_figure(draw, DISPUTED))), ("auditor", draw.choice(_AUDITORS))]
 
 
 def _named(draw: Stream, taken: set[str], *parts: tuple[str, ...], gap: str = "") -> str:
@@ -140,32 +166,31 @@ def _named(draw: Stream, taken: set[str], *parts: tuple[str, ...], gap: str = ""
 
 
 def _country(draw: Stream, taken: set[str]) -> Entity:
-    population = round(10 ** draw.uniform(6.3, 9.1))
+    population = round(draw_figure(draw, "population"))
     facts: Facts = {
         "capital": _named(draw, taken, _STARTS, _MIDDLES, _TOWNS),
         "continent": draw.choice(_CONTINENTS),
         "currency": draw.choice(_CURRENCIES),
         "population": population,
-        # Any change is as likely as its opposite and may be large: a pair of figures does not give away a wrong one.
         "population_2020": round(population * _apart(draw)),
-        "area_km2": round(10 ** draw.uniform(4.6, 6.9)),
-        "gdp_per_capita": round(10 ** draw.uniform(3.2, 4.95)),
+        "area_km2": round(draw_figure(draw, "area_km2")),
+        "gdp_per_capita": round(draw_figure(draw, "gdp_per_capita")),
     }
     return Entity(COUNTRY, _named(draw, taken, _STARTS, _MIDDLES, _ENDS), (*facts.items(), *_sights(draw)))
 
 
 def _company(draw: Stream, taken: set[str], sector: str, countries: list[Entity], today: date) -> Entity:
-    revenue = round(draw.uniform(0.6, 6.5), 2)
+    revenue = round(draw_figure(draw, "revenue_b"), 2)
     facts: Facts = {
         "headquarters": draw.choice(countries).name,
         "sector": sector,
-        "founded": (today - timedelta(days=1500 + draw.below(30_000))).isoformat(),
-        "employees": 400 + draw.below(90_000),
+        "founded": (today - timedelta(days=_AGES[0] + draw.below(_AGES[1] - _AGES[0]))).isoformat(),
+        "employees": round(draw_figure(draw, "employees")),
         "revenue_b": revenue,
         "previous_revenue_b": round(revenue * _apart(draw), 2),
     }
     name = _named(draw, taken, _STARTS, _MIDDLES, _TRADES, gap=" ")
-    return Entity(COMPANY, name, (*facts.items(), *_premises(draw)), _claim(draw, revenue))
+    return Entity(COMPANY, name, (*facts.items(), *_premises(draw)), revenue)
 
 
 def _apart(draw: Stream) -> float:
@@ -174,42 +199,20 @@ def _apart(draw: Stream) -> float:
     return factor if draw.uniform() < 0.5 else 1 / factor
 
 
-def _claim(draw: Stream, actual: float) -> float:
-    """Draw the revenue that is announced: half of the time the actual one, else 3 to 60 % above or below it.
-
-    It is off by such factors as wrong sources are: a figure that contradicts an announcement does not tell which of
-    the two is wrong.
-    """
+def _claim(draw: Stream, company: Entity) -> float:
+    """Draw the revenue that is announced: half of the time the actual one, else one as far off as wrong sources are."""
+    actual = company.claimed
     if draw.uniform() < 0.5:
         return actual
-    while True:
-        claimed = round(actual / (aged(draw) if draw.uniform() < 0.5 else corrupted(draw)), 2)
-        if 0.03 * actual <= abs(claimed - actual) <= 0.6 * actual:
-            return claimed
-
-
-def aged(draw: Stream) -> float:
-    """Draw the factor by which a figure of old differs from the one of today."""
-    factor = draw.uniform(1.03, 1.25)
-    return factor if draw.uniform() < 0.5 else 1 / factor
-
-
-def corrupted(draw: Stream) -> float:
-    """Draw the factor by which a corrupt figure differs from the right one."""
-    return draw.uniform(0.6, 0.9) if draw.uniform() < 0.5 else draw.uniform(1.1, 1.7)
+    return another(draw, "revenue_b", actual, draw.choice((OLDER, WRONG)), as_drawn)
 
 
 # -- another world ----------------------------------------------------------------------------------------------------
 
 
-def changed(known: Knowledge, change: Callable[[Entity, str, Value], Value]) -> Knowledge:
-    """Return the world with each value replaced by what `change` makes of it."""
-    entities = tuple(
-        [
-            entity._replace(facts=tuple([(field, change(entity, field, value)) for field, value in entity.facts]))
-            for entity in known.entities
-        ]
-    )
+def changed(known: Knowledge, change: Callable[[Entity], Facts]) -> Knowledge:
+    """Return the world with each entity's facts replaced by what `change` makes of them."""
+    entities = tuple([entity._replace(facts=tuple(change(entity).items())) for entity in known.entities])
     company, offices = known.disputed
     if company:
         # The archive's own figure changes with the one that it contradicts.
@@ -223,36 +226,93 @@ def _of(entities: tuple[Entity, ...], name: str) -> Entity:
     return next(entity for entity in entities if entity.name == name)
 
 
-def others(known: Knowledge, entity: Entity, field: str) -> list[Value]:
-    """Return the different values that entities of the same kind have of a field, but for this one's."""
-    own = next(value for name, value in entity.facts if name == field)
-    return [value for value in _values(known)[entity.kind, field] if value != own]
+def as_drawn(before: float, after: float) -> float:
+    """Round a figure as all invented ones are rounded."""
+    return round(after, 2) if isinstance(before, float) else round(after)
 
 
-@lru_cache(maxsize=256)
-def _values(known: Knowledge) -> dict[tuple[str, str], tuple[Value, ...]]:
-    found: dict[tuple[str, str], dict[Value, None]] = {}
-    for entity in known.entities:
-        for field, value in entity.facts:
-            found.setdefault((entity.kind, field), {})[value] = None
-    return {key: tuple(values) for key, values in found.items()}
+def another(
+    draw: Stream, field: str, value: float, by: tuple[float, float], rounded: Callable[[float, float], float]
+) -> float:
+    """Draw another value of a figure, off by such a factor. Where true values end, it turns back."""
+    low, high = SPANS[field]
+    while True:
+        factor = draw.uniform(*by)
+        after = value * factor if draw.uniform() < 0.5 else value / factor
+        after = high * high / after if after > high else low * low / after if after < low else after
+        after = rounded(value, after)
+        if abs(after - value) > _APART * value:
+            return after
 
 
-@lru_cache(maxsize=256)
-def counterfactual(known: Knowledge) -> Knowledge:
-    """Return a world in which everything is otherwise: every figure far away, every date and name another.
+def retold(known: Knowledge, draw: Stream, figure: Callable[[str, float], float]) -> Knowledge:
+    """Return the world as a source has it that is wrong about everything; `figure` makes another value of a figure.
 
-    What a tool says in both worlds, it does not know from the world.
+    Nothing in it is less likely than in the true one, or a single result would show that it is wrong: values lie where
+    true ones lie, and what is worked out from another figure is worked out from the wrong one. Half of what companies
+    announce is wrong, so a wrong source repeats the announcement: then what contradicts an announcement is wrong no
+    more often than what confirms it.
     """
-    draw = stream(known.seed, "counterfactual")
+    moved = moved_capitals(known, draw)
+    names = {"headquarters": names_of(known, COUNTRY), "currency": _CURRENCIES, "auditor": _AUDITORS}
+    today = date.fromisoformat(known.today)
 
-    def change(entity: Entity, field: str, value: Value) -> Value:
+    def other(entity: Entity, field: str, value: Value, told: Facts) -> Value:
         if isinstance(value, str):
+            if field in _KINDS_OF_THINGS:
+                return value
             if field == "founded":
-                return (date.fromisoformat(value) - timedelta(days=40_000 + draw.below(9_000))).isoformat()
-            return draw.choice(others(known, entity, field) or ["nobody"])
-        factor = draw.uniform(2.5, 6.0)
-        return round(value * factor, 2) if isinstance(value, float) else round(value * factor) + 1
+                return _another_date(draw, today, date.fromisoformat(value)).isoformat()
+            return moved[value] if field == "capital" else draw.choice([one for one in names[field] if one != value])
+        if field == "revenue_b" and entity.claimed != value:
+            return entity.claimed
+        return _worked_out(draw, value, told[_BASES[field]]) if field in _BASES else figure(field, value)
 
-    today = (date.fromisoformat(known.today) + timedelta(days=20_000)).isoformat()
-    return replace(changed(known, change), today=today)
+    def change(entity: Entity) -> Facts:
+        told: Facts = {}
+        for field, value in entity.facts:
+            told[field] = other(entity, field, value, told)
+        return told
+
+    return changed(known, change)
+
+
+def moved_capitals(known: Knowledge, draw: Stream) -> dict[Value, Value]:
+    """Give every country the capital of another one."""
+    capitals = [value for entity in known.entities for field, value in entity.facts if field == "capital"]
+    turn = 1 + draw.below(len(capitals) - 1)
+    return dict(zip(capitals, capitals[turn:] + capitals[:turn], strict=True))
+
+
+def _another_date(draw: Stream, today: date, founded: date) -> date:
+    """Draw another founding date; like a figure, it turns back at the ends of its span."""
+    youngest, oldest = _AGES[0], _AGES[1] - 1
+    while True:
+        days = (today - founded).days + (200 + draw.below(3000)) * draw.choice((-1, 1))
+        days = 2 * youngest - days if days < youngest else 2 * oldest - days if days > oldest else days
+        other = today - timedelta(days=days)
+        if other != founded:
+            return other
+
+
+def _worked_out(draw: Stream, value: float, base: Value) -> float:
+    """Draw what is worked out from a base, as the true one was drawn from its own, but not the true one."""
+    assert not isinstance(base, str)  # noqa: S101 - a figure's base is one
+    while True:
+        after = as_drawn(value, base * _apart(draw))
+        if abs(after - value) > _APART * value:
+            return after
+
+
+@lru_cache(maxsize=256)
+def counterfactuals(known: Knowledge) -> tuple[Knowledge, ...]:
+    """Return worlds in which every value is another one, as near to the true one as wrong sources are."""
+    worlds = []
+    for number, by in enumerate((OLDER, WRONG)):
+        draw = stream(known.seed, "counterfactual", number)
+        worlds.append(retold(known, draw, partial(_near, draw, by)))
+    return tuple(worlds)
+
+
+def _near(draw: Stream, by: tuple[float, float], field: str, value: float) -> float:
+    return another(draw, field, value, by, as_drawn)

@@ -37,12 +37,12 @@ def find_all(pattern: str, text: str, most: int, meter: Meter | None = None) -> 
     """Return the matches from left to right: each one's first group, or the whole of it where that took no part."""
     if len(pattern) > MAX_PATTERN:
         raise ToolError(f"pattern longer than {MAX_PATTERN} characters")
-    program = _Program(_Parser(pattern).parsed())
     meter = meter or Meter(MAX_STEPS, MAX_MEMORY)
+    program = _Program(_Parser(pattern).parsed(), meter)
     found: list[str] = []
     place = 0
     while place <= len(text) and len(found) < most:
-        match = program.match(text, place, meter)
+        match = program.match(text, place)
         if match is None:
             place += 1
             continue
@@ -421,7 +421,8 @@ def _between(low: str, high: str) -> _Test:
 class _Program:
     """The compiled pattern: instructions, and the number of their registers; the first two hold the first group."""
 
-    def __init__(self, parsed: _Pattern) -> None:
+    def __init__(self, parsed: _Pattern, meter: Meter) -> None:
+        self.meter = meter
         self.code: list[tuple[int, Any, Any]] = []
         self.registers = 2
         self.compiled = 0
@@ -430,6 +431,7 @@ class _Program:
     def emit(self, kind: int, first: Any = None, second: Any = None) -> int:
         if len(self.code) >= MAX_PROGRAM:
             raise ToolError("pattern too large")
+        self.meter.work()
         self.code.append((kind, first, second))
         return len(self.code) - 1
 
@@ -496,9 +498,9 @@ class _Program:
         inside, behind = split + 1, len(self.code)
         self.code[split] = (_SPLIT, inside, behind) if is_greedy else (_SPLIT, behind, inside)
 
-    def match(self, text: str, start: int, meter: Meter) -> tuple[int, tuple[int, int]] | None:
+    def match(self, text: str, start: int) -> tuple[int, tuple[int, int]] | None:
         """Return where a match that begins here ends, and its first group; None where there is none."""
-        code, length = self.code, len(text)
+        code, length, meter = self.code, len(text), self.meter
         size = _REGISTERS + _REGISTER * self.registers
         meter.hold(size)
         waiting = [(0, start, (-1,) * self.registers)]

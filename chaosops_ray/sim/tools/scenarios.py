@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from chaosops_ray.sim.contract import Scenario, parse_identity, parse_seed
 from chaosops_ray.sim.errors import InputError, unknown
-from chaosops_ray.sim.rng import stream
+from chaosops_ray.sim.rng import Stream, stream
 from chaosops_ray.sim.tools import deeds
 from chaosops_ray.sim.tools.answers import numbers
 from chaosops_ray.sim.tools.catalog.storage import kept
@@ -86,12 +86,9 @@ def select(selection: str, seeds: Sequence[int] | None = None) -> tuple[Scenario
 def question(case: str, setting: str, seed: int) -> Question:
     """Return the question of this scenario."""
     known = knowledge(setting, seed)
+    family, slots, draw = _drawn(case, setting, seed)
     if setting == PUBLISHED:
-        family, slots = _published(case)
         return _asked(known, family, slots, family.wordings[0])
-    family = FAMILIES[case]
-    draw = stream(seed, f"question {setting} {case}")
-    slots = family.draw(known, draw)
     wording = family.wordings[-1] if setting == HELD_OUT else draw.choice(family.wordings[:-1])
     if case == "claim":
         deed, doing = deeds.drawn(draw)
@@ -101,6 +98,21 @@ def question(case: str, setting: str, seed: int) -> Question:
         deed = Deed("request_human_review", "", ("database", "archive"))
         return _asked(known, family, slots, f"{wording} {deeds.REVIEW}", deed)
     return _asked(known, family, slots, wording)
+
+
+def _drawn(case: str, setting: str, seed: int) -> tuple[Family, Slots, Stream]:
+    """Draw what the question is about; the stream goes on with how it is asked."""
+    draw = stream(seed, f"question {setting} {case}")
+    if setting == PUBLISHED:
+        return *_published(case), draw
+    return FAMILIES[case], FAMILIES[case].draw(knowledge(setting, seed), draw), draw
+
+
+@lru_cache(maxsize=256)
+def facts_in(known: Knowledge, scenario: Scenario) -> tuple[Fact, ...]:
+    """Return the answer that the scenario's question has in another world."""
+    family, slots, _ = _drawn(scenario.case, scenario.setting, scenario.seed)
+    return family.solve(slots, _Truth(known))
 
 
 def _published(case: str) -> tuple[Family, dict[str, str]]:

@@ -12,9 +12,19 @@ from hashlib import sha256
 from typing import Protocol, TypeAlias
 
 from chaosops_ray.sim.rng import Stream
-from chaosops_ray.sim.tools.knowledge import COMPANY, COUNTRY, DISPUTED, Knowledge, Value, by_name, facts_of, names_of
+from chaosops_ray.sim.tools.knowledge import (
+    COMPANY,
+    COUNTRY,
+    DISPUTED,
+    Knowledge,
+    Value,
+    by_name,
+    draw_figure,
+    facts_of,
+    names_of,
+)
 from chaosops_ray.sim.tools.model import Fact
-from chaosops_ray.sim.tools.sources import ARCHIVE, DATABASE, profile, prose
+from chaosops_ray.sim.tools.sources import ARCHIVE, DATABASE, DOCUMENTS, profile, prose
 
 Slots: TypeAlias = Mapping[str, str]
 
@@ -118,11 +128,10 @@ def _facts(known: Knowledge, *names: str) -> list[dict[str, Value]]:
     return [facts_of(known, name) for name in names]
 
 
-def _limit(value: Value, draw: Stream) -> str:
-    """Draw a round number around this one; as it may be near or far, it gives no wrong figure away."""
-    near = _number(value) * 2.5 ** draw.uniform(-1, 1)
-    digits = len(str(int(near))) - 2
-    return f"{round(near / 10**digits) * 10**digits:,}"
+def _limit(draw: Stream) -> str:
+    """Draw a round number of people, whatever the true ones are, or it would show which figures are wrong."""
+    limit = draw_figure(draw, "population")
+    return f"{float(f'{limit:.2g}'):,.0f}"
 
 
 # -- one look-up ------------------------------------------------------------------------------------------------------
@@ -214,8 +223,7 @@ _LANGUAGES = {"French": ("non", "oui"), "German": ("nein", "ja")}
 def bilingual_slots(known: Knowledge, draw: Stream) -> dict[str, str]:
     """Draw a country, a limit for its population, and a language."""
     country = _drawn(known, draw, COUNTRY)[0]
-    limit = _limit(facts_of(known, country)["population"], draw)
-    return {"country": country, "limit": limit, "language": draw.choice(tuple(_LANGUAGES))}
+    return {"country": country, "limit": _limit(draw), "language": draw.choice(tuple(_LANGUAGES))}
 
 
 def bilingual(slots: Slots, look: Look) -> tuple[Fact, ...]:
@@ -257,8 +265,7 @@ def largest(slots: Slots, look: Look) -> tuple[Fact, ...]:
 def count_slots(known: Knowledge, draw: Stream) -> dict[str, str]:
     """Draw three countries, and a limit for the population of one."""
     names = _drawn(known, draw, COUNTRY, 3)
-    limit = _limit(facts_of(known, draw.choice(names))["population"], draw)
-    return {**dict(zip(("first", "second", "third"), names, strict=True)), "limit": limit}
+    return {**dict(zip(("first", "second", "third"), names, strict=True)), "limit": _limit(draw)}
 
 
 def count(slots: Slots, look: Look) -> tuple[Fact, ...]:
@@ -295,10 +302,9 @@ def sector_total(slots: Slots, look: Look) -> tuple[Fact, ...]:
 # -- claims and contradictions ----------------------------------------------------------------------------------------
 
 
-def claim_slots(known: Knowledge, draw: Stream) -> dict[str, str]:
-    """Draw a company, and what it announced."""
-    company = _drawn(known, draw, COMPANY)[0]
-    return {"company": company, "claim": f"{by_name(known)[company].claimed:g}"}
+def claim_slots(known: Knowledge, _draw: Stream) -> dict[str, str]:
+    """Return the company that announced its revenue, and what it announced."""
+    return {"company": known.announcer, "claim": f"{by_name(known)[known.announcer].claimed:g}"}
 
 
 def claim(slots: Slots, look: Look) -> tuple[Fact, ...]:
@@ -334,8 +340,13 @@ def trend(slots: Slots, look: Look) -> tuple[Fact, ...]:
 
 
 def contradiction_slots(known: Knowledge, draw: Stream) -> dict[str, str]:
-    """Return the company on which sources may contradict each other."""
-    return {"company": known.disputed[0] or _drawn(known, draw, COMPANY)[0]}
+    """Return the company on which sources contradict each other, or draw one on which they agree."""
+    archived = [
+        name
+        for name in names_of(known, COMPANY)
+        if any(DISPUTED in dict(profile(known, document, name)) for document in DOCUMENTS[COMPANY])
+    ]
+    return {"company": known.disputed[0] if known.disputed[0] in archived else draw.choice(archived)}
 
 
 def contradiction(slots: Slots, look: Look) -> tuple[Fact, ...]:

@@ -33,10 +33,11 @@ PAGE_SOURCES = tuple([source for sources in PAGES.values() for source in sources
 _CORE = frozenset(
     (
         *("capital", "population", "area_km2", "gdp_per_capita", "population_2020"),
-        *("headquarters", "founded", "sector", "employees", "revenue_b", "previous_revenue_b"),
+        *("headquarters", "founded", "sector", "employees", "revenue_b", "previous_revenue_b", DISPUTED),
     )
 )
 _CORE_SHARE = 0.94
+_SHORT_SHARE = 0.1  # of the accounts, which hold a third less
 _ROW_SHARE = 0.95
 
 # The columns of the database's two tables and of the two files.
@@ -50,6 +51,7 @@ COLUMNS = {
         *("quarter", "revenue_b", "previous_revenue_b"),
     ),
 }
+FILLED = ("name", "company", "quarter", DISPUTED)  # columns of the database without empty cells
 FILE_OF = {COUNTRY: "countries.txt", COMPANY: "companies.txt"}
 TABLES = tuple(FILE_OF.values())
 QUARTER = "Q3-2025"
@@ -69,9 +71,10 @@ def profile(known: Knowledge, source: str, name: str) -> tuple[tuple[str, Value]
     draw = stream(known.seed, f"profile {source} {name}")
     fullness = draw.uniform(0.1, 0.9)
     facts = account(known, source, name)
-    shares = [1.0 if field == DISPUTED else _CORE_SHARE if field in _CORE else fullness for field in facts]
+    shares = [_CORE_SHARE if field in _CORE else fullness for field in facts]
     kept = [item for item, share in zip(facts.items(), shares, strict=True) if draw.uniform() < share]
-    return draw.shuffled(kept or list(facts.items()))
+    shuffled = draw.shuffled(kept or list(facts.items()))
+    return shuffled[: (2 * len(shuffled)) // 3 or 1] if draw.uniform() < _SHORT_SHARE else shuffled
 
 
 SENTENCES: dict[str, str] = {

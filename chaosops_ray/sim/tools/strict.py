@@ -137,12 +137,15 @@ def _holds(argument: Any, value: str | float) -> bool:
 
 
 def _is_verified(world: World, evidence: Evidence) -> bool:
-    """Tell if a text that a source gave was shown to be genuine by its hash, and holds what the answer rests on."""
+    """Tell if a text that a source gave has the hash that the question gives, and holds what the answer rests on."""
     for step, made in enumerate(world.made):
         if made.ok and not made.fault and made.tool == "hash_verify" and json.loads(made.shown)["match"]:
-            text = json.loads(made.arguments)["data"]
-            given = any(said.step < step and said.holds(text) for said in evidence.said)
-            if given and all(_holds(text, wanted.value) for wanted in evidence.question.inputs):
+            arguments = json.loads(made.arguments)
+            text = arguments["data"]
+            # Any text has the hash that is worked out from it.
+            is_asked = arguments["expected_hash"].lower() in evidence.question.text
+            is_given = any(said.step < step and said.holds(text) for said in evidence.said)
+            if is_asked and is_given and all(_holds(text, wanted.value) for wanted in evidence.question.inputs):
                 return True
     return False
 

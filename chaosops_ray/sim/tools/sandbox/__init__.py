@@ -49,7 +49,9 @@ def calculate(expression: str, meter: Meter | None = None) -> float | int:
         return Machine(program, meter).evaluate(program.tree.body)
 
     value = _guarded(work)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ToolError("the expression does not come to a number")
+    if isinstance(value, float) and not math.isfinite(value):
         raise ToolError("the expression does not come to a finite number")
     return value
 

@@ -501,7 +501,7 @@ class Values:
         if isinstance(value, list | tuple | range):
             return self._all_shown(value[:MAX_SHOWN_ITEMS], depth)
         if isinstance(value, set):
-            return self._all_shown(self.arranged(value)[:MAX_SHOWN_ITEMS], MAX_SHOWN_DEPTH - 1)
+            return self._all_shown(self.arranged(value)[:MAX_SHOWN_ITEMS], depth=-1)
         if isinstance(value, dict):
             made: dict[str, Any] = {}
             for key, item in value.items():
