@@ -271,34 +271,9 @@ def test_no_call_raises(arguments: str, tool: str) -> None:
         assert admit(after.action) == after.action
 
 
-FAILS_IF_CHANGED = (
-    "select case when actual_revenue_b = {} then 1 else abs(-9223372036854775807 - 1) end from financials "
-    "where company = 'NovaTech' and actual_revenue_b is not null"
-)
-
-
-def test_a_call_that_fails_only_with_a_fault_s_figures_fails_by_that_fault() -> None:
-    """The true figures give a result; those of a stale source give an overflow."""
-    met = set()
-    for seed in range(200):
-        world = begin(f"tools/E01/published/{seed}")
-        fault = physics.faults.drawn(seed, 0, "database_query", "expert")
-        after = ENVIRONMENT.step(world, call("database_query", sql=FAILS_IF_CHANGED.format(1.87)))
-        made = after.world.made[0]
-        if fault in ("stale", "corruption"):
-            met.add(fault)
-            assert (made.ok, made.fault) == (False, fault)
-            assert "integer overflow" in made.shown
-            assert after.outcome == {"error", f"fault_{fault}"}
-            assert ENVIRONMENT.load(ENVIRONMENT.dump(after.world)) == after.world
-        elif fault is None:
-            assert made.ok
-    assert met == {"stale", "corruption"}
-
-
 def test_a_row_too_long_for_the_tables_breaks_no_later_query() -> None:
     for seed in range(20):
-        world = begin(f"tools/E01/strict/{seed}")
+        world = begin(f"tools/claim/synthetic/{seed}")
         for made in (
             call("database_insert", table="countries", data=json.dumps({"name": "x" * 1000})),
             *[call("database_query", sql=f"select {n}") for n in range(3)],
