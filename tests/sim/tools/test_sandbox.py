@@ -306,10 +306,10 @@ def test_bytes_are_charged_before_they_are_made(program: str) -> None:
 @pytest.mark.parametrize(
     "program",
     [
-        "d = {}\nfor i in range(1500): d[i * (2 ** 61 - 1)] = 1",
-        "s = set()\nfor i in range(1500): s.add(i * (2 ** 61 - 1))",
-        "{i * (2 ** 61 - 1) for i in range(1500)}",
-        "d = {i * (2 ** 61 - 1): 1 for i in range(500)}\nfor i in range(900): 5 in d",
+        "d = {}\nfor i in range(700): d[i * (2 ** 61 - 1)] = 1",
+        "s = set()\nfor i in range(700): s.add(i * (2 ** 61 - 1))",
+        "{i * (2 ** 61 - 1) for i in range(750)}",
+        "d = {i * (2 ** 61 - 1): 1 for i in range(500)}\nfor i in range(300): 5 in d",
         "d = {i * (2 ** 61 - 1): 1 for i in range(300)}\nfor i in range(60): d.copy()",
         "s = {i * (2 ** 61 - 1) for i in range(300)}\nfor i in range(60): s - s",
     ],
