@@ -111,7 +111,7 @@ def _figure(value: Any) -> Any:
 def _round(host: Host, value: Any, digits: Any = None) -> Any:
     if digits is not None and (not isinstance(digits, int) or abs(digits) > MAX_ROUNDED):
         raise ToolError(f"ValueError: round takes up to {MAX_ROUNDED} digits")
-    host.values.meter.work(4)
+    host.values.meter.work(6)
     return round(_number(value), digits)
 
 
