@@ -28,6 +28,7 @@ from chaosops_ray.sim.tools.sources import DATABASE
 T = TypeVar("T")
 
 _SAME = 0.002  # how close a figure must be to the true one to be the same
+_UNITS = (1.0, 1e3, 1e6, 1e9, 1e-3)  # in which a query may give a figure
 
 
 class Result:
@@ -51,7 +52,7 @@ class Result:
         """Tell if it has this text or number anywhere in it."""
         if isinstance(value, str):
             return value in self.text
-        return any(near(value, figure, _SAME) for figure in self.figures)
+        return any(near(value, figure * unit, _SAME) for figure in self.figures for unit in _UNITS)
 
 
 class Said:
