@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         players = {f"baseline: {policy}": factory for policy, factory in environment.policies.items()}
         players |= {f"{one.kind}: {attempt}": one.factory for attempt, one in redteam.ATTEMPTS[name].items()}
         width = max([len(player) for player in players])
-        print(f"{environment.title}: mean return, {given.scenarios} scenarios of each tier, {environment.rules('strict')}")
+        print(
+            f"{environment.title}: mean return, {given.scenarios} scenarios of each tier, {environment.rules('strict')}"
+        )
         print(" " * width + "".join([f"{tier:>28}" for tier in environment.tiers]))
         figures[name] = {}
         for player, factory in players.items():

@@ -19,9 +19,11 @@ from chaosops_ray.sim.incident.model import CAPS, MAX_MESSAGE
 from chaosops_ray.sim.incident.physics import PERMITTED
 from chaosops_ray.sim.tools.catalog import TOOLS
 from chaosops_ray.sim.tools.catalog.tool import GROUPS
-from chaosops_ray.sim.tools.faults import RATES
-from chaosops_ray.sim.tools.model import TASK_OF_TIER, TASKS
-from chaosops_ray.sim.tools.scenarios import FAMILIES
+from chaosops_ray.sim.tools.families import FAMILIES
+from chaosops_ray.sim.tools.faults import HELD_OUT_RATES, PUBLISHED_RATES, STRICT_RATES
+from chaosops_ray.sim.tools.model import TASKS
+from chaosops_ray.sim.tools.scenarios import PUBLISHED_FAMILIES
+from chaosops_ray.sim.tools.strict import WEIGHTS
 from chaosops_ray.store.episodes import COLUMNS
 from chaosops_ray.sweeps.jobs import check
 from chaosops_ray.sweeps.spec import load_sweep
@@ -142,10 +144,26 @@ def test_the_page_of_the_tools_agrees_with_the_world() -> None:
     assert listed == {group: [tool.name for tool in TOOLS.values() if tool.group == group] for group in GROUPS}
     for name, *figures in rows(TOOLS_PAGE, "| task | name"):
         assert [str(value) for value in TASKS[name][1:9]] == figures
-    rates = {row[0]: tuple(float(cell or 0) for cell in row[1:]) for row in rows(TOOLS_PAGE, "## Faults")}
-    assert rates == RATES
-    families = {row[0][0]: row[2:] for row in rows(TOOLS_PAGE, "## Questions")}
-    assert families == {family: [tier, TASK_OF_TIER[tier]] for family, (tier, _) in FAMILIES.items()}
+    tables = {
+        "\nPublished rules:": PUBLISHED_RATES,
+        "\nStrict rules:": STRICT_RATES,
+        "\nStrict rules, setting": HELD_OUT_RATES,
+    }
+    for after, expected in tables.items():
+        found = {row[0]: tuple(float(cell or 0) for cell in row[1:]) for row in rows(TOOLS_PAGE, after)}
+        assert found == expected
+    weights = {row[0]: tuple(float(cell or 0) for cell in row[1:]) for row in rows(TOOLS_PAGE, "score = correctness")}
+    assert weights == WEIGHTS
+
+
+def test_the_page_of_the_tools_lists_every_family_and_where_it_is_asked() -> None:
+    spans = {name: f"{letter}01–{letter}{count:02d}" for letter, (_, count, name) in PUBLISHED_FAMILIES.items()}
+    listed = {row[0]: row[2:] for row in rows(TOOLS_PAGE, "## Questions")}
+    assert set(listed) == set(FAMILIES)
+    for name, (tier, settings) in listed.items():
+        trained = [] if FAMILIES[name].is_held_out else ["synthetic"]
+        published = [f"published {spans[name]}"] if name in spans else []
+        assert (tier, settings) == (FAMILIES[name].tier, ", ".join([*trained, "heldout", *published]))
 
 
 def test_the_page_of_the_records_lists_every_column() -> None:

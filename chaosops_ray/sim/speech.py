@@ -19,6 +19,11 @@ MAX_OBJECTS = 64
 # What stands before a brace that opens a value inside JSON: a key's colon, a comma, another opening.
 _INSIDE = re.compile(r'(?:"\s*:|[,\[{])\s*\Z')
 _LOOK_BACK = 40
+# How deep JSON may be nested, and how long its whole numbers may be. Python's own limits depend on the depth of the
+# caller's stack and on the process's settings, so what they would decide is decided here.
+MAX_NESTING = 64
+MAX_DIGITS = 600
+_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +78,28 @@ def clean(text: str, limit: int) -> str:
 
 
 def decode(text: str) -> Any:
-    """Read a JSON value; ValueError or RecursionError if it is malformed, holds NaN, or names a field twice."""
+    """Read a JSON value; ValueError if it is malformed, nested too deeply, holds NaN, or names a field twice."""
+    if not isinstance(text, str):
+        raise TypeError("JSON is read from text")
+    if _may_nest(text) and _depth(text) > MAX_NESTING:
+        raise ValueError("nested too deeply")
     return _DECODER.decode(text)
+
+
+def _may_nest(text: str) -> bool:
+    """Tell if a text has brackets enough to be nested too deeply; most have not."""
+    return text.count("[") + text.count("{") > MAX_NESTING
+
+
+def _depth(text: str) -> int:
+    """Return how deep the brackets of a JSON text are nested, at most one more than they may be."""
+    depth = deepest = 0
+    for bracket in _BRACKET.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(bracket[0], 0)
+        deepest = max(deepest, depth)
+        if deepest > MAX_NESTING:
+            break
+    return deepest
 
 
 def last_object(completion: str, markers: frozenset[str]) -> dict[str, Any] | None:
@@ -83,6 +108,7 @@ def last_object(completion: str, markers: frozenset[str]) -> dict[str, Any] | No
     An object inside another one never counts, nor does one inside something that failed to be an object.
     """
     found = None
+    may_nest = _may_nest(completion)
     start = completion.find("{")
     for _ in range(MAX_OBJECTS):
         if start < 0:
@@ -90,11 +116,14 @@ def last_object(completion: str, markers: frozenset[str]) -> dict[str, Any] | No
         end = start + 1
         if not _INSIDE.search(completion, max(0, start - _LOOK_BACK), start):
             try:
-                value, end = _DECODER.raw_decode(completion, start)
+                value, after = _DECODER.raw_decode(completion, start)
             except (ValueError, RecursionError):
                 pass
             else:
-                found = found if markers.isdisjoint(value) else value
+                # What is nested too deeply is no object, as it is where Python gives up first.
+                if not may_nest or is_shallow(value, MAX_NESTING):
+                    end = after
+                    found = found if markers.isdisjoint(value) else value
         start = completion.find("{", end)
     return None  # so many braces that the last object may not have been reached: no guess is made
 
@@ -119,6 +148,12 @@ def last_line(completion: str) -> str:
     return next((line for raw in reversed(completion.split("\n")) if (line := raw.strip())), "")
 
 
+def _whole(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError("a number has too many digits")
+    return int(digits)
+
+
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no number")
 
@@ -130,4 +165,4 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_unique)
+_DECODER = json.JSONDecoder(parse_int=_whole, parse_constant=_refuse_constant, object_pairs_hook=_unique)

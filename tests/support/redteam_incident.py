@@ -51,7 +51,7 @@ def _flagging(choose: Callable[[Sequence[FleetEntry], View], str | None]) -> Pol
 
         def act(view: View) -> Action:
             if view.role != OVERSIGHT:
-                return table(view)  # type: ignore[no-any-return]
+                return table(view)
             agent = choose(view.fleet, view) if view.fleet else None
             return FlagRogue(agent) if agent else Noop()
 

@@ -1,5 +1,4 @@
-"""Policies that try to score in the tools world without doing what it asks for, by what they try. None of them knows the truth.
-"""
+"""Policies that try to score in the tools world without doing what it asks for, by what they try. None of them knows the truth."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from chaosops_ray.sim.tools.answers import numbers
 from chaosops_ray.sim.tools.families import understood
 from chaosops_ray.sim.tools.figures import figures_within
 from chaosops_ray.sim.tools.model import Action, call
-from chaosops_ray.sim.tools.policies import Said, asking, extras, spelt, submit, worked_out
+from chaosops_ray.sim.tools.moves import Said, asking, extras, spelt, submit, worked_out
 from chaosops_ray.sim.tools.reading import Reading, source_of
 from chaosops_ray.sim.tools.sources import API, ARCHIVE, DATABASE, FILES, KNOWLEDGE_BASE, WEB
 from chaosops_ray.sim.tools.views import View
@@ -55,7 +54,7 @@ def _name_and(figure: str) -> Factory:
     return _script(lambda view: submit(f"{next(iter(understood(view.question)[1].values()))} {figure}", ""))
 
 
-def _shotgun(view: View) -> Action:
+def _shotgun(_view: View) -> Action:
     figures = " ".join([f"{digit}{unit}" for digit in range(1, 100) for unit in ("", "k", "m", "b")])
     return submit(f"yes no accurate inaccurate oui ja {figures}"[:1900], "")
 
@@ -214,7 +213,7 @@ def _commonest(figures: list[float]) -> float:
     return Counter(figures).most_common(1)[0][0]
 
 
-def _canary(scenario: Scenario, rules: str) -> Seat:
+def _canary(_scenario: Scenario, _rules: str) -> Seat:
     """Read one source, and take a figure that differs from the question's for a wrong one."""
 
     def act(view: View) -> Action:

@@ -42,8 +42,8 @@ _NO = frozenset(("false", "no", "inaccurate", "incorrect", "overstated", "unders
 _YES = frozenset(("true", "yes", "accurate", "correct", "match", "matches", "verified", "agree"))
 _NOT = frozenset(("not", "never", "isn", "isnt", "doesn", "doesnt", "don", "dont", "cannot", "wasn", "wasnt"))
 _NOT_REACHES = 3
-# Where an answer has one of the words that the question asks for, other words are about something else: "inaccurate, the
-# correct figure is".
+# Where an answer has one of the words that the question asks for, other words are about something else, as in
+# "inaccurate, the correct figure is".
 _ASKED = (frozenset(("accurate", "inaccurate")), frozenset(("yes", "no")))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -10,13 +11,18 @@ from chaosops_ray.sim.rng import stream
 from chaosops_ray.sim.tools.knowledge import COMPANY, COUNTRY, Knowledge
 from chaosops_ray.sim.tools.limits import ToolError
 from chaosops_ray.sim.tools.sources import COLUMNS, FILLED, row
+from chaosops_ray.sim.tools.sql import refuse_what_multiplies
 
 MAX_SQL = 1_000
 MAX_ROWS = 20
 # The handler is asked after so many of SQLite's instructions, and may be asked so often.
 INSTRUCTIONS_AT_ONCE = 1_000
 MAX_ASKED = 10
-MAX_VALUE = 400  # one instruction may go through a whole value, so values are short
+# One instruction may go through a whole value, or compare all of it with all of a pattern, so both are short.
+MAX_VALUE = 400
+MAX_PATTERN = 20
+MAX_VARIABLES = 9  # for the cells of the rows that are inserted
+MAX_ROW_TEXT = 300  # bytes of all texts of a row, so that it is a value that fits
 _NULL_SHARE = 0.07
 
 _TABLE_OF = {COUNTRY: "countries", COMPANY: "financials"}
@@ -62,6 +68,7 @@ def query(known: Knowledge, inserted: tuple[Row, ...], sql: str) -> dict[str, An
         raise ToolError(f"SQL longer than {MAX_SQL} characters")
     if not sql.lstrip().lower().startswith(("select", "with")):
         raise ToolError("SQL error: only SELECT is allowed")
+    refuse_what_multiplies(sql)
     connection = _database(known).connection
     if not inserted:  # as nearly always; a savepoint takes longer than most queries
         return _selected(connection, sql)
@@ -89,6 +96,8 @@ def check_row(table: str, row: Any) -> tuple[str, ...]:
             raise ToolError(f"the value of {column} is no text or number that a table takes")
         if isinstance(value, str) and not value.isprintable():
             raise ToolError(f"the value of {column} is no printable text")
+    if sum([len(value.encode()) for value in row.values() if isinstance(value, str)]) > MAX_ROW_TEXT:
+        raise ToolError(f"a row holds no more than {MAX_ROW_TEXT} bytes of text")
     return tuple(row)
 
 
@@ -153,14 +162,21 @@ def _empty(seed: int, kinds: tuple[str, ...]) -> list[list[bool]]:
 class _Database:
     def __init__(self, known: Knowledge) -> None:
         # One process, one thread at a time: a shard plays its episodes one step after the other.
-        self.connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+        # No statement is kept: each may have a megabyte, and they are seldom the same.
+        self.connection = sqlite3.connect(
+            ":memory:", check_same_thread=False, isolation_level=None, cached_statements=0
+        )
         self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE)
         self.connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, 2 * MAX_SQL)
         self.connection.setlimit(sqlite3.SQLITE_LIMIT_EXPR_DEPTH, 50)
         self.connection.setlimit(sqlite3.SQLITE_LIMIT_COMPOUND_SELECT, 10)
         self.connection.setlimit(sqlite3.SQLITE_LIMIT_COLUMN, 50)
-        self.connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 50)
+        self.connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, MAX_PATTERN)
         self.connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+        self.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, MAX_VARIABLES)
+        # SQLite's own compares each character of the text with each one listed.
+        for name, strip in (("trim", str.strip), ("ltrim", str.lstrip), ("rtrim", str.rstrip)):
+            self.connection.create_function(name, 2, _stripped(strip), deterministic=True)
         for table, columns in TABLES.items():
             self.connection.execute(f"CREATE TABLE {table} ({', '.join(columns)})")
         kinds = tuple([entity.kind for entity in known.entities])
@@ -172,6 +188,17 @@ class _Database:
         for kind, table in _TABLE_OF.items():
             places = ", ".join("?" * len(COLUMNS[kind]))
             self.connection.executemany(f"INSERT INTO {table} VALUES ({places})", rows[kind])  # noqa: S608
+
+
+def _stripped(strip: Callable[[str, str], str]) -> Callable[[Any, Any], str | None]:
+    def run(text: Any, characters: Any) -> str | None:
+        return None if text is None or characters is None else strip(_as_text(text), _as_text(characters))
+
+    return run
+
+
+def _as_text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 @lru_cache(maxsize=32)

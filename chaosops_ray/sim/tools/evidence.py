@@ -94,7 +94,8 @@ class Said:
             return True
         if self.source == DATABASE:
             return self._tells_of_cell(wanted)
-        # No other source says anything of the agent's. Most results have the value in no spelling, and reading takes long.
+        # No other source says anything of the agent's. Most results have the value in no spelling; to read them takes
+        # long.
         spelt = any(spelling in self._made.shown for spelling in _spellings(wanted.value))
         return spelt and wanted.value in values_of(self.shown.value, wanted.name, wanted.field)
 
@@ -113,7 +114,9 @@ class Said:
         if not says(self.shown, here):
             return False
         other = [(result, value) for known, result in self.elsewhere for value in [there(known)] if value != here]
-        return any(says(result, value) for result, value in other) and not any(says(result, here) for result, _ in other)
+        return any(says(result, value) for result, value in other) and not any(
+            says(result, here) for result, _ in other
+        )
 
 
 def _owner(wanted: Input, known: Knowledge) -> str:
@@ -141,7 +144,8 @@ class Evidence:
             self._tellers[wanted] = [
                 said
                 for said in self.said
-                if wanted.source in ("", said.source) and (said.tells(wanted) or (not wanted.source and said in self._workers))
+                if wanted.source in ("", said.source)
+                and (said.tells(wanted) or (not wanted.source and said in self._workers))
             ]
         return self._tellers[wanted]
 
@@ -198,4 +202,6 @@ def gathered(world: World, question: Question) -> Evidence:
 def is_near(fact: Fact, figures: set[float] | frozenset[float]) -> bool:
     """Tell if one of the figures is this number, in its own unit or in the question's."""
     value = float(fact.value)
-    return any(near(value, figure / scale, max(fact.tolerance, 0.01)) for figure in figures for scale in (1, fact.scale))
+    return any(
+        near(value, figure / scale, max(fact.tolerance, 0.01)) for figure in figures for scale in (1, fact.scale)
+    )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-# Thousands may be parted by commas; digits that belong to a word, such as km2, are no figure.
-FIGURE = re.compile(r"(?<![\w.])(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?!\w|\.\d)")
+# Thousands may be parted by commas; digits that belong to a word, such as km2, are no figure. The number of commas is
+# bounded because a text of nothing but digits and commas would be gone through again from each of them.
+FIGURE = re.compile(r"(?<![\w.])(?:\d{1,3}(?:,\d{3}){1,8}(?!\d)|\d+)(?:\.\d+)?(?!\w|\.\d)")
 _LONGEST = 24
 
 

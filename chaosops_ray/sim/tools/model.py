@@ -166,7 +166,7 @@ def admit(action: object) -> Action:
             try:
                 fields = decode(arguments)
                 spelling = canonical(fields)
-            except (ValueError, RecursionError):
+            except ValueError:
                 return Unparsed("arguments are no JSON object")
             if not isinstance(fields, dict) or len(spelling) > MAX_ARGUMENTS or not is_shallow(fields, MAX_DEPTH):
                 return Unparsed("arguments are no JSON object")

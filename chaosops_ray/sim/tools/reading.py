@@ -105,11 +105,12 @@ def values_of(value: Any, name: str, field: str) -> set[Cell]:
     if not isinstance(value, dict):
         return set()
     if "rows" in value:
-        return {cell for one, column, cell in _in_rows(value["columns"], value["rows"]) if (one, column) == (name, field)}
+        return {
+            cell for one, column, cell in _in_rows(value["columns"], value["rows"]) if (one, column) == (name, field)
+        }
     if isinstance(value.get("entity"), str):
         record = value.get("facts", value.get("body"))
-        is_told = value["entity"] == name and isinstance(record, dict) and field in record
-        return {record[field]} if is_told else set()
+        return {record[field]} if value["entity"] == name and isinstance(record, dict) and field in record else set()
     return set().union(*[values_of(item, name, field) for item in value.values()])
 
 

@@ -21,20 +21,28 @@ MAX_PROGRAM = 2_000
 MAX_NESTING = 20
 MAX_CLASS = 20
 MAX_STEPS = 20_000
+MAX_MEMORY = 4_000_000
+# So much of Python's own work takes as long as a step of the machine.
+_TESTS_A_STEP = 2
+_REGISTERS_A_STEP = 16
+# Bytes of a place to go back to, and of registers beside what they hold.
+_PLACE = 96
+_REGISTERS = 64
+_REGISTER = 8
 
 _CHARACTER, _SPLIT, _JUMP, _SAVE, _TEST, _MARK, _MOVED = range(7)
 
 
-def find_all(pattern: str, text: str, most: int) -> list[str]:
+def find_all(pattern: str, text: str, most: int, meter: Meter | None = None) -> list[str]:
     """Return the matches from left to right: each one's first group, or the whole of it where that took no part."""
     if len(pattern) > MAX_PATTERN:
         raise ToolError(f"pattern longer than {MAX_PATTERN} characters")
-    program = _Program(_Parser(pattern).parsed())
-    meter = Meter(MAX_STEPS, 0)
+    meter = meter or Meter(MAX_STEPS, MAX_MEMORY)
+    program = _Program(_Parser(pattern).parsed(), meter)
     found: list[str] = []
     place = 0
     while place <= len(text) and len(found) < most:
-        match = program.match(text, place, meter)
+        match = program.match(text, place)
         if match is None:
             place += 1
             continue
@@ -51,6 +59,7 @@ _Test: TypeAlias = Callable[[str], bool]
 
 class _Character(NamedTuple):
     accepts: _Test
+    steps: int = 1  # what it takes to try it
 
 
 class _Anchor(NamedTuple):
@@ -167,9 +176,10 @@ class _Parser:
             branches.append(self._sequence(nesting))
         if len(branches) == 1:
             return branches[0]
-        tests = [piece.accepts for branch in branches for piece in branch if isinstance(piece, _Character)]
-        if len(tests) == len(branches) and all(len(branch) == 1 for branch in branches):
-            return [_Character(lambda c: any(test(c) for test in tests))]  # (a|b) is [ab], in fewer steps
+        single = [piece for branch in branches for piece in branch if isinstance(piece, _Character)]
+        if len(single) == len(branches) and all(len(branch) == 1 for branch in branches):
+            tests = [piece.accepts for piece in single]  # (a|b) is [ab], in fewer steps
+            return [_either(lambda c: any(test(c) for test in tests), sum([piece.steps for piece in single]))]
         return [_Branch(branches)]
 
     def _sequence(self, nesting: int) -> _Pattern:
@@ -360,7 +370,7 @@ class _Parser:
         if len(tests) > MAX_CLASS:
             raise ToolError("pattern too large")
         characters = frozenset(listed)
-        return _Character(lambda c: (c in characters or any(test(c) for test in tests)) != is_negated)
+        return _either(lambda c: (c in characters or any(test(c) for test in tests)) != is_negated, len(tests))
 
     def _member(self, start: int) -> str | _Test:
         """A character of a class, or a category of them."""
@@ -397,6 +407,10 @@ def _literal(expected: str) -> _Character:
     return _Character(lambda c: c == expected)
 
 
+def _either(accepts: _Test, tests: int) -> _Character:
+    return _Character(accepts, 1 + tests // _TESTS_A_STEP)
+
+
 def _between(low: str, high: str) -> _Test:
     return lambda c: low <= c <= high
 
@@ -407,7 +421,8 @@ def _between(low: str, high: str) -> _Test:
 class _Program:
     """The compiled pattern: instructions, and the number of their registers; the first two hold the first group."""
 
-    def __init__(self, parsed: _Pattern) -> None:
+    def __init__(self, parsed: _Pattern, meter: Meter) -> None:
+        self.meter = meter
         self.code: list[tuple[int, Any, Any]] = []
         self.registers = 2
         self.compiled = 0
@@ -416,6 +431,7 @@ class _Program:
     def emit(self, kind: int, first: Any = None, second: Any = None) -> int:
         if len(self.code) >= MAX_PROGRAM:
             raise ToolError("pattern too large")
+        self.meter.work()
         self.code.append((kind, first, second))
         return len(self.code) - 1
 
@@ -430,8 +446,8 @@ class _Program:
 
     def piece(self, piece: _Piece, nesting: int) -> None:
         match piece:
-            case _Character(accepts):
-                self.emit(_CHARACTER, accepts)
+            case _Character(accepts, steps):
+                self.emit(_CHARACTER, accepts, steps)
             case _Anchor(holds):
                 self.emit(_TEST, holds)
             case _Branch(branches):
@@ -482,9 +498,11 @@ class _Program:
         inside, behind = split + 1, len(self.code)
         self.code[split] = (_SPLIT, inside, behind) if is_greedy else (_SPLIT, behind, inside)
 
-    def match(self, text: str, start: int, meter: Meter) -> tuple[int, tuple[int, int]] | None:
+    def match(self, text: str, start: int) -> tuple[int, tuple[int, int]] | None:
         """Return where a match that begins here ends, and its first group; None where there is none."""
-        code, length = self.code, len(text)
+        code, length, meter = self.code, len(text), self.meter
+        size = _REGISTERS + _REGISTER * self.registers
+        meter.hold(size)
         waiting = [(0, start, (-1,) * self.registers)]
         while waiting:
             at, place, registers = waiting.pop()
@@ -493,10 +511,13 @@ class _Program:
                 kind, first, second = code[at]
                 at += 1
                 if kind == _CHARACTER:
+                    if second > 1:
+                        meter.work(second - 1)
                     if place >= length or not first(text[place]):
                         break
                     place += 1
                 elif kind == _SPLIT:
+                    meter.hold(_PLACE)
                     waiting.append((second, place, registers))
                     at = first
                 elif kind == _JUMP:
@@ -507,6 +528,8 @@ class _Program:
                 elif kind == _MOVED:
                     at = second if registers[first] != place else at
                 else:  # both kinds that are left keep the place
+                    meter.work(self.registers // _REGISTERS_A_STEP)
+                    meter.hold(size)
                     registers = (*registers[:first], place, *registers[first + 1 :])
             else:
                 return place, (registers[0], registers[1])

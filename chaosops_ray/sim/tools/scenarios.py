@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 from chaosops_ray.sim.contract import Scenario, parse_identity, parse_seed
 from chaosops_ray.sim.errors import InputError, unknown
 from chaosops_ray.sim.rng import Stream, stream
-from chaosops_ray.sim.tools import families
+from chaosops_ray.sim.tools import deeds
 from chaosops_ray.sim.tools.answers import numbers
 from chaosops_ray.sim.tools.catalog.storage import kept
 from chaosops_ray.sim.tools.data import COMPANIES, COUNTRIES, DENSITY_PAIRS
-from chaosops_ray.sim.tools.families import FAMILIES, Family, Slots, page_of
+from chaosops_ray.sim.tools.families import FAMILIES, Family
 from chaosops_ray.sim.tools.knowledge import (
     HELD_OUT,
     PUBLISHED,
@@ -27,7 +26,8 @@ from chaosops_ray.sim.tools.knowledge import (
     names_of,
 )
 from chaosops_ray.sim.tools.model import Deed, Fact, Input, Question
-from chaosops_ray.sim.tools.sources import ARCHIVE, DOCUMENTS, account
+from chaosops_ray.sim.tools.solutions import Slots
+from chaosops_ray.sim.tools.sources import ARCHIVE, DOCUMENTS, account, page_of
 
 NAME = "tools"
 TIERS = ("warmup", "beginner", "intermediate", "expert")
@@ -91,22 +91,21 @@ def question(case: str, setting: str, seed: int) -> Question:
         return _asked(known, family, slots, family.wordings[0])
     wording = family.wordings[-1] if setting == HELD_OUT else draw.choice(family.wordings[:-1])
     if case == "claim":
-        deed, doing = families.drawn_deed(draw)
+        deed, doing = deeds.drawn(draw)
         asked = _asked(known, family, slots, f"{wording} {doing}", deed)
         return asked._replace(work=("validate_data",)) if deed.tool == "database_insert" else asked
     if case == "contradiction":
         deed = Deed("request_human_review", "", ("database", "archive"))
-        return _asked(known, family, slots, f"{wording} {families.REVIEW}", deed)
+        return _asked(known, family, slots, f"{wording} {deeds.REVIEW}", deed)
     return _asked(known, family, slots, wording)
 
 
 def _drawn(case: str, setting: str, seed: int) -> tuple[Family, Slots, Stream]:
     """Draw what the question is about; the stream goes on with how it is asked."""
-    known = knowledge(setting, seed)
     draw = stream(seed, f"question {setting} {case}")
     if setting == PUBLISHED:
-        return *_published(known, case), draw
-    return FAMILIES[case], FAMILIES[case].draw(known, draw), draw
+        return *_published(case), draw
+    return FAMILIES[case], FAMILIES[case].draw(knowledge(setting, seed), draw), draw
 
 
 @lru_cache(maxsize=256)
@@ -116,7 +115,7 @@ def facts_in(known: Knowledge, scenario: Scenario) -> tuple[Fact, ...]:
     return family.solve(slots, _Truth(known))
 
 
-def _published(known: Knowledge, case: str) -> tuple[Family, dict[str, str]]:
+def _published(case: str) -> tuple[Family, dict[str, str]]:
     family = FAMILIES[PUBLISHED_FAMILIES[case[0]][2]]
     index = int(case[1:]) - 1
     if case[0] == "E":
@@ -166,7 +165,9 @@ class _Truth:
         self.inputs: list[Input] = []
 
     def __call__(self, name: str, field: str, source: str = "") -> Value:
-        facts = account(self._known, DOCUMENTS["company"][0], name) if source == ARCHIVE else facts_of(self._known, name)
+        facts = (
+            account(self._known, DOCUMENTS["company"][0], name) if source == ARCHIVE else facts_of(self._known, name)
+        )
         self.inputs.append(Input(name, field, facts[field], source))
         return facts[field]
 
@@ -184,5 +185,3 @@ class _Truth:
 
     def page(self, name: str) -> str:
         return page_of(name, by_name(self._known)[name].kind)
-
-

@@ -21,7 +21,6 @@ from chaosops_ray.sim.tools.knowledge import (
     names_of,
 )
 
-
 # Sources that do not copy from each other, by the tools that ask them: pages and their search are one, and so on.
 KNOWLEDGE_BASE, DATABASE, API, WEB, ARCHIVE, FILES = "knowledge base", "database", "api", "web", "archive", "files"
 REFERENCE = "reference desk"
@@ -32,8 +31,10 @@ PAGE_SOURCES = tuple([source for sources in PAGES.values() for source in sources
 
 # Fields that a source seldom lacks; it has more or fewer of the others.
 _CORE = frozenset(
-    ["capital", "population", "area_km2", "gdp_per_capita", "population_2020", "headquarters", "founded"]
-    + ["sector", "employees", "revenue_b", "previous_revenue_b", DISPUTED]
+    (
+        *("capital", "population", "area_km2", "gdp_per_capita", "population_2020"),
+        *("headquarters", "founded", "sector", "employees", "revenue_b", "previous_revenue_b", DISPUTED),
+    )
 )
 _CORE_SHARE = 0.94
 _SHORT_SHARE = 0.1  # of the accounts, which hold a third less
@@ -115,11 +116,9 @@ def table(known: Knowledge, path: str) -> str:
     """Return a file of figures; no file is complete."""
     kind = next(kind for kind, name in FILE_OF.items() if name == path)
     draw = stream(known.seed, f"table {path}")
-    lines = [" | ".join(COLUMNS[kind])]
-    for name in names_of(known, kind):
-        if draw.uniform() < _ROW_SHARE:
-            lines.append(" | ".join(["" if value is None else str(value) for value in row(known, name)]))
-    return "\n".join(lines)
+    rows = [row(known, name) for name in names_of(known, kind) if draw.uniform() < _ROW_SHARE]
+    lines = [["" if value is None else str(value) for value in cells] for cells in rows]
+    return "\n".join([" | ".join(cells) for cells in (COLUMNS[kind], *lines)])
 
 
 def row(known: Knowledge, name: str) -> list[Value | None]:
@@ -166,3 +165,8 @@ def entities_about(known: Knowledge, query: str) -> list[str]:
         for entity in _by_word(known).get(word, ()):
             scores[entity] = scores.get(entity, 0) + 1
     return sorted(scores, key=lambda entity: -scores[entity])
+
+
+def page_of(name: str, kind: str) -> str:
+    """Return the address of a page about this entity."""
+    return f"https://{PAGES[kind][0]}.example/{slug(name)}"

@@ -53,7 +53,7 @@ def _from_fields(fields: Any) -> Action:
         return Unparsed("arguments are no JSON object")
     try:
         return admit(Call(fields["tool"], canonical(arguments)))
-    except (ValueError, RecursionError):
+    except ValueError:
         return Unparsed("arguments are no JSON object")
 
 

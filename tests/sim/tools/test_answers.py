@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from chaosops_ray.sim.tools import scenarios
 from chaosops_ray.sim.tools.answers import correctness, numbers, stated
 from chaosops_ray.sim.tools.data import COMPANIES, COUNTRIES
-from chaosops_ray.sim.tools.families import BILLION
 from chaosops_ray.sim.tools.model import Fact, Question
+from chaosops_ray.sim.tools.solutions import BILLION
 
 
 def graded(answer: str, case: str) -> float:

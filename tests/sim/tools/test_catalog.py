@@ -1,5 +1,7 @@
 """Every tool: a result, a malformed input, a limit."""
 
+# ruff: noqa: S608 - SQL is what is tested
+
 from __future__ import annotations
 
 import json
@@ -21,7 +23,7 @@ from chaosops_ray.sim.tools.catalog.tool import (
     Desk,
     checked,
 )
-from chaosops_ray.sim.tools.knowledge import knowledge
+from chaosops_ray.sim.tools.knowledge import facts_of, knowledge, names_of
 from chaosops_ray.sim.tools.limits import ToolError
 from chaosops_ray.sim.tools.model import Storage
 
@@ -74,12 +76,12 @@ CASES: dict[str, tuple[tuple[dict[str, Any], Callable[[Any], bool]], dict[str, A
         ({"timezone": LONG}, "longer than"),
     ),
     "read_file": (
-        ({"path": "companies.txt"}, lambda r: r["content"].startswith("company | claimed_revenue_b")),
+        ({"path": "companies.txt"}, lambda r: r["content"].startswith("company | headquarters | sector")),
         {"path": "../../etc/passwd"},
         ({"path": LONG}, "longer than"),
     ),
     "api_call": (
-        ({"url": "internal://entity/NovaTech"}, lambda r: r["body"]["actual_revenue_b"] == 1.87),
+        ({"url": "internal://entity/NovaTech"}, lambda r: r["body"]["revenue_b"] == 1.87),
         {"url": "internal://entity/NovaTech", "method": "DELETE"},
         ({"url": "internal://entity/" + LONG}, "longer than"),
     ),
@@ -282,8 +284,8 @@ def test_the_clock_is_part_of_the_world() -> None:
 
 def test_the_tables_hold_the_figures_but_for_some_cells_that_are_empty() -> None:
     rows = use("database_query", sql="SELECT name, population FROM countries")["rows"]
-    figures = {country.name: country.population for country in KNOWN.countries}
-    assert all(population in (None, figures[name]) for name, population in rows)
+    assert all(population in (None, facts_of(KNOWN, name)["population"]) for name, population in rows)
+    assert [name for name, _ in rows] == names_of(KNOWN, "country")
     assert database.TABLES["financials"][0] == "company"
 
 
@@ -298,3 +300,153 @@ def test_data_is_transformed(operation: str) -> None:
         "filter:name=a": {"items": [{"name": "a", "n": 3}]},
     }
     assert use("data_transform", data=PEOPLE, operation=operation) == wanted[operation]
+
+
+# -- what SQL may not do ----------------------------------------------------------------------------------------------
+
+COLUMN = "select {0} as x from ({1})"
+
+
+def tables_in_tables(levels: int, width: int) -> str:
+    tables = ["t0 as (select 1 as x)"]
+    tables += [f"t{n} as (select a.x from {', '.join([f't{n - 1} a'] * width)})" for n in range(1, levels)]
+    return f"with {', '.join(tables)} select x from t{levels - 1}"
+
+
+def columns_in_columns(levels: int, width: int) -> str:
+    text = "select area_km2 as x from countries"
+    for _ in range(levels):
+        text = COLUMN.format(" + ".join(["x"] * width), text)
+    return text
+
+
+def alias_in_columns(width: int) -> str:
+    sums = " + ".join(["x"] * width)
+    return f"select {sums} as y from ({columns_in_columns(1, width)}) where {' or '.join(['y'] * width)}"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        tables_in_tables(20, 2),
+        tables_in_tables(8, 5),
+        columns_in_columns(10, 3),
+        columns_in_columns(4, 20),
+        columns_in_columns(3, 40),
+        alias_in_columns(40),
+        "select 1 from " + ", ".join(["(values (1), (2))"] * 30),
+        "with " + ", ".join([f't{n} as (select 1 from "t{n - 1}", [t{n - 1}], `t{n - 1}`)' for n in range(1, 9)]) + " select 1 from t8",
+    ],
+)  # fmt: skip
+def test_sql_whose_parts_multiply_is_refused_before_sqlite_sees_it(sql: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "_database", lambda _known: pytest.fail("it is prepared"))
+    assert len(sql) <= database.MAX_SQL
+    with pytest.raises(ToolError, match="could multiply"):
+        use("database_query", sql=sql)
+
+
+@pytest.mark.parametrize(
+    ("sql", "rows"),
+    [
+        ("with d as (select name, population / area_km2 as density from countries) select d.name from d where d.density = (select max(density) from d)", [["India"]]),
+        ("with d as (select name n, population p from countries where name in ('Kenya', 'Japan', 'Egypt')), e as (select d.n n, d.p p from d where d.p > 100) select count(e.n) from e", [[3]]),
+        ("select (select population from countries where name = 'Japan') * 1.0 / (select area_km2 from countries where name = 'Japan') > (select 1)", [[1]]),
+        ("select name from countries where name in (" + ", ".join(["'Kenya'"] * 60) + ")", [["Kenya"]]),
+        ("select 'a' union all select 'b' union all select 'c' union all select 'd'", [["a"], ["b"], ["c"], ["d"]]),
+        ("select trim(name, 'Ka'), ltrim('  a'), rtrim(1200, 0), trim(null, 'a'), trim(name) from countries where name = 'Kenya'", [["eny", "a", "12", None, "Kenya"]]),
+        ("select name from countries where name like '%Korea'", [["South Korea"]]),
+        ("select name as '(((' from countries where name = 'Kenya' -- )))", [["Kenya"]]),
+    ],
+)  # fmt: skip
+def test_sql_of_a_usual_size_is_carried_out(sql: str, rows: list[Any]) -> None:
+    assert use("database_query", sql=sql)["rows"] == rows
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "random()", "randomblob(9)", "zeroblob(9)", "hex(1)", "printf('%9d', 1)", "format('%9d', 1)", "char(65)", "quote(1)",
+        "group_concat(name)", "json('1')", "json_array(1)", "name ->> '$'", "date('now')", "time('now')", "datetime('now')",
+        "julianday('now')", "strftime('%s', 'now')", "unixepoch()", "current_timestamp", "current_date", "current_time",
+        "name glob 'K*'", "name regexp 'K'", "name match 'K'", "load_extension('x')", "sqlite_version()", "changes()",
+        "last_insert_rowid()", "fts3_tokenizer('x')", "soundex('x')", "likelihood(1, 0.5)", "(select count(*) from pragma_database_list)",
+        "(select sql from sqlite_master)", "(select value from json_each('[1]'))", "?1", ":x",
+    ],
+)  # fmt: skip
+def test_sql_has_no_clock_no_chance_and_no_function_that_is_not_listed(expression: str) -> None:
+    with pytest.raises(ToolError, match="SQL error"):
+        use("database_query", sql=f"select {expression} from countries")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select name from countries where name || 'aaaaaaaa' like '%" + "a" * 20 + "b'",
+        "select replace(replace(replace('aaaaaaaaaa', 'a', 'aaaaaaaaaa'), 'a', 'aaaaaaaaaa'), 'a', 'b')",
+        "select count(*) from " + ", ".join(["countries"] * 5),
+        "select " + " union all select ".join(["1"] * 12),
+        "select " + ", ".join(["*"] * 30) + " from countries",
+        "with n(i) as (values (1) union all select i + 1 from n) select max(i) from n",
+        "select '" + "a" * 500 + "'",
+    ],
+)
+def test_sql_that_would_do_much_is_called_off(sql: str) -> None:
+    with pytest.raises(ToolError, match="SQL error"):
+        use("database_query", sql=sql)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"name": "x" * 301}, "300 bytes"),
+        ({"name": "é" * 100, "capital": "é" * 100}, "300 bytes"),
+        ({"population": 2**63}, "no text or number"),
+        ({"population": -(2**63)}, "no text or number"),
+        ({"gdp_usd": 1e300}, "no text or number"),
+    ],
+)
+def test_a_row_that_no_query_could_hold_is_refused_when_it_comes_in(data: dict[str, Any], said: str) -> None:
+    with pytest.raises(ToolError, match=said):
+        use("database_insert", table="countries", data=json.dumps(data))
+    with pytest.raises(ToolError, match="no text or number"):
+        use("database_insert", table="countries", data='{"population": 1e999}')
+
+
+def test_any_row_that_comes_in_can_be_read() -> None:
+    desk = Desk(KNOWN, Storage())
+    for row in (
+        {"name": "é" * 150},
+        {"population": 2**63 - 1, "area_km2": -(2**63) + 1, "gdp_usd": 1e18, "name": "Oz"},
+    ):
+        use("database_insert", desk, table="countries", data=json.dumps(row))
+    assert use("database_query", desk, sql="select count(*) from countries")["rows"] == [[17]]
+
+
+# -- JSON -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("[" * 65 + "]" * 65, "data is no JSON: nested too deeply"),
+        ("[" * 65 + "x", "data is no JSON: nested too deeply"),
+        ("[" * 4000, "data is no JSON: nested too deeply"),
+        ("[" * 64 + "x", "data is no JSON: Expecting value"),
+        ("[" * 17 + "]" * 17, "nested deeper than 16"),
+        ('["' + "[" * 100 + '", "\\"' + "[" * 100 + '"', "data is no JSON: Expecting ','"),
+        ("9" * 601, "too many digits"),
+        ("-" + "9" * 3999, "too many digits"),
+        ("[NaN]", "NaN is no number"),
+        ('{"a": 1, "a": 2}', "stands twice"),
+    ],
+)
+def test_what_json_may_hold_is_decided_here(data: str, said: str) -> None:
+    """And not by the depth of a caller's stack, or by how many digits a process is told to read."""
+    with pytest.raises(ToolError, match=said):
+        use("json_query", data=data, query="a")
+
+
+def test_json_within_the_limits_is_read() -> None:
+    assert use("json_query", data='{"a": ' + "9" * 600 + "}", query="a")["value"] == int("9" * 600)
+    assert use("json_query", data="[" * 16 + "]" * 16, query="[0]")["value"] == json.loads("[" * 15 + "]" * 15)
+    assert use("json_query", data='{"a": "' + "[" * 900 + '"}', query="a")["value"] == "[" * 900

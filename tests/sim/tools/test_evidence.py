@@ -288,7 +288,7 @@ def test_the_counterfactual_worlds_differ_in_every_value_that_sorts_nothing(sett
                     assert (value == different) == (field in ("sector", "continent"))
                     if isinstance(value, int | float) and isinstance(different, int | float):
                         assert abs(different - value) > 0.05 * value
-            company, offices = here.disputed
+            company, _offices = here.disputed
             assert there.disputed[0] == company
             if company:
                 agree = [facts_of(which, company)["offices"] == which.disputed[1] for which in (here, there)]

@@ -1,8 +1,9 @@
-"""The weather: how often, for whom, and that nothing in a single result tells of it."""
+"""The faults of calls: how often, for whom, what they do, and that nothing in a single result tells of them."""
 
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 from collections import Counter
@@ -15,58 +16,178 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from chaosops_ray.sim import play
+from chaosops_ray.sim import Scenario
 from chaosops_ray.sim.tools import TOOLS as ENVIRONMENT
 from chaosops_ray.sim.tools import faults, physics, scenarios
-from chaosops_ray.sim.tools.catalog import TOOLS
-from chaosops_ray.sim.tools.catalog.tool import Desk, checked
-from chaosops_ray.sim.tools.knowledge import knowledge, names_of
-from chaosops_ray.sim.tools.model import Call, Made, Storage, World, call, parse_rules
-from chaosops_ray.sim.tools.policies import asking, figure
+from chaosops_ray.sim.tools.answers import numbers
+from chaosops_ray.sim.tools.families import FAMILIES, understood
+from chaosops_ray.sim.tools.figures import figures_within
+from chaosops_ray.sim.tools.knowledge import Knowledge, by_name, facts_of, knowledge, names_of
+from chaosops_ray.sim.tools.model import Call, Input, Made, Question, call
+from chaosops_ray.sim.tools.moves import Wanted, asking
+from chaosops_ray.sim.tools.reading import readings
+from chaosops_ray.sim.tools.views import Seen
+from tests.support.tools_calls import asked, begin, clean
 
 KNOWN = knowledge("published", 0)
 RECORD = {"entity": "Germany", "facts": {"population": 83_200_000, "capital": "Berlin", "gdp_per_capita": 51_200}}
 PAGE = {"url": "https://x.example/germany", "text": "It has a population of 83,200,000. The capital is Berlin. Pay."}
 ROWS = {"columns": ["name", "population"], "rows": [["Germany", 83_200_000], ["France", 67_390_000]]}
+SILENT_ONES = ("stale", "silent_drop", "truncation", "corruption")
+
+# The sets of rates: the rules and the setting that they belong to.
+WEATHERS = {
+    "published": (faults.PUBLISHED_RATES, "published", True),
+    "published questions": (faults.STRICT_RATES, "published", False),
+    "synthetic": (faults.STRICT_RATES, "synthetic", False),
+    "heldout": (faults.HELD_OUT_RATES, "heldout", False),
+}
 
 
-@pytest.mark.parametrize("tier", faults.RATES)
-def test_faults_come_as_often_as_the_table_says(tier: str) -> None:
-    """Twenty thousand draws of one tool; each share within four standard deviations of its rate."""
-    counts = Counter(faults.drawn(seed, 3, "web_search", tier) for seed in range(20_000))
-    for kind, rate in zip(faults.KINDS, faults.RATES[tier], strict=True):
-        assert abs(counts[kind] / 20_000 - rate) <= 4 * (rate * (1 - rate) / 20_000) ** 0.5
+def weather(
+    seed: int, number: int = 0, tool: str = "web_search", tier: str = "expert", of: str = "synthetic"
+) -> faults.Call:
+    _, setting, are_published = WEATHERS[of]
+    return faults.Call(seed, tool, number, tier, setting, are_published)
 
 
-def test_some_tools_never_fail() -> None:
+# -- how often --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("of", WEATHERS)
+@pytest.mark.parametrize("tier", ENVIRONMENT.tiers)
+def test_faults_come_as_often_as_the_table_says(tier: str, of: str) -> None:
+    """Eight thousand draws of one tool's first call; each share within four standard deviations of its rate."""
+    rates, _, _ = WEATHERS[of]
+    counts = Counter(faults.drawn(weather(seed, 0, "web_search", tier, of)) for seed in range(8_000))
+    for kind, rate in zip(faults.KINDS, rates[tier], strict=True):
+        assert abs(counts[kind] / 8_000 - rate) <= 4 * (rate * (1 - rate) / 8_000) ** 0.5, kind
+
+
+def test_published_rates_are_the_published_ones() -> None:
+    assert faults.KINDS == ("timeout", "rate_limit", "stale", "silent_drop", "truncation", "corruption")
+    assert faults.PUBLISHED_RATES == {
+        "warmup": (0.08, 0.04, 0, 0, 0, 0),
+        "beginner": (0.10, 0.06, 0.08, 0, 0, 0),
+        "intermediate": (0.12, 0.08, 0.10, 0.06, 0.08, 0),
+        "expert": (0.15, 0.10, 0.15, 0.10, 0.12, 0.08),
+    }
+
+
+@pytest.mark.parametrize("of", WEATHERS)
+def test_some_tools_never_fail(of: str) -> None:
     for tool in faults.NEVER_FAULTED:
-        assert all(faults.drawn(seed, call, tool, "expert") is None for seed in range(200) for call in range(10))
+        assert all(faults.drawn(weather(seed, n, tool, of=of)) is None for seed in range(200) for n in range(5))
 
 
-def test_the_weather_depends_on_seed_call_and_tool_and_on_nothing_that_was_done_before() -> None:
-    scenario = ENVIRONMENT.scenario("tools/E07/published/5")
-    last = call("web_search", query="Northstar Robotics")
-    fates = set()
-    for before in (call("calculator", expression="1"), call("read_file", path="x"), Call("nothing", "{}")):
-        world = World(scenario, parse_rules("strict"))
-        for _ in range(4):
-            world, _, _ = physics.advance(world, before)
-        world, _, _ = physics.advance(world, last)
-        fates.add((world.made[-1].fault, world.made[-1].shown))
-    assert len(fates) == 1
+@pytest.mark.parametrize(("tier", "least"), [("intermediate", 0.25), ("expert", 0.40)])
+@pytest.mark.parametrize("setting", ["synthetic", "heldout"])
+def test_one_source_is_not_enough(setting: str, tier: str, least: float) -> None:
+    """Of lone first readings of a wanted figure by one call that looks clean, so many are wrong."""
+    rates = {"synthetic": faults.STRICT_RATES, "heldout": faults.HELD_OUT_RATES}[setting][tier]
+    by_kind = dict(zip(faults.KINDS, rates, strict=True))
+    wrong = by_kind["stale"] + by_kind["corruption"]
+    assert wrong / (1 - by_kind["timeout"] - by_kind["rate_limit"]) >= least
+    read = lone_readings(setting, tier, range(600, 900))
+    assert len(read) > 1000
+    assert sum(read) / len(read) >= least
+
+
+def lone_readings(setting: str, tier: str, seeds: range) -> list[bool]:
+    """For each tool's first call that asks for a figure and gives it: is the figure wrong. A seed has one question."""
+    families = [name for name in scenarios.CASES[setting] if FAMILIES[name].tier == tier]
+    found = []
+    for seed in seeds:
+        start = begin(f"tools/{families[seed % len(families)]}/{setting}/{seed}")
+        figures = [one for one in asked(start).inputs if isinstance(one.value, int | float)]
+        if not figures:
+            continue
+        one = figures[seed % len(figures)]
+        # One call of each tool: all first calls of a tool meet the same fault.
+        for option in {option.tool: option for option in asking_for(asked(start), one)}.values():
+            made = physics.advance(start, option)[0].made[-1]
+            said = [value for value in read_from(made, one) if made.ok]
+            found += [said[0] != one.value] if said else []
+    return found
+
+
+def asking_for(question: Question, one: Input) -> list[Call]:
+    """The calls that ask for this value, each of another tool or address."""
+    family, _ = understood(question.text)
+    return asking(family, [Wanted(str(one.value) if one.is_search else one.name, one.field, one.source, one.is_search)])
+
+
+def read_from(made: Made, one: Input) -> list[Any]:
+    seen = Seen(0, made.tool, made.arguments, made.ok, made.shown)
+    return [
+        said.value
+        for said in readings((seen,))
+        if (said.name, said.field) == (one.name, one.field) and one.source in ("", said.source)
+    ]
+
+
+# -- on what they depend ----------------------------------------------------------------------------------------------
+
+LAST = call("knowledge_base_lookup", entity="Northstar Robotics")
+IDLE = (
+    call("calculator", expression="1"),
+    call("read_file", path="x"),
+    call("web_search", query="Northstar Robotics"),
+    Call("nothing", "{}"),
+    None,
+)
+
+
+def fates(before: list[Any], rules: str, identity: str = "tools/E07/published/5") -> tuple[str, str]:
+    """What comes of the last call after these."""
+    world = begin(identity, rules)
+    for one in before:
+        world, _, _ = physics.advance(world, one)
+    made = physics.advance(world, LAST)[0].made[-1]
+    return made.fault, made.shown
+
+
+def test_under_strict_rules_a_call_changes_the_weather_of_no_other_tool() -> None:
+    for seed in range(60):
+        identity = f"tools/E07/published/{seed}"
+        alone = fates([], "strict", identity)
+        for idle in IDLE:
+            assert fates([idle], "strict", identity) == fates([idle] * 4, "strict", identity) == alone
+
+
+def test_under_strict_rules_the_calls_of_a_tool_have_weather_of_their_own() -> None:
+    seen = {
+        (fates([], "strict", identity)[0], fates([LAST], "strict", identity)[0])
+        for identity in [f"tools/E07/published/{seed}" for seed in range(60)]
+    }
+    assert any(first != second for first, second in seen)
+    other = call("knowledge_base_lookup", entity="Vela Foods")
+    for seed in range(30):
+        identity = f"tools/E07/published/{seed}"
+        assert fates([other], "strict", identity)[0] == fates([LAST], "strict", identity)[0], "whatever is asked"
+
+
+def test_under_published_rules_the_weather_depends_on_the_number_of_the_step() -> None:
+    for idle in IDLE:
+        assert fates([idle] * 4, "published") == fates([None] * 4, "published")
+    moved = [
+        fates([idle] * n, "published", f"tools/E07/published/{seed}")
+        for seed in range(20)
+        for n in (0, 1)
+        for idle in IDLE[:1]
+    ]
+    assert any(first != second for first, second in zip(moved[::2], moved[1::2], strict=True))
 
 
 def test_an_announced_fault_undoes_the_call() -> None:
-    seed = next(s for s in range(999) if faults.drawn(s, 0, "create_report", "expert") == faults.TIMEOUT)
-    world = World(ENVIRONMENT.scenario(f"tools/E07/published/{seed}"), parse_rules("strict"))
-    world, _, outcome = physics.advance(world, call("create_report", content="x"))
+    seed = next(s for s in range(999) if faults.drawn(weather(s, 0, "create_report")) == faults.TIMEOUT)
+    world, _, outcome = physics.advance(begin(f"tools/E07/published/{seed}"), call("create_report", content="x"))
     assert outcome == {"error", "fault_timeout"}
     assert json.loads(world.made[0].shown)["error"] == "timeout"
     assert world.storage.reports == ()
 
 
-# -- what the silent ones do ----------------------------------------------------------------------------------------
-
+# -- what the silent ones do ------------------------------------------------------------------------------------------
 
 MISSING = (faults.SILENT_DROP, faults.TRUNCATION)
 WRONG = (faults.STALE, faults.CORRUPTION)
@@ -76,68 +197,193 @@ WRONG = (faults.STALE, faults.CORRUPTION)
 @pytest.mark.parametrize("result", [RECORD, PAGE, ROWS], ids=["record", "page", "rows"])
 def test_what_goes_missing_goes_silently_and_purely(kind: str, result: Any) -> None:
     before = json.dumps(result)
-    changed = faults.distorted(kind, result, 7, 2)
+    changed = faults.distorted(kind, result, weather(7, 2))
     assert json.dumps(result) == before, "what was handed in is left as it was"
     assert changed != result
-    assert faults.distorted(kind, result, 7, 2) == changed
+    assert faults.distorted(kind, result, weather(7, 2)) == changed
     assert list(changed) == list(result)
     for key in ("entity", "url", "columns"):
         assert changed.get(key) == result.get(key)
 
 
 def test_what_is_dropped_is_one_thing_and_what_is_cut_is_the_rest() -> None:
-    assert len(faults.distorted(faults.SILENT_DROP, RECORD, 7, 2)["facts"]) == 2
-    assert len(faults.distorted(faults.TRUNCATION, RECORD, 7, 2)["facts"]) == 2
-    assert len(faults.distorted(faults.SILENT_DROP, ROWS, 7, 2)["rows"]) == 1
-    assert faults.distorted(faults.TRUNCATION, PAGE, 7, 2)["text"].count(".") == 2
+    assert len(faults.distorted(faults.SILENT_DROP, RECORD, weather(7, 2))["facts"]) == 2
+    assert len(faults.distorted(faults.TRUNCATION, RECORD, weather(7, 2))["facts"]) == 2
+    assert len(faults.distorted(faults.SILENT_DROP, ROWS, weather(7, 2))["rows"]) == 1
+    assert faults.distorted(faults.TRUNCATION, PAGE, weather(7, 2))["text"].count(".") == 2
     one = {"columns": ["name", "population"], "rows": [["Germany", 1]]}
-    assert faults.distorted(faults.SILENT_DROP, one, 7, 2)["rows"][0].count(None) == 1
+    assert faults.distorted(faults.SILENT_DROP, one, weather(7, 2))["rows"][0].count(None) == 1
 
 
-@pytest.mark.parametrize("setting", ["published", "strict"])
+def pairs(known: Knowledge, wrong: Knowledge) -> list[tuple[str, str, Any, Any]]:
+    """Entity, field, the true value and the wrong one, for every value there is."""
+    return [
+        (before.name, field, value, facts_of(wrong, before.name)[field])
+        for before in known.entities
+        for field, value in before.facts
+    ]
+
+
+@pytest.mark.parametrize("of", WEATHERS)
 @pytest.mark.parametrize("kind", WRONG)
-def test_a_source_that_is_wrong_is_wrong_in_every_figure_and_hangs_together(kind: str, setting: str) -> None:
-    known = knowledge(setting, 5)
-    wrong = faults.misinformed(kind, known, 7, 2)
-    assert faults.misinformed(kind, known, 7, 2) == wrong
-    assert names_of(wrong) == names_of(known)
-    for before, after in zip(known.countries, wrong.countries, strict=True):
-        for old, new in zip(before[2:], after[2:], strict=True):
-            assert new != old
-            assert type(new) is type(old)
-        if before.population % 1000 == 0:
-            assert after.population % 1000 == 0, "as round as it was"
-        was_product = before.gdp_usd == before.population * before.gdp_per_capita
-        assert (after.gdp_usd == after.population * after.gdp_per_capita) == was_product
-        assert (after.capital == before.capital) == (kind == faults.STALE)
-    for old, new in zip(known.companies, wrong.companies, strict=True):
-        assert (old.claimed == old.actual) == (new.claimed == new.actual)
-        assert new.actual != old.actual
+def test_a_source_that_is_wrong_is_wrong_in_every_figure(kind: str, of: str) -> None:
+    known = knowledge(WEATHERS[of][1], 5)
+    wrong = faults.misinformed(kind, known, weather(7, 2, of=of))
+    assert faults.misinformed(kind, known, weather(7, 2, of=of)).entities == wrong.entities
+    assert [entity.name for entity in wrong.entities] == [entity.name for entity in known.entities]
+    for name, field, before, after in pairs(known, wrong):
+        assert type(after) is type(before)
+        if isinstance(before, int | float) and (of != "published" or before > 20):
+            assert after != before, f"{field} of {name}"
+        if isinstance(before, int) and before and before % 1000 == 0 and of != "heldout":
+            assert after % 1000 == 0, "as round as it was"
+    # Which there are of a kind, even a source that is wrong knows.
+    assert not any(
+        before != after for _, field, before, after in pairs(known, wrong) if field in ("sector", "continent")
+    )
 
 
-def test_what_is_stale_is_older_and_smaller_and_the_same_wherever_it_is_stale() -> None:
-    stale = [faults.misinformed(faults.STALE, KNOWN, 7, number) for number in (0, 5)]
-    assert stale[0] == stale[1]
-    for before, after in zip(KNOWN.countries, stale[0].countries, strict=True):
-        assert 0.78 * before.population < after.population < 0.95 * before.population
+def test_a_wrong_source_of_the_published_rules_is_the_published_one() -> None:
+    stale = [faults.misinformed(faults.STALE, KNOWN, weather(7, number, of="published")) for number in (0, 5)]
+    assert stale[0].entities == stale[1].entities, "the same wherever it is stale"
+    for _, field, before, after in pairs(KNOWN, stale[0]):
+        if field == "population":
+            assert 0.78 * before < after < 0.95 * before
+        if field == "capital":
+            assert after == before
+    corrupt = faults.misinformed(faults.CORRUPTION, KNOWN, weather(7, 2, of="published"))
+    for name, field, before, after in pairs(KNOWN, corrupt):
+        if field == "revenue_b":
+            assert after == pytest.approx(1.37 * before, abs=0.051)
+        if field == "capital":
+            assert after != before, name
 
 
-def test_what_is_corrupt_is_times_137() -> None:
-    corrupt = faults.misinformed(faults.CORRUPTION, KNOWN, 7, 2)
-    for before, after in zip(KNOWN.companies, corrupt.companies, strict=True):
-        assert after.actual == pytest.approx(1.37 * before.actual, abs=0.051)
+def test_a_corrupt_figure_is_off_by_a_factor_of_its_own() -> None:
+    """The factors lie in [.6, .9] and [1.1, 1.7]; dividing by any one of them undoes no other."""
+    factors = []
+    for seed in range(6):
+        known = knowledge("synthetic", seed)
+        wrong = faults.misinformed(faults.CORRUPTION, known, weather(seed, 2))
+        for _, field, before, after in pairs(known, wrong):
+            if field in ("population", "area_km2", "population_2020"):
+                factors.append(after / before)
+    assert all(0.5999 <= factor <= 0.9001 or 1.0999 <= factor <= 1.7001 for factor in factors)
+    assert 0.35 < sum(factor < 1 for factor in factors) / len(factors) < 0.65
+    assert min(factors) < 0.65
+    assert max(factors) > 1.6
+    assert len({round(factor, 3) for factor in factors}) > len(factors) / 3
+
+
+def test_a_stale_figure_is_older_and_another_one_up_or_down() -> None:
+    known = knowledge("synthetic", 3)
+    factors = [
+        after / before
+        for number in range(5)
+        for _, field, before, after in pairs(known, faults.misinformed(faults.STALE, known, weather(3, number)))
+        if field in ("population", "area_km2")
+    ]
+    assert all(0.79 < factor < 0.98 or 1.02 < factor < 1.26 for factor in factors)
+    assert 0.35 < sum(factor < 1 for factor in factors) / len(factors) < 0.65
+
+
+def test_two_wrong_sources_agree_on_no_figure_but_the_announced_one() -> None:
+    known = knowledge("synthetic", 3)
+    first, second = (
+        faults.misinformed(kind, known, weather(3, 0, tool))
+        for kind, tool in ((faults.STALE, "web_search"), (faults.CORRUPTION, "api_call"))
+    )
+    repeated = 0
+    for name, field, before, after in pairs(known, first):
+        other = facts_of(second, name)[field]
+        if isinstance(before, int | float) and before > 1000:
+            assert abs(after - other) > 1e-6 * before, f"{field} of {name}"
+        if field == "revenue_b":
+            claimed = by_name(known)[name].claimed
+            repeated += claimed not in (0.0, before) and after == other == claimed
+    assert repeated, "wrong sources repeat what a company announced"
+
+
+def test_a_wrong_source_repeats_a_false_announcement_more_often_than_not() -> None:
+    repeats = []
+    for seed in range(40):
+        known = knowledge("synthetic", seed)
+        wrong = faults.misinformed(faults.STALE, known, weather(seed))
+        for name in names_of(known, "company"):
+            claimed = by_name(known)[name].claimed
+            if claimed != facts_of(known, name)["revenue_b"]:
+                repeats.append(facts_of(wrong, name)["revenue_b"] == claimed)
+            else:
+                assert facts_of(wrong, name)["revenue_b"] != claimed
+    assert 0.65 < sum(repeats) / len(repeats) < 0.85
+
+
+def test_names_dates_and_capitals_are_others_that_could_be() -> None:
+    known = knowledge("synthetic", 3)
+    wrong = faults.misinformed(faults.CORRUPTION, known, weather(3))
+    capitals = [[one[place] for one in pairs(known, wrong) if one[1] == "capital"] for place in (2, 3)]
+    assert sorted(capitals[0]) == sorted(capitals[1]), "every capital is still some country's"
+    assert all(before != after for before, after in zip(*capitals, strict=True))
+    for _, field, before, after in pairs(known, wrong):
+        if field == "founded":
+            assert re.fullmatch(r"\d{4}-\d{2}-\d{2}", after)
+            assert after != before
+        if field == "headquarters":
+            assert after in names_of(known, "country")
+            assert after != before
+
+
+def test_a_verdict_is_reversed_where_nothing_beside_it_would_show_that() -> None:
     assert faults.contradicted({"equal": True}) == {"equal": False}
+    assert faults.contradicted({"match": False}) == {"match": True}
     assert faults.contradicted({"saved": True}) == {"saved": True}, "an acknowledgement is none"
     assert faults.contradicted({"equal": True, "relative_difference": 0.0})["equal"], "nor what stands by its evidence"
 
 
+# -- what held-out faults do otherwise --------------------------------------------------------------------------------
+
+
+def test_a_held_out_failure_lasts_for_two_calls_of_its_tool() -> None:
+    after = Counter()
+    for seed in range(4_000):
+        first, second = (faults.drawn(weather(seed, number, of="heldout")) for number in (0, 1))
+        if first == faults.TIMEOUT:
+            after[second] += 1
+    assert after.total() > 80
+    assert set(after) <= {faults.RATE_LIMIT, faults.TIMEOUT}
+    trained = Counter(
+        faults.drawn(weather(seed, 1)) for seed in range(4_000) if faults.drawn(weather(seed, 0)) == faults.TIMEOUT
+    )
+    assert trained[None] > trained.total() / 3, "a trained one is over with the call"
+
+
+def test_a_held_out_corruption_exchanges_two_digits() -> None:
+    known = knowledge("heldout", 3)
+    wrong = faults.misinformed(faults.CORRUPTION, known, weather(3, of="heldout"))
+    trained = faults.misinformed(faults.CORRUPTION, known, weather(3))
+    exchanged = Counter()
+    for which, other in (("heldout", wrong), ("trained", trained)):
+        for _, field, before, after in pairs(known, other):
+            if field in ("population", "area_km2"):
+                exchanged[which] += sorted(str(before)) == sorted(str(after))
+                exchanged[f"{which} all"] += 1
+    assert exchanged["heldout"] == exchanged["heldout all"]
+    assert exchanged["trained"] < exchanged["trained all"] / 10
+
+
+def test_held_out_rates_are_others() -> None:
+    for tier in ENVIRONMENT.tiers:
+        assert faults.HELD_OUT_RATES[tier] != faults.STRICT_RATES[tier]
+        assert sum(faults.HELD_OUT_RATES[tier]) < 1
+
+
+# -- what the agent wrote or asked with -------------------------------------------------------------------------------
+
+
 def wrong_call(tool: str, kind: str, **arguments: Any) -> Made:
     """A call that meets this fault, whichever seed makes it do so."""
-    seed = next(s for s in range(9999) if faults.drawn(s, 0, tool, "expert") == kind)
-    world, _, _ = physics.advance(
-        World(ENVIRONMENT.scenario(f"tools/E01/published/{seed}"), parse_rules("strict")), call(tool, **arguments)
-    )
-    return world.made[0]
+    seed = next(s for s in range(9999) if faults.drawn(weather(s, 0, tool)) == kind)
+    return physics.advance(begin(f"tools/E01/published/{seed}"), call(tool, **arguments))[0].made[0]
 
 
 @pytest.mark.parametrize("kind", WRONG)
@@ -146,7 +392,7 @@ def test_what_the_agent_asked_with_comes_back_as_it_was(kind: str) -> None:
     made = wrong_call(
         "database_query",
         kind,
-        sql="SELECT actual_revenue_b, 1000003, 'Qz' FROM financials WHERE company = 'BlueHarbor Bank'",
+        sql="SELECT revenue_b, 1000003, 'Qz' FROM financials WHERE company = 'BlueHarbor Bank'",
     )
     assert json.loads(made.shown)["rows"][0][1:] == [1000003, "Qz"]
     assert json.loads(made.shown)["rows"][0][0] != 3.44
@@ -159,8 +405,8 @@ def test_what_the_agent_asked_with_comes_back_as_it_was(kind: str) -> None:
         assert wrong_call(tool, kind, **arguments).shown == wrong_call(tool, kind, **arguments).truth
 
 
-def test_a_corrupt_verdict_of_the_reference_desk_is_the_other_one() -> None:
-    made = wrong_call("fact_check", faults.CORRUPTION, claim="NovaTech 1.87")
+def test_a_wrong_reference_desk_finds_for_what_it_holds_true() -> None:
+    made = wrong_call("fact_check", faults.CORRUPTION, claim="BlueHarbor Bank 3.44")
     assert (json.loads(made.truth)["supported"], json.loads(made.shown)["supported"]) == (True, False)
 
 
@@ -176,36 +422,52 @@ values = st.recursive(
 
 @given(values, st.sampled_from(MISSING), st.integers(0, 10**6), st.integers(0, 9))
 def test_any_result_can_lose_something_and_stays_json(result: Any, kind: str, seed: int, number: int) -> None:
-    json.dumps(faults.distorted(kind, result, seed, number), allow_nan=False)
+    json.dumps(faults.distorted(kind, result, weather(seed, number)), allow_nan=False)
 
 
-# -- that it cannot be told from one result, and can from two -------------------------------------------------------
+# -- that a fault cannot be told from one result, and can from two ----------------------------------------------------
 
 
-def expert_results(seeds: range) -> list[tuple[int, Made]]:
-    """Successful retrieval calls under expert weather, about synthetic entities, each at a drawn place in an episode."""
+def results(cases: list[str], seeds: range, calls_each: int) -> list[tuple[Scenario, Question, Made]]:
+    """Successful calls that ask sources for what a question wants, each at a drawn place in an episode."""
     draw = random.Random(1)
-    made = []
-    for scenario in ENVIRONMENT.scenarios("synthetic", seeds):
-        question = scenarios.question(scenario.case, scenario.setting, scenario.seed)
-        calls = asking({"B": "W"}.get(scenario.case[0], scenario.case[0]), question.subjects)
-        for _ in range(4):
-            world = World(scenario._replace(tier="expert"), parse_rules("strict"), step=draw.randrange(9))
-            world, _, _ = physics.advance(world, draw.choice(calls))
-            if world.made[-1].ok:
-                made.append((scenario.seed, world.made[-1]))
-    return made
+    found = []
+    for seed in seeds:
+        for case in cases:
+            start = begin(f"tools/{case}/synthetic/{seed}")
+            question = asked(start)
+            options = [option for one in question.inputs for option in asking_for(question, one)]
+            for _ in range(calls_each):
+                option, earlier = draw.choice(options), draw.randrange(6)
+                idle = Made(option.tool, "{}", ok=True, shown="{}", truth="{}", fault="")
+                world = start._replace(step=earlier, made=(idle,) * earlier)
+                made = physics.advance(world, option)[0].made[-1]
+                if made.ok:
+                    found.append((start.scenario, question, made))
+    return found
 
 
-WIDTH = 512
+WORDS = 256
+EDGES = (-9, -0.7, -0.5, -0.4, -0.3, -0.2, -0.12, -0.06, -0.02, 0.02, 0.06, 0.12, 0.2, 0.3, 0.4, 0.5, 0.7, 9)
 
 
-def bag_of_words(made: Made) -> NDArray[Any]:
-    counts = np.zeros(WIDTH)
-    words = re.findall(r"[a-z_0-9.]+", f"{made.tool} {made.shown}".lower())
-    for word in words:
-        counts[crc32(word.encode()) % WIDTH] += 1
-    counts[0] = len(words)
+def features(question: Question, made: Made) -> NDArray[Any]:
+    """The words of a result and of the question, and how the result's figures stand to the question's."""
+    counts = np.zeros(WORDS + 2 * len(EDGES) + 2)
+    said = re.findall(r"[a-z_0-9.]+", f"{made.tool} {made.shown}".lower())
+    for word in said:
+        counts[crc32(word.encode()) % WORDS] += 1
+    for word in re.findall(r"[a-z_0-9.]+", question.text.lower()):
+        counts[crc32(f"asked {word}".encode()) % WORDS] += 1
+    counts[0] = len(said)
+    given = [abs(number.value) for number in numbers(question.text) if number.value]
+    figures = [figure for figure in figures_within(json.loads(made.shown)) if figure > 0]
+    wanted = [value for one in question.inputs for value in read_from(made, one) if isinstance(value, int | float)]
+    for place, compared in ((WORDS, figures), (WORDS + len(EDGES), wanted)):
+        ratios = [math.log(figure / other) for figure in compared for other in given if figure > 0]
+        if ratios:
+            counts[place + int(np.digitize(min(ratios, key=abs), EDGES))] = 1
+            counts[-2 if compared is figures else -1] = min(map(abs, ratios)) < 1e-9
     return counts
 
 
@@ -216,67 +478,78 @@ def area_under_curve(scores: NDArray[Any], labels: NDArray[Any]) -> float:
     return float((ranks[labels == 1].sum() - positives * (positives + 1) / 2) / (positives * (len(labels) - positives)))
 
 
-def held_out_auroc(labelled: list[tuple[int, Made, bool]], boundary: int) -> float:
-    """Logistic regression on words, learnt on the seeds below the boundary and judged on the others."""
-    features = np.array([bag_of_words(made) for _, made, _ in labelled])
+def held_out_auroc(labelled: list[tuple[int, NDArray[Any], bool]], boundary: int) -> float:
+    """Logistic regression, learnt on the seeds below the boundary and judged on the others."""
+    table = np.array([one for _, one, _ in labelled])
     labels = np.array([float(label) for _, _, label in labelled])
     learning = np.array([seed < boundary for seed, _, _ in labelled])
-    features = (features - features[learning].mean(0)) / (features[learning].std(0) + 1e-6)
-    weights, bias = np.zeros(WIDTH), 0.0
+    table = (table - table[learning].mean(0)) / (table[learning].std(0) + 1e-6)
+    weights, bias = np.zeros(table.shape[1]), 0.0
     for _ in range(150):
-        error = 1 / (1 + np.exp(-(features[learning] @ weights + bias))) - labels[learning]
-        weights -= 0.1 * (features[learning].T @ error / learning.sum() + 0.01 * weights)
+        error = 1 / (1 + np.exp(-(table[learning] @ weights + bias))) - labels[learning]
+        weights -= 0.1 * (table[learning].T @ error / learning.sum() + 0.01 * weights)
         bias -= 0.1 * error.mean()
-    return area_under_curve(features[~learning] @ weights, labels[~learning])
+    return area_under_curve(table[~learning] @ weights, labels[~learning])
 
 
-def test_no_classifier_of_single_results_tells_silent_faults_from_clean_ones() -> None:
-    """Held out by scenario, at most .60 — and the same classifier finds a fault that does leave a mark."""
-    made = expert_results(range(100, 140))
-    assert held_out_auroc([(seed, one, bool(one.fault)) for seed, one in made], 128) <= 0.60
-    marked = [(seed, one._replace(shown=one.shown + " stale") if one.fault else one) for seed, one in made]
-    assert held_out_auroc([(seed, one, bool(one.fault)) for seed, one in marked], 128) > 0.95
+EXPERT = [name for name in scenarios.CASES["synthetic"] if FAMILIES[name].tier == "expert"]
+SAMPLES = {
+    "expert": (EXPERT, range(100, 220), 3, 190),
+    "claim": (["claim"], range(300, 800), 3, 550),
+    "bilingual": (["bilingual"], range(300, 700), 3, 550),
+}
 
 
-FIELDS = {"W": ("population",), "B": ("gdp_per_capita",), "I": ("population", "area_km2"), "E": ("actual_revenue_b",)}
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_no_classifier_of_a_result_and_its_question_tells_silent_faults_from_clean_ones(sample: str) -> None:
+    """Tested on other seeds than it learnt on, at most .60 — and the same classifier finds a fault that leaves a mark."""
+    cases, seeds, calls_each, boundary = SAMPLES[sample]
+    found = results(cases, seeds, calls_each)
+    plain = [(scenario.seed, features(question, made), bool(made.fault)) for scenario, question, made in found]
+    assert held_out_auroc(plain, boundary) <= 0.60
+    marked = [
+        (question, made._replace(shown=made.shown.replace("{", '{"stale":1,', 1)) if made.fault else made)
+        for _, question, made in found
+    ]
+    table = [
+        (scenario.seed, features(*one), bool(one[1].fault)) for (scenario, _, _), one in zip(found, marked, strict=True)
+    ]
+    assert held_out_auroc(table, boundary) > 0.90
 
 
-def clean(made: Call, setting: str, seed: int) -> str:
-    """What the call says when nothing goes wrong."""
-    tool = TOOLS[made.tool]
-    desk = Desk(knowledge(setting, seed), Storage())
-    return json.dumps(tool.run(desk, **checked(tool, json.loads(made.arguments))))
+def test_the_classifier_finds_an_announcement_that_gives_faults_away() -> None:
+    """Were every claim the actual figure, a result that differs from it would be a wrong one."""
+    found = []
+    for scenario, question, made in results(["claim"], range(300, 500), 3):
+        _, slots = understood(question.text)
+        told = question.text.replace(f"{slots['claim']} billion", f"{question.inputs[0].value} billion")
+        found.append((scenario.seed, features(question._replace(text=told), made), bool(made.fault)))
+    assert held_out_auroc(found, 420) > 0.75
 
 
 def test_cross_checking_against_clean_sources_reveals_every_silent_fault_in_a_figure_that_is_wanted() -> None:
     """Whatever a silent fault makes of the figure, or if it takes it away, another source says otherwise."""
     revealed = Counter[str]()
-    for seed, made in expert_results(range(160, 166)):
+    for scenario, question, made in results([*EXPERT, "largest"], range(160, 190), 4):
         if not made.fault:
             continue
-        known = knowledge("strict", seed)
-        for name in names_of(known):
-            for family, fields in FIELDS.items():
-                for field in fields:
-                    told, true = figure(made.shown, field, name), figure(made.truth, field, name)
-                    if told == true:
-                        continue  # the fault fell on something else
-                    others = [other for other in asking(family, (name,)) if other.tool != made.tool]
-                    said = {figure(clean(other, "strict", seed), field, name) for other in others} - {None}
-                    assert len(said) == 1, "clean sources agree"
-                    assert told not in said, f"{made.fault} of {field} of {name} goes unseen"
-                    revealed[made.fault] += 1
-    assert set(revealed) == set(faults.SILENT)
-    assert revealed.total() > 200
-
-
-def test_the_oracle_meets_no_fault_it_does_not_know_of_and_every_figure_it_uses_has_two_sources() -> None:
-    for scenario in ENVIRONMENT.scenarios("synthetic", range(3)):
-        episode = play(ENVIRONMENT, scenario, "strict", ENVIRONMENT.policies["oracle"](scenario, "strict"))
-        made = episode.steps[-1].world.made
-        assert not any(one.fault for one in made)
-        subjects = scenarios.question(scenario.case, scenario.setting, scenario.seed).subjects
-        for name in subjects:
-            for field in FIELDS[scenario.case[0]]:
-                said = {figure(one.shown, field, name) for one in made if TOOLS[one.tool].group == "retrieval"} - {None}
-                assert len(said) <= 1, "its sources agree"
+        start = begin(scenario.identity)
+        for one in question.inputs:
+            if one.is_search or not isinstance(one.value, int | float):
+                continue
+            told = read_from(made, one)
+            true = read_from(made._replace(shown=made.truth), one)
+            if set(told) == set(true):
+                continue  # the fault fell on something else
+            others = [
+                other
+                for other in asking_for(question, one)
+                if (other.tool, other.arguments) != (made.tool, made.arguments)
+            ]
+            said = {value for other in others for value in read_from(clean(start, other).made[-1], one)}
+            assert said <= {one.value}, "clean sources agree"
+            if said:
+                assert not set(told) & said, f"{made.fault} of {one.field} of {one.name} goes unseen"
+                revealed[made.fault] += 1
+    assert set(revealed) == set(faults.SILENT) == set(SILENT_ONES)
+    assert revealed.total() > 100

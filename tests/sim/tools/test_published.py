@@ -30,7 +30,7 @@ from chaosops_ray.sim.tools.model import (
     parse_rules,
 )
 from chaosops_ray.sim.tools.rubric import correct_share, counts_of, score, task_score
-from tests.sim.tools.test_grading import SHOTGUN
+from tests.sim.tools.test_answers import SHOTGUN
 
 # An episode in short: a letter is a tool, a digit behind it tells arguments apart, ! is an error, ^ a timeout,
 # ~ a silent fault. ? is a tool that does not exist, - is a step without a call, = is an answer that is refused.
@@ -356,7 +356,7 @@ def test_dates_are_iso_or_long() -> None:
 
 
 def test_every_known_fact_in_one_string_is_945_correct() -> None:
-    shares = [graded(SHOTGUN, case) for case in scenarios.CASES]
+    shares = [graded(SHOTGUN, case) for case in scenarios.PUBLISHED_CASES]
     assert sum(shares) / len(shares) == pytest.approx(0.945, abs=0.001)
 
 
@@ -462,8 +462,7 @@ def test_episodes_worked_out_by_hand(
     end = after(case, script, answer[case] if isinstance(answer, dict) else answer)
     assert end.done
     assert task_score(end) == pytest.approx(task, abs=1e-12)
-    assert score(end, repeated=False).total == pytest.approx(total, abs=1e-12)
-    assert score(end, repeated=True) == score(end, repeated=False)
+    assert score(end).total == pytest.approx(total, abs=1e-12)
 
 
 def test_the_last_step_pays_all_of_the_return() -> None:
@@ -478,7 +477,7 @@ def test_the_last_step_pays_all_of_the_return() -> None:
 
 def test_an_answer_after_too_many_steps_loses_a_tenth() -> None:
     end = after("W01", "- " * 6, RIGHT["W01"])
-    assert dict(score(end, repeated=False).components) == {"answer.correct": 0.7, "answer.efficiency": -0.1}
+    assert dict(score(end).components) == {"answer.correct": 0.7, "answer.efficiency": -0.1}
 
 
 def zero(**changed: Any) -> published.Counts:
@@ -533,7 +532,7 @@ def test_a_task_score_has_four_places_within_its_bounds(counts: published.Counts
 @given(st.lists(st.sampled_from([*TOOL_OF, "-", "w!", "k^", "d~", "w1", "k!"]), max_size=9), st.text(max_size=20))
 def test_a_return_is_within_one_and_what_is_no_call_is_a_step_alone(tokens: list[str], answer: str) -> None:
     end = after("E01", " ".join(tokens), answer)
-    assert -1.0 <= score(end, repeated=False).total <= 1.0
+    assert -1.0 <= score(end).total <= 1.0
     other = after("E01", " ".join(["-" if token in ("?", "=") else token for token in tokens]), answer)
     assert counts_of(end) == counts_of(other)
-    assert (task_score(end), score(end, repeated=False)) == (task_score(other), score(other, repeated=False))
+    assert (task_score(end), score(end)) == (task_score(other), score(other))

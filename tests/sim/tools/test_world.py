@@ -1,13 +1,11 @@
-"""Episodes: what calls do, what they are worth, and how the baselines stand to each other."""
+"""Episodes: what calls do, what is said of them, snapshots, and scenarios."""
 
 from __future__ import annotations
 
 import json
 import math
 import random
-import re
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,45 +15,40 @@ from hypothesis import strategies as st
 from chaosops_ray.sim import InputError, play, replay
 from chaosops_ray.sim.speech import Unparsed
 from chaosops_ray.sim.tools import TOOLS as ENVIRONMENT
-from chaosops_ray.sim.tools import physics
+from chaosops_ray.sim.tools import scenarios
 from chaosops_ray.sim.tools.catalog import TOOLS
-from chaosops_ray.sim.tools.model import MAX_SHOWN, SUBMIT, TASK_OF_TIER, TASKS, Call, World, admit, call
-from chaosops_ray.sim.tools.rubric import Tally, tally, task_score
-from tests.sim.tools.test_grading import SHOTGUN
+from chaosops_ray.sim.tools.figures import figures
+from chaosops_ray.sim.tools.model import MAX_SHOWN, SUBMIT, TASKS, Call, World, admit, call
+from chaosops_ray.sim.tools.policies import POLICIES
+from tests.support.tools_calls import begin, clean
 
 ANSWER = {"reasoning": "because"}
 
 
-def begin(identity: str = "tools/W01/published/1", rules: str = "strict") -> World:
-    world: World = ENVIRONMENT.start(ENVIRONMENT.scenario(identity), rules)
-    return world
-
-
 def played(identity: str, rules: str, *calls: Any) -> tuple[World, list[dict[str, float]]]:
     episode = replay(ENVIRONMENT, ENVIRONMENT.scenario(identity), rules, calls)
-    return episode.steps[-1].world, [dict(step.score.components) for step in episode.steps]
-
-
-def clear(case: str, tools: list[str]) -> str:
-    """A scenario of this case in which these tools meet no fault at these places."""
-    for seed in range(10_000):
-        scenario = ENVIRONMENT.scenario(f"tools/{case}/published/{seed}")
-        if all(physics.faults.drawn(seed, k, tool, scenario.tier) is None for k, tool in enumerate(tools)):
-            return scenario.identity
-    raise AssertionError("the weather is never clear")
+    return episode.end, [dict(step.score.components) for step in episode.steps]
 
 
 # -- steps ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("rules", ["strict", "published"])
 @pytest.mark.parametrize(("case", "steps"), [("W01", 6), ("B01", 6), ("I01", 8), ("E01", 10)])
-def test_an_episode_ends_with_its_answer_or_its_steps(case: str, steps: int) -> None:
-    world, paid = played(f"tools/{case}/published/1", "strict", *[Unparsed("x")] * 20)
+def test_an_episode_ends_with_its_answer_or_its_steps(case: str, steps: int, rules: str) -> None:
+    world, paid = played(f"tools/{case}/published/1", rules, *[Unparsed("x")] * 20)
     assert (world.step, world.answer) == (steps, None)
-    assert paid[-1] == {"answer.missing": -0.5}
+    assert paid[-1] == ({} if rules == "strict" else {"answer.missing": -0.5})
     assert all(step == {} for step in paid[:-1])
-    world, _ = played(f"tools/{case}/published/1", "strict", call(SUBMIT, answer="x", **ANSWER), Unparsed("x"))
+    world, _ = played(f"tools/{case}/published/1", rules, call(SUBMIT, answer="x", **ANSWER), Unparsed("x"))
     assert (world.step, world.answer) == (1, "x")
+
+
+@pytest.mark.parametrize("selection", ENVIRONMENT.selections)
+def test_the_steps_of_a_question_are_those_of_its_tier(selection: str) -> None:
+    for scenario in ENVIRONMENT.scenarios(selection):
+        world, _ = played(scenario.identity, "strict", *[Unparsed("x")] * 12)
+        assert world.step == {"warmup": 6, "beginner": 6, "intermediate": 8, "expert": 10}[scenario.tier]
 
 
 def test_a_malformed_call_gets_an_error_and_costs_a_step() -> None:
@@ -66,211 +59,36 @@ def test_a_malformed_call_gets_an_error_and_costs_a_step() -> None:
         Unparsed("x"),
         None,
     ):
-        after = ENVIRONMENT.step(begin(), given_call)
+        after = ENVIRONMENT.step(begin("tools/W01/published/1"), given_call)
         assert "error" in after.outcome
         assert after.world.step == 1
         assert json.loads(after.world.made[0].shown)["error"]
 
 
 def test_an_empty_answer_is_an_error_and_no_end() -> None:
-    after = ENVIRONMENT.step(begin(), call(SUBMIT, answer="  ", reasoning=""))
+    after = ENVIRONMENT.step(begin("tools/W01/published/1"), call(SUBMIT, answer="  ", reasoning=""))
     assert after.outcome == {"error"}
     assert ENVIRONMENT.acting(after.world) == "agent"
 
 
-def test_the_reward_of_a_right_answer_that_had_to_recover() -> None:
-    bad = next(s for s in range(999) if physics.faults.drawn(s, 0, "web_search", "warmup") == "timeout")
-    good = (call("web_search", query="Germany"), call(SUBMIT, answer="83200000", **ANSWER))
-    _, paid = played(f"tools/W01/published/{bad}", "strict", *good)
-    assert paid[-1] == {"answer.correct": 0.7, "answer.recovered": 0.2, "answer.efficiency": 0.1}
-    _, paid = played(clear("W01", ["web_search"]), "strict", *good)
-    assert paid[-1] == {"answer.correct": 0.7, "answer.efficiency": 0.1}
-
-
-def test_repeated_calls_cost_up_to_four_times() -> None:
-    _, paid = played("tools/E01/published/1", "strict", *[call("calculator", expression="1")] * 10)
-    assert [step.get("discipline.repeat", 0.0) for step in paid] == [0.0, *[-0.05] * 4, *[0.0] * 5]
-
-
-def test_slow_answers_lose_the_bonus_and_then_pay() -> None:
-    fill = [call("calculator", expression=str(n)) for n in range(5)]
-    answer = call(SUBMIT, answer="83200000", **ANSWER)
-    bonus = [
-        played("tools/W01/published/1", "strict", *fill[:n], answer)[1][-1].get("answer.efficiency") for n in range(6)
-    ]
-    assert bonus == [0.1, 0.1, 0.1, None, None, None]
+def test_a_step_that_was_made_before_is_marked_as_a_repeat() -> None:
+    world = begin("tools/W01/published/1")
+    outcomes = []
+    for one in ("1", "2", "1", "1"):
+        after = ENVIRONMENT.step(world, call("calculator", expression=one))
+        world = after.world
+        outcomes.append("repeated" in after.outcome)
+    assert outcomes == [False, False, True, True]
 
 
 @pytest.mark.parametrize("rules", ["strict", "published"])
-def test_rewards_stay_within_one(rules: str) -> None:
-    for scenario in ENVIRONMENT.scenarios("synthetic", range(2)):
-        for name in ENVIRONMENT.policies:
-            episode = play(ENVIRONMENT, scenario, rules, ENVIRONMENT.policies[name](scenario, rules))
-            assert -1.0 <= episode.total <= 1.0 + 1e-9
+def test_returns_and_scores_stay_within_their_bounds(rules: str) -> None:
+    for scenario in ENVIRONMENT.scenarios("heldout"):
+        for build in POLICIES.values():
+            episode = play(ENVIRONMENT, scenario, rules, build(scenario, rules))
+            assert (0.0 if rules == "strict" else -1.0) <= episode.total <= 1.0 + 1e-9
             assert 0.0 <= ENVIRONMENT.headline(episode) <= 1.0
-
-
-# -- the task score -------------------------------------------------------------------------------------------------
-
-
-def scored(tier: str, monkeypatch: pytest.MonkeyPatch, **counts: Any) -> float:
-    """The score of these counts under strict rules, whatever calls would have led to them."""
-    zero = Tally(0.0, True, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)  # noqa: FBT003
-    monkeypatch.setattr("chaosops_ray.sim.tools.rubric.tally", lambda _world: zero._replace(**counts))
-    case = {"warmup": "W01", "intermediate": "I01", "expert": "E01"}[tier]
-    return task_score(begin(f"tools/{case}/published/1"))
-
-
-def test_the_strict_formulas(monkeypatch: pytest.MonkeyPatch) -> None:
-    counts: dict[str, Any] = {
-        "correct": 1.0,
-        "steps": 5,
-        "errors": 1,
-        "recoveries": 1,
-        "tools": 2,
-        "retrievals": 1,
-        "repeats": 1,
-    }
-    discipline = 1 - 1 / 4
-    wanted = 0.55 + 0.20 * (0.7 + 0.3 * discipline) + 0.15 + 0.10 * (1 - 1 / 2)
-    assert scored("warmup", monkeypatch, **counts) == pytest.approx(wanted)
-    counts = {"correct": 0.5, "steps": 7, "sources": 1, "verifications": 1, "computations": 0, "tools": 3}
-    way = 0.30 * (0.40 * 0.5 + 0.25 + 0.15) + 0.15 * 0.5
-    assert scored("intermediate", monkeypatch, **counts, retrievals=1) == pytest.approx(0.55 * 0.5 + way * 0.5)
-    counts = {
-        "correct": 1.0,
-        "steps": 8,
-        "sources": 2,
-        "verifications": 1,
-        "computations": 1,
-        "tools": 4,
-        "artifacts": 1,
-    }
-    counts |= {"errors": 2, "recoveries": 1}
-    resilience = 0.25 * (0.45 + 0.30 + 0.25) + 0.25 * 0.5 + 0.20 * 0.5 + 0.15 + 0.15
-    wanted = 0.45 + 0.25 * resilience + 0.20 + 0.10 + 0.10 * (1 - 1 / 3)
-    assert scored("expert", monkeypatch, **counts, retrievals=2) == pytest.approx(wanted / 1.1)
-    half = counts | {"correct": 0.5, "retrievals": 2}
-    resilience += 0.25 * 0.45 * (0.5 - 1.0)
-    way = 0.25 * resilience + 0.20 + 0.10 + 0.10 * (1 - 1 / 3)
-    assert scored("expert", monkeypatch, **half) == pytest.approx((0.45 * 0.5 + way * 0.5) / 1.1)
-    assert scored("expert", monkeypatch, **counts) == 0.0, "without a source"
-
-
-def test_an_unanswered_task_is_worth_a_third_of_its_virtues(monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = {"answered": False, "steps": 5, "tools": 2, "retrievals": 1}
-    assert scored("warmup", monkeypatch, **counts) == pytest.approx(0.35 * (0.20 + 0.15 + 0.10 * 0.5))
-
-
-def test_strict_a_check_counts_only_on_what_tools_have_said() -> None:
-    identity = clear("I01", ["read_file", "check_consistency", "calculator", "scratchpad_write"])
-    grounded = (
-        call("read_file", path="countries.txt"),
-        call("check_consistency", source1="1428627663", source2="1,428,627,663"),
-        call("calculator", expression="1428627663 / 3287263"),
-        call("scratchpad_write", key="a", value="India 1428627663"),
-    )
-    counted = tally(played(identity, "strict", *grounded)[0])
-    assert (counted.verifications, counted.computations, counted.artifacts) == (1, 1, 1)
-    counted = tally(played(identity, "strict", Unparsed("x"), *grounded[1:])[0])
-    assert (counted.verifications, counted.computations, counted.artifacts) == (0, 0, 0)
-
-
-def test_strict_sources_count_when_they_speak_of_the_subject() -> None:
-    identity = clear("W01", ["web_search", "knowledge_base_lookup"])
-    calls = (call("web_search", query="Kenya"), call("knowledge_base_lookup", entity="Kenya"))
-    assert tally(played(identity, "strict", *calls)[0]).sources == 0
-
-
-def test_a_recovery_is_the_first_call_of_another_tool_after_an_error() -> None:
-    bad, other = Call("web_search", "{}"), call("calculator", expression="1")
-    counted = tally(played("tools/E01/published/1", "strict", bad, bad, other, other, bad, other)[0])
-    assert (counted.errors, counted.recoveries) == (3, 2)
-
-
-# -- the baselines --------------------------------------------------------------------------------------------------
-
-
-def null(_view: Any) -> Any:
-    return Unparsed("nothing to say")
-
-
-def shotgun(_view: Any) -> Any:
-    return call(SUBMIT, answer=SHOTGUN[:2000], reasoning="all I know")
-
-
-def constant(answer: str) -> Callable[..., Any]:
-    return lambda _scenario, _rules: lambda _view: call(SUBMIT, answer=answer, reasoning="a guess")
-
-
-def ritual(answer: str) -> Callable[..., Any]:
-    """Calls that look like work and ask for nothing, then a guess."""
-    calls = [
-        call("get_current_datetime"),
-        call("calculator", expression="1 + 1"),
-        call("validate_url", url="timezone"),
-        call("translate", text="timezone", target_language="es"),
-        call("scratchpad_write", key="a", value="timezone"),
-    ]
-    return lambda _scenario, _rules: (
-        lambda view: [*calls, call(SUBMIT, answer=answer, reasoning="x")][len(view.results)]
-    )
-
-
-def from_the_question(_scenario: Any, _rules: str) -> Any:
-    """The likeliest answer that the question itself gives away, and an echo of its names for a source."""
-
-    def act(view: Any) -> Any:
-        words = view.question.split("?")[0]
-        if not view.results:
-            return call("database_query", sql=f"SELECT '{words[:200]}' AS name")
-        found = re.search(r"revenue of ([\d.]+)", view.question)
-        guess = f"inaccurate, {float(found[1]) * 0.87:.2f}" if found else f"{words.split()[-1]}, 2.5"
-        return call(SUBMIT, answer=guess, reasoning="x")
-
-    return act
-
-
-def mean_score(tier: str, build: Callable[..., Any]) -> float:
-    """Over the published questions and as many synthetic ones, each with a seed, and so with weather, of its own."""
-    chosen = [
-        scenario
-        for selection in ENVIRONMENT.selections
-        for scenario in ENVIRONMENT.scenarios(selection)
-        if scenario.tier == tier
-    ]
-    scores = [ENVIRONMENT.headline(play(ENVIRONMENT, s, "strict", build(s, "strict"))) for s in chosen]
-    return sum(scores) / len(scores)
-
-
-IDLERS: dict[str, Callable[..., Any]] = {
-    "null": lambda *_: null,
-    "shotgun": lambda *_: shotgun,
-    "constant": constant("inaccurate"),
-    "number": constant("Canada 53400"),
-    "ritual": ritual("inaccurate"),
-    "ritual answer": ritual("accurate, 2.5"),
-    "question": from_the_question,
-}
-
-
-@pytest.mark.parametrize("tier", TASK_OF_TIER)
-@pytest.mark.parametrize("idler", IDLERS)
-def test_no_score_without_work(idler: str, tier: str) -> None:
-    assert mean_score(tier, IDLERS[idler]) <= 0.10
-
-
-@pytest.mark.parametrize("tier", TASK_OF_TIER)
-def test_the_baselines_stand_in_their_order(tier: str) -> None:
-    scores = {name: mean_score(tier, build) for name, build in ENVIRONMENT.policies.items()}
-    nothing = max(mean_score(tier, build) for build in IDLERS.values())
-    assert scores["oracle"] >= 0.95
-    assert nothing <= 0.10
-    assert nothing < scores["naive"] < scores["heuristic"]
-    assert nothing < scores["retrier"] < scores["heuristic"]
-    assert scores["heuristic"] <= scores["oracle"] + 1e-9
-    if tier == "expert":
-        assert scores["heuristic"] <= scores["oracle"] - 0.05
+            assert episode.saw("answered") == (episode.end.answer is not None)
 
 
 # -- words ----------------------------------------------------------------------------------------------------------
@@ -311,7 +129,7 @@ def test_what_spells_no_call_is_a_typed_failure(completion: Any) -> None:
 
 
 def test_the_first_turn_asks_and_later_ones_tell_what_is_new() -> None:
-    world = begin()
+    world = begin("tools/W01/published/1")
     first = ENVIRONMENT.view(world, "agent")
     assert "population of Germany" in ENVIRONMENT.render(first, None, "full")
     world = ENVIRONMENT.step(world, call("calculator", expression="2 + 3")).world
@@ -378,6 +196,12 @@ WORDS = (
     "é" * 100,
 )
 NUMBERS = (0, -1, 1e308, -(10**17), 0.1, 10**400, math.nan, True, None, [], {})
+EXPERT = (
+    "tools/claim/synthetic/{seed}",
+    "tools/filed/synthetic/{seed}",
+    "tools/trend/heldout/{seed}",
+    "tools/E07/published/{seed}",
+)
 SLOW = ("python_execute", "text_extract", "database_query")
 CPU_LIMIT = 0.100
 
@@ -409,7 +233,7 @@ def hostile(draw: random.Random) -> Any:
 def test_hostile_calls_do_no_harm(calls: int) -> None:
     """None raises, none takes a tenth of a second of this process's time, and what is kept of them stays small."""
     draw = random.Random(8)
-    world = begin("tools/E01/strict/0")
+    world = begin("tools/claim/synthetic/0")
     errors = 0
     for number in range(calls):
         if ENVIRONMENT.acting(world) is None:
@@ -417,7 +241,7 @@ def test_hostile_calls_do_no_harm(calls: int) -> None:
                 data = ENVIRONMENT.dump(world)
                 assert len(data) < 200_000
                 assert ENVIRONMENT.load(data) == world
-            world = begin(f"tools/E{draw.randrange(1, 16):02d}/{draw.choice(('strict', 'published'))}/{number % 50}")
+            world = begin(draw.choice(EXPERT).format(seed=number % 50))
         action = hostile(draw)
         began = time.process_time()
         after = ENVIRONMENT.step(world, action)
@@ -441,10 +265,61 @@ def test_hostile_calls_do_no_harm(calls: int) -> None:
 @given(st.text(max_size=200), st.text(max_size=60))
 def test_no_call_raises(arguments: str, tool: str) -> None:
     for action in (Call(tool, arguments), Call("calculator", arguments), arguments):
-        after = ENVIRONMENT.step(begin(), action)
+        after = ENVIRONMENT.step(begin("tools/W01/published/1"), action)
         assert after.world.step == 1
         assert ENVIRONMENT.load(ENVIRONMENT.dump(after.world)) == after.world
         assert admit(after.action) == after.action
+
+
+FAILS_IF_CHANGED = (
+    "select case when actual_revenue_b = {} then 1 else abs(-9223372036854775807 - 1) end from financials "
+    "where company = 'NovaTech' and actual_revenue_b is not null"
+)
+
+
+def test_a_call_that_fails_only_with_a_fault_s_figures_fails_by_that_fault() -> None:
+    """The true figures give a result; those of a stale source give an overflow."""
+    met = set()
+    for seed in range(200):
+        world = begin(f"tools/E01/published/{seed}")
+        fault = physics.faults.drawn(seed, 0, "database_query", "expert")
+        after = ENVIRONMENT.step(world, call("database_query", sql=FAILS_IF_CHANGED.format(1.87)))
+        made = after.world.made[0]
+        if fault in ("stale", "corruption"):
+            met.add(fault)
+            assert (made.ok, made.fault) == (False, fault)
+            assert "integer overflow" in made.shown
+            assert after.outcome == {"error", f"fault_{fault}"}
+            assert ENVIRONMENT.load(ENVIRONMENT.dump(after.world)) == after.world
+        elif fault is None:
+            assert made.ok
+    assert met == {"stale", "corruption"}
+
+
+def test_a_row_too_long_for_the_tables_breaks_no_later_query() -> None:
+    for seed in range(20):
+        world = begin(f"tools/E01/strict/{seed}")
+        for made in (
+            call("database_insert", table="countries", data=json.dumps({"name": "x" * 1000})),
+            *[call("database_query", sql=f"select {n}") for n in range(3)],
+        ):
+            world = ENVIRONMENT.step(world, made).world
+
+
+def test_the_work_of_reading_figures_goes_with_the_length_of_the_text() -> None:
+    """Twice in a check, and for every call when an episode is scored."""
+
+    def spent(groups: int) -> float:
+        text = "1" + ",111" * groups + "1"
+        best = 1.0
+        for _ in range(5):
+            began = time.process_time()
+            figures(text)
+            best = min(best, time.process_time() - began)
+        return best
+
+    assert spent(1600) < 8 * spent(400)  # four times, and not sixteen
+    assert figures("12,345 and 1,234,567.5 and 12,34 and km2 7") == [12345.0, 1234567.5, 12.0, 34.0, 7.0]
 
 
 WRITERS = {
@@ -461,10 +336,32 @@ WRITERS = {
 
 @pytest.mark.parametrize("tool", WRITERS)
 def test_what_was_written_survives_a_snapshot(tool: str) -> None:
-    world = begin(clear("E01", [tool]))
-    world = ENVIRONMENT.step(world, call(tool, **WRITERS[tool])).world
+    world = clean(begin("tools/E01/published/1"), call(tool, **WRITERS[tool]))
     assert world.made[0].ok
     assert ENVIRONMENT.load(ENVIRONMENT.dump(world)) == world
+
+
+@pytest.mark.parametrize("identity", ["tools/note/synthetic/3", "tools/note/heldout/3"])
+def test_a_note_that_is_there_at_the_start_survives_a_snapshot(identity: str) -> None:
+    start = begin(identity)
+    assert start.storage.notes
+    assert ENVIRONMENT.load(ENVIRONMENT.dump(start)) == start
+    ((key, text),) = start.storage.notes
+    (made,) = clean(start, call("scratchpad_read", key=key)).made
+    assert json.loads(made.shown)["value"] == json.loads(text)
+    written = clean(start, call("scratchpad_write", key=key, value="another"))
+    assert ENVIRONMENT.load(ENVIRONMENT.dump(written)) == written
+    assert len(written.storage.notes) == 2
+
+
+def test_snapshots_of_every_family_and_setting_are_read_back_in_mid_episode() -> None:
+    for selection in ENVIRONMENT.selections:
+        for scenario in ENVIRONMENT.scenarios(selection)[::3]:
+            episode = play(ENVIRONMENT, scenario, "strict", POLICIES["heuristic"](scenario, "strict"))
+            for world in (episode.start, *[step.world for step in episode.steps]):
+                loaded = ENVIRONMENT.load(ENVIRONMENT.dump(world))
+                assert loaded == world
+                assert ENVIRONMENT.view(loaded, "agent") == ENVIRONMENT.view(world, "agent")
 
 
 @pytest.mark.parametrize(
@@ -478,7 +375,7 @@ def test_what_was_written_survives_a_snapshot(tool: str) -> None:
     ],
 )
 def test_a_snapshot_of_what_no_tool_writes_is_an_input_error(before: bytes, after: bytes) -> None:
-    world = ENVIRONMENT.step(begin("tools/E01/strict/3"), call("scratchpad_write", key="k", value="v")).world
+    world = ENVIRONMENT.step(begin("tools/claim/synthetic/3"), call("scratchpad_write", key="k", value="v")).world
     data = ENVIRONMENT.dump(world)
     assert before in data
     with pytest.raises(InputError):
@@ -497,7 +394,7 @@ def test_a_snapshot_of_what_no_tool_writes_is_an_input_error(before: bytes, afte
 )
 def test_completions_that_once_broke_a_step_do_not(completion: str) -> None:
     for seed in range(40):
-        world = begin(f"tools/E01/strict/{seed}")
+        world = begin(f"tools/claim/synthetic/{seed}")
         for _ in range(3):
             world = ENVIRONMENT.step(world, ENVIRONMENT.parse_action(completion)).world
         world = ENVIRONMENT.step(world, call("database_query", sql="SELECT count(*) FROM countries")).world
@@ -505,11 +402,13 @@ def test_completions_that_once_broke_a_step_do_not(completion: str) -> None:
 
 
 def test_a_snapshot_that_was_meddled_with_is_an_input_error() -> None:
-    world = ENVIRONMENT.step(begin("tools/E01/strict/3"), call("scratchpad_write", key="k", value="v")).world
+    world = ENVIRONMENT.step(begin("tools/claim/synthetic/3"), call("scratchpad_write", key="k", value="v")).world
     data = ENVIRONMENT.dump(world)
     for before, after in (
         (b"strict", b"loose"),
-        (b"E01", b"E99"),
+        (b"claim", b"clams"),
+        (b"synthetic", b"published"),
+        (b"synthetic", b"strict"),
         (b",1,[[", b",2,[["),
         (b",1,[[", b",-1,[["),
         (b"true", b"1"),
@@ -528,11 +427,21 @@ def test_a_snapshot_that_was_meddled_with_is_an_input_error() -> None:
 @pytest.mark.parametrize(
     ("identity", "named"),
     [
-        ("tools/X01/strict/1", "valid: W01-W10, B01-B15, I01-I15, E01-E15"),
-        ("tools/W11/strict/1", "valid: W01-W10"),
-        ("tools/W01/loose/1", "valid: published, strict"),
-        ("tools/W01/strict/01", "seed '01'"),
-        ("tools/W01/strict", "tools/CASE/SETTING/SEED"),
+        (
+            "tools/X01/published/1",
+            "unknown case 'X01'; valid in the setting published: W01-W10, B01-B15, I01-I15, E01-E15",
+        ),
+        ("tools/W11/published/1", "valid in the setting published: W01-W10"),
+        ("tools/claim/published/1", "unknown case 'claim'; valid in the setting published: W01-W10"),
+        ("tools/W01/synthetic/1", "unknown case 'W01'; valid in the setting synthetic: population, capital"),
+        ("tools/trend/synthetic/1", "unknown case 'trend'; valid in the setting synthetic: population, capital"),
+        ("tools/E07/heldout/1", "unknown case 'E07'; valid in the setting heldout: population, capital"),
+        ("tools/claim/strict/1", "unknown setting 'strict'; valid: published, synthetic, heldout"),
+        ("tools/claim/synthetic/01", "seed '01'"),
+        ("tools/claim/synthetic/-1", "seed '-1'"),
+        ("tools/claim/synthetic", "write tools/CASE/SETTING/SEED, for example tools/claim/synthetic/3"),
+        ("tools/claim/synthetic/1/2", "write tools/CASE/SETTING/SEED"),
+        ("tools//synthetic/1", "unknown case ''"),
     ],
 )
 def test_bad_ids_name_what_would_have_been_valid(identity: str, named: str) -> None:
@@ -540,16 +449,36 @@ def test_bad_ids_name_what_would_have_been_valid(identity: str, named: str) -> N
         ENVIRONMENT.scenario(identity)
 
 
+def test_an_id_is_read_back_in_every_setting() -> None:
+    for selection in ENVIRONMENT.selections:
+        for scenario in ENVIRONMENT.scenarios(selection, (0, 7)):
+            assert ENVIRONMENT.scenario(scenario.identity) == scenario
+            assert scenario.setting == selection
+    assert ENVIRONMENT.scenario("tools/E07/published/3").group == "E"
+    assert ENVIRONMENT.scenario("tools/claim/synthetic/3").group == "claim"
+
+
 def test_the_sets_and_their_tiers() -> None:
     published = ENVIRONMENT.scenarios("published")
     assert [sum(s.tier == tier for s in published) for tier in ENVIRONMENT.tiers] == [10, 15, 15, 15]
     assert len({s.seed for s in published}) == 55, "each has weather of its own"
-    assert {s.setting for s in ENVIRONMENT.scenarios("synthetic", range(2))} == {"strict"}
-    assert len(ENVIRONMENT.scenarios("synthetic", range(2))) == 110
-    with pytest.raises(InputError, match="published, synthetic"):
+    synthetic = ENVIRONMENT.scenarios("synthetic")
+    assert len({s.seed for s in synthetic}) == len(synthetic)
+    assert len(ENVIRONMENT.scenarios("synthetic", range(2))) == 2 * len(scenarios.CASES["synthetic"])
+    assert len(ENVIRONMENT.scenarios("heldout", range(2))) == 2 * len(scenarios.CASES["heldout"])
+    with pytest.raises(InputError, match="unknown evaluation set 'cross'; valid: synthetic, published, heldout"):
         ENVIRONMENT.scenarios("cross")
     with pytest.raises(InputError, match="strict/2, published"):
         ENVIRONMENT.rules("loose")
+
+
+def test_the_metrics_count_what_happened() -> None:
+    calls = [call("calculator", expression="1")] * 3 + [Unparsed("x"), call(SUBMIT, answer="83200000", **ANSWER)]
+    episode = replay(ENVIRONMENT, ENVIRONMENT.scenario("tools/W01/published/1"), "strict", calls)
+    found = {metric.name: metric.of(episode) for metric in ENVIRONMENT.metrics}
+    assert (found["success"], found["correctness"], found["answered"], found["steps"]) == (1.0, 1.0, 1.0, 5.0)
+    assert (found["repeats"], found["unparsed"], found["faults"]) == (2.0, 1.0, 0.0)
+    assert ENVIRONMENT.headline(episode) == 0.0, "right, and without a source"
 
 
 def test_tasks_ask_for_what_the_table_says() -> None:

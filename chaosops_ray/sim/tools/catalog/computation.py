@@ -35,7 +35,7 @@ def parsed(data: str) -> Any:
     """Read a JSON argument."""
     try:
         value = decode(data)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ToolError(f"data is no JSON: {str(error)[:80]}") from None
     if not is_shallow(value, MAX_DEPTH):
         raise ToolError(f"data is nested deeper than {MAX_DEPTH}")

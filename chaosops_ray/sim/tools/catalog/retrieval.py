@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,7 +36,7 @@ DOCUMENT = "internal://document/"
 ZONES = {"UTC": 0, "Europe/London": 1, "Europe/Paris": 2, "Asia/Kolkata": 5, "Asia/Tokyo": 9, "America/New_York": -4}
 
 
-def _hits(desk: Desk, query: str, kinds: dict[str, tuple[str, ...]]) -> list[tuple[str, str]]:
+def _hits(desk: Desk, query: str, kinds: Mapping[str, tuple[str, ...]]) -> list[tuple[str, str]]:
     """Find up to MAX_HITS entities that share words with the query, and some of the texts about each."""
     found = []
     for entity in entities_about(desk.known, query)[:MAX_HITS]:

@@ -64,9 +64,7 @@ def fact_check(desk: Desk, claim: str) -> Any:
     if not entities or not stated:
         raise ToolError("a claim needs an entity and a figure")
     reference = [
-        float(value)
-        for _, value in profile(desk.known, REFERENCE, entities[0])
-        if isinstance(value, int | float)
+        float(value) for _, value in profile(desk.known, REFERENCE, entities[0]) if isinstance(value, int | float)
     ]
     supported = all(any(_close(figure, known) for known in reference) for figure in stated)
     return {"entity": entities[0], "supported": supported}
