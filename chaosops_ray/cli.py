@@ -82,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
     add("--sampler", choices=("torch", "vllm"), default="torch", help=engine)
     add("--structured", action="store_true", help="let base models choose among the permitted actions only")
     add("--rules", metavar="RULES", help=rule_set)
-    add("--set", metavar="SET", help=f"an evaluation set; default: the published one ({_by_world('selections')})")
+    add("--set", metavar="SET", help=f"an evaluation set; default: the first of its world ({_by_world('selections')})")
     add("--tiers", metavar="A,B,…", help="only these tiers")
     add("--seeds", metavar="A-B", help="play each case of each tier with each of these seeds")
     add("--by-group", action="store_true", help="also print the table by failure or family")

@@ -3,8 +3,6 @@
 Everything is drawn from one `random.Random`, so a seed names its cases. Tests and `benchmarks/fuzz.py` share them.
 """
 
-
-
 from __future__ import annotations
 
 import json

@@ -9,6 +9,7 @@ the value of one of them there, and in none of them the true one.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from functools import cached_property, lru_cache, partial
 from typing import Any, TypeVar
@@ -27,6 +28,10 @@ from chaosops_ray.sim.tools.sources import DATABASE
 
 T = TypeVar("T")
 
+# A query that can say nothing but what stands in columns, under their own names.
+_PLAIN = re.compile(
+    r"select (?:\*|\w+(?:, ?\w+)*) from \w+(?: where (?:(?!\b(?:select|union|values)\b).)*)?", re.IGNORECASE
+)
 _SAME = 0.002  # how close a figure must be to the true one to be the same
 _UNITS = (1.0, 1e3, 1e6, 1e9, 1e-3)  # in which a query may give a figure
 
@@ -88,16 +93,26 @@ class Said:
         """Tell if the result has this text in it."""
         return json.dumps(text)[1:-1] in self._made.shown
 
+    @cached_property
+    def _is_the_source_s_own(self) -> bool:
+        """True if nothing of the agent's can stand in the result: of queries, for those of plain columns."""
+        if self.source != DATABASE:
+            return True
+        return not self._storage.rows and _PLAIN.fullmatch(json.loads(self._made.arguments)["sql"]) is not None
+
     def tells(self, wanted: Input) -> bool:
         """Tell if the source said this value, and said it because it is so."""
+        # Most results have the value in no spelling; to read them takes long.
+        spelt = any(spelling in self._made.shown for spelling in _spellings(wanted.value))
+        if (
+            spelt
+            and self._is_the_source_s_own
+            and wanted.value in values_of(self.shown.value, wanted.name, wanted.field)
+        ):
+            return True
         if wanted.is_search and self.follows(wanted.name, partial(_owner, wanted), Result.has):
             return True
-        if self.source == DATABASE:
-            return self._tells_of_cell(wanted)
-        # No other source says anything of the agent's. Most results have the value in no spelling; to read them takes
-        # long.
-        spelt = any(spelling in self._made.shown for spelling in _spellings(wanted.value))
-        return spelt and wanted.value in values_of(self.shown.value, wanted.name, wanted.field)
+        return self.source == DATABASE and self._tells_of_cell(wanted)
 
     def _tells_of_cell(self, wanted: Input) -> bool:
         def there(known: Knowledge) -> str | float:

@@ -50,8 +50,8 @@ SPANS: Mapping[str, tuple[float, float]] = {
 # A figure that is worked out from another one.
 _BASES = {"population_2020": "population", "previous_revenue_b": "revenue_b"}
 # By what factor a value is off that is out of date, or wrong, or announced although it is not so: above or below alike.
-OLDER, WRONG = (1.03, 1.25), (1.11, 1.6)
-_APART = 0.05
+OLDER, WRONG = (1.03, 1.25), (1.11, 1.59)
+_APART = 0.03
 _AGES = (1_500, 31_500)  # of companies, in days
 # What sorts entities: even a source that is wrong about them knows which there are of a kind.
 _KINDS_OF_THINGS = ("sector", "continent")

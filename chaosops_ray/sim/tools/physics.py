@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from chaosops_ray.sim.contract import AFTER_END, Outcome
 from chaosops_ray.sim.speech import Unparsed, clean
 from chaosops_ray.sim.tools import faults
 from chaosops_ray.sim.tools.catalog import TOOLS
-from chaosops_ray.sim.tools.catalog.tool import MAX_TEXT, Desk, checked
+from chaosops_ray.sim.tools.catalog.tool import MAX_TEXT, Desk, Tool, checked
 from chaosops_ray.sim.tools.knowledge import knowledge
 from chaosops_ray.sim.tools.limits import ToolError
 from chaosops_ray.sim.tools.model import (
@@ -76,28 +76,42 @@ def _make(world: World, call: Call) -> tuple[Made, Storage]:
     fault = faults.drawn(weather)
     if fault in faults.ANNOUNCED:
         return _failed(tool.name, call.arguments, fault, _MESSAGES[fault], fault), world.storage
-    known = knowledge(world.scenario.setting, world.scenario.seed)
-    desk = Desk(known, world.storage)
+    # A published answer is as long as all arguments together may be.
+    longest = MAX_ARGUMENTS if tool.name == SUBMIT and world.rules.are_published else MAX_TEXT
     try:
-        # A published answer is as long as all arguments together may be.
-        longest = MAX_ARGUMENTS if tool.name == SUBMIT and world.rules.are_published else MAX_TEXT
         arguments = checked(tool, json.loads(call.arguments), longest)
-        result = tool.run(desk, **arguments)
-        truth = _spelt(result)
     except ToolError as error:
         return _failed(tool.name, call.arguments, "error", str(error)), world.storage
-    shown = truth
-    if fault in (faults.SILENT_DROP, faults.TRUNCATION):
-        shown = _spelt(faults.distorted(fault, result, weather))
-    elif fault is not None:
-        try:
-            said = tool.run(Desk(faults.misinformed(fault, known, weather), world.storage), **arguments)
-            shown = _spelt(faults.contradicted(said) if fault == faults.CORRUPTION else said)
-        except ToolError:
-            pass  # what is asked for is not there in the wrong facts; the error would announce the fault
+    known = knowledge(world.scenario.setting, world.scenario.seed)
+    desk = Desk(known, world.storage)
+    true = told = _carried_out(tool, desk, arguments)
+    if fault in (faults.STALE, faults.CORRUPTION):
+        # Whether the call fails is up to the wrong figures, too, or a query that fails on some would find out the true.
+        told = _carried_out(tool, Desk(faults.misinformed(fault, known, weather), world.storage), arguments)
+        if told.ok and fault == faults.CORRUPTION:
+            told = told._replace(shown=_spelt(faults.contradicted(told.value)))
+    elif fault is not None and true.ok:
+        told = true._replace(shown=_spelt(faults.distorted(fault, true.value, weather)))
     # A fault that changed nothing did not happen: there was nothing in the result that it could distort.
-    met = fault if fault and shown != truth else ""
-    return Made(tool.name, call.arguments, ok=True, shown=shown, truth=truth, fault=met), desk.storage
+    met = fault if fault and told.shown != true.shown else ""
+    made = Made(tool.name, call.arguments, ok=told.ok, shown=told.shown, truth=true.shown, fault=met)
+    return made, desk.storage if told.ok else world.storage
+
+
+class _Result(NamedTuple):
+    """What a call came to, and how it is shown."""
+
+    ok: bool
+    value: Any
+    shown: str
+
+
+def _carried_out(tool: Tool, desk: Desk, arguments: dict[str, Any]) -> _Result:
+    try:
+        result = tool.run(desk, **arguments)
+        return _Result(ok=True, value=result, shown=_spelt(result))
+    except ToolError as error:
+        return _Result(ok=False, value=None, shown=_error("error", str(error)))
 
 
 def _weather(world: World, tool: str) -> faults.Call:
@@ -118,5 +132,9 @@ def _spelt(result: Any) -> str:
 
 
 def _failed(tool: str, arguments: str, kind: str, message: str, fault: str = "") -> Made:
-    shown = json.dumps({"error": kind, "message": clean(message, 300)})
+    shown = _error(kind, message)
     return Made(tool, arguments, ok=False, shown=shown, truth=shown, fault=fault)
+
+
+def _error(kind: str, message: str) -> str:
+    return json.dumps({"error": kind, "message": clean(message, 300)})

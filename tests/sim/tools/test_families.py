@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from functools import cache
+from math import log
+from statistics import correlation
 
 import pytest
 
@@ -209,36 +211,34 @@ def test_the_two_settings_have_different_worlds_for_one_seed() -> None:
 # -- claims, contradictions, limits, deeds ----------------------------------------------------------------------------
 
 
-def offsets(setting: str, seeds: range) -> list[float]:
-    """By how much each company's announcement is above what it had, relative to that."""
+@cache
+def offsets(setting: str) -> list[float]:
+    """By how much the announcement that is asked about is above what the company had, relative to that."""
     found = []
-    for seed in seeds:
-        known = knowledge(setting, seed)
-        for name in names_of(known, COMPANY):
-            actual = facts_of(known, name)["revenue_b"]
-            assert isinstance(actual, float)
-            found.append((by_name(known)[name].claimed - actual) / actual)
+    for seed in range(1_000):
+        question = drawn("claim", setting, seed)
+        actual = float(question.facts[1].value)
+        found.append((float(understood(question.text)[1]["claim"]) - actual) / actual)
     return found
 
 
 @pytest.mark.parametrize("setting", [SYNTHETIC, HELD_OUT])
 def test_half_of_the_claims_are_true_and_the_others_are_off_by_3_to_60_percent_up_or_down(setting: str) -> None:
-    found = offsets(setting, range(150))
-    wrong = [off for off in found if off]
-    assert 0.47 < 1 - len(wrong) / len(found) < 0.53
-    assert 0.46 < sum(off > 0 for off in wrong) / len(wrong) < 0.54
-    assert all(0.0299 <= abs(off) <= 0.6001 for off in wrong)
+    wrong = [off for off in offsets(setting) if off]
+    assert 0.46 < 1 - len(wrong) / len(offsets(setting)) < 0.54
+    assert 0.45 < sum(off > 0 for off in wrong) / len(wrong) < 0.55
+    assert all(0.03 <= abs(off) <= 0.605 for off in wrong)
     for sign in (-1, 1):
         sizes = [sign * off for off in wrong if sign * off > 0]
-        assert min(sizes) < 0.04
+        assert min(sizes) < 0.07
         assert max(sizes) > 0.35
-    assert max(wrong) > 0.55
+    assert max(wrong) > 0.5
 
 
 @pytest.mark.parametrize("share", [0.857, 0.9, 0.8, 1.0, 1.2])
 def test_no_constant_share_of_a_claim_is_often_the_answer(share: float) -> None:
     """The best guess of a false claim's figure comes within a twentieth of it less than one time in four."""
-    wrong = [off for off in offsets(SYNTHETIC, range(150)) if off]
+    wrong = [off for off in offsets(SYNTHETIC) if off]
     assert sum(abs(share * (1 + off) - 1) <= 0.05 for off in wrong) / len(wrong) < 0.25
 
 
@@ -256,15 +256,15 @@ def test_half_of_the_contradictions_are_none() -> None:
         assert bool(verdict.value) == (database.value == archive.value)
 
 
-def test_a_limit_may_be_near_or_far() -> None:
-    ratios = []
-    for seed in range(200):
-        (limit,) = drawn("bilingual", SYNTHETIC, seed).given
-        ratios.append(limit / float(drawn("bilingual", SYNTHETIC, seed).facts[1].value))
-    assert 0.35 < min(ratios) < 0.5
-    assert 2.0 < max(ratios) < 2.7
-    assert sum(0.8 < ratio < 1.25 for ratio in ratios) > 25
-    assert 0.4 < sum(ratio > 1 for ratio in ratios) / len(ratios) < 0.6
+def test_a_limit_does_not_tell_what_it_is_compared_with() -> None:
+    """It is drawn like a population, whatever the true one is: how far a figure is from it tells nothing."""
+    limits, populations = [], []
+    for seed in range(400):
+        question = drawn("bilingual", SYNTHETIC, seed)
+        limits.append(log(question.given[0]))
+        populations.append(log(float(question.facts[1].value)))
+    assert 0.4 < sum(one > other for one, other in zip(limits, populations, strict=True)) / 400 < 0.6
+    assert abs(correlation(limits, populations)) < 0.15
 
 
 def test_every_deed_is_asked_for() -> None:

@@ -22,7 +22,8 @@ from chaosops_ray.sim.tools import faults, physics, scenarios
 from chaosops_ray.sim.tools.answers import numbers
 from chaosops_ray.sim.tools.families import FAMILIES, understood
 from chaosops_ray.sim.tools.figures import figures_within
-from chaosops_ray.sim.tools.knowledge import Knowledge, by_name, facts_of, knowledge, names_of
+from chaosops_ray.sim.tools.knowledge import OLDER, SPANS, Knowledge, by_name, facts_of, knowledge, names_of
+from chaosops_ray.sim.tools.knowledge import WRONG as CORRUPT
 from chaosops_ray.sim.tools.model import Call, Input, Made, Question, call
 from chaosops_ray.sim.tools.moves import Wanted, asking
 from chaosops_ray.sim.tools.reading import readings
@@ -259,63 +260,74 @@ def test_a_wrong_source_of_the_published_rules_is_the_published_one() -> None:
             assert after != before, name
 
 
-def test_a_corrupt_figure_is_off_by_a_factor_of_its_own() -> None:
-    """The factors lie in [.6, .9] and [1.1, 1.7]; dividing by any one of them undoes no other."""
-    factors = []
-    for seed in range(6):
+def factors(kind: str, by: tuple[float, float], seeds: range) -> list[float]:
+    """By what factors figures are off that lie so far within their span that none turns back at its ends."""
+    found = []
+    for seed in seeds:
         known = knowledge("synthetic", seed)
-        wrong = faults.misinformed(faults.CORRUPTION, known, weather(seed, 2))
-        for _, field, before, after in pairs(known, wrong):
-            if field in ("population", "area_km2", "population_2020"):
-                factors.append(after / before)
-    assert all(0.5999 <= factor <= 0.9001 or 1.0999 <= factor <= 1.7001 for factor in factors)
-    assert 0.35 < sum(factor < 1 for factor in factors) / len(factors) < 0.65
-    assert min(factors) < 0.65
-    assert max(factors) > 1.6
-    assert len({round(factor, 3) for factor in factors}) > len(factors) / 3
+        for _, field, before, after in pairs(known, faults.misinformed(kind, known, weather(seed, 2))):
+            low, high = SPANS.get(field, (0.0, 0.0))
+            if field in ("population", "area_km2", "gdp_per_capita") and low * by[1] < before < high / by[1]:
+                found.append(after / before)
+    return found
 
 
-def test_a_stale_figure_is_older_and_another_one_up_or_down() -> None:
-    known = knowledge("synthetic", 3)
-    factors = [
-        after / before
-        for number in range(5)
-        for _, field, before, after in pairs(known, faults.misinformed(faults.STALE, known, weather(3, number)))
-        if field in ("population", "area_km2")
-    ]
-    assert all(0.79 < factor < 0.98 or 1.02 < factor < 1.26 for factor in factors)
-    assert 0.35 < sum(factor < 1 for factor in factors) / len(factors) < 0.65
+@pytest.mark.parametrize(("kind", "least", "most"), [("stale", 1.03, 1.25), ("corruption", 1.1, 1.7)])
+def test_a_wrong_figure_is_off_by_a_factor_of_its_own_up_or_down(kind: str, least: float, most: float) -> None:
+    """No factor undoes the others. Those of corruption lie in [.6, .91] and [1.1, 1.7]."""
+    by = OLDER if kind == "stale" else CORRUPT
+    found = factors(kind, by, range(8))
+    assert all(least <= max(factor, 1 / factor) <= most for factor in found)
+    assert 0.4 < sum(factor < 1 for factor in found) / len(found) < 0.6
+    assert max(found) / min(found) > 0.9 * by[1] ** 2
+    assert len({round(factor, 3) for factor in found}) > len(found) / 3
+
+
+def test_wrong_figures_lie_where_true_ones_lie() -> None:
+    """At the ends of its span a figure turns back: none is too large or too small to be true."""
+    for kind in WRONG:
+        for seed in range(20):
+            known = knowledge("synthetic", seed)
+            for _, field, before, after in pairs(known, faults.misinformed(kind, known, weather(seed))):
+                if field in SPANS:
+                    low, high = SPANS[field]
+                    assert low - 0.5 <= after <= high + 0.5
+                    assert abs(after - before) > 0.02 * before
+
+
+def claimed_revenue(known: Knowledge) -> tuple[float, float]:
+    """What the company that announced its revenue announced, and what it had."""
+    actual = facts_of(known, known.announcer)["revenue_b"]
+    assert isinstance(actual, float)
+    return by_name(known)[known.announcer].claimed, actual
 
 
 def test_two_wrong_sources_agree_on_no_figure_but_the_announced_one() -> None:
-    known = knowledge("synthetic", 3)
-    first, second = (
-        faults.misinformed(kind, known, weather(3, 0, tool))
-        for kind, tool in ((faults.STALE, "web_search"), (faults.CORRUPTION, "api_call"))
-    )
-    repeated = 0
-    for name, field, before, after in pairs(known, first):
-        other = facts_of(second, name)[field]
-        if isinstance(before, int | float) and before > 1000:
-            assert abs(after - other) > 1e-6 * before, f"{field} of {name}"
-        if field == "revenue_b":
-            claimed = by_name(known)[name].claimed
-            repeated += claimed not in (0.0, before) and after == other == claimed
-    assert repeated, "wrong sources repeat what a company announced"
+    false = [seed for seed in range(40) if len(set(claimed_revenue(knowledge("synthetic", seed)))) > 1]
+    for seed in false[:5]:
+        known = knowledge("synthetic", seed)
+        first, second = (
+            faults.misinformed(kind, known, weather(seed, 0, tool))
+            for kind, tool in ((faults.STALE, "web_search"), (faults.CORRUPTION, "api_call"))
+        )
+        large = [one for one in pairs(known, first) if isinstance(one[2], int) and one[2] > 5_000]
+        assert all(abs(after - facts_of(second, name)[field]) > 1e-6 * before for name, field, before, after in large)
+        claimed, _ = claimed_revenue(known)
+        assert (
+            facts_of(first, known.announcer)["revenue_b"] == facts_of(second, known.announcer)["revenue_b"] == claimed
+        )
 
 
-def test_a_wrong_source_repeats_a_false_announcement_more_often_than_not() -> None:
-    repeats = []
+def test_a_wrong_source_repeats_a_false_announcement_and_contradicts_a_true_one() -> None:
+    seen = Counter[bool]()
     for seed in range(40):
         known = knowledge("synthetic", seed)
-        wrong = faults.misinformed(faults.STALE, known, weather(seed))
-        for name in names_of(known, "company"):
-            claimed = by_name(known)[name].claimed
-            if claimed != facts_of(known, name)["revenue_b"]:
-                repeats.append(facts_of(wrong, name)["revenue_b"] == claimed)
-            else:
-                assert facts_of(wrong, name)["revenue_b"] != claimed
-    assert 0.65 < sum(repeats) / len(repeats) < 0.85
+        claimed, actual = claimed_revenue(known)
+        for kind in WRONG:
+            told = facts_of(faults.misinformed(kind, known, weather(seed)), known.announcer)["revenue_b"]
+            assert (told == claimed) == (claimed != actual)
+            seen[claimed == actual] += 1
+    assert min(seen[True], seen[False]) > 20
 
 
 def test_names_dates_and_capitals_are_others_that_could_be() -> None:
@@ -409,6 +421,34 @@ def test_what_the_agent_asked_with_comes_back_as_it_was(kind: str) -> None:
 def test_a_wrong_reference_desk_finds_for_what_it_holds_true() -> None:
     made = wrong_call("fact_check", faults.CORRUPTION, claim="BlueHarbor Bank 3.44")
     assert (json.loads(made.truth)["supported"], json.loads(made.shown)["supported"]) == (True, False)
+
+
+FAILS_UNLESS = (
+    "select case when revenue_b {} 1.87 then 1 else abs(-9223372036854775807 - 1) end from financials "
+    "where company = 'NovaTech' and revenue_b is not null"
+)
+
+
+@pytest.mark.parametrize("rules", ["strict", "published"])
+def test_if_a_call_fails_is_up_to_the_wrong_figures_too(rules: str) -> None:
+    """Else a query that fails on the true figure, or on every other one, would tell it in any weather."""
+    met = Counter[tuple[str, str]]()
+    for seed in range(150):
+        start = begin(f"tools/E01/published/{seed}", rules)
+        fault = faults.drawn(
+            weather(seed, 0, "database_query", of="published questions" if rules == "strict" else rules)
+        )
+        for condition in ("=", "<>"):
+            after = ENVIRONMENT.step(start, call("database_query", sql=FAILS_UNLESS.format(condition)))
+            (made,) = after.world.made
+            holds = (condition == "=") == (fault not in WRONG)
+            if fault in (None, *WRONG):
+                assert made.ok == holds
+                assert ("integer overflow" in made.shown) != holds
+                assert made.fault == (fault if fault in WRONG else "")
+                assert ENVIRONMENT.load(ENVIRONMENT.dump(after.world)) == after.world
+                met[str(fault), condition] += 1
+    assert {kind for kind, _ in met} >= {"stale", "corruption", "None"}
 
 
 values = st.recursive(
@@ -531,7 +571,7 @@ def test_the_classifier_finds_an_announcement_that_gives_faults_away() -> None:
 def test_cross_checking_against_clean_sources_reveals_every_silent_fault_in_a_figure_that_is_wanted() -> None:
     """Whatever a silent fault makes of the figure, or if it takes it away, another source says otherwise."""
     revealed = Counter[str]()
-    for scenario, question, made in results([*EXPERT, "largest"], range(160, 190), 4):
+    for scenario, question, made in results([*EXPERT, "largest"], range(160, 230), 4):
         if not made.fault:
             continue
         start = begin(scenario.identity)
@@ -552,5 +592,5 @@ def test_cross_checking_against_clean_sources_reveals_every_silent_fault_in_a_fi
             if said:
                 assert not set(told) & said, f"{made.fault} of {one.field} of {one.name} goes unseen"
                 revealed[made.fault] += 1
-    assert set(revealed) == set(faults.SILENT) == set(SILENT_ONES)
+    assert {faults.STALE, faults.CORRUPTION} <= set(revealed) <= set(faults.SILENT)
     assert revealed.total() > 100

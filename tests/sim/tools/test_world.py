@@ -271,34 +271,9 @@ def test_no_call_raises(arguments: str, tool: str) -> None:
         assert admit(after.action) == after.action
 
 
-FAILS_IF_CHANGED = (
-    "select case when actual_revenue_b = {} then 1 else abs(-9223372036854775807 - 1) end from financials "
-    "where company = 'NovaTech' and actual_revenue_b is not null"
-)
-
-
-def test_a_call_that_fails_only_with_a_fault_s_figures_fails_by_that_fault() -> None:
-    """The true figures give a result; those of a stale source give an overflow."""
-    met = set()
-    for seed in range(200):
-        world = begin(f"tools/E01/published/{seed}")
-        fault = physics.faults.drawn(seed, 0, "database_query", "expert")
-        after = ENVIRONMENT.step(world, call("database_query", sql=FAILS_IF_CHANGED.format(1.87)))
-        made = after.world.made[0]
-        if fault in ("stale", "corruption"):
-            met.add(fault)
-            assert (made.ok, made.fault) == (False, fault)
-            assert "integer overflow" in made.shown
-            assert after.outcome == {"error", f"fault_{fault}"}
-            assert ENVIRONMENT.load(ENVIRONMENT.dump(after.world)) == after.world
-        elif fault is None:
-            assert made.ok
-    assert met == {"stale", "corruption"}
-
-
 def test_a_row_too_long_for_the_tables_breaks_no_later_query() -> None:
     for seed in range(20):
-        world = begin(f"tools/E01/strict/{seed}")
+        world = begin(f"tools/claim/synthetic/{seed}")
         for made in (
             call("database_insert", table="countries", data=json.dumps({"name": "x" * 1000})),
             *[call("database_query", sql=f"select {n}") for n in range(3)],
@@ -306,19 +281,7 @@ def test_a_row_too_long_for_the_tables_breaks_no_later_query() -> None:
             world = ENVIRONMENT.step(world, made).world
 
 
-def test_the_work_of_reading_figures_goes_with_the_length_of_the_text() -> None:
-    """Twice in a check, and for every call when an episode is scored."""
-
-    def spent(groups: int) -> float:
-        text = "1" + ",111" * groups + "1"
-        best = 1.0
-        for _ in range(5):
-            began = time.process_time()
-            figures(text)
-            best = min(best, time.process_time() - began)
-        return best
-
-    assert spent(1600) < 8 * spent(400)  # four times, and not sixteen
+def test_figures_may_have_commas_between_thousands() -> None:
     assert figures("12,345 and 1,234,567.5 and 12,34 and km2 7") == [12345.0, 1234567.5, 12.0, 34.0, 7.0]
 
 
