@@ -48,11 +48,13 @@ class Watched:
         return after
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
-def test_no_case_raises(seed: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "cases"), [(0, 20_000), *[pytest.param(seed, CASES, marks=pytest.mark.slow) for seed in (1, 2, 3)]]
+)
+def test_no_case_raises(seed: int, cases: int) -> None:
     watched = Watched()
-    fuzz.play(seed, CASES, watched, languages=0.05)
-    assert 0.3 < watched.errors / CASES < 0.95
+    fuzz.play(seed, cases, watched, languages=0.05)
+    assert 0.3 < watched.errors / cases < 0.95
 
 
 @pytest.fixture
@@ -225,7 +227,6 @@ def test_tame_programs_come_to_what_python_says() -> None:
 # -- answers ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skip(reason="grading.py raises KeyError for letters that change with their case; enable when it does not")
 @pytest.mark.parametrize("answer", ["83.2 mıllion", "83 thouſand", "5 K", "5 bıllion", "İ 5 mİllion"])
 def test_odd_letters_in_an_answer_raise_nothing(answer: str) -> None:
     for rules in ENVIRONMENT.rule_sets:
