@@ -126,7 +126,7 @@ def test_a_structured_seat_asks_for_what_its_view_permits(codec: Codec) -> None:
 
 
 def test_what_cannot_be_written_out_is_free(codec: Codec) -> None:
-    world = TOOLS.start(TOOLS.scenario("tools/E07/strict/3"), "strict")
+    world = TOOLS.start(TOOLS.scenario("tools/E07/published/3"), "strict")
     view = TOOLS.view(world, "agent")
     assert choices(TOOLS, codec, view, "full") is None
     assert TokenSeat(TOOLS, "agent", "strict", "full", codec, structured=True).request(view).choices is None

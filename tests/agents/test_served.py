@@ -14,7 +14,7 @@ from chaosops_ray.sim.contract import AnyEnvironment
 INCIDENT = ENVIRONMENTS["incident"]
 TOOLS = ENVIRONMENTS["tools"]
 HARD = "incident/autoscaler_cost_cut/hard/17"
-QUESTION = "tools/E07/strict/3"
+QUESTION = "tools/E07/published/3"
 
 
 class Answers:

@@ -29,7 +29,7 @@ HARD = (
     "incident/db_deadlock/easy/0",
     "incident/autoscaler_cost_cut/hard/17",
 )
-QUESTIONS = ("tools/E07/strict/3", "tools/E01/strict/0")
+QUESTIONS = ("tools/E07/published/3", "tools/E01/published/0")
 
 
 class Held(NamedTuple):

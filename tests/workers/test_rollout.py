@@ -106,7 +106,7 @@ def every(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Seats]:
     own = warm_up.make_tokenizer(INCIDENT, tiny.Recipe())
     folder = saved(tmp_path_factory.mktemp("tiny"), own)
     codec["tiny"] = Codec(folder, tiny.layout(folder))
-    incident, tools = "incident/autoscaler_cost_cut/hard/17", "tools/E07/strict/3"
+    incident, tools = "incident/autoscaler_cost_cut/hard/17", "tools/E07/published/3"
     return {
         "incident, chat": Seats(INCIDENT, codec["chat"], "full", incident),
         "incident, plain": Seats(INCIDENT, codec["plain"], "compact", incident),
@@ -458,7 +458,7 @@ def test_what_is_permitted_is_the_whole_vocabulary_of_the_seat(every: dict[str, 
 
 def test_what_cannot_be_written_out_is_not_restricted(every: dict[str, Seats]) -> None:
     seats = every["tools, chat"]
-    start = TOOLS.start(TOOLS.scenario("tools/E07/strict/3"), "strict")
+    start = TOOLS.start(TOOLS.scenario("tools/E07/published/3"), "strict")
     assert choices(TOOLS, seats.codec, TOOLS.view(start, "agent"), "full") is None
     ask = engine(seats)
     found = group(seats, seats.task(), ask, structured=True)

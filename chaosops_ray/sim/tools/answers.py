@@ -122,12 +122,12 @@ def stated(text: str, fact: Fact, facts: list[Fact], given: tuple[float, ...]) -
     found = numbers(text)
     # A figure of the question is no answer, unless there is no other.
     found = [number for number in found if number.unit or number.value not in given] or found
-    scale = max([other.scale for other in facts])
+    scale, most = max([other.scale for other in facts]), len({other.value for other in facts})
     different: list[Number] = []
     for number in found:
         if not any(_are_one(number, other, scale) for other in different):
             different.append(number)
-            if len(different) > len({other.value for other in facts}):
+            if len(different) > most:
                 return 0.0
     expected = float(fact.value) * fact.scale
     error = min([abs(number.at(fact.scale) - expected) for number in found], default=float("inf"))
@@ -168,8 +168,8 @@ def _verdicts(answer: str, question: Question) -> tuple[bool, bool]:
 
 def _dates(answer: str) -> set[str]:
     """Return the dates that an answer states, as ISO dates."""
-    found = set(_ISO.findall(answer))
+    dates = set(_ISO.findall(answer))
     for month, day, year, other_day, other_month, other_year in _LONG_DATE.findall(answer):
         number = _STARTS.index((month or other_month)[:3].capitalize()) + 1
-        found.add(f"{year or other_year}-{number:02d}-{int(day or other_day):02d}")
-    return found
+        dates.add(f"{year or other_year}-{number:02d}-{int(day or other_day):02d}")
+    return dates

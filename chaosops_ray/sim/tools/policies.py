@@ -155,7 +155,7 @@ def _clean_plan(scenario: Scenario, rules: str) -> list[Call]:
     # What is due beside sources comes before a second source for the last of many values.
     due = extras(question.text, family, question.facts, values, document=" ")
     while not plan.is_grounded(len(due)):
-        open_ones = plan.open(wanted)
+        open_ones = plan.lacking(wanted)
         if not plan.add(asking(family, [one for one in open_ones if one.source == open_ones[0].source])):
             break
     if family.name == "filed":
@@ -178,9 +178,9 @@ class _Plan:
         """Tell if two sources have told everything, or one has and only the steps for what else is due are left."""
         wanted = [Wanted(one.name, one.field, one.source) for one in self._question.inputs]
         left = self._world.task.max_steps - 1 - self._world.step
-        return not self.open(wanted) or (left <= due and all(self._told.get(one) for one in wanted))
+        return not self.lacking(wanted) or (left <= due and all(self._told.get(one) for one in wanted))
 
-    def open(self, wanted: list[Wanted]) -> list[Wanted]:
+    def lacking(self, wanted: list[Wanted]) -> list[Wanted]:
         """Return what fewer than two sources have told."""
         is_by_source = any(one.source for one in self._question.inputs)
         enough = 1 if self._world.scenario.tier == "warmup" or is_by_source else 2
@@ -236,7 +236,7 @@ class _Plan:
         found = []
         for one in self._question.inputs:
             wanted = Wanted(one.name, one.field, one.source)
-            if wanted not in self.open([wanted]):
+            if wanted not in self.lacking([wanted]):
                 continue
             for reading in said:
                 if one.name != reading.name or one.source not in ("", reading.source):
