@@ -6,19 +6,23 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 
 from chaosops_ray.sim.contract import Scenario
+from chaosops_ray.sim.speech import Unparsed
 from chaosops_ray.sim.tools.answers import numbers
 from chaosops_ray.sim.tools.families import understood
 from chaosops_ray.sim.tools.figures import figures_within
+from chaosops_ray.sim.tools.knowledge import COUNTRY, Value
 from chaosops_ray.sim.tools.model import Action, call
-from chaosops_ray.sim.tools.moves import Said, asking, extras, spelt, submit, worked_out
+from chaosops_ray.sim.tools.moves import Said, asking, extras, opening_call, spelt, submit, worked_out
 from chaosops_ray.sim.tools.reading import Reading, source_of
-from chaosops_ray.sim.tools.sources import API, ARCHIVE, DATABASE, FILES, KNOWLEDGE_BASE, WEB
+from chaosops_ray.sim.tools.sources import API, ARCHIVE, COLUMNS, DATABASE, FILES, KNOWLEDGE_BASE, WEB
 from chaosops_ray.sim.tools.views import View
 
 Seat = Callable[[View], Action]
 Factory = Callable[[Scenario, str], Seat]
+Values = tuple[tuple[tuple[str, str], Value], ...]  # what was said, by entity and field
 
 SOURCES = (KNOWLEDGE_BASE, DATABASE, API, WEB, ARCHIVE, FILES)
 
@@ -189,6 +193,144 @@ def _alone(source: str, readings: int, checks: bool) -> Factory:
     return factory
 
 
+def _texts(view: View) -> list[str]:
+    """The texts that were read, one for each page, document and file."""
+    found: list[str] = []
+    for result in view.results:
+        shown = json.loads(result.shown) if result.ok else {}
+        parts = [shown, *shown.get("results", ()), *shown.get("documents", ())] if isinstance(shown, dict) else []
+        found += [part[key] for part in parts for key in ("text", "snippet", "body", "content") if key in part]
+    return [text for text in found if isinstance(text, str)]
+
+
+def _then(first: Factory, second: Callable[[View, Values], Action | None]) -> Factory:
+    """Play a policy that reads one source, and before its first call of another kind make one call more."""
+
+    def factory(scenario: Scenario, rules: str) -> Seat:
+        act = first(scenario, rules)
+        made: list[int] = []
+
+        def seat(view: View) -> Action:
+            earlier = [result for result in view.results if result.step not in made]
+            action = act(view._replace(steps_left=view.steps_left - (not made), results=tuple(earlier)))
+            if made or isinstance(action, Unparsed) or source_of(action.tool, action.arguments):
+                return action
+            said = _ByItself(tuple(earlier), "")
+            worked_out(*understood(view.question), said)
+            more = second(view, tuple(said.values.items()))
+            if more is not None and view.steps_left > 1:
+                made.append(view.step)
+                return more
+            return action
+
+        return seat
+
+    return factory
+
+
+def _own_hash(view: View, values: Values) -> Action | None:
+    """Show a text genuine by a hash worked out from the text itself."""
+    spelt_values = [value if isinstance(value, str) else f"{value:,}" for _, value in values]
+    whole = [text for text in _texts(view) if all(one in text or one.replace(",", "") in text for one in spelt_values)]
+    return call("hash_verify", data=whole[-1], expected_hash=sha256(whole[-1].encode()).hexdigest()) if whole else None
+
+
+def _condition(_view: View, values: Values) -> Action | None:
+    """Have the database say what another source said, wherever its own figure is not far away."""
+    queries = []
+    for name in dict.fromkeys([name for (name, _), _ in values]):
+        told = {field: value for (one, field), value in values if one == name}
+        is_country = any(field in COLUMNS[COUNTRY] for field in told)
+        table, column = ("countries", "name") if is_country else ("financials", "company")
+        columns = [
+            f"'{value}' AS {field}" if isinstance(value, str) else f"{value} AS {field}"
+            for field, value in told.items()
+        ]
+        near = [f"{field} < {2.4 * value}" for field, value in told.items() if not isinstance(value, str)]
+        conditions = " AND ".join([f"{column} = '{name}'", *near])
+        queries.append(f"SELECT {column}, {', '.join(columns)} FROM {table} WHERE {conditions}")
+    return call("database_query", sql=" UNION ALL ".join(queries)) if queries else None
+
+
+class _Desk(Said):
+    """What one source repeats, or the reference desk supports."""
+
+    def __init__(self, view: View) -> None:
+        super().__init__(view.results, "")
+        checks = [result for result in view.results if result.ok and result.tool == "fact_check"]
+        self._verdicts = {json.loads(one.arguments)["claim"]: json.loads(one.shown)["supported"] for one in checks}
+
+    def support(self, one: Reading, said: list[Reading]) -> int:
+        return len({other.step for other in said if other.value == one.value}) + int(
+            self.verdict(one.name, one.value) or 0
+        )
+
+    def verdict(self, name: str, value: Value) -> bool | None:
+        """What the reference desk said of it."""
+        return self._verdicts.get(f"{name} {value}")
+
+
+def _desk(source: str) -> Factory:
+    """Read one source until it repeats itself or the reference desk agrees, do what is due, and answer."""
+
+    def factory(_scenario: Scenario, _rules: str) -> Seat:
+        def act(view: View) -> Action:
+            family, slots = understood(view.question)
+            opening = opening_call(family, slots, view.results)
+            if opening is not None and view.steps_left > 1:
+                return opening
+            said = _Desk(view)
+            facts = worked_out(family, slots, said)
+            told = {result.tool for result in view.results if result.ok}
+            due = extras(view.question, family, facts, said.values) if facts else []
+            due = [calls for calls in due if told.isdisjoint([one.tool for one in calls])]
+            doubtful = [(one.name, one.field) for one in said.doubtful]
+            unasked = [
+                (name, value)
+                for (name, field), value in said.values.items()
+                if (name, field) in doubtful and not isinstance(value, str) and said.verdict(name, value) is None
+            ]
+            options = (
+                [one for one in asking(family, said.doubtful) if source_of(one.tool, one.arguments) == source]
+                if doubtful
+                else []
+            )
+            if view.steps_left > 1 + len(due):
+                if facts and unasked:
+                    return call("fact_check", claim=f"{unasked[0][0]} {unasked[0][1]}")
+                if options:
+                    made = Counter([(result.tool, result.arguments) for result in view.results])
+                    return min(options, key=lambda one: made[one.tool, one.arguments])
+            return due[0][0] if due and view.steps_left > 1 else submit(spelt(facts) if facts else "unknown", "")
+
+        return act
+
+    return factory
+
+
+def _each_once(_scenario: Scenario, _rules: str) -> Seat:
+    """Where the question names its sources, read each once; elsewhere read what comes first, compare nothing."""
+
+    def act(view: View) -> Action:
+        family, slots = understood(view.question)
+        opening = opening_call(family, slots, view.results)
+        if opening is not None and view.steps_left > 1:
+            return opening
+        said = Said(view.results, "")
+        facts = worked_out(family, slots, said)
+        if facts is None and said.doubtful and view.steps_left > 1:
+            made = Counter([(result.tool, result.arguments) for result in view.results])
+            options = asking(family, [one for one in said.doubtful if one.source == said.doubtful[-1].source])
+            return min(options, key=lambda one: made[one.tool, one.arguments])
+        told = {result.tool for result in view.results if result.ok}
+        texts = _texts(view)
+        due = extras(view.question, family, facts, said.values, (), texts[-1] if texts else "") if facts else []
+        due = [calls for calls in due if told.isdisjoint([one.tool for one in calls])]
+        return due[0][0] if due and view.steps_left > 1 else submit(spelt(facts) if facts else "unknown", "")
+
+    return act
+
+
 def _picked(choose: Callable[[list[float]], float]) -> Factory:
     """Read one source, and answer with one of its figures, whichever it is."""
 
@@ -233,6 +375,16 @@ ONE_SOURCE: Mapping[str, Factory] = {
     **{f"{source} once": _alone(source, 1, checks=False) for source in SOURCES},
     **{f"{source} once, checked against itself": _alone(source, 1, checks=True) for source in SOURCES},
     **{f"{source} thrice, checked against itself": _alone(source, 3, checks=True) for source in SOURCES},
+    **{
+        f"{source} thrice, shown genuine by a hash of its own": _then(_alone(source, 3, checks=True), _own_hash)
+        for source in (FILES, WEB)
+    },
+    **{
+        f"{source} thrice, repeated by the database on a condition": _then(_alone(source, 3, checks=True), _condition)
+        for source in (FILES, WEB)
+    },
+    **{f"{source} and the reference desk": _desk(source) for source in (FILES, WEB, ARCHIVE)},
+    "each named source once": _each_once,
     "first figure": _picked(lambda figures: figures[0]),
     "last figure": _picked(lambda figures: figures[-1]),
     "largest figure": _picked(max),

@@ -33,6 +33,7 @@ _PLAIN = re.compile(
     r"select (?:\*|\w+(?:, ?\w+)*) from \w+(?: where (?:(?!\b(?:select|union|values)\b).)*)?", re.IGNORECASE
 )
 _SAME = 0.002  # how close a figure must be to the true one to be the same
+_UNITS = (1.0, 1e3, 1e6, 1e9, 1e-3)  # in which a query may give a figure
 
 
 class Result:
@@ -56,7 +57,7 @@ class Result:
         """Tell if it has this text or number anywhere in it."""
         if isinstance(value, str):
             return value in self.text
-        return any(near(value, figure, _SAME) for figure in self.figures)
+        return any(near(value, figure * unit, _SAME) for figure in self.figures for unit in _UNITS)
 
 
 class Said:

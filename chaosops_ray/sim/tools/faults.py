@@ -122,7 +122,7 @@ def misinformed(kind: str, known: Knowledge, made: Call) -> Knowledge:
     def figure(field: str, value: float) -> float:
         # A wrong revenue is as far from the true one as a wrong announcement is, in every setting.
         if kind == CORRUPTION and made.setting == HELD_OUT and field != "revenue_b":
-            return _transposed(value)
+            return _exchanged(known, draw, field, value)
         return another(draw, field, value, by, rounded)
 
     return retold(known, draw, figure)
@@ -141,15 +141,11 @@ def _published(kind: str, known: Knowledge, made: Call) -> Callable[[Entity], Fa
     return lambda entity: {field: other(field, value) for field, value in entity.facts}
 
 
-def _transposed(value: float) -> float:
-    """Exchange the first two different digits that stand side by side."""
-    text = repr(value)
-    for place in range(len(text) - 1):
-        first, second = text[place], text[place + 1]
-        if first.isdigit() and second.isdigit() and first != second and (place or second != "0"):
-            swapped = text[:place] + second + first + text[place + 2 :]
-            return float(swapped) if isinstance(value, float) else int(swapped)
-    return _as_round(value, value * 1.5)
+def _exchanged(known: Knowledge, draw: Stream, field: str, value: float) -> float:
+    """Draw the figure of another entity."""
+    figures = [figure for entity in known.entities for name, figure in entity.facts if name == field]
+    others = [figure for figure in dict.fromkeys(figures) if figure != value and not isinstance(figure, str)]
+    return draw.choice(others)
 
 
 def _as_round(before: float, after: float) -> float:
