@@ -14,7 +14,7 @@ def nested(depth: int) -> str:
 
 
 def at_depth(levels: int, text: str) -> Any:
-    return at_depth(levels - 1, text) if levels else last_object(text, "tool")
+    return at_depth(levels - 1, text) if levels else last_object(text, frozenset({"tool"}))
 
 
 @pytest.mark.parametrize("levels", [0, 300, 600])
@@ -27,7 +27,7 @@ def test_an_object_that_is_nested_too_deeply_is_none_for_any_caller(levels: int)
 
 
 def test_brackets_within_text_do_not_nest() -> None:
-    assert last_object('{"tool": "' + "[" * 200 + '"}', "tool") == {"tool": "[" * 200}
+    assert last_object('{"tool": "' + "[" * 200 + '"}', frozenset({"tool"})) == {"tool": "[" * 200}
     assert decode('["' + "{" * 200 + '\\"", "' + "]" * 200 + '"]') == ["{" * 200 + '"', "]" * 200]
 
 
@@ -42,7 +42,7 @@ def test_whole_numbers_have_so_many_digits() -> None:
     for number in ("9" * (MAX_DIGITS + 1), "-" + "9" * MAX_DIGITS):
         with pytest.raises(ValueError, match="too many digits"):
             decode(number)
-    assert last_object('{"tool": ' + "9" * (MAX_DIGITS + 1) + "}", "tool") is None
+    assert last_object('{"tool": ' + "9" * (MAX_DIGITS + 1) + "}", frozenset({"tool"})) is None
 
 
 def test_only_text_is_read() -> None:

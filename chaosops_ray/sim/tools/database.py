@@ -166,6 +166,7 @@ class _Database:
         self.connection = sqlite3.connect(
             ":memory:", check_same_thread=False, isolation_level=None, cached_statements=0
         )
+        self.connection.execute("PRAGMA temp_store = MEMORY")  # no file, however much is sorted
         self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE)
         self.connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, 2 * MAX_SQL)
         self.connection.setlimit(sqlite3.SQLITE_LIMIT_EXPR_DEPTH, 50)

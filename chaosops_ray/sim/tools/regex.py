@@ -330,9 +330,12 @@ class _Parser:
             self._fail("missing {", start)
         name = self._until("}", "character name")
         try:
-            return unicodedata.lookup(name)
+            named = unicodedata.lookup(name)
         except (KeyError, ValueError):
+            named = ""
+        if len(named) != 1:  # some names are those of several characters
             self._fail(f"undefined character name {name!r}", start)
+        return named
 
     def _by_octal(self, first: str, start: int) -> str:
         digits = first

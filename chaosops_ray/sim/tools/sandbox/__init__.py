@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 from chaosops_ray.sim.tools.limits import Meter, ToolError
@@ -31,10 +32,9 @@ def run(source: str, meter: Meter | None = None) -> dict[str, Any]:
 
     def work() -> Any:
         program = read(source, "exec", meter)
-        machine = Machine(program, meter)
-        value = machine.run(program.tree.body)
-        shown = machine.values.shown(value)
-        return {"output": "".join(machine.printed)[:MAX_PRINTED], "value": shown}
+        with closing(Machine(program, meter)) as machine:
+            shown = machine.values.shown(machine.run(program.tree.body))
+            return {"output": "".join(machine.printed)[:MAX_PRINTED], "value": shown}
 
     result: dict[str, Any] = _guarded(work)
     return result

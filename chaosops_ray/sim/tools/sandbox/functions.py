@@ -11,6 +11,7 @@ from chaosops_ray.sim.speech import decode
 from chaosops_ray.sim.tools.limits import ToolError
 from chaosops_ray.sim.tools.sandbox.values import ENTRY, LIST, SLOT, TEXT, Values, is_number, kind_of
 
+ANY_NAME = ("*",)  # of the arguments that a function takes by name
 MAX_FIGURE = 100  # characters of a text that is read as a number
 MAX_ROUNDED = 50  # digits that are rounded to
 # What reading JSON takes: the smallest lists and dictionaries, one every few characters.
@@ -48,7 +49,7 @@ class Function:
         if not self.least <= len(given) <= self.most:
             raise ToolError(f"TypeError: {self.name} does not take {len(given)} arguments")
         for name in named:
-            if name not in self.named:
+            if self.named != ANY_NAME and name not in self.named:
                 raise ToolError(f"TypeError: {self.name} has no argument {name[:40]}")
 
 
@@ -108,11 +109,11 @@ def _figure(value: Any) -> Any:
     return _number(value)
 
 
-def _round(host: Host, value: Any, digits: Any = None) -> Any:
-    if digits is not None and (not isinstance(digits, int) or abs(digits) > MAX_ROUNDED):
+def _round(host: Host, value: Any, ndigits: Any = None) -> Any:
+    if ndigits is not None and (not isinstance(ndigits, int) or abs(ndigits) > MAX_ROUNDED):
         raise ToolError(f"ValueError: round takes up to {MAX_ROUNDED} digits")
-    host.values.meter.work(4)
-    return round(_number(value), digits)
+    host.values.meter.work(6)
+    return round(_number(value), ndigits)
 
 
 def _mathematical(name: str, most: int = 1) -> Function:
@@ -164,8 +165,10 @@ def _set(host: Host, group: Any = ()) -> set[Any]:
     return host.values.set_of(host.values.walk(group))
 
 
-def _dict(host: Host, pairs: Any = ()) -> dict[Any, Any]:
-    return host.values.table_of(pairs)
+def _dict(host: Host, pairs: Any = (), /, **named: Any) -> dict[Any, Any]:
+    made = host.values.table_of(pairs)
+    host.values.update(made, named)
+    return made
 
 
 def _reversed(host: Host, group: Any) -> list[Any]:
@@ -251,15 +254,15 @@ def _stripped(strip: Callable[[str, str | None], str]) -> Callable[..., str]:
     return run
 
 
-def _split(host: Host, text: str, separator: Any = None, most: Any = -1) -> list[str]:
-    if separator is None:
+def _split(host: Host, text: str, sep: Any = None, maxsplit: Any = -1) -> list[str]:
+    if sep is None:
         pieces = (len(text) + 1) // 2
     else:
-        host.values.search(text, _text(separator))
-        pieces = text.count(separator) + 1 if separator else 1
+        host.values.search(text, _text(sep))
+        pieces = text.count(sep) + 1 if sep else 1
     host.values.meter.hold(pieces * (TEXT + SLOT))
     host.values.reserve_text(len(text), text)
-    return text.split(separator, most)
+    return text.split(sep, maxsplit)
 
 
 def _join(host: Host, text: str, group: Any) -> str:
@@ -324,8 +327,10 @@ def _remove(host: Host, group: list[Any], item: Any) -> None:
     del group[_index(host, group, item)]
 
 
-def _index(host: Host, group: Any, item: Any) -> int:
-    places = host.values.places_of(group, item)
+def _index(host: Host, group: Any, item: Any, *bounds: Any) -> int:
+    start, stop = (*bounds, None, None)[:2]
+    within = range(len(group))[start:stop]
+    places = [place for place in host.values.places_of(group, item) if place in within]
     if not places:
         raise ToolError("ValueError: the value is not in the list")
     return places[0]
@@ -371,8 +376,9 @@ def _pop_key(host: Host, table: dict[Any, Any], key: Any, *default: Any) -> Any:
     return table.pop(key, *default)
 
 
-def _update(host: Host, table: dict[Any, Any], pairs: Any = ()) -> None:
+def _update(host: Host, table: dict[Any, Any], pairs: Any = (), /, **named: Any) -> None:
     host.values.update(table, pairs)
+    host.values.update(table, named)
 
 
 def _setdefault(host: Host, table: dict[Any, Any], key: Any, default: Any = None) -> Any:
@@ -432,7 +438,7 @@ BUILTINS: dict[str, Any] = {
     **_listed(
         Function("abs", _abs, 1, 1),
         Function("bool", lambda _host, value=False: bool(value), 0, 1),
-        Function("dict", _dict, 0, 1),
+        Function("dict", _dict, 0, 1, ANY_NAME),
         Function("enumerate", _enumerate, 1, 2, ("start",)),
         Function("float", _float, 0, 1),
         Function("int", _int, 0, 1),
@@ -443,7 +449,7 @@ BUILTINS: dict[str, Any] = {
         Function("print", _print, 0, _ANY),
         Function("range", _range, 1, 3),
         Function("reversed", _reversed, 1, 1),
-        Function("round", _round, 1, 2, ("digits",)),
+        Function("round", _round, 1, 2, ("ndigits",)),
         Function("set", _set, 0, 1),
         Function("sorted", _sorted, 1, 1, _ORDERED),
         Function("str", _str, 0, 1),
@@ -460,7 +466,7 @@ METHODS: dict[type, dict[str, Function]] = {
         Function("strip", _stripped(str.strip), 0, 1),
         Function("lstrip", _stripped(str.lstrip), 0, 1),
         Function("rstrip", _stripped(str.rstrip), 0, 1),
-        Function("split", _split, 0, 2),
+        Function("split", _split, 0, 2, ("sep", "maxsplit")),
         Function("join", _join, 1, 1),
         Function("replace", _replace, 2, 3),
         Function("startswith", _has_at(str.startswith), 1, 3),
@@ -475,20 +481,20 @@ METHODS: dict[type, dict[str, Function]] = {
         Function("insert", _insert, 2, 2),
         Function("pop", _pop, 0, 1),
         Function("sort", _sort, 0, 0, _ORDERED),
-        Function("index", _index, 1, 1),
+        Function("index", _index, 1, 3),
         Function("count", _count, 1, 1),
         Function("reverse", _reverse, 0, 0),
         Function("remove", _remove, 1, 1),
         Function("copy", _list, 0, 0),
     ),
-    tuple: _listed(Function("index", _index, 1, 1), Function("count", _count, 1, 1)),
+    tuple: _listed(Function("index", _index, 1, 3), Function("count", _count, 1, 1)),
     dict: _listed(
         Function("get", _get, 1, 2),
         Function("keys", _keys, 0, 0),
         Function("values", _values, 0, 0),
         Function("items", _items, 0, 0),
         Function("pop", _pop_key, 1, 2),
-        Function("update", _update, 0, 1),
+        Function("update", _update, 0, 1, ANY_NAME),
         Function("setdefault", _setdefault, 1, 2),
         Function("copy", _copy_table, 0, 0),
     ),

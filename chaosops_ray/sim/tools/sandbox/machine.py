@@ -37,7 +37,7 @@ class _Scope:
 
     __slots__ = ("bound", "names", "outer")
 
-    def __init__(self, outer: _Scope | None, bound: frozenset[str] = frozenset()) -> None:
+    def __init__(self, outer: _Scope | None, bound: frozenset[str]) -> None:
         self.names: dict[str, Any] = {}
         self.outer = outer
         self.bound = bound
@@ -76,8 +76,9 @@ class Machine:
         self.meter = meter
         self.values = Values(meter)
         self.printed: list[str] = []
+        self._scopes: list[_Scope] = []
         self._bound = program.bound
-        self._scope = _Scope(None)
+        self._scope = self._opened(None)
         self._calls = 0
         self._nesting = 0
 
@@ -91,6 +92,16 @@ class Machine:
             else:
                 self.execute(statement)
         return last
+
+    def close(self) -> None:
+        """Forget all names: a function holds the tree, and the scope that it stands in, which holds the function."""
+        for scope in self._scopes:
+            scope.names.clear()
+
+    def _opened(self, outer: _Scope | None, bound: frozenset[str] = frozenset()) -> _Scope:
+        scope = _Scope(outer, bound)
+        self._scopes.append(scope)
+        return scope
 
     # -- statements ---------------------------------------------------------------------------------------------------
 
@@ -330,7 +341,7 @@ class Machine:
         source = self.evaluate(generators[0].iter)
         outer = self._scope
         self.meter.hold(TABLE)
-        self._scope = _Scope(outer)
+        self._scope = self._opened(outer)
         yield from self._generate(generators, source)
         self._scope = outer
 
@@ -389,7 +400,7 @@ class Machine:
             raise ToolError("RecursionError: too many calls within calls")
         self.meter.hold(TABLE + ENTRY * len(given))
         outer = self._scope
-        self._scope = _Scope(function.outer, function.bound)
+        self._scope = self._opened(function.outer, function.bound)
         self._scope.names.update(zip(function.parameters, given, strict=True))
         jump = self._block(function.node.body)
         self._scope = outer

@@ -42,7 +42,7 @@ _ESCAPES = frozenset("\n\\'\"abfnrtvxNuU")
 _LARGEST_OCTAL = 0o377
 _BRACES = {
     True: re.compile(r"\{\{|\}\}|\{"),
-    False: re.compile(r"\\N\{[^}]*\}|\{\{|\}\}|\{"),  # in a text that is not raw, \N{…} is one character
+    False: re.compile(r"\\N\{[^{}]*\}|\{\{|\}\}|\{"),  # in a text that is not raw, \N{…} is one character
 }
 
 
@@ -112,7 +112,8 @@ def _scan(text: str, at: int, level: int = 0) -> int:
 def _number(literal: str, following: str) -> None:
     if _RUNS_ON.match(following):
         _fail(f"a space is missing after the number {literal[:20]}")
-    if literal.isdecimal() and len(literal) > MAX_DIGITS:
+    digits = literal.replace("_", "")
+    if digits.isdecimal() and len(digits) > MAX_DIGITS:
         raise ToolError("number too large")
 
 

@@ -406,7 +406,10 @@ class Values:
             left[:] = self._repeated(left, right)
             return left
         if isinstance(left, set) and isinstance(right, set) and kind in _ON_SETS_IN_PLACE:
-            self.reserve_table(left, right)
+            if kind is ast.BitAnd:
+                self.reserve_table(left, right)
+            else:
+                self._reserve_more(left, right)
             return _ON_SETS_IN_PLACE[kind](left, right)
         if isinstance(left, dict) and kind is ast.BitOr:
             self.update(left, right)
@@ -462,8 +465,14 @@ class Values:
     def update(self, table: dict[Any, Any], pairs: Any) -> None:
         """Add the items of another dictionary, or pairs, to a dictionary."""
         more = self.table_of(pairs)
-        self.reserve_table(table, more)
+        self._reserve_more(table, more)
         table.update(more)
+
+    def _reserve_more(self, table: dict[Any, Any] | set[Any], more: dict[Any, Any] | set[Any]) -> None:
+        """Charge for adding the keys of one table to another."""
+        self.meter.work(len(more))
+        self.meter.work(sum([self.weight(key) for key in more]) * (1 + len(table) // _KEYS_A_STEP))
+        self.meter.hold(ENTRY * len(more))
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
