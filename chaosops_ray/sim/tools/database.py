@@ -71,18 +71,15 @@ def query(known: Knowledge, inserted: tuple[Row, ...], sql: str) -> dict[str, An
     if not sql.lstrip().lower().startswith(("select", "with")):
         raise ToolError("SQL error: only SELECT is allowed")
     refuse_what_multiplies(sql)
-    database = _database(known)
-    connection = database.connection
-    with_rows = _insertions(inserted)
-    connection.set_authorizer(None)
+    connection = _database(known).connection
+    if not inserted:
+        return _selected(connection, sql)
     connection.execute("SAVEPOINT episode")
     try:
-        for statement, values in with_rows:
+        for statement, values in _insertions(inserted):
             connection.execute(statement, values)
         return _selected(connection, sql)
     finally:
-        connection.set_progress_handler(None, 0)
-        connection.set_authorizer(None)
         connection.execute("ROLLBACK TO episode")
         connection.execute("RELEASE episode")
 
@@ -134,6 +131,9 @@ def _selected(connection: sqlite3.Connection, sql: str) -> dict[str, Any]:
         raise ToolError(f"SQL error: {reason[:200]}") from None
     except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError) as error:
         raise ToolError(f"SQL error: {str(error)[:200]}") from None
+    finally:
+        connection.set_progress_handler(None, 0)
+        connection.set_authorizer(None)
     if not columns:
         raise ToolError("SQL error: only SELECT is allowed")
     return {"columns": columns, "rows": [[_plain(value) for value in row] for row in rows]}

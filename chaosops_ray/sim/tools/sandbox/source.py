@@ -165,6 +165,7 @@ def _specification(body: str, at: int, level: int) -> int:
 
 # A node, the function it stands in, and if it stands in a loop of that function.
 _Standing: TypeAlias = tuple[ast.AST, ast.FunctionDef | None, bool]
+_BINDING_OR_JUMPING = {ast.Name, ast.Import, ast.FunctionDef, ast.Break, ast.Continue, ast.Return}
 _OPERATORS = ("ctx", "op", "ops")  # fields without anything below them
 
 
@@ -176,7 +177,10 @@ def _checked(tree: ast.AST, meter: Meter) -> dict[ast.FunctionDef, frozenset[str
         meter.work(len(level) // _NODES_A_STEP)
         below: list[_Standing] = []
         for node, function, in_loop in level:
-            _check(node, function, in_loop, bound)
+            if type(node) in _BINDING_OR_JUMPING:
+                _check(node, function, in_loop, bound)
+            if isinstance(node, ast.Constant):
+                continue
             for field in node._fields:
                 children = getattr(node, field, None)
                 if isinstance(children, ast.AST) and field not in _OPERATORS:
