@@ -182,6 +182,9 @@ class _Database:
             cells = [None if draw.uniform() < _NULL_SHARE else value for value in company[1:]]
             self.connection.execute("INSERT INTO financials VALUES (?, ?, ?, ?)", (company.name, QUARTER, *cells))
 
+    def __del__(self) -> None:
+        self.connection.close()
+
 
 def _stripped(strip: Callable[[str, str], str]) -> Callable[[Any, Any], str | None]:
     def run(text: Any, characters: Any) -> str | None:
