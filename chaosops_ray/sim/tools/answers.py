@@ -32,6 +32,7 @@ _DAY = r"\b(\d{1,2})(?:st|nd|rd|th)?"
 _LONG_DATE = re.compile(
     rf"{_MONTH} {_DAY},? (\d{{4}})\b|{_DAY} (?:of )?{_MONTH},? (\d{{4}})\b", re.ASCII | re.IGNORECASE
 )
+_AS_OF = re.compile(r"\b(?:as of|today(?: is|,|:)?) \(?\d{4}-\d{2}-\d{2}(?![\w-])", re.ASCII | re.IGNORECASE)
 _QUARTER = re.compile(r"\bQ[1-4][ -]?\d{4}\b|\b\d{4}[ -]?Q[1-4]\b", re.ASCII)
 _ADDRESS = re.compile(r"[a-z]+://[^\s,;<>()\[\]\"'`]+")
 _HASH = re.compile(r"\b(?=[0-9]*[a-f])[0-9a-f]{12,64}\b", re.ASCII)
@@ -167,7 +168,8 @@ def _verdicts(answer: str, question: Question) -> tuple[bool, bool]:
 
 
 def _dates(answer: str) -> set[str]:
-    """Return the dates that an answer states, as ISO dates."""
+    """Return the dates that an answer states, as ISO dates, without the day on which it is given."""
+    answer = _AS_OF.sub(" ", answer)
     dates = set(_ISO.findall(answer))
     for month, day, year, other_day, other_month, other_year in _LONG_DATE.findall(answer):
         number = _STARTS.index((month or other_month)[:3].capitalize()) + 1

@@ -160,7 +160,7 @@ class Evidence:
                 said
                 for said in self.said
                 if wanted.source in ("", said.source)
-                and (said.tells(wanted) or (not wanted.source and said in self._workers))
+                and (said.tells(wanted) or (not wanted.source and said.source == DATABASE and said in self._workers))
             ]
         return self._tellers[wanted]
 

@@ -328,6 +328,20 @@ def test_an_address_is_read_without_what_encloses_it(form: str) -> None:
     assert correctness(f"{form.format(address)} {employees}", question) == 1.0
 
 
+@pytest.mark.parametrize(
+    ("answer", "score"),
+    [
+        ("founded on {0}; as of 2031-02-03 that is {1} full years ago", 1.0),
+        ("{0}, {1} years. Today is 2031-02-03.", 1.0),
+        ("{0} or 2031-02-03, {1} years", 0.5),
+        ("as of {0}: {1} years", 0.5),
+    ],
+)
+def test_the_day_of_an_answer_is_no_second_date(answer: str, score: float) -> None:
+    question = scenarios.question("age", "synthetic", 20_000)
+    assert correctness(answer.format(*[fact.value for fact in question.facts]), question) == score
+
+
 def test_what_the_answer_is_compared_with_is_no_second_name() -> None:
     question = scenarios.question("denser", "synthetic", 20_000)
     higher, factor = (fact.value for fact in question.facts)
