@@ -39,9 +39,10 @@ from tests.support import hostile
 
 BAR = {"worst_ms": 50.0, "worst_mb": 32.0}
 TRIES = 5
-# For each tool, how many of its slowest cases are measured again for memory, and how many of all.
+# For each tool, how many of its slowest cases are measured again for memory, and how many of every 97th.
 SLOWEST = 40
 SAMPLED = 60
+EVERY = 97
 COMPLETION = "(completion)"
 MB = 1e6
 SEEDS = 40
@@ -141,10 +142,12 @@ def grown(case: Case) -> float:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        before = resident("VmRSS")
-        carry_out(case)
-        os.write(writing, str(resident("VmHWM") - before).encode())
-        os._exit(0)
+        try:
+            before = resident("VmRSS")
+            carry_out(case)
+            os.write(writing, str(resident("VmHWM") - before).encode())
+        finally:
+            os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as pipe:
         growth = float(pipe.read())
@@ -178,11 +181,8 @@ class Record:
             heapq.heappush(self.slowest, tried)
         else:
             heapq.heappushpop(self.slowest, tried)
-        # The 1st, 2nd, 4th, 8th … of every stretch, so that the sample has cases from the beginning to the end.
-        if len(self.sampled) < SAMPLED:
-            self.sampled.append(case)
-        elif self.cases % (self.cases.bit_length() ** 2) == 0:
-            self.sampled[self.cases % SAMPLED] = case
+        if self.cases % EVERY == 1:
+            self.sampled = [*self.sampled, case][-SAMPLED:]
 
     def figures(self) -> dict[str, Any]:
         """Return the figures, with memory measured now."""

@@ -33,12 +33,11 @@ _REGISTER = 8
 _CHARACTER, _SPLIT, _JUMP, _SAVE, _TEST, _MARK, _MOVED = range(7)
 
 
-def find_all(pattern: str, text: str, most: int, meter: Meter | None = None) -> list[str]:
+def find_all(pattern: str, text: str, most: int) -> list[str]:
     """Return the matches from left to right: each one's first group, or the whole of it where that took no part."""
     if len(pattern) > MAX_PATTERN:
         raise ToolError(f"pattern longer than {MAX_PATTERN} characters")
-    meter = meter or Meter(MAX_STEPS, MAX_MEMORY)
-    program = _Program(_Parser(pattern).parsed(), meter)
+    program = _Program(_Parser(pattern).parsed(), Meter(MAX_STEPS, MAX_MEMORY))
     found: list[str] = []
     place = 0
     while place <= len(text) and len(found) < most:

@@ -19,6 +19,7 @@ import pytest
 from benchmarks import fuzz
 from chaosops_ray.sim.tools import TOOLS as ENVIRONMENT
 from chaosops_ray.sim.tools import regex, sandbox
+from chaosops_ray.sim.tools.catalog import TOOLS
 from chaosops_ray.sim.tools.limits import Meter, ToolError
 from chaosops_ray.sim.tools.model import MAX_SHOWN, SUBMIT, Call, World, call
 from tests.support import hostile
@@ -243,3 +244,24 @@ def test_a_case_that_raises_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeyError) as caught:
         fuzz.carry_out(fuzz.Case("x", world, Call("x", "{}")))
     assert caught.value.__notes__ == ["tools/E01/published/3 step 0: Call(tool='x', arguments='{}')"]
+
+
+def test_the_benchmark_prints_what_it_measures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fuzz, "SLOWEST", 1)
+    monkeypatch.setattr(fuzz, "SAMPLED", 1)
+    monkeypatch.setattr(fuzz, "grown", lambda _case: 0.5)  # a test forks nothing
+    out = tmp_path / "fuzz.json"
+    assert fuzz.main(["--cases", "600", "--json", str(out)]) == 0
+    table = capsys.readouterr().out
+    assert f"{fuzz.COMPLETION:<24}" in table
+    assert "(bar 50)" in table
+    assert "growth of the whole process over 600 cases" in table
+    found = json.loads(out.read_text())
+    assert set(found) == {"cases", "seed", "tools", "process_mb", "bar"}
+    assert set(found["tools"]) == {*TOOLS, fuzz.COMPLETION}
+    assert sum(row["cases"] for row in found["tools"].values()) == 600
+    for row in found["tools"].values():
+        assert row["worst_ms"] >= row["mean_ms"] / 10 > 0
+        assert row["resident_mb"] == 0.5

@@ -26,11 +26,11 @@ MAX_MEMORY = 2_000_000
 MAX_PRINTED = 2_000
 
 
-def run(source: str, meter: Meter | None = None) -> dict[str, Any]:
+def run(source: str) -> dict[str, Any]:
     """Run a program; what it printed, and the value of its last line if that is an expression."""
-    meter = meter or Meter(MAX_STEPS, MAX_MEMORY)
 
     def work() -> Any:
+        meter = Meter(MAX_STEPS, MAX_MEMORY)
         program = read(source, "exec", meter)
         with closing(Machine(program, meter)) as machine:
             shown = machine.values.shown(machine.run(program.tree.body))
@@ -40,11 +40,11 @@ def run(source: str, meter: Meter | None = None) -> dict[str, Any]:
     return result
 
 
-def calculate(expression: str, meter: Meter | None = None) -> float | int:
+def calculate(expression: str) -> float | int:
     """Compute an arithmetic expression."""
-    meter = meter or Meter(MAX_STEPS, MAX_MEMORY)
 
     def work() -> Any:
+        meter = Meter(MAX_STEPS, MAX_MEMORY)
         program = read(expression, "eval", meter)
         return Machine(program, meter).evaluate(program.tree.body)
 

@@ -30,7 +30,7 @@ class Host(Protocol):
         ...
 
 
-class Function:
+class Builtin:
     """A listed function or method; what it runs takes the host, for a method the value it belongs to, the arguments."""
 
     __slots__ = ("least", "most", "name", "named", "run")
@@ -66,7 +66,7 @@ class Module:
 _ANY = math.inf
 
 
-def _listed(*functions: Function) -> dict[str, Function]:
+def _listed(*functions: Builtin) -> dict[str, Builtin]:
     return {function.name: function for function in functions}
 
 
@@ -116,9 +116,9 @@ def _round(host: Host, value: Any, ndigits: Any = None) -> Any:
     return round(_number(value), ndigits)
 
 
-def _mathematical(name: str, most: int = 1) -> Function:
+def _mathematical(name: str, most: int = 1) -> Builtin:
     function = getattr(math, name)
-    return Function(name, lambda _host, *given: function(*[_number(value) for value in given]), 1, most)
+    return Builtin(name, lambda _host, *given: function(*[_number(value) for value in given]), 1, most)
 
 
 # -- groups -----------------------------------------------------------------------------------------------------------
@@ -429,81 +429,81 @@ _MATH = _listed(
 )  # fmt: skip
 MODULES = {
     "math": Module("math", {**_MATH, "pi": math.pi, "e": math.e, "inf": math.inf}),
-    "json": Module("json", {**_listed(Function("loads", _loads, 1, 1), Function("dumps", _dumps, 1, 1))}),
+    "json": Module("json", {**_listed(Builtin("loads", _loads, 1, 1), Builtin("dumps", _dumps, 1, 1))}),
 }
 _ORDERED = ("key", "reverse")
 BUILTINS: dict[str, Any] = {
     "pi": math.pi,
     "sqrt": _SQRT,
     **_listed(
-        Function("abs", _abs, 1, 1),
-        Function("bool", lambda _host, value=False: bool(value), 0, 1),
-        Function("dict", _dict, 0, 1, ANY_NAME),
-        Function("enumerate", _enumerate, 1, 2, ("start",)),
-        Function("float", _float, 0, 1),
-        Function("int", _int, 0, 1),
-        Function("len", _len, 1, 1),
-        Function("list", _list, 0, 1),
-        Function("max", _extreme(ast.Gt), 1, _ANY, ("key",)),
-        Function("min", _extreme(ast.Lt), 1, _ANY, ("key",)),
-        Function("print", _print, 0, _ANY),
-        Function("range", _range, 1, 3),
-        Function("reversed", _reversed, 1, 1),
-        Function("round", _round, 1, 2, ("ndigits",)),
-        Function("set", _set, 0, 1),
-        Function("sorted", _sorted, 1, 1, _ORDERED),
-        Function("str", _str, 0, 1),
-        Function("sum", _sum, 1, 2, ("start",)),
-        Function("tuple", _tuple, 0, 1),
-        Function("zip", _zip, 0, _ANY),
+        Builtin("abs", _abs, 1, 1),
+        Builtin("bool", lambda _host, value=False: bool(value), 0, 1),
+        Builtin("dict", _dict, 0, 1, ANY_NAME),
+        Builtin("enumerate", _enumerate, 1, 2, ("start",)),
+        Builtin("float", _float, 0, 1),
+        Builtin("int", _int, 0, 1),
+        Builtin("len", _len, 1, 1),
+        Builtin("list", _list, 0, 1),
+        Builtin("max", _extreme(ast.Gt), 1, _ANY, ("key",)),
+        Builtin("min", _extreme(ast.Lt), 1, _ANY, ("key",)),
+        Builtin("print", _print, 0, _ANY),
+        Builtin("range", _range, 1, 3),
+        Builtin("reversed", _reversed, 1, 1),
+        Builtin("round", _round, 1, 2, ("ndigits",)),
+        Builtin("set", _set, 0, 1),
+        Builtin("sorted", _sorted, 1, 1, _ORDERED),
+        Builtin("str", _str, 0, 1),
+        Builtin("sum", _sum, 1, 2, ("start",)),
+        Builtin("tuple", _tuple, 0, 1),
+        Builtin("zip", _zip, 0, _ANY),
     ),
 }
-METHODS: dict[type, dict[str, Function]] = {
+METHODS: dict[type, dict[str, Builtin]] = {
     str: _listed(
-        Function("upper", _changed(str.upper, 3), 0, 0),
-        Function("lower", _changed(str.lower, 3), 0, 0),
-        Function("title", _changed(str.title, 3), 0, 0),
-        Function("strip", _stripped(str.strip), 0, 1),
-        Function("lstrip", _stripped(str.lstrip), 0, 1),
-        Function("rstrip", _stripped(str.rstrip), 0, 1),
-        Function("split", _split, 0, 2, ("sep", "maxsplit")),
-        Function("join", _join, 1, 1),
-        Function("replace", _replace, 2, 3),
-        Function("startswith", _has_at(str.startswith), 1, 3),
-        Function("endswith", _has_at(str.endswith), 1, 3),
-        Function("find", _finds(str.find), 1, 3),
-        Function("count", _finds(str.count), 1, 3),
-        Function("isdigit", _isdigit, 0, 0),
+        Builtin("upper", _changed(str.upper, 3), 0, 0),
+        Builtin("lower", _changed(str.lower, 3), 0, 0),
+        Builtin("title", _changed(str.title, 3), 0, 0),
+        Builtin("strip", _stripped(str.strip), 0, 1),
+        Builtin("lstrip", _stripped(str.lstrip), 0, 1),
+        Builtin("rstrip", _stripped(str.rstrip), 0, 1),
+        Builtin("split", _split, 0, 2, ("sep", "maxsplit")),
+        Builtin("join", _join, 1, 1),
+        Builtin("replace", _replace, 2, 3),
+        Builtin("startswith", _has_at(str.startswith), 1, 3),
+        Builtin("endswith", _has_at(str.endswith), 1, 3),
+        Builtin("find", _finds(str.find), 1, 3),
+        Builtin("count", _finds(str.count), 1, 3),
+        Builtin("isdigit", _isdigit, 0, 0),
     ),
     list: _listed(
-        Function("append", _append, 1, 1),
-        Function("extend", _extend, 1, 1),
-        Function("insert", _insert, 2, 2),
-        Function("pop", _pop, 0, 1),
-        Function("sort", _sort, 0, 0, _ORDERED),
-        Function("index", _index, 1, 3),
-        Function("count", _count, 1, 1),
-        Function("reverse", _reverse, 0, 0),
-        Function("remove", _remove, 1, 1),
-        Function("copy", _list, 0, 0),
+        Builtin("append", _append, 1, 1),
+        Builtin("extend", _extend, 1, 1),
+        Builtin("insert", _insert, 2, 2),
+        Builtin("pop", _pop, 0, 1),
+        Builtin("sort", _sort, 0, 0, _ORDERED),
+        Builtin("index", _index, 1, 3),
+        Builtin("count", _count, 1, 1),
+        Builtin("reverse", _reverse, 0, 0),
+        Builtin("remove", _remove, 1, 1),
+        Builtin("copy", _list, 0, 0),
     ),
-    tuple: _listed(Function("index", _index, 1, 3), Function("count", _count, 1, 1)),
+    tuple: _listed(Builtin("index", _index, 1, 3), Builtin("count", _count, 1, 1)),
     dict: _listed(
-        Function("get", _get, 1, 2),
-        Function("keys", _keys, 0, 0),
-        Function("values", _values, 0, 0),
-        Function("items", _items, 0, 0),
-        Function("pop", _pop_key, 1, 2),
-        Function("update", _update, 0, 1, ANY_NAME),
-        Function("setdefault", _setdefault, 1, 2),
-        Function("copy", _copy_table, 0, 0),
+        Builtin("get", _get, 1, 2),
+        Builtin("keys", _keys, 0, 0),
+        Builtin("values", _values, 0, 0),
+        Builtin("items", _items, 0, 0),
+        Builtin("pop", _pop_key, 1, 2),
+        Builtin("update", _update, 0, 1, ANY_NAME),
+        Builtin("setdefault", _setdefault, 1, 2),
+        Builtin("copy", _copy_table, 0, 0),
     ),
     set: _listed(
-        Function("add", _add, 1, 1),
-        Function("remove", _remove_item, 1, 1),
-        Function("discard", _discard, 1, 1),
-        Function("union", _combined(ast.BitOr), 0, _ANY),
-        Function("intersection", _combined(ast.BitAnd), 0, _ANY),
-        Function("difference", _combined(ast.Sub), 0, _ANY),
+        Builtin("add", _add, 1, 1),
+        Builtin("remove", _remove_item, 1, 1),
+        Builtin("discard", _discard, 1, 1),
+        Builtin("union", _combined(ast.BitOr), 0, _ANY),
+        Builtin("intersection", _combined(ast.BitAnd), 0, _ANY),
+        Builtin("difference", _combined(ast.Sub), 0, _ANY),
     ),
 }

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from chaosops_ray.sim.tools.limits import Meter, ToolError
-from chaosops_ray.sim.tools.sandbox.functions import BUILTINS, METHODS, MODULES, Function, Module
+from chaosops_ray.sim.tools.sandbox.functions import BUILTINS, METHODS, MODULES, Builtin, Module
 from chaosops_ray.sim.tools.sandbox.source import Program
 from chaosops_ray.sim.tools.sandbox.values import ENTRY, LIST, SLOT, TABLE, Values
 
@@ -20,7 +20,7 @@ MAX_GENERATORS = 4
 _ORDERINGS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 
 
-class _Own:
+class Function:
     """A function that the program has defined."""
 
     __slots__ = ("bound", "node", "outer", "parameters")
@@ -192,7 +192,7 @@ class Machine:
         if any(more) or node.decorator_list:
             raise ToolError("functions take plain parameters here, without defaults or decorators")
         self.meter.hold(TABLE + SLOT * len(arguments.args))
-        self._scope.names[node.name] = _Own(node, self._bound[node], self._scope)
+        self._scope.names[node.name] = Function(node, self._bound[node], self._scope)
 
     def _import(self, node: ast.Import) -> None:
         for alias in node.names:
@@ -385,14 +385,14 @@ class Machine:
 
     def call(self, function: Any, given: list[Any], named: dict[str, Any], *owner: Any) -> Any:
         """Call a function of the program, or a listed one; a method with the value it belongs to."""
-        if isinstance(function, _Own):
+        if isinstance(function, Function):
             return self._call_own(function, given, named)
-        if not isinstance(function, Function):
+        if not isinstance(function, Builtin):
             raise ToolError("TypeError: this cannot be called")
         function.check(given, named)
         return self.values.checked(function.run(self, *owner, *given, **named))
 
-    def _call_own(self, function: _Own, given: list[Any], named: dict[str, Any]) -> Any:
+    def _call_own(self, function: Function, given: list[Any], named: dict[str, Any]) -> Any:
         if len(given) != len(function.parameters) or named:
             raise ToolError("TypeError: wrong number of arguments")
         self._calls += 1
