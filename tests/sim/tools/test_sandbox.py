@@ -448,6 +448,10 @@ def test_what_python_refuses_or_we_cannot_bound_is_refused_by_name(program: str,
         "# a comment\r1or 2",
         "x = 'it''s'\n1or 2",
         r"rf'\d{1or 2}'",
+        r"f'\\N{1or 2}'",
+        r"ur'\d'",
+        r"f'\\\\N{1or 2}'",
+        r"x = 1\n(1) ur'\d'",
     ],
 )
 def test_what_the_parser_would_warn_of_is_refused_under_any_filter(source: str) -> None:

@@ -24,7 +24,7 @@ _NODES_A_STEP = 2
 _NAME_START = r"A-Za-z_\x80-\U0010ffff"
 _TOKEN = re.compile(
     r"(?P<comment>\#[^\n]*)"
-    r"|(?P<prefix>[rRbBfFuU]{0,2})(?P<quote>'''|\"\"\"|'|\")"
+    r"|(?P<prefix>[rR][bBfF]?|[bBfF][rR]?|[uU]|)(?P<quote>'''|\"\"\"|'|\")"
     r"|(?P<number>0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO][0-7_]+"
     r"|(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9][0-9_]*)?)"
     rf"|(?P<name>[{_NAME_START}][0-9{_NAME_START}]*)"
@@ -43,7 +43,8 @@ _ESCAPES = frozenset("\n\\'\"abfnrtvxNuU")
 _LARGEST_OCTAL = 0o377
 _BRACES = {
     True: re.compile(r"\{\{|\}\}|\{"),
-    False: re.compile(r"\\N\{[^{}]*\}|\{\{|\}\}|\{"),  # in a text that is not raw, \N{…} is one character
+    # In a text that is not raw, \N{…} is one character, and \\ is another.
+    False: re.compile(r"\\N\{[^{}]*\}|\\.|\{\{|\}\}|\{", re.DOTALL),
 }
 
 
@@ -145,6 +146,8 @@ def _fields(body: str, is_raw: bool, level: int) -> None:  # the text of an f-st
         _fail("f-string: expressions nested too deeply")
     at = 0
     while match := _BRACES[is_raw].search(body, at):
+        if match[0] == "\\N":
+            _fail("malformed \\N character escape")
         at = _scan(body, match.end(), level) if match[0] == "{" else match.end()
 
 
