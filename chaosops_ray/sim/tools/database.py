@@ -190,6 +190,9 @@ class _Database:
             places = ", ".join("?" * len(COLUMNS[kind]))
             self.connection.executemany(f"INSERT INTO {table} VALUES ({places})", rows[kind])  # noqa: S608
 
+    def __del__(self) -> None:
+        self.connection.close()
+
 
 def _stripped(strip: Callable[[str, str], str]) -> Callable[[Any, Any], str | None]:
     def run(text: Any, characters: Any) -> str | None:

@@ -37,6 +37,7 @@ _REST_OF_STRING = {
     "'''": re.compile(r"((?:\\.|[^\\])*?)'''", re.DOTALL),
     '"""': re.compile(r'((?:\\.|[^\\])*?)"""', re.DOTALL),
 }
+_CONVERSION = re.compile(r"[rsa](?=[:}])")
 _ESCAPE = re.compile(r"\\([0-7]{1,3}|.)", re.DOTALL)
 _ESCAPES = frozenset("\n\\'\"abfnrtvxNuU")
 _LARGEST_OCTAL = 0o377
@@ -85,10 +86,7 @@ def _scan(text: str, at: int, level: int = 0) -> int:
         at = match.end()
         match match.lastgroup:
             case "quote":
-                end = _string(text, at, match["prefix"].lower(), match["quote"], level)
-                if end is None:
-                    break  # a string that is not closed: the parser says so
-                at = end
+                at = _string(text, at, match["prefix"].lower(), match["quote"], level)
             case "number":
                 _number(match[0], text[at : at + 1])
             case "opening":
@@ -100,9 +98,12 @@ def _scan(text: str, at: int, level: int = 0) -> int:
                     return at
                 depth -= 1
             case "comment" | "mark" if level:
-                if match[0] in (":", "!") and not depth:
+                if match[0] == ":" and not depth:
                     return _specification(text, at, level)
-                if match[0] not in (":", "!="):
+                conversion = _CONVERSION.match(text, at) if match[0] == "!" and not depth else None
+                if conversion is not None:
+                    at = conversion.end()
+                elif match[0] not in (":", "!="):
                     _fail(f"f-string: an expression cannot include {match[0][0]!r}")
     if level:
         _fail("f-string: expecting '}'")
@@ -117,13 +118,13 @@ def _number(literal: str, following: str) -> None:
         raise ToolError("number too large")
 
 
-def _string(text: str, at: int, prefix: str, quote: str, level: int) -> int | None:
-    """Check the string that begins here; where it ends, None where it does not."""
+def _string(text: str, at: int, prefix: str, quote: str, level: int) -> int:
+    """Check the string that begins here; where it ends."""
     if "b" in prefix:
         raise ToolError("bytes are not supported here")
     match = _REST_OF_STRING[quote].match(text, at)
     if match is None:
-        return None
+        _fail("a string is not closed")
     is_raw = "r" in prefix
     if not is_raw:
         for escape in _ESCAPE.finditer(match[1]):
@@ -148,10 +149,12 @@ def _fields(body: str, is_raw: bool, level: int) -> None:  # the text of an f-st
 
 
 def _specification(body: str, at: int, level: int) -> int:
-    """Go through a conversion and the format of a field, which may hold fields itself, to the closing brace."""
+    """Go through the format of a field, which may hold fields itself, to the closing brace."""
     while at < len(body):
         if body[at] == "}":
             return at + 1
+        if body[at] == "\\":
+            _fail("f-string: a format cannot include '\\\\'")
         if body[at] == "{":
             if level >= _MAX_FIELD_LEVELS:
                 _fail("f-string: expressions nested too deeply")
@@ -165,6 +168,7 @@ def _specification(body: str, at: int, level: int) -> int:
 
 # A node, the function it stands in, and if it stands in a loop of that function.
 _Standing: TypeAlias = tuple[ast.AST, ast.FunctionDef | None, bool]
+_BINDING_OR_JUMPING = {ast.Name, ast.Import, ast.FunctionDef, ast.Break, ast.Continue, ast.Return}
 _OPERATORS = ("ctx", "op", "ops")  # fields without anything below them
 
 
@@ -176,7 +180,10 @@ def _checked(tree: ast.AST, meter: Meter) -> dict[ast.FunctionDef, frozenset[str
         meter.work(len(level) // _NODES_A_STEP)
         below: list[_Standing] = []
         for node, function, in_loop in level:
-            _check(node, function, in_loop, bound)
+            if type(node) in _BINDING_OR_JUMPING:
+                _check(node, function, in_loop, bound)
+            if isinstance(node, ast.Constant):
+                continue
             for field in node._fields:
                 children = getattr(node, field, None)
                 if isinstance(children, ast.AST) and field not in _OPERATORS:
