@@ -12,14 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from chaosops_ray.sim.tools.catalog import TOOLS
-from chaosops_ray.sim.tools.model import SUBMIT, Call
+from chaosops_ray.sim.tools.model import Call
 
 Writer = Callable[[random.Random], str]
 
 # Tools whose work depends on a small language; they are called more often than the others.
 LANGUAGES = ("python_execute", "calculator", "database_query", "text_extract")
-# Letters that become others when their case is changed; the grader of answers takes them for its own.
-ODD_LETTERS = "ıİſK"
 
 
 # -- text -----------------------------------------------------------------------------------------------------------
@@ -474,7 +472,9 @@ def answer(draw: random.Random) -> str:
     if kind < 0.3:
         return any_text(draw)
     number = draw.choice(("83.2", "1,234,567", "9" * 30, "1.87", "-0", "+5", "1e5", "٣", "²"))
-    unit = draw.choice(("million", "billion", "thousand", "bn", "M", "k", "", "B"))
+    unit = draw.choice(
+        ("million", "billion", "thousand", "bn", "M", "k", "", "B", "mıllion", "thouſand", "K", "mİllion")
+    )
     return draw.choice((f"{number} {unit}", f"{number}{unit} " * draw.choice((2, 150)), f"{sentence(draw)} {number}"))
 
 
@@ -621,8 +621,6 @@ def call(draw: random.Random, tools: Sequence[str] = tuple(TOOLS)) -> Call:
     }
     if draw.random() < 0.02:
         arguments[any_text(draw, 8)] = 1
-    if tool.name == SUBMIT and isinstance(arguments.get("answer"), str):
-        arguments["answer"] = arguments["answer"].translate(dict.fromkeys(map(ord, ODD_LETTERS)))
     return Call(tool.name, json.dumps(arguments, sort_keys=True, separators=(",", ":")))
 
 
