@@ -9,7 +9,7 @@ episodes, so they meet every fault and every kind of storage. The first that rai
 CPU time is that of the step, of this process: where a case looks worse than any before, the least of five further
 tries counts, so that another process's noise does not. Memory is measured on the slowest cases of each tool and on a
 sample of all: the peak of Python's allocator, and the peak of the resident memory of a forked process, which SQLite's
-is part of. The last line is the growth of this process's peak over all cases, which is no less than any one took.
+is part of. The last line is the growth of this process's peak over all cases, in which the world's caches fill.
 
 `--digest` measures nothing and prints one hash of everything that the cases came to: it must not depend on the hash
 seed, on warning filters, or on the depth of the stack.
