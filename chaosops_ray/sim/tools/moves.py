@@ -307,14 +307,13 @@ def _deed(question: str, family: Family, facts: tuple[Fact, ...]) -> list[Call]:
     actual = next(fact.value for fact in facts if fact.kind == "numeric")
     statement = f"actual revenue {actual:g} billion"
     row = {"company": understood(question)[1]["company"], "quarter": key, "revenue_b": actual}
-    return [
-        {
-            "update_ticket": lambda: call(tool, ticket_id=key, update=statement),
-            "send_notification": lambda: call(tool, message=statement),
-            "create_report": lambda: call(tool, content=statement),
-            "write_file": lambda: call(tool, path=key, content=statement),
-            "scratchpad_write": lambda: call(tool, key=key, value=statement),
-            "schedule_task": lambda: call(tool, task=statement, time=key),
-            "database_insert": lambda: call(tool, table="financials", data=json.dumps(row)),
-        }[tool]()
-    ]
+    calls = {
+        "update_ticket": call(tool, ticket_id=key, update=statement),
+        "send_notification": call(tool, message=statement),
+        "create_report": call(tool, content=statement),
+        "write_file": call(tool, path=key, content=statement),
+        "scratchpad_write": call(tool, key=key, value=statement),
+        "schedule_task": call(tool, task=statement, time=key),
+        "database_insert": call(tool, table="financials", data=json.dumps(row)),
+    }
+    return [calls[tool]]

@@ -61,11 +61,11 @@ def marks(world: World, question: Question) -> Marks:
     inputs = question.inputs
     verified = _is_verified(world, evidence)
     told = [evidence.is_told(wanted, end) for wanted in inputs]
-    if len({wanted.source for wanted in inputs}) == 1 and inputs[0].source:
-        # No second source has it: what makes sure of it is that the text is genuine.
-        crossed = [verified and is_told for is_told in told]
-    else:
-        crossed = [evidence.is_cross_checked(wanted, end) for wanted in inputs]
+    # A document that no second source has is checked by its hash alone.
+    crossed = [
+        evidence.is_cross_checked(wanted, end) or (verified and is_told)
+        for wanted, is_told in zip(inputs, told, strict=True)
+    ]
     return Marks(
         correct,
         _share(told),
