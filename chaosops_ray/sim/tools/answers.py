@@ -61,7 +61,7 @@ class Number(NamedTuple):
 
 def lower(text: str) -> str:
     """Return the text with A to Z in lower case, and every other letter as it is."""
-    return text.translate(_LOWER)
+    return text.lower() if text.isascii() else text.translate(_LOWER)
 
 
 def words(text: str) -> list[str]:
@@ -85,7 +85,11 @@ def numbers(text: str) -> list[Number]:
 
 def says(text: str, name: str) -> bool:
     """Tell if a text states a name, as whole words."""
-    return f" {' '.join(words(name))} " in f" {' '.join(words(text))} "
+    return _worded(name) in _worded(text)
+
+
+def _worded(text: str) -> str:
+    return f" {' '.join(words(text))} "
 
 
 def near(first: float, second: float, tolerance: float) -> bool:
@@ -145,11 +149,11 @@ def _are_one(first: Number, second: Number, scale: float) -> bool:
 def _name(answer: str, fact: Fact) -> float:
     if "://" in str(fact.value):
         return float({address.rstrip(".") for address in _ADDRESS.findall(answer)} == {fact.value})
-    said = f" {' '.join(words(answer))} "
-    for name in fact.rivals:
-        said = said.replace(f" than {' '.join(words(name))} ", " than ")  # what the one that is stated is compared with
-    others = [name for name in fact.rivals if name != fact.value and says(said, name)]
-    return float(says(said, str(fact.value)) and not others)
+    said = _worded(answer)
+    wanted, rivals = _worded(str(fact.value)), [_worded(name) for name in fact.rivals]
+    for name in rivals:
+        said = said.replace(f" than{name}", " than ")  # what the one that is stated is compared with
+    return float(wanted in said and not any(name in said for name in rivals if name != wanted))
 
 
 def _verdicts(answer: str, question: Question) -> tuple[bool, bool]:

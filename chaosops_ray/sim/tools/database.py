@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import sqlite3
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -24,6 +26,7 @@ MAX_PATTERN = 20
 MAX_VARIABLES = 9  # for the cells of the rows that are inserted
 MAX_ROW_TEXT = 300  # bytes of all texts of a row, so that it is a value that fits
 _NULL_SHARE = 0.07
+MAX_KEPT = 32
 
 _TABLE_OF = {COUNTRY: "countries", COMPANY: "financials"}
 TABLES = {table: COLUMNS[kind] for kind, table in _TABLE_OF.items()}
@@ -69,7 +72,7 @@ def query(known: Knowledge, inserted: tuple[Row, ...], sql: str) -> dict[str, An
     if not sql.lstrip().lower().startswith(("select", "with")):
         raise ToolError("SQL error: only SELECT is allowed")
     refuse_what_multiplies(sql)
-    connection = _database(known).connection
+    connection = _database(known)
     if not inserted:  # as nearly always; a savepoint takes longer than most queries
         return _selected(connection, sql)
     connection.execute("SAVEPOINT episode")
@@ -159,39 +162,40 @@ def _empty(seed: int, kinds: tuple[str, ...]) -> list[list[bool]]:
     return [[column not in FILLED and draw.uniform() < _NULL_SHARE for column in COLUMNS[kind]] for kind in kinds]
 
 
-class _Database:
-    def __init__(self, known: Knowledge) -> None:
-        # One process, one thread at a time: a shard plays its episodes one step after the other.
-        # No statement is kept: each may have a megabyte, and they are seldom the same.
-        self.connection = sqlite3.connect(
-            ":memory:", check_same_thread=False, isolation_level=None, cached_statements=0
-        )
-        self.connection.execute("PRAGMA temp_store = MEMORY")  # no file, however much is sorted
-        self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE)
-        self.connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, 2 * MAX_SQL)
-        self.connection.setlimit(sqlite3.SQLITE_LIMIT_EXPR_DEPTH, 50)
-        self.connection.setlimit(sqlite3.SQLITE_LIMIT_COMPOUND_SELECT, 10)
-        self.connection.setlimit(sqlite3.SQLITE_LIMIT_COLUMN, 50)
-        self.connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, MAX_PATTERN)
-        self.connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-        self.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, MAX_VARIABLES)
-        # SQLite's own compares each character of the text with each one listed.
-        for name, strip in (("trim", str.strip), ("ltrim", str.lstrip), ("rtrim", str.rstrip)):
-            self.connection.create_function(name, 2, _stripped(strip), deterministic=True)
-        for table, columns in TABLES.items():
-            self.connection.execute(f"CREATE TABLE {table} ({', '.join(columns)})")
-        kinds = tuple([entity.kind for entity in known.entities])
-        rows: dict[str, list[list[Any]]] = {kind: [] for kind in COLUMNS}
-        for entity, empty in zip(known.entities, _empty(known.seed, kinds), strict=True):
-            rows[entity.kind].append(
-                [None if is_empty else cell for cell, is_empty in zip(row(known, entity.name), empty, strict=True)]
-            )
-        for kind, table in _TABLE_OF.items():
-            places = ", ".join("?" * len(COLUMNS[kind]))
-            self.connection.executemany(f"INSERT INTO {table} VALUES ({places})", rows[kind])  # noqa: S608
+def _opened() -> sqlite3.Connection:
+    # One process, one thread at a time: a shard plays its episodes one step after the other.
+    # No statement is kept: each may have a megabyte, and they are seldom the same.
+    connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None, cached_statements=0)
+    connection.execute("PRAGMA temp_store = MEMORY")  # no file, however much is sorted
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, 2 * MAX_SQL)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_EXPR_DEPTH, 50)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_COMPOUND_SELECT, 10)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_COLUMN, 50)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, MAX_PATTERN)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, MAX_VARIABLES)
+    # SQLite's own compares each character of the text with each one listed.
+    for name, strip in (("trim", str.strip), ("ltrim", str.lstrip), ("rtrim", str.rstrip)):
+        connection.create_function(name, 2, _stripped(strip), deterministic=True)
+    for table, columns in TABLES.items():
+        connection.execute(f"CREATE TABLE {table} ({', '.join(columns)})")
+    return connection
 
-    def __del__(self) -> None:
-        self.connection.close()
+
+def _fill(connection: sqlite3.Connection, known: Knowledge) -> None:
+    kinds = tuple([entity.kind for entity in known.entities])
+    rows: dict[str, list[list[Any]]] = {kind: [] for kind in COLUMNS}
+    for entity, empty in zip(known.entities, _empty(known.seed, kinds), strict=True):
+        rows[entity.kind].append(
+            [None if is_empty else cell for cell, is_empty in zip(row(entity), empty, strict=True)]
+        )
+    connection.execute("BEGIN")
+    for kind, table in _TABLE_OF.items():
+        connection.execute(f"DELETE FROM {table}")  # noqa: S608
+        places = ", ".join("?" * len(COLUMNS[kind]))
+        connection.executemany(f"INSERT INTO {table} VALUES ({places})", rows[kind])  # noqa: S608
+    connection.execute("COMMIT")
 
 
 def _stripped(strip: Callable[[str, str], str]) -> Callable[[Any, Any], str | None]:
@@ -205,6 +209,21 @@ def _as_text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-@lru_cache(maxsize=32)
-def _database(known: Knowledge) -> _Database:
-    return _Database(known)
+# The databases that were asked last, the latest at the end.
+_kept: OrderedDict[Knowledge, sqlite3.Connection] = OrderedDict()
+
+
+def _database(known: Knowledge) -> sqlite3.Connection:
+    """Return the database of these facts; to fill the one that was longest unasked takes half of opening another."""
+    connection = _kept.pop(known, None)
+    if connection is None:
+        connection = _kept.popitem(last=False)[1] if len(_kept) == MAX_KEPT else _opened()
+        _fill(connection, known)
+    _kept[known] = connection
+    return connection
+
+
+@atexit.register
+def _close() -> None:
+    while _kept:
+        _kept.popitem()[1].close()

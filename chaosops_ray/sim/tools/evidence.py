@@ -50,23 +50,23 @@ class Result:
 
     @cached_property
     def figures(self) -> frozenset[float]:
-        """The figures in it."""
-        return frozenset(figures_within(self.value))
+        """The figures in it, in every unit."""
+        return frozenset([figure * unit for figure in figures_within(self.value) for unit in _UNITS])
 
     def has(self, value: str | float) -> bool:
         """Tell if it has this text or number anywhere in it."""
         if isinstance(value, str):
             return value in self.text
-        return any(near(value, figure * unit, _SAME) for figure in self.figures for unit in _UNITS)
+        return any(near(value, figure, _SAME) for figure in self.figures)
 
 
 class Said:
     """A source's answer to one call. What it would have said in other worlds is found out when asked for."""
 
-    def __init__(self, step: int, made: Made, storage: Storage, scenario: Scenario) -> None:
+    def __init__(self, step: int, source: str, made: Made, storage: Storage, scenario: Scenario) -> None:
         """`storage` is what the episode had stored when the call was made."""
         self.step = step
-        self.source = source_of(made.tool, made.arguments)
+        self.source = source
         self._made = made
         self._storage = storage
         self._scenario = scenario
@@ -103,16 +103,13 @@ class Said:
     def tells(self, wanted: Input) -> bool:
         """Tell if the source said this value, and said it because it is so."""
         # Most results have the value in no spelling; to read them takes long.
-        spelt = any(spelling in self._made.shown for spelling in _spellings(wanted.value))
-        if (
-            spelt
-            and self._is_the_source_s_own
-            and wanted.value in values_of(self.shown.value, wanted.name, wanted.field)
-        ):
+        is_spelt = any(spelling in self._made.shown for spelling in _spellings(wanted.value))
+        is_own = self._is_the_source_s_own
+        if is_spelt and is_own and wanted.value in values_of(self.shown.value, wanted.name, wanted.field):
             return True
         if wanted.is_search and self.follows(wanted.name, partial(_owner, wanted), Result.has):
             return True
-        return self.source == DATABASE and self._tells_of_cell(wanted)
+        return self.source == DATABASE and (is_spelt or not is_own) and self._tells_of_cell(wanted)
 
     def _tells_of_cell(self, wanted: Input) -> bool:
         def there(known: Knowledge) -> str | float:
@@ -205,8 +202,9 @@ def gathered(world: World, question: Question) -> Evidence:
     for step, made in enumerate(world.made):
         if not made.ok or not made.tool:
             continue
-        if source_of(made.tool, made.arguments):
-            said.append(Said(step, made, storage, scenario))
+        source = source_of(made.tool, made.arguments)
+        if source:
+            said.append(Said(step, source, made, storage, scenario))
         elif TOOLS[made.tool].group == STORAGE:
             desk = Desk(knowledge(scenario.setting, scenario.seed), storage)
             TOOLS[made.tool].run(desk, **checked(TOOLS[made.tool], json.loads(made.arguments)))

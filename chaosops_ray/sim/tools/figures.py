@@ -18,14 +18,19 @@ def figures(text: str) -> list[float]:
 
 def figures_within(value: Any) -> set[float]:
     """Return the figures anywhere in a JSON value, numbers and texts alike."""
-    if isinstance(value, bool) or value is None:
-        return set()
-    if isinstance(value, int | float):
-        return {float(value)} if abs(value) < 1e18 else set()
-    if isinstance(value, str):
-        return set(figures(value))
-    items = list(value.values()) if isinstance(value, dict) else value
     found: set[float] = set()
-    for item in items:
-        found |= figures_within(item)
+    _gather(value, found)
     return found
+
+
+def _gather(value: Any, found: set[float]) -> None:
+    if isinstance(value, str):
+        found.update(figures(value))
+    elif isinstance(value, list):
+        for item in value:
+            _gather(item, found)
+    elif isinstance(value, dict):
+        for item in value.values():
+            _gather(item, found)
+    elif isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e18:
+        found.add(float(value))

@@ -154,28 +154,41 @@ def call(tool: str, **arguments: Any) -> Call:
 
 def canonical(arguments: dict[str, Any]) -> str:
     """Write arguments in their canonical form."""
-    return json.dumps(arguments, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _CANONICAL.encode(arguments)
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def admit(action: object) -> Action:
     """Return the action if it is well formed and within bounds, and `Unparsed` otherwise."""
-    match action:
-        case Call(tool=str(tool), arguments=str(arguments)):
-            if len(arguments) > MAX_ARGUMENTS:
-                return Unparsed(f"arguments longer than {MAX_ARGUMENTS} characters")
-            try:
-                fields = decode(arguments)
-                spelling = canonical(fields)
-            except ValueError:
-                return Unparsed("arguments are no JSON object")
-            if not isinstance(fields, dict) or len(spelling) > MAX_ARGUMENTS or not is_shallow(fields, MAX_DEPTH):
-                return Unparsed("arguments are no JSON object")
-            name = tool if len(tool) <= MAX_NAME and tool.isidentifier() else clean(tool, MAX_NAME)
-            return action if (name, spelling) == (tool, arguments) else Call(name, spelling)
-        case Unparsed(reason=str(reason)):
-            return Unparsed(clean(reason, MAX_REASON))
-        case _:
-            return Unparsed(f"a {type(action).__name__[:MAX_NAME]} that is no well-formed call")
+    return admitted(action)[0]
+
+
+def admitted(action: object) -> tuple[Action, dict[str, Any]]:
+    """Return the action as `admit` does, and its arguments as values."""
+    if isinstance(action, Call) and isinstance(action.tool, str) and isinstance(action.arguments, str):
+        return _admitted_call(action)
+    if isinstance(action, Unparsed) and isinstance(action.reason, str):
+        return Unparsed(clean(action.reason, MAX_REASON)), {}
+    return Unparsed(f"a {type(action).__name__[:MAX_NAME]} that is no well-formed call"), {}
+
+
+def _admitted_call(given: Call) -> tuple[Action, dict[str, Any]]:
+    tool, arguments = given.tool, given.arguments
+    if len(arguments) > MAX_ARGUMENTS:
+        return Unparsed(f"arguments longer than {MAX_ARGUMENTS} characters"), {}
+    try:
+        fields = decode(arguments)
+        spelling = canonical(fields)
+    except ValueError:
+        return Unparsed("arguments are no JSON object"), {}
+    if not isinstance(fields, dict) or len(spelling) > MAX_ARGUMENTS:
+        return Unparsed("arguments are no JSON object"), {}
+    if arguments.count("{") + arguments.count("[") > MAX_DEPTH and not is_shallow(fields, MAX_DEPTH):
+        return Unparsed("arguments are no JSON object"), {}
+    name = tool if len(tool) <= MAX_NAME and tool.isidentifier() else clean(tool, MAX_NAME)
+    return given if (name, spelling) == (tool, arguments) else Call(name, spelling), fields
 
 
 class Made(NamedTuple):

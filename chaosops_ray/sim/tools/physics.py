@@ -24,9 +24,10 @@ from chaosops_ray.sim.tools.model import (
     Made,
     Storage,
     World,
-    admit,
+    admitted,
 )
 
+_SHOWN = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _MESSAGES = {faults.TIMEOUT: "the tool did not answer in time", faults.RATE_LIMIT: "too many calls, try later"}
 
 
@@ -37,21 +38,21 @@ def acting(world: World) -> str | None:
 
 def advance(world: World, given: object) -> tuple[World, Action, Outcome]:
     """Make the agent's call, and go on by one step."""
-    action = admit(given)
+    action, arguments = admitted(given)
     if world.done:
         return world, action, AFTER_END
     if isinstance(action, Unparsed):
         made = _failed("", "", "not_a_call", action.reason)
         return _after(world, made, world.storage), action, frozenset({Event.ERROR, Event.UNPARSED})
-    made, storage = _make(world, action)
+    made, storage = _make(world, action, arguments)
     after = _after(world, made, storage)
     events = {f"fault_{made.fault}"} if made.fault else set()
     if not made.ok:
         events.add(Event.ERROR)
-    if any((action.tool, action.arguments) == (before.tool, before.arguments) for before in world.made):
+    if (action.tool, action.arguments) in [(before.tool, before.arguments) for before in world.made]:
         events.add(Event.REPEATED)
     if made.ok and action.tool == SUBMIT:
-        answer = str(json.loads(action.arguments)["answer"])
+        answer = str(arguments["answer"])
         kept = _in_one_line(answer) if world.rules.are_published else clean(answer, MAX_ANSWER)
         return after._replace(answer=kept), action, frozenset(events | {Event.ANSWERED})
     return after, action, frozenset(events)
@@ -66,7 +67,7 @@ def _after(world: World, made: Made, storage: Storage) -> World:
     return world._replace(step=world.step + 1, made=(*world.made, made), storage=storage)
 
 
-def _make(world: World, call: Call) -> tuple[Made, Storage]:
+def _make(world: World, call: Call, given: dict[str, Any]) -> tuple[Made, Storage]:
     """Carry out a call; what it came to, and the storage after it."""
     tool = TOOLS.get(call.tool)
     if tool is None:
@@ -79,7 +80,7 @@ def _make(world: World, call: Call) -> tuple[Made, Storage]:
     # A published answer is as long as all arguments together may be.
     longest = MAX_ARGUMENTS if tool.name == SUBMIT and world.rules.are_published else MAX_TEXT
     try:
-        arguments = checked(tool, json.loads(call.arguments), longest)
+        arguments = checked(tool, given, longest)
     except ToolError as error:
         return _failed(tool.name, call.arguments, "error", str(error)), world.storage
     known = knowledge(world.scenario.setting, world.scenario.seed)
@@ -123,7 +124,7 @@ def _weather(world: World, tool: str) -> faults.Call:
 
 def _spelt(result: Any) -> str:
     try:
-        spelling = json.dumps(result, separators=(",", ":"), allow_nan=False)
+        spelling = _SHOWN.encode(result)
     except ValueError:
         raise ToolError("the result holds a number that is not finite or too long to write") from None
     if len(spelling) > MAX_SHOWN:

@@ -13,12 +13,11 @@ from chaosops_ray.sim.tools.knowledge import (
     COMPANY,
     COUNTRY,
     DISPUTED,
+    Entity,
     Facts,
     Knowledge,
     Value,
-    by_name,
     facts_of,
-    names_of,
 )
 
 # Sources that do not copy from each other, by the tools that ask them: pages and their search are one, and so on.
@@ -116,15 +115,16 @@ def table(known: Knowledge, path: str) -> str:
     """Return a file of figures; no file is complete."""
     kind = next(kind for kind, name in FILE_OF.items() if name == path)
     draw = stream(known.seed, f"table {path}")
-    rows = [row(known, name) for name in names_of(known, kind) if draw.uniform() < _ROW_SHARE]
+    rows = [row(entity) for entity in known.entities if entity.kind == kind and draw.uniform() < _ROW_SHARE]
     lines = [["" if value is None else str(value) for value in cells] for cells in rows]
     return "\n".join([" | ".join(cells) for cells in (COLUMNS[kind], *lines)])
 
 
-def row(known: Knowledge, name: str) -> list[Value | None]:
+def row(entity: Entity) -> list[Value | None]:
     """Return an entity's row of its table."""
-    facts = {**facts_of(known, name), "name": name, "company": name, "quarter": QUARTER}
-    return [facts.get(column) for column in COLUMNS[by_name(known)[name].kind]]
+    facts: Facts = dict(entity.facts)
+    facts |= {"name": entity.name, "company": entity.name, "quarter": QUARTER}
+    return [facts.get(column) for column in COLUMNS[entity.kind]]
 
 
 # -- finding ----------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from chaosops_ray.sim.tools.figures import figures_within
 from chaosops_ray.sim.tools.model import Deed, Made, Question, World
 
 DEED_SHARE = 0.2
+_CHECKS = frozenset(("fact_check", "check_consistency", "compare_values"))
 
 
 class Weights(NamedTuple):
@@ -105,7 +106,7 @@ def _is_check(made: Made, step: int, evidence: Evidence) -> bool:
 
     The two texts may be the same word for word: what counts is that two sources had said it.
     """
-    if not made.ok or made.fault:
+    if not made.ok or made.fault or made.tool not in _CHECKS:
         return False
     arguments, verdict = json.loads(made.arguments), json.loads(made.shown)
     if made.tool == "fact_check":
@@ -114,8 +115,6 @@ def _is_check(made: Made, step: int, evidence: Evidence) -> bool:
             _holds(arguments["claim"], wanted.value) and evidence.is_told(wanted, step)
             for wanted in evidence.question.inputs
         )
-    if made.tool not in ("check_consistency", "compare_values"):
-        return False
     first, second = [arguments[name] for name in sorted(arguments) if name != "tolerance"]
     inputs = evidence.question.inputs
     if len({wanted.source for wanted in inputs}) > 1:
