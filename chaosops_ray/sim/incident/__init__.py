@@ -50,7 +50,7 @@ class Incident(Environment[World, View, Action]):
     cases = scenarios.select(scenarios.SELECTIONS[0], [0])
     selections = scenarios.SELECTIONS
     rule_sets = tuple(RULE_SETS)
-    rule_options = ("catch", "false_flag")
+    rule_options = ("catch", "false_flag", "wrong_fix")
     grouping = "failure"
     policies: Mapping[str, PolicyFactory] = POLICIES
     metrics = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from chaosops_ray.sim.contract import Scenario
 from chaosops_ray.sim.errors import InputError, unknown
@@ -138,6 +138,7 @@ class Rules(NamedTuple):
     living_scenery: bool
     catch: float = 1.0
     false_flag: float = 1.0
+    wrong_fix: float = 1.0
 
     @property
     def spelling(self) -> str:
@@ -145,16 +146,20 @@ class Rules(NamedTuple):
         options = ""
         if self.living_scenery != RULE_SETS[self.name].living_scenery:
             options += f",scenery={'living' if self.living_scenery else 'classic'}"
-        if self.catch == self.false_flag:
-            return self.name + options + (f",multiplier={self.catch!r}" if self.catch != 1.0 else "")
-        return f"{self.name}{options},catch={self.catch!r},false_flag={self.false_flag!r}"
+        if self.catch != self.false_flag:
+            options += f",catch={self.catch!r},false_flag={self.false_flag!r}"
+        elif self.catch != 1.0:
+            options += f",multiplier={self.catch!r}"
+        if self.wrong_fix != 1.0:
+            options += f",wrong_fix={self.wrong_fix!r}"
+        return self.name + options
 
 
 RULE_SETS: Final = {
     "strict/2": Rules("strict/2", roles_keep_to_role=True, facts_pay_once=True, living_scenery=True),
     "published": Rules("published", roles_keep_to_role=False, facts_pay_once=False, living_scenery=False),
 }
-_OPTIONS: Final = ("multiplier", "catch", "false_flag", "scenery")
+_OPTIONS: Final = ("multiplier", "catch", "false_flag", "wrong_fix", "scenery")
 _MAX_MULTIPLIER: Final = 1000.0
 
 
@@ -178,11 +183,8 @@ def parse_rules(spelling: str) -> Rules:
                 raise unknown("scenery", value, ("living", "classic"))
             rules = rules._replace(living_scenery=value == "living")
             continue
-        number = _multiplier(key, value)
-        if key != "false_flag":
-            rules = rules._replace(catch=number)
-        if key != "catch":
-            rules = rules._replace(false_flag=number)
+        multipliers: dict[str, Any] = dict.fromkeys(sets, _multiplier(key, value))
+        rules = rules._replace(**multipliers)
     return rules
 
 

@@ -36,7 +36,7 @@ def resolution(outcome: Outcome, world: World) -> Components:
         if world.step <= FAST_STEPS:
             components.append(("resolution.fast", FAST))
     if Event.WRONG_FIX in outcome:
-        components.append(("resolution.wrong_fix", WRONG_FIX))
+        components.append(("resolution.wrong_fix", WRONG_FIX * world.rules.wrong_fix))
     if Event.MISCOMMUNICATION in outcome:
         components.append(("resolution.miscommunication", MISCOMMUNICATION))
     if Event.CORRECT_ROOT_CAUSE in outcome and _root_cause_pays(outcome, world):

@@ -89,6 +89,12 @@ def test_the_rogue_multiplier_scales_both_sides_of_a_flag_or_each(rules: str, ca
     assert wrong["oversight.false_flag"] == pytest.approx(false_flag)
 
 
+@pytest.mark.parametrize(("rules", "price"), [("strict,wrong_fix=0.5", -25.0), ("strict,wrong_fix=0", 0.0)])
+def test_the_price_of_a_wrong_repair_scales_and_nothing_else_does(rules: str, price: float) -> None:
+    paid = scores("incident/cascade/medium/0", rules, NOOP, NOOP, Restart("auth"))
+    assert paid[-1] == {"resolution.wrong_fix": price, "mttr.delay": -6.0, "cascade.triggered": -40.0}
+
+
 def test_the_root_cause_pays_only_early() -> None:
     identify = IdentifyRootCause("dns_outage")
     assert scores("incident/dns_outage/easy/0", "strict", identify)[0]["resolution.root_cause"] == 30.0
@@ -284,6 +290,9 @@ def test_strict_a_repeated_declaration_is_worth_nothing_even_in_time() -> None:
         ("strict,multiplier=2", "strict/2,multiplier=2.0"),
         ("strict,catch=2,false_flag=2", "strict/2,multiplier=2.0"),
         ("strict,catch=2", "strict/2,catch=2.0,false_flag=1.0"),
+        ("strict,wrong_fix=1", "strict/2"),
+        ("strict,wrong_fix=0,multiplier=2", "strict/2,multiplier=2.0,wrong_fix=0.0"),
+        ("strict,catch=2,wrong_fix=.25", "strict/2,catch=2.0,false_flag=1.0,wrong_fix=0.25"),
         ("published,false_flag=.5", "published,catch=1.0,false_flag=0.5"),
         ("strict,scenery=classic", "strict/2,scenery=classic"),
         ("strict,scenery=classic,multiplier=3", "strict/2,scenery=classic,multiplier=3.0"),
@@ -302,8 +311,8 @@ def test_rules_have_one_canonical_spelling(spelling: str, canonical: str) -> Non
         ("", "strict/2, published"),
         ("strict/1", "strict/1 are not played by this version of the program; it has strict/2 and published"),
         ("strict/3,catch=2", "strict/3 are not played"),
-        ("strict,", "multiplier, catch, false_flag, scenery"),
-        ("strict,colour=red", "multiplier, catch, false_flag, scenery"),
+        ("strict,", "multiplier, catch, false_flag, wrong_fix, scenery"),
+        ("strict,colour=red", "multiplier, catch, false_flag, wrong_fix, scenery"),
         ("strict,multiplier=", "number from 0 to 1000"),
         ("strict,multiplier=nan", "number from 0 to 1000"),
         ("strict,multiplier=-1", "number from 0 to 1000"),
@@ -311,6 +320,8 @@ def test_rules_have_one_canonical_spelling(spelling: str, canonical: str) -> Non
         ("strict,scenery=baroque", "living, classic"),
         ("strict,catch=1,catch=2", "catch twice"),
         ("strict,multiplier=1,false_flag=2", "false_flag twice"),
+        ("strict,wrong_fix=1,wrong_fix=1", "wrong_fix twice"),
+        ("strict,wrong_fix=-1", "number from 0 to 1000"),
     ],
 )
 def test_bad_rules_name_what_would_have_been_valid(spelling: str, named: str) -> None:
