@@ -54,6 +54,12 @@ class Plan(NamedTuple):
         rules = self.environment.rules(self.run.rules)
         return [Task(f"held out/{one.identity}", one.identity, rules, 1, 0, greedy=True) for one in scenarios]
 
+    def during_the_run(self, scenarios: Sequence[Scenario]) -> list[Scenario]:
+        """Return those of the held-out scenarios that are played before the last update."""
+        seeds = list(dict.fromkeys([one.seed for one in scenarios]))
+        chosen = seeds[: self.run.evaluation.progress_seeds or None]
+        return [one for one in scenarios if one.seed in chosen]
+
     def _task(self, curriculum: Curriculum, done: int, place: int, rules: str) -> Task:
         unit, member = divmod(place, self.together)
         draw = stream(self.run.seed, f"plan/{done}", unit)
