@@ -28,7 +28,7 @@ def held_out(rows: Sequence[Row]) -> list[Row]:
 def is_past_heuristic(found: Row) -> bool:
     """Return True if the held-out means are above the heuristic's on every tier."""
     heuristic = found["heuristic"]
-    return bool(heuristic) and all([found["tiers"][tier]["mean"] > mean for tier, mean in heuristic.items()])
+    return bool(heuristic) and all(found["tiers"][tier]["mean"] > mean for tier, mean in heuristic.items())
 
 
 def of_tier(tier: str, name: str) -> Of:

@@ -236,7 +236,7 @@ def latest_held_out(environment: AnyEnvironment, rows: Sequence[Row]) -> str:
     """Write the mean of each tier when the held-out set was last played, beside the heuristic's if that is known."""
     found = held_out(rows)[-1]
     tiers, heuristic = found["tiers"], found["heuristic"]
-    written = []
+    written: list[str] = []
     for tier in environment.tiers:
         if tier in tiers:
             name = "" if written else "heuristic "

@@ -19,11 +19,7 @@ def verdict(environment: AnyEnvironment, found: Mapping[str, Any]) -> str:
 
     It beats the heuristic on a tier if the interval of their difference, on the same scenarios, lies above zero.
     """
-    against = {
-        row["tier"]: row
-        for row in found.get("differences", [])
-        if (row["policy"], row["against"]) == (TRAINED, HEURISTIC)
-    }
+    against = _differences(found, HEURISTIC)
     if not against:
         return f"none: the evaluation does not compare the trained policy with the {HEURISTIC}"
     means = {(cell["policy"], cell["tier"]): cell["mean"] for cell in found["cells"]}
@@ -35,7 +31,7 @@ def verdict(environment: AnyEnvironment, found: Mapping[str, Any]) -> str:
             shown.append(f"{tier} ({both[0]} against {both[1]})")
         return _listed(shown)
 
-    beaten = [tier for tier, row in against.items() if row["ci"][0] > 0]
+    beaten = beaten_tiers(found, HEURISTIC)
     unsure = [tier for tier, row in against.items() if row["mean"] > 0 and tier not in beaten]
     lost = [tier for tier in against if tier not in (*beaten, *unsure)]
     parts = []
@@ -50,6 +46,16 @@ def verdict(environment: AnyEnvironment, found: Mapping[str, Any]) -> str:
     if unsolved := below(environment, found):
         parts.append(f"solved below {tables.share(SOLVED)}: {_cut([_with_share(*one) for one in unsolved.items()])}")
     return "; ".join(parts)
+
+
+def beaten_tiers(found: Mapping[str, Any], policy: str) -> list[str]:
+    """Return the tiers on which the trained policy beats another one."""
+    return [tier for tier, row in _differences(found, policy).items() if row["ci"][0] > 0]
+
+
+def _differences(found: Mapping[str, Any], policy: str) -> dict[str, Mapping[str, Any]]:
+    rows = found.get("differences", [])
+    return {row["tier"]: row for row in rows if (row["policy"], row["against"]) == (TRAINED, policy)}
 
 
 def below(environment: AnyEnvironment, found: Mapping[str, Any], solved: float = SOLVED) -> dict[str, float]:
