@@ -81,8 +81,8 @@ class Process(Protocol):
     def poll(self) -> int | None:
         """Return the exit code, or None while it runs."""
 
-    def send_signal(self, sig: int, /) -> None:
-        """Send a signal."""
+    def terminate(self) -> None:
+        """Ask it to end."""
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end."""
@@ -186,7 +186,7 @@ def train(todo: Sequence[Trial], path: Path, at_once: int, start: Start, say: Ca
 
 def _stop(processes: Sequence[Process]) -> None:
     for process in processes:
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # not SIGINT, which a program that was started in the background ignores
     for process in processes:
         try:
             process.wait(_STOP_SECONDS)
@@ -433,6 +433,7 @@ def report(environment: AnyEnvironment, found: Sequence[Mapping[str, Any]], whol
         means = [whole["baselines"][policy][tier]["mean"] for tier in tiers]
         rows.append([policy, *[tables.headline(environment, mean) for mean in means]])
     yield from _table([f"mean {environment.headline_name}", *tiers], rows)
+    yield ""
     yield f"The interval is a {CONFIDENCE:.0%} bootstrap over whole seeds; the held-out scenarios are the same for all."
     yield ""
     rows = [
@@ -461,7 +462,6 @@ def _run_row(
     tiers: Sequence[str],
     shares: Sequence[tuple[Metric, Sequence[str]]],
 ) -> list[str]:
-    below = [f"{group} {tables.share(share)}" for group, share in one["below"].items()]
     passed = "not evaluated on its way"
     if one["is_watched"]:
         passed = "never"
@@ -471,7 +471,7 @@ def _run_row(
         one["run"],
         " / ".join([tables.headline(environment, one["tiers"][tier]["mean"]) for tier in tiers]),
         *[" / ".join([tables.share(one["tiers"][tier][metric.name]) for tier in having]) for metric, having in shares],
-        ", ".join(below) or tables.DASH,
+        verdict.with_shares(one["below"]) or tables.DASH,
         passed,
         f"{one['minutes']:.1f}" + (f", {one['at_once']} at once" if one["at_once"] not in (1, None) else ""),
     ]
@@ -499,10 +499,10 @@ def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[st
         yield f"| {' | '.join([cell.ljust(width) for cell, width in zip(row, widths, strict=True)])} |"
 
 
-def opening(path: Path, settings: Sequence[str], planned: Sequence[Trial], at_once: int) -> Iterator[str]:
+def opening(path: Path, settings: Sequence[str], planned: Sequence[Trial], seeds: str, at_once: int) -> Iterator[str]:
     """Yield what is measured, and whether it is what is shipped."""
     yield (
-        f"{len(planned)} runs of `chaosops train {path} --set {TINY}`: {len(planned) // len(ROUNDINGS)} seeds, each "
+        f"{len(planned)} runs of `chaosops train {os.path.relpath(path)} --set {TINY}`: seeds {seeds}, each "
         f"{' and with '.join(ROUNDINGS)}; {planned[0].run.updates} updates; {at_once} at once on {os.cpu_count()} cores"
     )
     if settings or path.resolve() != DEMO:
@@ -554,7 +554,7 @@ def _run(given: argparse.Namespace, start: Start) -> int:
                 with RunFolder(trial.path).claimed():
                     pass
     check_baselines(found)
-    for line in opening(given.config, given.set, planned, given.at_once):
+    for line in opening(given.config, given.set, planned, given.seeds, given.at_once):
         print(line, flush=True)
     failed: list[Trial] = []
     if todo and not given.report:

@@ -11,7 +11,7 @@ from chaosops_ray.reports import tables
 from chaosops_ray.sim.contract import AnyEnvironment
 
 SOLVED = 0.9  # the share of its scenarios from which on a group, such as a failure, counts as solved
-_LONGEST_LIST = 6
+_LONGEST_LIST = 4
 
 
 def verdict(environment: AnyEnvironment, found: Mapping[str, Any]) -> str:
@@ -44,7 +44,7 @@ def verdict(environment: AnyEnvironment, found: Mapping[str, Any]) -> str:
     if unsure:
         parts.append(f"is ahead of the {HEURISTIC} on {on(unsure)}, but the interval of the difference contains 0")
     if unsolved := below(environment, found):
-        parts.append(f"solved below {tables.share(SOLVED)}: {_cut([_with_share(*one) for one in unsolved.items()])}")
+        parts.append(f"solved below {tables.share(SOLVED)}: {with_shares(unsolved)}")
     return "; ".join(parts)
 
 
@@ -59,21 +59,20 @@ def _differences(found: Mapping[str, Any], policy: str) -> dict[str, Mapping[str
 
 
 def below(environment: AnyEnvironment, found: Mapping[str, Any], solved: float = SOLVED) -> dict[str, float]:
-    """Return the share that the trained policy solved of each group of which it solved less than `solved`."""
+    """Return the share that the trained policy solved of each group of which it solved less; lowest first."""
     name = next(metric.name for metric in environment.metrics if metric.is_share)
     grouping = environment.grouping
     cells = [cell for cell in found[f"by_{grouping}"] if cell["policy"] == TRAINED]
-    return {cell[grouping]: cell[name] for cell in cells if cell[name] is not None and cell[name] < solved}
+    found_below = {cell[grouping]: cell[name] for cell in cells if cell[name] is not None and cell[name] < solved}
+    return dict(sorted(found_below.items(), key=lambda one: one[1]))
 
 
-def _with_share(group: str, share: float) -> str:
-    return f"{group} {floor(100 * share + 1e-9)} %"  # never rounded up to the share that it is below
+def with_shares(groups: Mapping[str, float]) -> str:
+    """Write the first of these groups, each with its share, which is never rounded up."""
+    written = [f"{group} {floor(100 * share + 1e-9)} %" for group, share in groups.items()]
+    more = len(written) - _LONGEST_LIST
+    return ", ".join([*written[:_LONGEST_LIST], *([f"and {more} more"] if more > 0 else [])])
 
 
 def _listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
-
-
-def _cut(names: Sequence[str]) -> str:
-    more = len(names) - _LONGEST_LIST
-    return ", ".join([*names[:_LONGEST_LIST], *([f"and {more} more"] if more > 0 else [])])
