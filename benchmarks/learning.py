@@ -229,7 +229,7 @@ def figures(environment: AnyEnvironment, trial: Trial) -> dict[str, Any]:
         "seed": trial.seed,
         "rounding": trial.rounding,
         "tiers": {tier: cells[TRAINED, tier] for tier in environment.tiers if (TRAINED, tier) in cells},
-        "below": verdict.below(environment, found, CATCHES),
+        "below": verdict.below(environment, found),
         "beats": {policy: verdict.beaten_tiers(found, policy) for policy in dict.fromkeys(others)},
         "passed_update": passed,
         "passed_minutes": None if passed is None else minutes([row for row in rows if row["update"] <= passed]),
@@ -368,7 +368,7 @@ def bars(environment: AnyEnvironment, found: Sequence[Mapping[str, Any]], whole:
         for group in one["below"]:
             unsolved.setdefault(group, []).append(one["run"])
     often = [f"{group} in {len(runs)} runs: {', '.join(runs)}" for group, runs in unsolved.items() if len(runs) > 1]
-    bar = f"no {environment.grouping} is solved below {CATCHES:.0%} in more than one run"
+    bar = f"no {environment.grouping} is solved below {verdict.SOLVED:.0%} in more than one run"
     decide(bar, often, "none is")
     return [*made, _in_time(found, whole)]
 
@@ -411,7 +411,7 @@ def report(environment: AnyEnvironment, found: Sequence[Mapping[str, Any]], whol
             "run",
             f"mean {environment.headline_name}, {names}",
             *[f"{metric.name.replace('_', ' ')}, {' / '.join(_having(found, metric, tiers))}" for metric in shares],
-            f"{environment.grouping} solved below {CATCHES:.0%}",
+            f"{environment.grouping} solved below {verdict.SOLVED:.0%}",
             f"past the {HEURISTIC} on every tier after",
             "minutes in all",
         ],

@@ -58,13 +58,13 @@ def _differences(found: Mapping[str, Any], policy: str) -> dict[str, Mapping[str
     return {row["tier"]: row for row in rows if (row["policy"], row["against"]) == (TRAINED, policy)}
 
 
-def below(environment: AnyEnvironment, found: Mapping[str, Any], solved: float = SOLVED) -> dict[str, float]:
-    """Return the share that the trained policy solved of each group of which it solved less; lowest first."""
+def below(environment: AnyEnvironment, found: Mapping[str, Any]) -> dict[str, float]:
+    """Return the groups that do not count as solved, each with the share that was solved; the lowest first."""
     name = next(metric.name for metric in environment.metrics if metric.is_share)
     grouping = environment.grouping
     cells = [cell for cell in found[f"by_{grouping}"] if cell["policy"] == TRAINED]
-    found_below = {cell[grouping]: cell[name] for cell in cells if cell[name] is not None and cell[name] < solved}
-    return dict(sorted(found_below.items(), key=lambda one: one[1]))
+    unsolved = {cell[grouping]: cell[name] for cell in cells if cell[name] is not None and cell[name] < SOLVED}
+    return dict(sorted(unsolved.items(), key=lambda one: one[1]))
 
 
 def with_shares(groups: Mapping[str, float]) -> str:
