@@ -252,6 +252,8 @@ def test_a_stopped_benchmark_stops_its_runs_and_continues_them(
 def test_a_folder_that_was_only_begun_to_be_made_is_made_again(tmp_path: Path) -> None:
     (tmp_path / "runs" / "seed-0" / "adapters").mkdir(parents=True)
     train = Train()
+    assert measure(tmp_path, train, "--report", seeds="0") == 0
+    assert (tmp_path / "runs" / "seed-0" / "adapters").exists()
     assert measure(tmp_path, train, seeds="0") == 0
     assert "--resume" not in train.started[0].arguments
 
@@ -316,6 +318,8 @@ def test_a_run_that_another_process_is_training_is_refused(tmp_path: Path, capsy
     folder = RunFolder.create(trial.path, check.written(trial.run))
     train = Train()
     with folder.claimed():
+        assert measure(tmp_path, train, "--report", seeds="0") == 0
+        assert "seed-0 is not finished: 0 of 240 updates" in capsys.readouterr().out
         assert measure(tmp_path, train, seeds="0") == 2
     assert "is being trained by another process" in capsys.readouterr().err
     assert train.started == []
