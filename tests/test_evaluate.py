@@ -11,7 +11,7 @@ from chaosops_ray.evaluate import (
     Result,
     baselines,
     interval,
-    one_by_one,
+    OneByOne,
     parse_policies,
     parse_seeds,
     parse_tiers,
@@ -107,7 +107,7 @@ def test_there_is_one_cell_for_each_policy_and_failure() -> None:
 
 def test_the_mean_is_of_the_return_with_the_terminal_penalty_in_it() -> None:
     scenario = INCIDENT.scenario("incident/dns_outage/easy/0")
-    idle = one_by_one(INCIDENT, lambda _scenario, _rules: lambda _view: INCIDENT.parse_action("noop"))
+    idle = OneByOne(INCIDENT, lambda _scenario, _rules: lambda _view: INCIDENT.parse_action("noop"))
     (played,) = idle([scenario], "strict")
     assert result(INCIDENT, "idle", played.episode).headline == -2 * sum(range(1, 13)) - 60
 
