@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaosops_ray.evaluate import (
+    OneByOne,
     Result,
     baselines,
     interval,
-    OneByOne,
     parse_policies,
     parse_seeds,
     parse_tiers,
