@@ -80,8 +80,8 @@ def explain(run: Run) -> str:
     total = bundles(run).total
     lines = "".join([f"  {line}\n" for line in actors])
     seats = in_words(environment_named(run.world), run.colleagues, "the policy that learns")
-    seated = f"\nseats: {seats}\n" if run.colleagues else ""
-    return f"{written(run)}{seated}\nactors:\n{lines}together: {amount(total['CPU'], total['GPU'])}\n"
+    seated = f"seats: {seats}\n" if run.colleagues else ""
+    return f"{written(run)}\nactors:\n{lines}together: {amount(total['CPU'], total['GPU'])}\n{seated}"
 
 
 def amount(cpus: float, gpus: float) -> str:
