@@ -237,7 +237,7 @@ def _evaluate(given: argparse.Namespace) -> int:
         highlight=False,
     )
     for line in tables.seats_lines(environment, summary["colleagues"]):
-        console.print(f"seats: {line}", highlight=False)
+        console.print(f"seats: {line}", highlight=False, markup=False)
     console.print(tables.table(environment, summary["cells"], "tier"))
     if given.by_group:
         grouping = environment.grouping

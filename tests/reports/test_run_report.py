@@ -240,6 +240,13 @@ def test_an_evaluation_that_lacks_the_trained_policy_says_so(tmp_path: Path) -> 
     assert "the evaluation holds no policy called trained" in read(run).text
 
 
+@pytest.mark.parametrize("colleagues", [[], {"trained": "oracle"}, {"trained": {"sre": 3}}])
+def test_colleagues_that_are_none_make_no_valid_evaluation(colleagues: Any, tmp_path: Path) -> None:
+    run = runs.evaluated(tmp_path / "run", 1, colleagues=colleagues)
+    with pytest.raises(InputError, match="not a valid evaluation"):
+        read(run)
+
+
 @pytest.mark.parametrize(
     "written", ["{", "[]", '{"schema": "evaluation/1", "world": "tools"}', '{"world": "incident"}']
 )
