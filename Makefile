@@ -10,7 +10,8 @@ EXCLUDES := $(if $(filter vllm,$(ENGINE)),,excludes.txt)
 # Enough to train with the embedded sampler; and everything, with the engine and the development tools.
 TRAIN := .venv/.installed-train
 INSTALLED := .venv/.installed
-UV_INSTALL = $(BIN)/python scripts/pip_settings.py $(BIN)/uv pip install --quiet --python $(BIN)/python \
+# Compiled once here, instead of at the start of every process where Python may not keep what it compiles.
+UV_INSTALL = $(BIN)/python scripts/pip_settings.py $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
   -c $(PINS) $(if $(EXCLUDES),--excludes $(EXCLUDES)) -e
 
 .PHONY: help install demo test test-all check format bench docs lock clean

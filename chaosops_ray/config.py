@@ -101,6 +101,14 @@ class Batch(Section):
     refill: int = Field(
         default=1, ge=0, description="how often groups without variance in their returns are replaced by new scenarios"
     )
+    mastered: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="how often a mastered case is drawn, against one that is not: below 1, cases are drawn by chance, "
+        "less often the more of their episodes come near the best return that the run has seen on them; with 1, "
+        "cases are drawn in turn",
+    )
 
 
 class Rollout(Section):

@@ -127,7 +127,7 @@ def test_the_rewards_of_the_page_are_those_of_the_rubric() -> None:
     assert worth == {
         "resolved": f"{rubric.RESOLVED:+g}",
         "fast": f"{rubric.FAST:+g}",
-        "wrong_fix": f"{rubric.WRONG_FIX:+g}",
+        "wrong_fix": f"{rubric.WRONG_FIX:+g}·w",
         "miscommunication": f"{rubric.MISCOMMUNICATION:+g}",
         "root_cause": f"{rubric.ROOT_CAUSE:+g}",
         "unresolved": f"{rubric.UNRESOLVED:+g}",

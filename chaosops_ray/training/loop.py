@@ -25,11 +25,13 @@ from chaosops_ray.learner.actor import LearnerActor
 from chaosops_ray.learner.advantage import has_variance
 from chaosops_ray.sim.contract import AnyEnvironment, Scenario
 from chaosops_ray.sim.curriculum import Curriculum
+from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.training import plan as planning
 from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.training.errors import AlarmError
+from chaosops_ray.training.mastery import NEW, case_of
 from chaosops_ray.wire import EpisodeReport, Group, Ids, PolicyVersion
 from chaosops_ray.workers.adoption import Adoption
 from chaosops_ray.workers.bundles import check
@@ -44,6 +46,7 @@ _PAUSE_SECONDS = 1.0
 Row: TypeAlias = dict[str, Any]
 Watch: TypeAlias = Callable[[Row], None]  # called after every update
 Say: TypeAlias = Callable[[str], None]
+Result: TypeAlias = tuple[str, list[float], list[float]]  # of a group: its case, the progress and the returns
 
 
 class Trained(NamedTuple):
@@ -108,7 +111,7 @@ def loop(training: Training, watch: Watch, say: Say, held_out: Sequence[Scenario
             learnt: dict[str, float] = {} if learning is None else ray.get(learning)
             clock.lap("update")
 
-            state.advance([report.progress for group in played for report in group.reports])
+            state.advance([result(training.environment, group) for group in played])
             adoptions = publish(training, pool, learner, state, texts)
             clock.lap("adopt")
 
@@ -129,13 +132,20 @@ def loop(training: Training, watch: Watch, say: Say, held_out: Sequence[Scenario
         return Trained(state.version, measured)
 
 
+def result(environment: AnyEnvironment, group: Group) -> Result:
+    """Return what a group came to, as plain values."""
+    case = case_of(environment.scenario(group.task.scenario))
+    return case, [report.progress for report in group.reports], [report.headline for report in group.reports]
+
+
 class State:
     """The loop's progress; with the learner's state it is all that the rest of the run depends on."""
 
     def __init__(self, curriculum: Curriculum) -> None:
         self.done = 0
         self.curriculum = curriculum
-        self.results: list[list[float]] = []  # of every update; the curriculum follows from them
+        self.mastery = NEW
+        self.groups: list[list[Result]] = []  # of every update; curriculum and mastery follow from them
         self.version = PolicyVersion(-1, "", "")
         self.ahead: deque[Collection] = deque()
 
@@ -147,19 +157,23 @@ class State:
         kept = folder.checkpoints()
         if kept:
             path = folder.checkpoint_path(kept[-1])
-            for results in json.loads((path / _LOOP_STATE).read_text(encoding="utf-8"))["results"]:
-                state.advance(results)
+            recorded = json.loads((path / _LOOP_STATE).read_text(encoding="utf-8"))
+            if "groups" not in recorded:
+                raise InputError(f"{path} was written by an older version of this program; start the run again")
+            for groups in recorded["groups"]:
+                state.advance([tuple(group) for group in groups])
             ray.get(learner.restore.remote(path))
         # Versions after the checkpoint are published again, and on a GPU they may differ.
         ray.get(learner.prune.remote(range(state.done + 1 if kept else 0)))
         folder.rewind(state.done)
         return state
 
-    def advance(self, results: Sequence[float]) -> None:
-        """Count an update and move the curriculum on by its results."""
+    def advance(self, groups: Sequence[Result]) -> None:
+        """Count an update and move curriculum and mastery on by what its groups came to."""
         self.done += 1
-        self.results.append(list(results))
-        self.curriculum = self.curriculum.after(results)
+        self.groups.append(list(groups))
+        self.curriculum = self.curriculum.after([value for _, progress, _ in groups for value in progress])
+        self.mastery = self.mastery.after([(case, returns) for case, _, returns in groups])
 
 
 def save(training: Training, learner: Any, state: State) -> None:
@@ -167,7 +181,7 @@ def save(training: Training, learner: Any, state: State) -> None:
     folder = training.folder
     with folder.checkpoint(state.done) as path:
         ray.get(learner.save.remote(path, state.done))
-        (path / _LOOP_STATE).write_text(json.dumps({"results": state.results}), encoding="utf-8")
+        (path / _LOOP_STATE).write_text(json.dumps({"groups": state.groups}), encoding="utf-8")
     recent = range(max(0, state.done - training.run.staleness - 1), state.done + 1)
     permanent = range(0, state.done, training.run.keep_every)
     ray.get(learner.prune.remote({*folder.checkpoints(), *recent, *permanent}))
@@ -206,7 +220,9 @@ def collect(training: Training, pool: ActorPool, state: State) -> tuple[list[Gro
             collection = state.ahead.popleft()
         else:
             wanted = run.batch.scenarios - len(varied)
-            collection = pool.dispatch(training.plan.tasks(state.curriculum, state.done, len(played), wanted))
+            collection = pool.dispatch(
+                training.plan.tasks(state.curriculum, state.done, len(played), wanted, state.mastery)
+            )
         found = collection.gather(run.rollout.deadline, run.rollout.retries)
         played += found
         varied += [group for group in found if has_variance(group, training.weights, run.credit)]
@@ -220,7 +236,8 @@ def play_ahead(training: Training, pool: ActorPool, state: State) -> None:
     run = training.run
     while len(state.ahead) < run.staleness and state.done + 1 + len(state.ahead) < run.updates:
         done = state.done + 1 + len(state.ahead)
-        state.ahead.append(pool.dispatch(training.plan.tasks(state.curriculum, done, 0, run.batch.scenarios)))
+        tasks = training.plan.tasks(state.curriculum, done, 0, run.batch.scenarios, state.mastery)
+        state.ahead.append(pool.dispatch(tasks))
 
 
 def play_held_out(training: Training, pool: ActorPool, say: Say, scenarios: Sequence[Scenario]) -> list[EpisodeReport]:

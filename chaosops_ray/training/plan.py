@@ -12,7 +12,8 @@ from chaosops_ray.sim import seats
 from chaosops_ray.sim.contract import NOTHING, AnyEnvironment, Scenario
 from chaosops_ray.sim.curriculum import Curriculum
 from chaosops_ray.sim.errors import InputError, unknown
-from chaosops_ray.sim.rng import stream
+from chaosops_ray.sim.rng import Stream, stream
+from chaosops_ray.training.mastery import NEW, Mastery, case_of
 from chaosops_ray.wire import Task
 
 # Training draws its scenarios' seeds from here on; seeds below are for evaluation.
@@ -42,7 +43,7 @@ class Plan(NamedTuple):
         """Return the rules with their scheduled options after `done` updates."""
         return self.environment.rules(_with_options(self.run.rules, self.options(done)))
 
-    def tasks(self, curriculum: Curriculum, done: int, begun: int, count: int) -> list[Task]:
+    def tasks(self, curriculum: Curriculum, done: int, begun: int, count: int, mastery: Mastery = NEW) -> list[Task]:
         """Return the next `count` groups of the update after `done`, of which `begun` are planned already.
 
         A pair is never split: for one of two, both are returned.
@@ -50,7 +51,26 @@ class Plan(NamedTuple):
         rules = self.rules(done)
         end = begun + count
         end += -end % self.together
-        return [self._task(curriculum, done, place, rules) for place in range(begun, end)]
+        return [self._task(curriculum, done, place, rules, mastery) for place in range(begun, end)]
+
+    def _in_turn(self, tiers: Sequence[str], running: int) -> Scenario:
+        """Return the next case: tiers in turn, each with its cases in one order, repeated."""
+        tier = tiers[running % len(tiers)]
+        # Wherever a stage begins, every case is played once before any is played again.
+        cases = stream(self.run.seed, f"cases/{tier}").shuffled(self.cases[tier])
+        return cases[running // len(tiers) % len(cases)]
+
+    def _drawn(self, tiers: Sequence[str], mastery: Mastery, draw: Stream) -> Scenario:
+        """Draw a case of these tiers, each as often as it is named here; what is mastered is drawn less often."""
+        cases = [case for tier in tiers for case in self.cases[tier]]
+        least = self.run.batch.mastered
+        weights = [(1 - (1 - least) * mastery.of(case_of(case))) / len(self.cases[case.tier]) for case in cases]
+        level = draw.uniform() * sum(weights)
+        for case, weight in zip(cases, weights, strict=True):
+            level -= weight
+            if level < 0:
+                return case
+        return cases[-1]
 
     def held_out(self, scenarios: Sequence[Scenario]) -> list[Task]:
         """Return each scenario once, played greedily under the run's own rules, without any schedule."""
@@ -61,19 +81,15 @@ class Plan(NamedTuple):
             for one in scenarios
         ]
 
-    def _task(self, curriculum: Curriculum, done: int, place: int, rules: str) -> Task:
+    def _task(self, curriculum: Curriculum, done: int, place: int, rules: str, mastery: Mastery) -> Task:
         unit, member = divmod(place, self.together)
         draw = stream(self.run.seed, f"plan/{done}", unit)
         tiers = curriculum.tier.split("+")
+        before = curriculum.before
+        if self.run.rehearsal and before and draw.uniform() < self.run.rehearsal:
+            tiers = [draw.choice(before)]
         running = done * self.run.batch.scenarios // self.together + unit
-        tier = tiers[running % len(tiers)]
-        if self.run.rehearsal:
-            before = curriculum.before
-            if before and draw.uniform() < self.run.rehearsal:
-                tier = draw.choice(before)
-        # One order, repeated: wherever a stage begins, every case is played once before any is played again.
-        cases = stream(self.run.seed, f"cases/{tier}").shuffled(self.cases[tier])
-        case = cases[running // len(tiers) % len(cases)]
+        case = self._in_turn(tiers, running) if self.run.batch.mastered == 1 else self._drawn(tiers, mastery, draw)
         seed = FIRST_SEED + draw.below(_SEEDS)
         first = self.environment.scenario(case._replace(seed=seed).identity)
         sampled = [draw.bits() >> 1 for _ in range(self.together)]  # each member of a pair is sampled by its own seed

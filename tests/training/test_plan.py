@@ -20,6 +20,7 @@ from chaosops_ray.sim import curriculum as curricula
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.curriculum import Curriculum
 from chaosops_ray.training import plan as planning
+from chaosops_ray.training.mastery import NEW, Mastery, Standing, case_of
 from chaosops_ray.training.plan import FIRST_SEED, Plan
 from chaosops_ray.wire import Task
 
@@ -63,6 +64,54 @@ def case(task: Task) -> str:
 
 def seed(task: Task) -> int:
     return int(task.scenario.split("/")[3])
+
+
+# -- what is mastered ------------------------------------------------------------------------------------------------
+
+
+def shares(mastery: Mastery, updates: int = 150, **values: Any) -> dict[str, float]:
+    """How often each case is drawn of all."""
+    plan = made(batch={"scenarios": 8, "group": 4, **values})
+    counts = Counter(
+        f"{case(task)}/{tier(task)}"
+        for done in range(updates)
+        for task in plan.tasks(staged("easy+medium+hard:9"), done, 0, 8, mastery)
+    )
+    return {name: count / counts.total() for name, count in counts.items()}
+
+
+def test_a_mastered_case_is_drawn_less_often_and_what_is_not_takes_its_place() -> None:
+    mastered = Mastery({"dns_outage/easy": Standing(-300.0, 134.0, 1.0)})
+    before, after = shares(NEW, mastered=0.2), shares(mastered, mastered=0.2)
+    assert before["dns_outage/easy"] == pytest.approx(1 / 12, abs=0.02)
+    assert after["dns_outage/easy"] == pytest.approx(0.2 / 11.2, abs=0.01)
+    assert all(after[name] > before[name] * 0.8 for name in after if name != "dns_outage/easy")
+
+
+def test_every_case_goes_on_being_drawn_however_well_it_is_mastered() -> None:
+    plan = made()
+    names = [case_of(one) for cases in plan.cases.values() for one in cases]
+    all_but_one = Mastery({name: Standing(-1.0, 1.0, 1.0) for name in names[1:]})
+    assert set(shares(all_but_one, mastered=0.1)) == set(names)
+
+
+def test_cases_are_drawn_in_turn_unless_the_run_says_otherwise() -> None:
+    mastered = Mastery({"dns_outage/easy": Standing(-300.0, 134.0, 1.0)})
+    assert shares(mastered) == shares(NEW)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5)), max_size=20))
+def test_mastery_is_a_share_and_does_not_depend_on_how_groups_are_bundled(groups: Any) -> None:
+    whole = NEW.after(groups)
+    assert whole == NEW.after(groups[:7]).after(groups[7:])
+    assert all(0.0 <= whole.of(name) <= 1.0 for name in "abcd")
+
+
+def test_only_what_comes_near_the_best_return_is_mastered() -> None:
+    best_once = NEW.after([("a", [100.0, -300.0])])
+    solved_late = best_once.after([("a", [60.0, 60.0])] * 9)
+    assert solved_late.of("a") < 0.02
+    assert solved_late.after([("a", [99.0, 100.0])] * 9).of("a") > 0.9
 
 
 # -- a function -------------------------------------------------------------------------------------------------------
@@ -313,7 +362,7 @@ def test_a_role_that_is_named_has_the_streams_it_is_given() -> None:
         ({"oversigt": {"flags": 1}}, "unknown role in credit.streams 'oversigt'; valid: sre, oversight, dev, manager"),
         (
             {"oversight": {"flag": 1}},
-            "unknown stream in credit.streams.oversight 'flag'; valid: team, oversight, flags",
+            "unknown stream in credit.streams.oversight 'flag'; valid: team, oversight, flags, diagnosis",
         ),
     ],
 )

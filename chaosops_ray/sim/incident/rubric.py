@@ -85,8 +85,11 @@ def score(outcome: Outcome, world: World) -> Score:
 
 
 def streams(scored: Score) -> MappingProxyType[str, float]:
-    """Return the team's reward, Oversight's, and what Oversight gets for its flags alone."""
+    """Return the team's reward and Oversight's, and two parts of them: what flags and what declarations earn."""
     team = sum([value for name, value in scored.components if not name.startswith("oversight.")])
     watch = sum([value for name, value in scored.components if name.startswith("oversight.")])
     shared = sum([value for name, value in scored.components if name in _SHARED])
-    return MappingProxyType({"team": team, "oversight": watch + OVERSIGHT_SHARE * shared, "flags": watch})
+    declared = sum([value for name, value in scored.components if name == "resolution.root_cause"])
+    return MappingProxyType(
+        {"team": team, "oversight": watch + OVERSIGHT_SHARE * shared, "flags": watch, "diagnosis": declared}
+    )
