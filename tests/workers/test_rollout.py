@@ -431,9 +431,9 @@ def test_rewards_of_colleagues_reach_the_seats_that_have_acted(every: dict[str, 
     (trajectory,) = episode_rollout.trajectories()
     (turn,) = trajectory.turns
     assert declared["team"] > 0
-    assert {name: value for name, value in turn.rewards.items() if value} == {
-        name: pytest.approx(flagged[name] + resolved[name]) for name in turn.rewards
-    }
+    assert set(turn.rewards) == set(declared)
+    for name, value in turn.rewards.items():
+        assert value == pytest.approx(flagged[name] + resolved[name])
 
 
 def test_an_episode_that_ends_before_the_policy_s_turn_is_nobody_s(every: dict[str, Seats]) -> None:
