@@ -13,7 +13,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -22,6 +22,7 @@ from chaosops_ray.agents.served import ServedModelError
 from chaosops_ray.plain_text import one_line
 from chaosops_ray.process_environment import set_variables
 from chaosops_ray.sim import ENVIRONMENTS, InputError, environment_named, environment_of
+from chaosops_ray.sim import seats as seating
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,15 +76,21 @@ def parser() -> argparse.ArgumentParser:
 
     add = command(_evaluate, "play policies on an evaluation set and print a table with intervals")
     add("--world", default="incident", metavar="NAME", help=f"the world, one of: {', '.join(ENVIRONMENTS)}")
-    policies = (
-        f"baseline policies ({_by_world('policies')}); trained=RUN is a run's last version, trained=RUN@N its N-th; "
-        "model=NAME is a base model without an adapter, by its folder or hub name; served=MODEL@URL is a model behind "
-        "a chat endpoint"
+    models = (
+        f"({_by_world('policies')}); trained=RUN is a run's last version, trained=RUN@N its N-th; model=NAME is a base "
+        "model without an adapter, by its folder or hub name; served=MODEL@URL is a model behind a chat endpoint"
     )
-    add("--policies", required=True, metavar="A,B,…", help=policies)
+    policies = f"baseline policies {models}"
+    seats = (
+        "baselines that play seats beside the policy, such as sre=oracle,dev=oracle; all: it plays every seat; "
+        "default: all, and for a trained policy the seats of its run"
+    )
     engine = "the engine that plays trained and base models (default: torch)"
+    structured = "let base models choose among the permitted actions only"
+    add("--policies", required=True, metavar="A,B,…", help=policies)
+    add("--seats", metavar="SEATS", help=seats)
     add("--sampler", choices=("torch", "vllm"), default="torch", help=engine)
-    add("--structured", action="store_true", help="let base models choose among the permitted actions only")
+    add("--structured", action="store_true", help=structured)
     add("--rules", metavar="RULES", help=rule_set)
     add("--set", metavar="SET", help=f"an evaluation set; default: the first of its world ({_by_world('selections')})")
     add("--tiers", metavar="A,B,…", help="only these tiers")
@@ -139,7 +146,10 @@ def parser() -> argparse.ArgumentParser:
 
     add = command(_play, "watch one episode in the terminal")
     add("scenario", metavar="SCENARIO", help="such as incident/autoscaler_cost_cut/hard/17")
-    add("--policy", default="oracle", metavar="NAME", help="the policy that plays all roles (default: oracle)")
+    add("--policy", default="oracle", metavar="NAME", help=f"a baseline policy {models} (default: oracle)")
+    add("--seats", metavar="SEATS", help=seats)
+    add("--sampler", choices=("torch", "vllm"), default="torch", help=engine)
+    add("--structured", action="store_true", help=structured)
     add("--rules", metavar="RULES", help=rule_set)
     add("--fast", action="store_true", help="do not pause between steps")
     add("--plain", action="store_true", help="print lines; the default if the output is not a terminal")
@@ -186,7 +196,7 @@ def _evaluate(given: argparse.Namespace) -> int:
     # Check everything before the first episode.
     environment = environment_named(given.world)
     rules = environment.rules(given.rules if given.rules is not None else environment.rule_sets[0])
-    players = _players(environment, given)
+    players = _players(environment, given.policies, given)
     seeds = None if given.seeds is None else evaluate.parse_seeds(given.seeds)
     selection = given.set if given.set is not None else environment.selections[0]
     scenarios = environment.scenarios(selection, seeds)
@@ -214,8 +224,9 @@ def _evaluate(given: argparse.Namespace) -> int:
         for name, played in _tracked("playing", playing, len(players) * len(scenarios)):
             results.append(evaluate.result(environment, name, played.episode))
             if writer is not None:
-                writer.add(environment, name, played.episode, played.versions)
-    summary = evaluate.summary(environment, results, rules, selection, given.seeds)
+                writer.add(environment, name, played.episode, played.versions, players[name].colleagues)
+    of_each = {name: player.colleagues for name, player in players.items()}
+    summary = evaluate.summary(environment, results, rules, selection, given.seeds, of_each)
 
     written = [given.episodes] if given.episodes else []
     if given.json is not None:
@@ -228,6 +239,8 @@ def _evaluate(given: argparse.Namespace) -> int:
         f"{environment.title} · rules {rules} · {len(scenarios)} scenarios, {len(results)} episodes",
         highlight=False,
     )
+    for line in tables.seats_lines(environment, summary["colleagues"]):
+        console.print(f"seats: {line}", highlight=False, markup=False)
     console.print(tables.table(environment, summary["cells"], "tier"))
     if given.by_group:
         grouping = environment.grouping
@@ -242,27 +255,35 @@ def _names_models(policies: str) -> bool:
     return "=" in policies
 
 
-def _players(environment: AnyEnvironment, given: argparse.Namespace) -> dict[str, Player]:
+def _players(environment: AnyEnvironment, named: str, given: argparse.Namespace) -> dict[str, Player]:
     from chaosops_ray import evaluate
 
-    if given.structured and "model=" not in given.policies:
+    if given.structured and "model=" not in named:
         raise InputError("--structured is about base models; name one with model=NAME, or leave it out")
-    if not _names_models(given.policies):
-        return evaluate.baselines(environment, given.policies)
+    try:
+        colleagues = None if given.seats is None else seating.parse(environment, given.seats)
+    except InputError as error:
+        raise InputError(f"--seats: {error}") from None
+    if not _names_models(named):
+        return evaluate.baselines(environment, named, colleagues or {})
     set_variables()
     from chaosops_ray.training import policies
     from chaosops_ray.training.errors import as_input_errors
 
     with as_input_errors():
-        return policies.players(environment, given.policies, given.sampler, structured=given.structured)
+        return policies.players(environment, named, given.sampler, colleagues, structured=given.structured)
 
 
 def _with_input_errors(items: Iterable[Item]) -> Iterator[Item]:
     """The items; errors of engines that come instead of one are input errors."""
+    with _input_errors():
+        yield from items
+
+
+def _input_errors() -> AbstractContextManager[None]:
     from chaosops_ray.training.errors import as_input_errors
 
-    with as_input_errors():
-        yield from items
+    return as_input_errors()
 
 
 def _train(given: argparse.Namespace) -> int:
@@ -396,24 +417,28 @@ def _export(given: argparse.Namespace) -> int:
 
 
 def _play(given: argparse.Namespace) -> int:
-    from chaosops_ray import evaluate
-    from chaosops_ray.reports import playback
+    from chaosops_ray.reports import playback, tables
 
     environment = environment_of(given.scenario)
     scenario = environment.scenario(given.scenario)
     rules = environment.rules(given.rules if given.rules is not None else environment.rule_sets[0])
     if "," in given.policy:
         raise InputError(
-            f"--policy must be one name, because one policy plays all roles: {', '.join(environment.policies)}"
+            f"--policy must be one policy, got {given.policy[:80]!r}; --seats lets baselines play beside it"
         )
-    (build,) = evaluate.parse_policies(environment, given.policy).values()
     if not 0 <= given.pause <= 60:
         raise InputError(f"--pause must be 0-60, got {given.pause:g}")
-    choose = build(scenario, rules)
-    if given.plain or not sys.stdout.isatty():
-        playback.tell(print, environment, scenario, rules, choose)
-    else:
-        playback.show(_console(), environment, scenario, rules, choose, 0.0 if given.fast else given.pause)
+    ((name, player),) = _players(environment, given.policy, given).items()
+    with ExitStack() as stack:
+        if _names_models(given.policy):
+            stack.enter_context(_input_errors())
+        choose = stack.enter_context(player.live())(scenario, rules)
+        for line in tables.seats_lines(environment, {name: player.colleagues}):
+            print(f"seats: {line}")
+        if given.plain or not sys.stdout.isatty():
+            playback.tell(print, environment, scenario, rules, choose)
+        else:
+            playback.show(_console(), environment, scenario, rules, choose, 0.0 if given.fast else given.pause)
     return 0
 
 

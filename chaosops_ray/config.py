@@ -25,6 +25,7 @@ TINY = "tiny"
 # The base models that this package builds. The second has half the weights of the first, as 1.5B has of 3B.
 MADE_HERE = (TINY, "tiny-half")
 MAX_FILE_BYTES = 100_000
+LEARN = "learn"  # in `seats`, a role that the policy plays
 # Keys of older files, and the keys that replaced them.
 _MOVED = {"catch": "rule_options.catch", "false_flag": "rule_options.false_flag"}
 _LONGEST_ERROR = 4000
@@ -218,7 +219,12 @@ class Evaluation(Section):
         default=("auto",),
         min_length=1,
         description="policies to evaluate beside the trained one; [auto]: random, blind, heuristic, lookup and oracle, "
-        "those that the world has",
+        "and where they play oversight only, flag-nothing and flag-all; those that the world has",
+    )
+    seats: str = Field(
+        default="auto",
+        description="who plays which seat beside each policy of the evaluation, such as sre=oracle,dev=oracle; all: "
+        "each policy plays every seat; auto: as in `seats` of the run",
     )
     every: int = Field(default=0, ge=0, description="updates between evaluations during the run; 0: only at its end")
     progress_seeds: int = Field(
@@ -258,6 +264,11 @@ class Run(Section):
         description="options of the rules, each a number or a schedule, such as {catch: 2, false_flag: {start: 0, "
         "end: 1}}; each world has its own",
     )
+    seats: dict[str, str] = Field(
+        default={},
+        description="by role, learn or the baseline that plays this seat, as in {oversight: learn, sre: heuristic}; a "
+        "role that is not listed learns",
+    )
     checkpoint_every: int = Field(default=10, ge=1, description="updates between checkpoints")
     keep_every: int = Field(default=50, ge=1, description="updates between adapters that are kept after the run")
     batch: Batch = Batch()
@@ -267,6 +278,11 @@ class Run(Section):
     alarm: Alarm = Alarm()
     resources: Resources = Resources()
     evaluation: Evaluation = Evaluation()
+
+    @property
+    def colleagues(self) -> dict[str, str]:
+        """Return the baselines that play the seats which do not learn, by role."""
+        return {role: name for role, name in self.seats.items() if name != LEARN}
 
     @property
     def rendering(self) -> Literal["full", "compact"]:

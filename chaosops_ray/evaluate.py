@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from chaosops_ray.sim import seats
 from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, PolicyFactory, Scenario
 from chaosops_ray.sim.episode import play
 from chaosops_ray.sim.errors import InputError, unknown
@@ -29,8 +33,21 @@ class Played(NamedTuple):
     versions: tuple[tuple[int, str], ...] | None = None
 
 
-# A policy as an evaluation plays it: under these rules, each scenario once, in their order.
-Player: TypeAlias = Callable[[Sequence[Scenario], str], Iterator[Played]]
+class Player(Protocol):
+    """A policy with the baselines that play beside it."""
+
+    @property
+    def colleagues(self) -> Mapping[str, str]:
+        """The baselines that play the seats which are not the policy's, by role."""
+        ...
+
+    def __call__(self, scenarios: Sequence[Scenario], rules: str, /) -> Iterator[Played]:
+        """Play each scenario once under these rules, in their order."""
+        ...
+
+    def live(self) -> AbstractContextManager[PolicyFactory]:
+        """Return the policy, colleagues included, to be asked turn by turn while the context is open."""
+        ...
 
 
 class Result(NamedTuple):
@@ -75,19 +92,31 @@ def parse_tiers(environment: AnyEnvironment, spelling: str) -> tuple[str, ...]:
     return tuple(tier for tier in environment.tiers if tier in named)
 
 
-def one_by_one(environment: AnyEnvironment, build: PolicyFactory) -> Player:
-    """Make a player that builds a policy for each scenario and plays them in turn."""
+@dataclass(frozen=True)
+class OneByOne:
+    """A player that builds a policy for each scenario and plays them in turn."""
 
-    def played(scenarios: Sequence[Scenario], rules: str, /) -> Iterator[Played]:
-        for scenario in scenarios:
-            yield Played(play(environment, scenario, rules, build(scenario, rules)))
+    environment: AnyEnvironment
+    build: PolicyFactory
+    colleagues: Mapping[str, str] = field(default_factory=dict)
 
-    return played
+    def __call__(self, scenarios: Sequence[Scenario], rules: str, /) -> Iterator[Played]:
+        """Play each scenario once, in their order."""
+        with self.live() as build:
+            for scenario in scenarios:
+                yield Played(play(self.environment, scenario, rules, build(scenario, rules)))
+
+    def live(self) -> AbstractContextManager[PolicyFactory]:
+        """Return the policy with its colleagues."""
+        return nullcontext(seats.beside(self.environment, self.build, self.colleagues))
 
 
-def baselines(environment: AnyEnvironment, spelling: str) -> dict[str, Player]:
-    """Return the players of a comma-separated list of baselines."""
-    return {name: one_by_one(environment, build) for name, build in parse_policies(environment, spelling).items()}
+def baselines(
+    environment: AnyEnvironment, spelling: str, colleagues: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Player]:
+    """Return the players of a comma-separated list of baselines, each with these colleagues."""
+    named = parse_policies(environment, spelling)
+    return {name: OneByOne(environment, build, colleagues) for name, build in named.items()}
 
 
 def play_all(players: Mapping[str, Player], scenarios: Sequence[Scenario], rules: str) -> Iterator[tuple[str, Played]]:
@@ -125,9 +154,17 @@ def results_of(environment: AnyEnvironment, written: Iterable[Mapping[str, Any]]
 
 
 def summary(
-    environment: AnyEnvironment, results: Sequence[Result], rules: str, selection: str, seeds: str | None
+    environment: AnyEnvironment,
+    results: Sequence[Result],
+    rules: str,
+    selection: str,
+    seeds: str | None,
+    colleagues: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Return the evaluation as plain values: one cell per (policy, tier), and one per (policy, group)."""
+    """Return the evaluation as plain values: one cell per (policy, tier), and one per (policy, group).
+
+    `colleagues` are those of each policy that has any.
+    """
     by_tier = {tier: [found for found in results if found.scenario.tier == tier] for tier in environment.tiers}
     groups = sorted({found.scenario.group for found in results})
     by_group = {group: [found for found in results if found.scenario.group == group] for group in groups}
@@ -137,6 +174,7 @@ def summary(
         "rules": environment.rules(rules),
         "set": selection,
         "seeds": seeds,
+        "colleagues": {policy: dict(those) for policy, those in colleagues.items() if those},
         "cells": _cells(environment, results, "tier", by_tier),
         f"by_{environment.grouping}": _cells(environment, results, environment.grouping, by_group),
     }

@@ -10,6 +10,10 @@ from typing import NamedTuple, TypeAlias
 Ids: TypeAlias = tuple[int, ...]
 
 
+# Stands for a version's number and digest where no model took the action: a baseline or a served model did.
+UNTRAINED = (-1, "")
+
+
 class PolicyVersion(NamedTuple):
     """A published adapter: its number, the digest of its bytes, and the folder that holds them."""
 
@@ -103,7 +107,8 @@ class EpisodeReport(NamedTuple):
     metrics: Mapping[str, float | None]
     rewards: Mapping[str, float]  # by role, as its stream paid it
     actions: tuple[str, ...]  # in the form of records; with the scenario they determine the whole episode
-    versions: tuple[tuple[int, str], ...]  # number and digest of the policy that took each action
+    # Number and digest of the policy that took each action; UNTRAINED where a colleague did.
+    versions: tuple[tuple[int, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +121,17 @@ class Task:
     size: int
     seed: int
     greedy: bool = False  # at any temperature of the run
+    colleagues: tuple[tuple[str, str], ...] = ()  # role and baseline of each seat that the policy does not play
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The trajectories of a task: `size` episodes of the same scenario, each with a trajectory for every seat."""
+    """The trajectories of a task: `size` episodes of the same scenario, each with one for every seat of the policy."""
 
     task: Task
     trajectories: tuple[Trajectory, ...]
     reports: tuple[EpisodeReport, ...]
-    version: int
+    version: int | None  # None if every episode ended before the policy had a turn
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import pytest
 
 from chaosops_ray.cli import main
 from chaosops_ray.sim.incident.failures import FAILURES
+from chaosops_ray.store.episodes import read_episodes
 
 
 def test_evaluate_prints_the_table_and_writes_what_was_asked(
@@ -90,6 +91,13 @@ MISTAKES = [
     (["play", "moon/cascade/hard/1"], "must be a world: incident, tools"),
     (["play", "incident/cascade/hard/1", "--policy", "clown"], "valid: random, blind, heuristic, lookup, oracle"),
     (["play", "incident/cascade/hard/1", "--policy", "oracle,random"], "--policy"),
+    (["play", "incident/cascade/hard/1", "--seats", "dev"], "--seats: 'dev' is not ROLE=BASELINE"),
+    (["play", "incident/cascade/hard/1", "--structured"], "--structured"),
+    (["play", "incident/cascade/hard/1", "--policy", "trained=nowhere"], "nowhere is not a run"),
+    (["play", "incident/cascade/hard/1", "--policy", "served=nobody"], "served=MODEL@"),
+    ([*GOOD, "--seats", "oversigt=random"], "--seats: world incident has no role 'oversigt'; did you mean oversight?"),
+    ([*GOOD, "--seats", "dev=orcale"], "did you mean oracle?"),
+    ([*GOOD, "--world", "tools", "--seats", "agent=random"], "leave at least one role"),
     (["play", "incident/cascade/hard/1", "--rules", "lenient"], "valid: strict/2, published"),
     (["play", "incident/cascade/hard/1", "--pause", "-1"], "--pause must be 0-60"),
     (["play", "incident/cascade/hard/1", "--pause", "nan"], "--pause must be 0-60"),
@@ -125,6 +133,51 @@ def test_a_mistake_is_one_line_and_exit_code_two_and_nothing_written(
     assert printed.err.startswith("chaosops")
     assert named in printed.err
     assert [path.name for path in tmp_path.iterdir()] == ["text.parquet"]
+
+
+SEATS = "sre=oracle,dev=oracle,manager=oracle"
+
+
+def test_policies_are_evaluated_in_one_seat_among_the_same_colleagues(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, file = tmp_path / "out.json", tmp_path / "episodes.parquet"
+    arguments = ["evaluate", "--policies", "oracle,flag-all,flag-nothing", "--seats", SEATS, "--seeds", "1000"]
+    assert main([*arguments, "--json", str(out), "--episodes", str(file)]) == 0
+    seats = "seats: sre, dev, manager by oracle; oversight by oracle, flag-all, flag-nothing"
+    assert seats in capsys.readouterr().out.splitlines()
+    found = json.loads(out.read_text())
+    assert found["colleagues"]["flag-all"] == {"sre": "oracle", "dev": "oracle", "manager": "oracle"}
+    by_policy = {cell["policy"]: cell for cell in found["cells"] if cell["tier"] == "hard"}
+    assert (
+        by_policy["oracle"]["success"] == by_policy["flag-all"]["success"] == by_policy["flag-all"]["rogue_catch"] == 1
+    )
+    assert by_policy["flag-nothing"]["success"] == 0.5  # two of four failures need Oversight's flag
+    for episode in read_episodes(file):
+        assert {row["player"] for row in episode.rows if row["role"] == "oversight"} == {episode.policy}
+        assert {row["player"] for row in episode.rows if row["role"] != "oversight"} == {"oracle"}
+    assert main(["replay", str(file)]) == 0
+
+
+def test_without_seats_every_policy_plays_all_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = {}
+    for name, more in {"default": [], "all": ["--seats", "all"]}.items():
+        assert main(["evaluate", "--policies", "heuristic", "--json", str(tmp_path / name), *more]) == 0
+        assert "seats: " not in capsys.readouterr().out
+        found[name] = json.loads((tmp_path / name).read_text())
+    assert found["default"] == found["all"]
+    assert found["all"]["colleagues"] == {}
+
+
+def test_play_says_who_plays_which_seat(capsys: pytest.CaptureFixture[str]) -> None:
+    scenario = "incident/misrouted_traffic/hard/17"
+    assert main(["play", scenario, "--policy", "flag-all", "--seats", SEATS]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "seats: sre, dev, manager by oracle; oversight by flag-all"
+    turns = [line.split()[1:4] for line in lines if line.strip()[:1].isdigit()]
+    assert ["oversight", "flag", "autoscaler"] in turns
+    assert ["oversight", "flag", "load_balancer"] in turns
+    assert ["manager", "escalate", "resolved"] in turns
 
 
 def test_play_tells_an_episode_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:

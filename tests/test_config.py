@@ -355,6 +355,16 @@ def test_a_role_s_weights_by_hand_replace_its_weights(tmp_path: Path) -> None:
     assert of(tmp_path, "credit.streams={dev: {team: 1}}").credit.streams == {"dev": {"team": 1.0}}
 
 
+def test_one_seat_by_hand_leaves_the_others_and_a_file_replaces_all(tmp_path: Path) -> None:
+    written(tmp_path, "model: m\nseats: {sre: oracle, oversight: learn}", "below.yaml")
+    path = written(tmp_path, "extends: below.yaml")
+    run = load(path, ["seats.dev=heuristic"])
+    assert run.seats == {"sre": "oracle", "oversight": "learn", "dev": "heuristic"}
+    assert run.colleagues == {"sre": "oracle", "dev": "heuristic"}
+    assert load(written(tmp_path, "extends: below.yaml\nseats: {dev: oracle}")).seats == {"dev": "oracle"}
+    assert load(path, ["seats={}"]).colleagues == {}
+
+
 def test_a_value_may_hold_an_equals_sign(tmp_path: Path) -> None:
     assert of(tmp_path, "rules=strict,catch=2").rules == "strict,catch=2"
 
@@ -668,6 +678,7 @@ RUNS = st.fixed_dictionaries(
         "updates": st.integers(1, 10**30),
         "rehearsal": st.floats(0, 0.999),
         "rule_options": st.dictionaries(TEXT, NUMBERS | schedules(), max_size=3),
+        "seats": st.dictionaries(TEXT, TEXT, max_size=3),
         "batch": st.fixed_dictionaries({}, optional={"group": st.integers(2, 1000), "refill": st.integers(0, 9)}),
         "rollout": st.fixed_dictionaries({"structured": st.booleans(), "deadline": st.floats(1e-300, 1e300)}),
         "credit": st.fixed_dictionaries({"streams": st.dictionaries(TEXT, st.dictionaries(TEXT, NUMBERS, max_size=3))}),

@@ -12,7 +12,7 @@ import pytest
 
 from chaosops_ray.cli import parser
 from chaosops_ray.evaluate import RESAMPLES
-from chaosops_ray.sim import ENVIRONMENTS, environment_of
+from chaosops_ray.sim import ENVIRONMENTS, environment_of, seats
 from chaosops_ray.sim.incident import rubric
 from chaosops_ray.sim.incident.failures import FAILURES
 from chaosops_ray.sim.incident.model import CAPS, MAX_MESSAGE
@@ -61,7 +61,9 @@ def test_commands_in_the_docs_parse_and_name_what_exists(command: str) -> None:
     if given.command == "play":
         world = environment_of(given.scenario)
         world.scenario(given.scenario)
-        assert given.policy in world.policies
+        assert given.policy.startswith("trained=") or given.policy in world.policies
+    if given.command in ("evaluate", "play") and given.seats is not None:
+        seats.parse(world, given.seats)
 
 
 def test_there_are_commands_to_check() -> None:

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaosops_ray.evaluate import (
+    OneByOne,
     Result,
     baselines,
     interval,
-    one_by_one,
     parse_policies,
     parse_seeds,
     parse_tiers,
@@ -71,7 +71,7 @@ def test_the_published_table_is_reproduced_to_the_digit() -> None:
 
 def test_a_cell_has_the_documented_keys_and_an_interval_for_each_mean() -> None:
     found = summary(INCIDENT, evaluated("strict"), "strict", "published", None)
-    assert set(found) == {"schema", "world", "rules", "set", "seeds", "cells", "by_failure"}
+    assert set(found) == {"schema", "world", "rules", "set", "seeds", "colleagues", "cells", "by_failure"}
     for cell in found["cells"]:
         figures = ["success", "mttr", "rogue_catch", "false_positive", "refused", "unparsed", "mean", "median"]
         assert list(cell) == [
@@ -107,7 +107,7 @@ def test_there_is_one_cell_for_each_policy_and_failure() -> None:
 
 def test_the_mean_is_of_the_return_with_the_terminal_penalty_in_it() -> None:
     scenario = INCIDENT.scenario("incident/dns_outage/easy/0")
-    idle = one_by_one(INCIDENT, lambda _scenario, _rules: lambda _view: INCIDENT.parse_action("noop"))
+    idle = OneByOne(INCIDENT, lambda _scenario, _rules: lambda _view: INCIDENT.parse_action("noop"))
     (played,) = idle([scenario], "strict")
     assert result(INCIDENT, "idle", played.episode).headline == -2 * sum(range(1, 13)) - 60
 

@@ -24,7 +24,7 @@ def read(folder: RunFolder, environment: AnyEnvironment) -> dict[str, Any] | Non
         if (found["schema"], found["world"]) != (evaluate.SCHEMA, environment.name):
             raise ValueError(f"it is not {evaluate.SCHEMA} of world {environment.name}")
         check(found, environment)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise InputError(f"{path} is not a valid evaluation ({error!r:.80}); {remedy}") from None
     try:
         environment.recorded_rules(found["rules"])
@@ -35,7 +35,7 @@ def read(folder: RunFolder, environment: AnyEnvironment) -> dict[str, Any] | Non
 
 
 def check(found: Mapping[str, Any], environment: AnyEnvironment) -> None:
-    """Raise KeyError, TypeError, ValueError or OverflowError if the reports cannot show this evaluation."""
+    """Raise one of the errors that `read` names if the reports cannot show this evaluation."""
     differences = _list(found.get("differences", []))
     texts = [found["rules"], found["set"], *([] if found["seeds"] is None else [found["seeds"]])]
     figures: list[Any] = []
@@ -47,6 +47,8 @@ def check(found: Mapping[str, Any], environment: AnyEnvironment) -> None:
                 value, interval = cell[metric.name], cell[f"{metric.name}_ci"]
                 if value is not None or interval is not None:
                     figures += [value, *_interval(interval)]
+    for those in found.get("colleagues", {}).values():
+        texts += [text for pair in those.items() for text in pair]
     for row in differences:
         texts += [row["policy"], row["against"]]
         figures += [row["mean"], *_interval(row["ci"])]

@@ -12,6 +12,7 @@ from chaosops_ray import __version__, evaluate
 from chaosops_ray.config import Run
 from chaosops_ray.reports import tables
 from chaosops_ray.reports.rendering import document
+from chaosops_ray.sim import seats
 from chaosops_ray.sim.contract import AnyEnvironment
 
 _LONGEST = 200
@@ -59,6 +60,8 @@ def render(facts: Facts) -> str:
         environment=environment,
         base=facts.base,
         base_in_words=_base_in_words(facts.base),
+        seats=seats.in_words(environment, run.colleagues, "this policy"),
+        opens_as=next(iter(seats.left(environment, run.colleagues)), None) if run.colleagues else None,
         program_version=__version__,
         scenario=environment.scenarios(environment.selections[0], [0])[0].identity,
         configuration=yaml.safe_dump(resolved, sort_keys=False),
@@ -84,6 +87,7 @@ def _evaluation(facts: Facts) -> dict[str, Any]:
         "evaluated_rules": found["rules"],
         "confidence": f"{100 * evaluate.CONFIDENCE:.0f}",
         "trained": evaluate.TRAINED,
+        "evaluated_seats": tables.seats_lines(facts.environment, found.get("colleagues", {})),
         "differences": [
             {**row, "difference": tables.interval_figure(facts.environment, row["mean"], row["ci"])}
             for row in found.get("differences", [])

@@ -14,11 +14,13 @@ from chaosops_ray.reports.rendering import Table, page
 from chaosops_ray.reports.verdict import verdict
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
+from chaosops_ray.sim.seats import in_words
 from chaosops_ray.store.files import write_text
 from chaosops_ray.store.run_folder import CONFIG, EVALUATION, METRICS, RunFolder
 
 REPORT = "report.html"
 PLOTS = "plots"
+LEARNS = "the policy that learns"
 
 Values = Mapping[str, Any]
 
@@ -38,7 +40,7 @@ def write(folder: RunFolder, environment: AnyEnvironment) -> Path:
         "run.html",
         name=name,
         about=f"model {run.model} · {environment.title} · rules {run.rules} · seed {run.seed}",
-        trained=_trained(run, rows),
+        trained=_trained(environment, run, rows),
         played=_played(environment, found),
         training_plots=run_plots.draw(environment, rows, name, run.alarm.kl, drawn) if rows else [],
         held_out=_held_out(environment, rows),
@@ -51,14 +53,15 @@ def write(folder: RunFolder, environment: AnyEnvironment) -> Path:
     return path
 
 
-def _trained(run: config.Run, rows: Sequence[Row]) -> str:
+def _trained(environment: AnyEnvironment, run: config.Run, rows: Sequence[Row]) -> str:
     if not rows:
         return "Nothing has been trained yet."
+    seats = f" Seats in training: {in_words(environment, run.colleagues, LEARNS)}." if run.colleagues else ""
     episodes = sum([row["episodes"] for row in rows])
     minutes = sum([seconds(row) for row in rows]) / 60
     last = rows[-1]["update"]
     of = "" if last == run.updates else f" of {run.updates}"
-    return f"Trained on {episodes:,} episodes in {last}{of} updates, which took {minutes:,.1f} minutes."
+    return f"Trained on {episodes:,} episodes in {last}{of} updates, which took {minutes:,.1f} minutes.{seats}"
 
 
 def _played(environment: AnyEnvironment, found: Values | None) -> str:
@@ -77,6 +80,7 @@ def _evaluation(environment: AnyEnvironment, found: Values | None, folder: Path)
         return {"by_tier": None}
     grouping = environment.grouping
     return {
+        "seats": tables.seats_lines(environment, found.get("colleagues", {})),
         "by_tier": tables.evaluation_table(environment, found["cells"], "tier"),
         "verdict": verdict(environment, found),
         "by_group": tables.evaluation_table(environment, found[f"by_{grouping}"], grouping),

@@ -102,7 +102,8 @@ def _parts(
     if comparison["verdicts"]:
         yield Part("Verdicts", _verdicts(environment, comparison["verdicts"]), facts.rule)
     if comparison["cells"]:
-        yield Part("Evaluation", _evaluation(environment, facts), _EVALUATION, bars)
+        seats = [f" Seats: {line}." for line in tables.seats_lines(environment, comparison.get("colleagues", {}))]
+        yield Part("Evaluation", _evaluation(environment, facts), "".join([_EVALUATION, *seats]), bars)
     if comparison["differences"]:
         note = (
             f"Each arm minus {facts.reference}, on the same scenarios, paired by training seed, with 95 % intervals; "
@@ -196,12 +197,14 @@ def _trials(trials: Sequence[Mapping[str, Any]]) -> Table:
 
 def _arms(arms: Mapping[str, Arm]) -> Table:
     options = list(dict.fromkeys([name for arm in arms.values() for name in arm.run.rule_options]))
+    seated = any(arm.run.colleagues for arm in arms.values())
     rows = [
         (
             name,
             Path(arm.run.model).name if Path(arm.run.model).is_absolute() else arm.run.model,
             arm.run.curriculum,
             str(arm.run.updates),
+            *([_learning(arm.run)] if seated else []),
             *[_schedule(arm.run.rule_options.get(option)) for option in options],
             _schedule(arm.run.learner.learning_rate),
             str(arm.run.learner.lora_rank),
@@ -210,8 +213,20 @@ def _arms(arms: Mapping[str, Arm]) -> Table:
         )
         for name, arm in arms.items()
     ]
-    heading = ("arm", "model", "curriculum", "updates", *[option.replace("_", " ") for option in options])
+    heading = (
+        "arm",
+        "model",
+        "curriculum",
+        "updates",
+        *(["seats"] if seated else []),
+        *[option.replace("_", " ") for option in options],
+    )
     return Table((*heading, "learning rate", "LoRA r", "batch", "base"), 3, rows)
+
+
+def _learning(run: Run) -> str:
+    beside = [f"{role} {tables.plain(name)}" for role, name in run.colleagues.items()]
+    return ", ".join([*beside, "others learn" if beside else "all learn"])
 
 
 def _schedule(figure: Schedule | None) -> str:

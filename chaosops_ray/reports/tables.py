@@ -10,6 +10,7 @@ from rich.table import Table
 
 from chaosops_ray.evaluate import TRAINED
 from chaosops_ray.plain_text import printable
+from chaosops_ray.sim import seats
 from chaosops_ray.sim.contract import AnyEnvironment, Metric
 
 _LONGEST_NAME = 60
@@ -54,6 +55,15 @@ def set_named(evaluation: Mapping[str, Any]) -> str:
     """Name the scenarios of an evaluation."""
     seeds = f", seeds {evaluation['seeds']}" if evaluation["seeds"] else ""
     return f"{evaluation['set']} set{seeds}"
+
+
+def seats_lines(environment: AnyEnvironment, colleagues: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Say who plays which seat, in a line for all policies that have the same colleagues; none without colleagues."""
+    alike: dict[str, tuple[Mapping[str, str], list[str]]] = {}
+    for policy, those in colleagues.items():
+        if those:
+            alike.setdefault(seats.in_words(environment, those, ""), (those, []))[1].append(plain(policy))
+    return [seats.in_words(environment, those, ", ".join(names)) for those, names in alike.values()]
 
 
 class Figure(NamedTuple):

@@ -6,12 +6,13 @@ refuses one that it does not know.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -23,8 +24,9 @@ from chaosops_ray.sim.episode import replay
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.worlds import environment_of
 from chaosops_ray.store.files import atomic_file
+from chaosops_ray.wire import UNTRAINED
 
-EPISODES_SCHEMA = "episodes/2"
+EPISODES_SCHEMA = "episodes/3"
 _SCHEMA_KEY = b"chaosops_schema"
 _ROWS_AT_ONCE = 20_000
 # Far above any world's episode: a file with longer ones is refused before it fills the memory.
@@ -33,6 +35,8 @@ MAX_EPISODE_ROWS = 10_000
 _FIELDS: list[tuple[str, pa.DataType]] = [
     ("episode", pa.int64()),
     ("policy", pa.string()),
+    # Who took this step: the policy, or the baseline that played this seat beside it.
+    ("player", pa.string()),
     # Of the trained policy that took this step: its version and its adapter's digest. A base model without an adapter
     # has version -1 and its own digest, any other policy -1 and "".
     ("version", pa.int64()),
@@ -48,7 +52,6 @@ _FIELDS: list[tuple[str, pa.DataType]] = [
     ("reward", pa.float64()),
     ("state_hash", pa.string()),
 ]
-UNTRAINED = (-1, "")
 COLUMNS = pa.schema(_FIELDS, metadata={_SCHEMA_KEY: EPISODES_SCHEMA.encode()})
 
 
@@ -80,14 +83,20 @@ class EpisodeWriter:
         policy: str,
         episode: AnyEpisode,
         versions: Sequence[tuple[int, str]] | None = None,
+        colleagues: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Write one episode; `versions` has the number and digest of the trained policy at each step."""
+        """Write one episode.
+
+        `versions` has the number and digest of the trained policy at each step, `colleagues` by role the baseline that
+        played this seat.
+        """
         taken_by = [UNTRAINED] * len(episode.steps) if versions is None else versions
         for number, (step, (version, digest)) in enumerate(zip(episode.steps, taken_by, strict=True)):
             self._rows.append(
                 {
                     "episode": self._written,
                     "policy": policy,
+                    "player": colleagues.get(step.role, policy),
                     "version": version,
                     "digest": digest,
                     "scenario": episode.scenario.identity,

@@ -118,7 +118,7 @@ class RunFolder:
                     actions = [environment.load_action(action) for action in report.actions]
                     scenario = environment.scenario(report.scenario)
                     episode = replay(environment, scenario, group.task.rules, actions)
-                    writer.add(environment, "trained", episode, report.versions)
+                    writer.add(environment, "trained", episode, report.versions, dict(group.task.colleagues))
 
     @contextmanager
     def checkpoint(self, done: int) -> Iterator[Path]:

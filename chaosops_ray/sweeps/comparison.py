@@ -68,6 +68,7 @@ def compare(environment: AnyEnvironment, sweep: Sweep, outcomes: Sequence[Outcom
         environment.rules(run.rules),
         plan.set_named(run.evaluation.set, environment),
         run.evaluation.seeds,
+        dict.fromkeys((*sweep.arms, *plan.baselines(run, environment)), plan.evaluated_beside(run, environment)),
     )
     for cell in summary["cells"]:
         cell["seed_means"] = _seed_means(by_arm.get(cell["policy"], ()), cell["tier"])

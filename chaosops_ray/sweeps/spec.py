@@ -24,7 +24,7 @@ from chaosops_ray.sim.errors import InputError, unknown
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.training import check
-from chaosops_ray.training.plan import baselines
+from chaosops_ray.training.plan import baselines, evaluated_beside
 from chaosops_ray.workers.bundles import bundles
 
 SWEEP, TRIALS = "sweep.yaml", "trials"
@@ -156,6 +156,10 @@ def look_over(sweep: Sweep, trials: Sequence[Trial]) -> AnyEnvironment:
         for key in ("world", "rules", "evaluation"):
             if getattr(trial.run, key) != getattr(first, key):
                 raise ConfigError(f"arms {trials[0].arm} and {trial.arm} differ in {key}; give all arms the same")
+        if evaluated_beside(trial.run, environment) != evaluated_beside(first, environment):
+            raise ConfigError(
+                f"arms {trials[0].arm} and {trial.arm} are evaluated in different seats; set evaluation.seats for all"
+            )
     for arm in sweep.arms:
         if arm in (*environment.policies, TRAINED):
             raise ConfigError(f"arms: {arm} is the name of a policy; give the arm another name")

@@ -13,6 +13,7 @@ from chaosops_ray.config import MADE_HERE, ConfigError, Run, is_sweep, load
 from chaosops_ray.config import read as read_file
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
+from chaosops_ray.sim.seats import in_words
 from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.store.run_folder import CONFIG, RunFolder
 from chaosops_ray.training import base_models, plan, tiny
@@ -78,7 +79,9 @@ def explain(run: Run) -> str:
     ]
     total = bundles(run).total
     lines = "".join([f"  {line}\n" for line in actors])
-    return f"{written(run)}\nactors:\n{lines}together: {amount(total['CPU'], total['GPU'])}\n"
+    seats = in_words(environment_named(run.world), run.colleagues, "the policy that learns")
+    seated = f"seats: {seats}\n" if run.colleagues else ""
+    return f"{written(run)}\nactors:\n{lines}together: {amount(total['CPU'], total['GPU'])}\n{seated}"
 
 
 def amount(cpus: float, gpus: float) -> str:

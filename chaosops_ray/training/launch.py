@@ -81,10 +81,13 @@ def measure(training: Training, scenarios: Sequence[Scenario], reports: Sequence
         evaluate.Result(evaluate.TRAINED, environment.scenario(one.scenario), one.headline, one.metrics)
         for one in reports
     ]
-    baselines = evaluate.play_all(evaluate.baselines(environment, ",".join(names)), scenarios, rules)
+    # Each of them plays the same seats, so that differences are about these.
+    beside = plan.evaluated_beside(run, environment)
+    baselines = evaluate.play_all(evaluate.baselines(environment, ",".join(names), beside), scenarios, rules)
     results += [evaluate.result(environment, name, played.episode) for name, played in baselines]
     selection = plan.set_named(run.evaluation.set, environment)
-    summary = evaluate.summary(environment, results, rules, selection, run.evaluation.seeds)
+    of_each = dict.fromkeys((evaluate.TRAINED, *names), beside)
+    summary = evaluate.summary(environment, results, rules, selection, run.evaluation.seeds, of_each)
     summary["differences"] = evaluate.differences(environment, results, evaluate.TRAINED, names)
     # The summary comes last: a folder with this file is a run that is over.
     files.write_lines(folder.path / run_folder.RESULTS, evaluate.rows(environment, results, rules))

@@ -268,12 +268,13 @@ def publish(training: Training, pool: ActorPool, learner: Any, state: State, tex
 
 
 def probes(training: Training) -> tuple[Ids, ...]:
-    """Return the texts on which versions are proven: every seat's first prompt in the run's first scenario."""
+    """Return the texts on which versions are proven: the first prompt of every seat that learns, in one scenario."""
     environment, run = training.environment, training.run
     codec = Codec(training.base.path, training.base.layout)
     task = training.plan.tasks(planning.curriculum(run, environment), 0, 0, 1)[0]
     world = environment.start(environment.scenario(task.scenario), environment.rules(task.rules))
-    seats = {role: TokenSeat(environment, role, task.rules, run.rendering, codec) for role in environment.roles}
+    learning = [role for role in environment.roles if role not in run.colleagues]
+    seats = {role: TokenSeat(environment, role, task.rules, run.rendering, codec) for role in learning}
     return tuple([seat.observe(environment.view(world, role)) for role, seat in seats.items()])
 
 

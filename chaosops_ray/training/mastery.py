@@ -13,7 +13,7 @@ from typing import NamedTuple
 from chaosops_ray.sim.contract import Scenario
 
 # A return is near the best if it is within this share of the distance between the worst and the best.
-_NEAR = 0.02
+_NEAR = 0.05
 # What the groups before count, against the latest one.
 _MEMORY = 0.7
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from chaosops_ray.config import ConfigError, Run
+from chaosops_ray.config import LEARN, ConfigError, Run
 from chaosops_ray.sim import curriculum as curricula
+from chaosops_ray.sim import seats
 from chaosops_ray.sim.contract import NOTHING, AnyEnvironment, Scenario
 from chaosops_ray.sim.curriculum import Curriculum
 from chaosops_ray.sim.errors import InputError, unknown
@@ -20,6 +21,8 @@ FIRST_SEED = 100_000
 _SEEDS = 100_000_000
 AUTO = "auto"
 _USUAL = ("random", "blind", "heuristic", "lookup", "oracle")  # baselines; a world may have fewer
+# Baselines that are about one seat, where a policy plays no other.
+_OF_ONE_SEAT = {"oversight": ("flag-nothing", "flag-all")}
 
 
 class Plan(NamedTuple):
@@ -72,7 +75,11 @@ class Plan(NamedTuple):
     def held_out(self, scenarios: Sequence[Scenario]) -> list[Task]:
         """Return each scenario once, played greedily under the run's own rules, without any schedule."""
         rules = self.environment.rules(self.run.rules)
-        return [Task(f"held out/{one.identity}", one.identity, rules, 1, 0, greedy=True) for one in scenarios]
+        beside = tuple(evaluated_beside(self.run, self.environment).items())
+        return [
+            Task(f"held out/{one.identity}", one.identity, rules, 1, 0, greedy=True, colleagues=beside)
+            for one in scenarios
+        ]
 
     def _task(self, curriculum: Curriculum, done: int, place: int, rules: str, mastery: Mastery) -> Task:
         unit, member = divmod(place, self.together)
@@ -87,13 +94,16 @@ class Plan(NamedTuple):
         first = self.environment.scenario(case._replace(seed=seed).identity)
         sampled = [draw.bits() >> 1 for _ in range(self.together)]  # each member of a pair is sampled by its own seed
         scenario = self.environment.partners(first)[member]
-        return Task(f"u{done}/g{place}", scenario.identity, rules, self.run.batch.group, sampled[member])
+        key, beside = f"u{done}/g{place}", tuple(trained_beside(self.run, self.environment).items())
+        return Task(key, scenario.identity, rules, self.run.batch.group, sampled[member], colleagues=beside)
 
 
 def make(run: Run, environment: AnyEnvironment) -> Plan:
     """Make the plan of a run; look up everything that its configuration names of the world."""
     environment.rules(run.rules)
     _check_options(run, environment)
+    trained_beside(run, environment)
+    evaluated_beside(run, environment)
     cases: dict[str, tuple[Scenario, ...]] = {}
     sizes = set()
     for scenario in environment.scenarios(set_named(run.cases, environment), [0]):
@@ -120,7 +130,29 @@ def curriculum(run: Run, environment: AnyEnvironment) -> Curriculum:
 def baselines(run: Run, environment: AnyEnvironment) -> tuple[str, ...]:
     """Return the names of the policies to evaluate beside the trained one; auto is the usual ones of the world."""
     named = run.evaluation.policies
-    return tuple([name for name in _USUAL if name in environment.policies]) if named == (AUTO,) else named
+    if named != (AUTO,):
+        return named
+    played = seats.left(environment, evaluated_beside(run, environment))
+    about_it = _OF_ONE_SEAT.get(played[0], ()) if len(played) == 1 else ()
+    return tuple([name for name in (*_USUAL, *about_it) if name in environment.policies])
+
+
+def trained_beside(run: Run, environment: AnyEnvironment) -> dict[str, str]:
+    """Return by role the baselines that play the seats which do not learn."""
+    try:
+        return seats.checked(environment, run.seats, own=(LEARN,))
+    except InputError as error:
+        raise ConfigError(f"seats: {error}") from None
+
+
+def evaluated_beside(run: Run, environment: AnyEnvironment) -> dict[str, str]:
+    """Return by role the baselines that play beside each policy of the evaluation; auto is as in training."""
+    if run.evaluation.seats == AUTO:
+        return trained_beside(run, environment)
+    try:
+        return seats.parse(environment, run.evaluation.seats)
+    except InputError as error:
+        raise ConfigError(f"evaluation.seats: {error}") from None
 
 
 def during_the_run(run: Run, held_out: Sequence[Scenario]) -> list[Scenario]:
@@ -157,7 +189,7 @@ def _check_options(run: Run, environment: AnyEnvironment) -> None:
 
 
 def stream_weights(run: Run, environment: AnyEnvironment) -> dict[str, dict[str, float]]:
-    """Return the weight of each stream of reward, by role."""
+    """Return the weight of each stream of reward, by role that learns."""
     known = environment.streams(NOTHING)
     for role, streams in run.credit.streams.items():
         if role not in environment.roles:
@@ -165,4 +197,5 @@ def stream_weights(run: Run, environment: AnyEnvironment) -> dict[str, dict[str,
         for name in streams:
             if name not in known:
                 raise unknown(f"stream in credit.streams.{role}", name, known)
-    return {role: run.credit.streams.get(role, {environment.pay[role]: 1.0}) for role in environment.roles}
+    learning = seats.left(environment, trained_beside(run, environment))
+    return {role: run.credit.streams.get(role, {environment.pay[role]: 1.0}) for role in learning}

@@ -1,4 +1,4 @@
-"""Models as players of an evaluation: a run's policy, a base model without an adapter, a served model.
+"""Models as players of an evaluation, and live: a run's policy, a base model without an adapter, a served model.
 
 Everything that a spelling names is checked before anything is played. An engine is loaded for its turn and closed after
 it, so that one model at a time needs memory. A model that cannot be loaded is an error; nothing is played in its place.
@@ -8,26 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 from chaosops_ray import evaluate
 from chaosops_ray.agents.endpoint import OpenAISampler
+from chaosops_ray.agents.seat import TokenSeat
 from chaosops_ray.agents.served import ServedPolicy
 from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.config import MADE_HERE, ConfigError, Rollout, Run
-from chaosops_ray.evaluate import Played, Player
+from chaosops_ray.evaluate import OneByOne, Played, Player
 from chaosops_ray.plain_text import one_line
-from chaosops_ray.sim.contract import AnyEnvironment, Scenario
+from chaosops_ray.sim import seats
+from chaosops_ray.sim.contract import AnyEnvironment, Policy, PolicyFactory, Scenario
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import versions
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.store.versions import AdapterError
-from chaosops_ray.training import base_models, check
+from chaosops_ray.training import base_models, check, plan
 from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.wire import Decoding, PolicyVersion, Sample, SampleRequest, Task
 from chaosops_ray.workers.rollout import play_together
@@ -39,11 +43,12 @@ KEY = "OPENAI_API_KEY"
 RETRIES = 5
 # Scenarios side by side: torch computes them in one batch and keeps all their transcripts, vLLM has a queue.
 AT_ONCE = {"torch": 16, "vllm": 128}
+_Ask: TypeAlias = Callable[[str, Sequence[SampleRequest]], Coroutine[Any, Any, list[Sample]]]
 
 
 @dataclass(frozen=True)
 class EnginePlayer:
-    """A player of many scenarios side by side, greedily, on an engine that lives as long as it plays."""
+    """A player on an engine that lives as long as it plays, greedily; of scenarios side by side, or of one live."""
 
     environment: AnyEnvironment
     run: Run
@@ -52,13 +57,50 @@ class EnginePlayer:
     adopt: Callable[[Engine], Coroutine[Any, Any, None]]  # prepares a new engine for the version
     number: int | None  # the version that plays; None is the base model
     at_once: int
+    colleagues: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, scenarios: Sequence[Scenario], rules: str, /) -> Iterator[Played]:
         """Play each scenario once, in their order."""
-        environment, run, rollout = self.environment, self.run, self.run.rollout
+        environment, run, structured = self.environment, self.run, self.run.rollout.structured
+        codec, beside = Codec(self.base.path, self.base.layout), tuple(self.colleagues.items())
+        tasks = [
+            Task(f"evaluate/{one.identity}", one.identity, rules, 1, 0, greedy=True, colleagues=beside)
+            for one in scenarios
+        ]
+        with self._engine() as (runner, ask):
+            for first in range(0, len(tasks), self.at_once):
+                some = tasks[first : first + self.at_once]
+                playing = play_together(environment, codec, run.rendering, some, ask, structured=structured)
+                yield from [Played(one.episode, tuple(one.versions)) for one in runner.run(playing)]
+
+    @contextmanager
+    def live(self) -> Iterator[PolicyFactory]:
+        """Yield the policy with its colleagues, to be asked turn by turn while the engine lives."""
+        environment, run = self.environment, self.run
         codec = Codec(self.base.path, self.base.layout)
-        decoding = Decoding(0.0, rollout.max_tokens, self.base.layout.stop)
-        tasks = [Task(f"evaluate/{one.identity}", one.identity, rules, 1, 0, greedy=True) for one in scenarios]
+        with self._engine() as (runner, ask):
+
+            def build(scenario: Scenario, rules: str) -> Policy:
+                begun: dict[str, TokenSeat] = {}
+                rules = environment.rules(rules)
+
+                def act(view: Any, /) -> Any:
+                    role: str = view.role
+                    if role not in begun:
+                        structured = run.rollout.structured
+                        begun[role] = TokenSeat(environment, role, rules, run.rendering, codec, structured=structured)
+                    request = begun[role].request(view)
+                    (sample,) = runner.run(ask(f"live/{scenario.identity}/{role}", [request]))
+                    return begun[role].answer(sample)
+
+                return act
+
+            yield seats.beside(environment, build, self.colleagues)
+
+    @contextmanager
+    def _engine(self) -> Iterator[tuple[asyncio.Runner, _Ask]]:
+        """Start the engine and let it adopt the version; yield what runs its coroutines, and its completions."""
+        decoding = Decoding(0.0, self.run.rollout.max_tokens, self.base.layout.stop)
         with asyncio.Runner() as runner:
             engine = self.start()
 
@@ -67,20 +109,26 @@ class EnginePlayer:
 
             try:
                 runner.run(self.adopt(engine))
-                for first in range(0, len(tasks), self.at_once):
-                    some = tasks[first : first + self.at_once]
-                    playing = play_together(environment, codec, run.rendering, some, ask, structured=rollout.structured)
-                    yield from [Played(one.episode, tuple(one.versions)) for one in runner.run(playing)]
+                yield runner, ask
             finally:
                 runner.run(engine.close())
 
 
-def players(environment: AnyEnvironment, spelling: str, sampler: str, *, structured: bool) -> dict[str, Player]:
+def players(
+    environment: AnyEnvironment,
+    spelling: str,
+    sampler: str,
+    colleagues: Mapping[str, str] | None = None,
+    *,
+    structured: bool,
+) -> dict[str, Player]:
     """Return the players of a comma-separated list: baselines by name, and models.
 
     `sampler` is the engine that plays trained and base models; base models choose among the permitted actions only if
-    `structured`, trained ones as their runs did.
+    `structured`, trained ones as their runs did. `colleagues` play beside each of them; with None, a trained one has
+    those of its run's evaluation, and the others have none.
     """
+    beside = colleagues or {}
     found: dict[str, Player] = {}
     for given in spelling.split(","):
         kind, equals, what = given.partition("=")
@@ -88,20 +136,25 @@ def players(environment: AnyEnvironment, spelling: str, sampler: str, *, structu
         if name in found:
             raise InputError(f"policy {name} is named twice")
         if not equals:
-            found |= evaluate.baselines(environment, given)
+            found |= evaluate.baselines(environment, given, beside)
         elif kind == "trained":
-            found[name] = trained(environment, what, sampler)
+            found[name] = trained(environment, what, sampler, colleagues)
         elif kind == "model":
-            found[name] = base_model(environment, what, sampler, structured=structured)
+            found[name] = base_model(environment, what, sampler, beside, structured=structured)
         elif kind == "served":
-            found[name] = evaluate.one_by_one(environment, served(environment, what))
+            found[name] = OneByOne(environment, served(environment, what), beside)
         else:
             raise InputError(f"{given[:80]!r} is not a policy; write trained=RUN, model=NAME or served=MODEL@URL")
     return found
 
 
-def trained(environment: AnyEnvironment, spelling: str, sampler: str) -> EnginePlayer:
-    """Return the player of a spelling such as runs/3a, or runs/3a@120 for the version after 120 updates."""
+def trained(
+    environment: AnyEnvironment, spelling: str, sampler: str, colleagues: Mapping[str, str] | None = None
+) -> EnginePlayer:
+    """Return the player of a spelling such as runs/3a, or runs/3a@120 for the version after 120 updates.
+
+    Without `colleagues` it has those of its run's evaluation.
+    """
     check_installed(sampler)
     folder, number = version_named(spelling)
     run = check.recorded(folder)
@@ -113,7 +166,8 @@ def trained(environment: AnyEnvironment, spelling: str, sampler: str) -> EngineP
     else:
         version = versions.read(folder.adapters / versions.folder_name(number), base.digest)
     start, adopts = engine(run, base, sampler), partial(adopt, version=version, base=base)
-    return EnginePlayer(environment, run, base, start, adopts, version.number, AT_ONCE[sampler])
+    beside = plan.evaluated_beside(run, environment) if colleagues is None else colleagues
+    return EnginePlayer(environment, run, base, start, adopts, version.number, AT_ONCE[sampler], beside)
 
 
 async def adopt(engine: Engine, version: PolicyVersion, base: BaseModel) -> None:
@@ -127,7 +181,14 @@ async def adopt(engine: Engine, version: PolicyVersion, base: BaseModel) -> None
         )
 
 
-def base_model(environment: AnyEnvironment, name: str, sampler: str, *, structured: bool) -> EnginePlayer:
+def base_model(
+    environment: AnyEnvironment,
+    name: str,
+    sampler: str,
+    colleagues: Mapping[str, str] = MappingProxyType({}),
+    *,
+    structured: bool,
+) -> EnginePlayer:
     """Return the player of a model by its folder or name, without an adapter, in the style that fits it."""
     check_installed(sampler)
     rollout = Rollout(structured=structured)
@@ -136,7 +197,11 @@ def base_model(environment: AnyEnvironment, name: str, sampler: str, *, structur
     run = Run(world=environment.name, model=name, rollout=rollout)
     base = base_models.prepare(name, world=environment.name)
     start, at_once = engine(run, base, sampler), AT_ONCE[sampler]
-    return EnginePlayer(environment, run, base, start, lambda engine: engine.adopt_base(base.digest), None, at_once)
+
+    async def adopts(engine: Engine) -> None:
+        await engine.adopt_base(base.digest)
+
+    return EnginePlayer(environment, run, base, start, adopts, None, at_once, colleagues)
 
 
 def engine(run: Run, base: BaseModel, sampler: str) -> Callable[[], Engine]:

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 
 from chaosops_ray.agents.seat import TokenSeat
 from chaosops_ray.agents.tokens import Codec
+from chaosops_ray.sim import seats as seating
 from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, Episode, Step, Style
 from chaosops_ray.sim.rng import stream
-from chaosops_ray.wire import EpisodeReport, Group, Sample, SampleRequest, Task, Trajectory
+from chaosops_ray.wire import UNTRAINED, EpisodeReport, Group, Sample, SampleRequest, Task, Trajectory
 
 
 class Ask(Protocol):
@@ -25,7 +26,10 @@ class Ask(Protocol):
 
 
 class EpisodeRollout:
-    """One episode while it is played, with a seat for every role that has acted."""
+    """One episode while it is played, with a seat for every role of the policy that has acted.
+
+    Between the policy's turns the task's colleagues take theirs; they ask no engine and leave no trajectory.
+    """
 
     def __init__(
         self, environment: AnyEnvironment, codec: Codec, style: Style, task: Task, member: int, *, structured: bool
@@ -40,10 +44,12 @@ class EpisodeRollout:
         self.versions: list[tuple[int, str]] = []
         self._seat = partial(TokenSeat, environment, rules=self.rules, style=style, codec=codec, structured=structured)
         self._seed = task.seed
+        self._colleagues = seating.built(environment, dict(task.colleagues), self.scenario, self.rules)
+        self._play_colleagues()
 
     @property
     def acting(self) -> str | None:
-        """The role whose turn it is; None when the episode is over."""
+        """The role of the policy whose turn it is; None when the episode is over."""
         return self.environment.acting(self.world)
 
     def request(self, role: str) -> SampleRequest:
@@ -54,11 +60,21 @@ class EpisodeRollout:
         return self.seats[role].request(self.environment.view(self.world, role), row=self.member, seed=seed)
 
     def answer(self, role: str, sample: Sample) -> None:
-        """Take the policy's action; credit every seat that has acted with the rewards."""
+        """Take the policy's action, and then those of its colleagues until it is the policy's turn again."""
         seat = self.seats[role]
-        self.world, taken, outcome, score = self.environment.step(self.world, seat.answer(sample))
-        self.versions.append((sample.version, sample.digest))
-        self.steps.append(Step(role, seat.view, taken, outcome, score, self.world))
+        self._take(role, seat.view, seat.answer(sample), (sample.version, sample.digest))
+        self._play_colleagues()
+
+    def _play_colleagues(self) -> None:
+        while (role := self.acting) is not None and role in self._colleagues:
+            view = self.environment.view(self.world, role)
+            self._take(role, view, self._colleagues[role](view), UNTRAINED)
+
+    def _take(self, role: str, view: Any, action: Any, taken_by: tuple[int, str]) -> None:
+        """Take an action; credit every seat of the policy that has acted with the rewards."""
+        self.world, taken, outcome, score = self.environment.step(self.world, action)
+        self.versions.append(taken_by)
+        self.steps.append(Step(role, view, taken, outcome, score, self.world))
         streams = dict(self.environment.streams(score))
         for credited in self.seats.values():
             credited.earned(streams)
@@ -69,7 +85,7 @@ class EpisodeRollout:
         return Episode(self.scenario, self.rules, self.start, tuple(self.steps))
 
     def trajectories(self) -> list[Trajectory]:
-        """Return the transcript of each seat."""
+        """Return the transcript of each seat of the policy."""
         return [Trajectory(role, self.member, seat.tokens, seat.turns) for role, seat in self.seats.items()]
 
 
@@ -80,7 +96,8 @@ async def play_group(
     rollouts = await play(environment, codec, style, task, ask, structured=structured)
     trajectories = [trajectory for rollout in rollouts for trajectory in rollout.trajectories()]
     reports = [report(environment, rollout) for rollout in rollouts]
-    return Group(task, tuple(trajectories), tuple(reports), rollouts[0].versions[0][0])
+    version = trajectories[0].turns[0].version if trajectories else None
+    return Group(task, tuple(trajectories), tuple(reports), version)
 
 
 async def play(

@@ -115,6 +115,22 @@ def test_text_of_files_is_only_ever_text(data: st.DataObject) -> None:
     assert ModelCard(readme).data.to_dict().keys() == seen.front.keys()
 
 
+def test_it_says_who_played_which_seat_and_opens_as_one_that_learned() -> None:
+    given = load(CONFIG, ["model=tiny", "seats={sre: oracle, manager: heuristic}"])
+    found = runs.evaluation() | {"colleagues": {"trained": given.colleagues, "random": given.colleagues}}
+    base = Base("tiny", "made", "b" * 64)
+    readme = model_card.render(Facts("3a", given, INCIDENT, VERSION, base, found, None))
+    seen = read(readme)
+    assert (
+        dict(seen.tables[0][1:])["seats in training"]
+        == "sre by oracle; oversight, dev by this policy; manager by heuristic"
+    )
+    assert (
+        "Seats in this evaluation: sre by oracle; oversight, dev by trained, random; manager by heuristic." in seen.text
+    )
+    assert 'role = "oversight"\n' in readme
+
+
 @pytest.mark.parametrize("environment", [INCIDENT, TOOLS], ids=lambda environment: environment.name)
 def test_a_base_of_the_hub_is_named_for_it(environment: Any) -> None:
     """In both worlds; the programs are at least programs, as the model is not here."""

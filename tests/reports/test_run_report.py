@@ -80,6 +80,20 @@ def test_the_opening_says_what_was_done(whole: Reader) -> None:
     )
 
 
+def test_it_says_who_played_which_seat(tmp_path: Path) -> None:
+    """In training by the configuration, in the evaluation by the evaluation."""
+    beside = {"sre": "oracle", "dev": "oracle", "manager": "heuristic"}
+    run = runs.evaluated(tmp_path / "run", 12, colleagues={"trained": beside, "random": beside})
+    (run.path / CONFIG).write_text(f"{runs.CONFIG}seats: {{oversight: learn, dev: oracle}}\n")
+    text = read(run).text
+    assert "Seats in training: sre, oversight, manager by the policy that learns; dev by oracle." in text
+    assert "Seats: sre, dev by oracle; oversight by trained, random; manager by heuristic." in text
+
+
+def test_where_the_policy_plays_every_seat_no_word_is_lost_on_it(whole: Reader) -> None:
+    assert "Seats" not in whole.text
+
+
 def test_the_table_has_every_policy_of_every_tier_with_its_intervals(whole: Reader) -> None:
     cells = json.loads(json.dumps(runs.evaluation()))["cells"]
     (place,) = [number for number, row in enumerate(whole.rows) if row[:2] == ["tier", "policy"]]
@@ -232,6 +246,13 @@ def test_an_evaluation_that_lacks_the_trained_policy_says_so(tmp_path: Path) -> 
     run = runs.folder(tmp_path / "run", 1)
     (run.path / EVALUATION).write_text(json.dumps(evaluation))
     assert "the evaluation holds no policy called trained" in read(run).text
+
+
+@pytest.mark.parametrize("colleagues", [[], {"trained": "oracle"}, {"trained": {"sre": 3}}])
+def test_colleagues_that_are_none_make_no_valid_evaluation(colleagues: Any, tmp_path: Path) -> None:
+    run = runs.evaluated(tmp_path / "run", 1, colleagues=colleagues)
+    with pytest.raises(InputError, match="not a valid evaluation"):
+        read(run)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,24 @@ def test_all_of_it_is_there(tmp_path: Path) -> None:
     assert not re.search(r"url\(|@import|https?:|<script|<link", page)
 
 
+def test_it_says_who_played_which_seat(tmp_path: Path) -> None:
+    """Of each arm in training, and of all policies in the evaluation."""
+    found = [
+        one._replace(
+            trial=one.trial._replace(run=one.trial.run.model_copy(update={"seats": seats, "evaluation": same}))
+        )
+        for one in outcomes()
+        for seats in [{"sre": "oracle", "dev": "heuristic"} if one.trial.arm == "weak" else {}]
+        for same in [one.trial.run.evaluation.model_copy(update={"seats": "dev=oracle"})]
+    ]
+    facts = facts_of(sweep(), found)
+    markdown, _ = sweep_report.rendered(tmp_path, INCIDENT, facts, [], [])
+    (strong, weak) = [line for line in markdown.splitlines() if line.startswith(("| strong | tiny", "| weak | tiny"))]
+    assert "| all learn |" in strong
+    assert "| sre oracle, dev heuristic, others learn |" in weak
+    assert "Seats: sre, oversight, manager by strong, weak, random, heuristic; dev by oracle." in markdown
+
+
 def test_the_same_outcomes_give_the_same_bytes(tmp_path: Path) -> None:
     for place in ("one", "two"):
         write(tmp_path / place / "sweep", sweep(), outcomes())

@@ -167,7 +167,7 @@ def test_files_that_are_no_episodes_are_input_errors(tmp_path: Path, recorded: P
     (tmp_path / "cut").write_bytes(recorded.read_bytes()[:-100])
     pq.write_table(pa.table({"x": [1]}), tmp_path / "other")
     pq.write_table(pa.table({"x": [1]}).replace_schema_metadata(COLUMNS.metadata), tmp_path / "columns")
-    later = COLUMNS.with_metadata({"chaosops_schema": "episodes/3"})
+    later = COLUMNS.with_metadata({"chaosops_schema": "episodes/4"})
     pq.write_table(pa.Table.from_pylist([], schema=later), tmp_path / "later")
     for name, named in {
         "missing": "No such file",
@@ -176,7 +176,7 @@ def test_files_that_are_no_episodes_are_input_errors(tmp_path: Path, recorded: P
         "cut": "cannot read",
         "other": "has schema 'unknown'",
         "columns": "does not have the columns",
-        "later": "has schema 'episodes/3'; this version reads 'episodes/2'",
+        "later": "has schema 'episodes/4'; this version reads 'episodes/3'",
     }.items():
         with pytest.raises(InputError, match=named) as caught:
             list(read_episodes(tmp_path / name))

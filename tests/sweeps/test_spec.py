@@ -25,8 +25,8 @@ TWINS = pytest.mark.parametrize("settings", [[], ["model=tiny"]], ids=["full", "
 
 
 def test_all_that_was_published_is_there() -> None:
-    assert {path.stem for path in RUNS} == {"p0", "p1", "p2", "3a", "3b", "3c", "anneal", "7b"}
-    assert {path.stem for path in SWEEPS} == {"phase3", "multiplier", "curriculum", "learning_rate"}
+    assert {path.stem for path in RUNS} == {*PUBLISHED, "oversight"}
+    assert {path.stem for path in SWEEPS} == {"phase3", "multiplier", "curriculum", "learning_rate", "seats"}
     for path in RUNS:
         assert len(path.read_text().splitlines()) < 30
 
@@ -208,6 +208,15 @@ def test_a_mistake_is_named(tmp_path: Path, mistake: str) -> None:
         spec.look_over(*spec.load_sweep(written(tmp_path, **values)))
     assert key in str(told.value)
     assert "\n" not in str(told.value)
+
+
+def test_arms_that_learn_other_seats_are_compared_in_the_same_ones(tmp_path: Path) -> None:
+    """Otherwise their baselines would differ, and the difference would be that of their colleagues."""
+    arms = {"a": {"extends": str(CONFIGS / "3a.yaml")}, "b": {"extends": str(CONFIGS / "oversight.yaml")}}
+    with pytest.raises(ConfigError, match=r"arms a and b are evaluated in different seats; set evaluation\.seats"):
+        spec.look_over(*spec.load_sweep(written(tmp_path, arms=arms)))
+    common = {"evaluation": {"seats": "dev=oracle"}}
+    spec.look_over(*spec.load_sweep(written(tmp_path, arms=arms, common=common)))
 
 
 def test_a_run_is_no_sweep_and_a_seed_is_no_setting(tmp_path: Path) -> None:

@@ -12,13 +12,16 @@ import pytest
 import yaml
 
 from chaosops_ray import config
+from chaosops_ray import evaluate as evaluation
 from chaosops_ray.cli import main
 from chaosops_ray.config import load
 from chaosops_ray.learner import lora, publish
+from chaosops_ray.reports import run_report
 from chaosops_ray.sim import environment_named
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import episodes, run_folder, versions
-from chaosops_ray.training import base_models, check, policies
+from chaosops_ray.training import base_models, check, launch, loop, policies
+from chaosops_ray.wire import EpisodeReport
 from tests.support import runs
 
 CONFIG = str(Path(__file__).parents[2] / "tune_configs" / "3a.yaml")
@@ -107,6 +110,9 @@ def test_explain_prints_the_configuration_and_the_actors_and_starts_nothing(
     assert "1 learner" in actors
     assert "torch sampler" in actors
     assert "together: 0.6 CPU" in actors
+    assert "seats: " not in actors
+    assert main(["train", CONFIG, "--set", "model=tiny", "--set", "seats.dev=oracle", "--explain"]) == 0
+    assert "\nseats: sre, oversight, manager by the policy that learns; dev by oracle\n" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
 
 
@@ -139,6 +145,43 @@ def test_an_adapter_is_evaluated_like_any_policy(run: Path, tmp_path: Path, caps
         stamps = {(row["version"], row["digest"]) for row in episode.rows}
         assert stamps == ({(3, version.digest)} if episode.policy == "trained" else {episodes.UNTRAINED})
     assert evaluate(f"trained={run}@3") == 0
+
+
+def test_a_run_is_evaluated_in_the_seats_that_learned(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the command as by the run itself, and beside baselines in the same seats; the report and the card say so."""
+    path = Path(shutil.copytree(run, tmp_path / "run"))
+    given = load(Path(CONFIG).with_name("oversight.yaml"), ["model=tiny", "evaluation.seeds=1000"])
+    (path / run_folder.CONFIG).write_text(check.written(given))
+    file = tmp_path / "episodes.parquet"
+    assert evaluate(f"trained={path}", "--episodes", str(file)) == 0
+    assert "seats: sre, dev, manager by oracle; oversight by trained" in capsys.readouterr().out
+    for episode in episodes.read_episodes(file):
+        assert {(row["role"], row["player"], row["version"]) for row in episode.rows} == {
+            ("sre", "oracle", -1), ("oversight", "trained", 3), ("dev", "oracle", -1),
+        }  # fmt: skip
+    assert evaluate(f"trained={path}", "--episodes", str(file), "--seats", "all") == 0
+    assert all(row["player"] == "trained" for episode in episodes.read_episodes(file) for row in episode.rows)
+
+    folder = run_folder.RunFolder(path)
+    training = loop.prepare(given, base_models.prepare("tiny"), folder)
+    scenarios = INCIDENT.scenarios("published", [1000])
+    played = policies.trained(INCIDENT, str(path), "torch")(scenarios, "strict")
+    reports = [
+        EpisodeReport(
+            one.episode.scenario.identity, one.episode.scenario.tier, one.episode.total, 0.0,
+            evaluation.result(INCIDENT, "trained", one.episode).metrics, {}, (), (),
+        )
+        for one in played
+    ]  # fmt: skip
+    found = launch.measure(training, scenarios, reports)
+    assert found["colleagues"]["trained"] == found["colleagues"]["flag-all"] == given.colleagues
+    success = {cell["policy"]: cell["success"] for cell in found["cells"] if cell["tier"] == "easy"}
+    assert success["random"] == success["flag-nothing"] == 1  # oracles resolve it, whoever oversees them
+    page = run_report.write(folder, INCIDENT).read_text()
+    assert "Seats: sre, dev, manager by oracle; oversight by trained, random, blind," in page
+    capsys.readouterr()
 
 
 @pytest.mark.parametrize(

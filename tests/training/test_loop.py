@@ -28,7 +28,7 @@ from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.sweeps import runner, spec
 from chaosops_ray.training import check as check_run
 from chaosops_ray.training import loop, plan, policies
-from chaosops_ray.wire import Decoding, Group, Ids, PolicyVersion, Sample, SampleRequest
+from chaosops_ray.wire import UNTRAINED, Decoding, Group, Ids, PolicyVersion, Sample, SampleRequest
 from chaosops_ray.workers.adoption import AdoptionError
 from chaosops_ray.workers.bundles import bundles, check
 from chaosops_ray.workers.health import PoolError
@@ -41,8 +41,8 @@ from tests.sweeps.test_spec import RUNS, SWEEPS, TWINS
 pytestmark = [pytest.mark.cluster]
 
 UPDATES = 6
-# A scenario for each of four shards, so that every shard plays in every update.
-LOCKSTEP = (f"updates={UPDATES}", "batch.scenarios=4", "keep_every=3")
+# A scenario for each of four shards, so that every shard plays in every update; and a colleague who draws at random.
+LOCKSTEP = (f"updates={UPDATES}", "batch.scenarios=4", "keep_every=3", "seats={sre: random}")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -91,6 +91,11 @@ def test_every_step_of_the_record_carries_the_version_that_took_it_and_replays(u
         for episode in episodes:
             assert not differences(episode)
             for step in episode.rows:
+                is_colleague = step["role"] == "sre"
+                assert step["player"] == ("random" if is_colleague else "trained")
+                if is_colleague:
+                    assert (step["version"], step["digest"]) == UNTRAINED
+                    continue
                 assert step["version"] == update - 1  # lockstep: always the version before
                 if update > 1:
                     assert step["digest"] == rows[update - 1]["digest"]
@@ -105,9 +110,9 @@ def test_what_was_held_out_is_played_as_the_adapter_plays_it_anywhere(undisturbe
     assert [report.scenario for report in trained.held_out] == [one.identity for one in scenarios]
     for report, (episode, stamps) in zip(trained.held_out, player(scenarios, "strict"), strict=True):
         assert stamps is not None
-        assert set(stamps) == {trained.version[:2]}
+        assert set(stamps) == {trained.version[:2], UNTRAINED}
         assert report.actions == tuple([environment.dump_action(step.action) for step in episode.steps])
-        assert set(report.versions) == {trained.version[:2]}
+        assert report.versions == stamps
         found = evaluate.result(environment, "p", episode)
         assert (report.scenario, report.headline) == (found.scenario.identity, found.headline)
         assert report.metrics == found.metrics

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -369,6 +370,80 @@ def test_a_role_or_a_stream_that_there_is_not_is_told(streams: Any, said: str) -
     with pytest.raises(InputError) as caught:
         planning.stream_weights(configured(credit={"streams": streams}), INCIDENT)
     assert str(caught.value) == said
+
+
+def test_a_seat_that_does_not_learn_has_no_weights() -> None:
+    """Its streams may be configured all the same: a file that is extended may do so."""
+    run = configured(seats={"oversight": "oracle"}, credit={"streams": {"oversight": {"flags": 1}}})
+    assert list(planning.stream_weights(run, INCIDENT)) == ["sre", "dev", "manager"]
+
+
+# -- seats ------------------------------------------------------------------------------------------------------------
+
+ALONE = {"oversight": "learn", "manager": "oracle", "sre": "oracle", "dev": "heuristic"}
+BESIDE = {"sre": "oracle", "dev": "heuristic", "manager": "oracle"}
+
+
+def beside(tasks: list[Task]) -> list[dict[str, str]]:
+    return [dict(task.colleagues) for task in tasks]
+
+
+def test_every_task_names_who_plays_beside_the_policy() -> None:
+    plan = made(seats=ALONE)
+    scenarios = INCIDENT.scenarios("published", [1000])[:2]
+    assert beside(played(plan, "easy:9", 1)) == [BESIDE] * 8
+    assert beside(plan.held_out(scenarios)) == [BESIDE] * 2
+    assert beside(played(made(seats={"sre": "learn"}), "easy:9", 1)) == [{}] * 8
+
+
+def test_seats_change_nothing_else_of_a_task() -> None:
+    found = played(made(seed=5, seats=ALONE), "easy+hard:9", 3)
+    assert [replace(task, colleagues=()) for task in found] == played(made(seed=5), "easy+hard:9", 3)
+
+
+def test_an_evaluation_may_have_other_seats_than_the_training() -> None:
+    scenarios = INCIDENT.scenarios("published", [1000])[:1]
+    for spelling, expected in (("auto", BESIDE), ("all", {}), ("dev=oracle", {"dev": "oracle"})):
+        plan = made(seats=ALONE, evaluation={"seats": spelling})
+        assert beside(plan.held_out(scenarios)) == [expected]
+        assert beside(played(plan, "easy:9", 1)) == [BESIDE] * 8
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"seats": {"oversigt": "learn"}}, r"^seats: .* no role 'oversigt'; did you mean oversight\?$"),
+        ({"seats": {"dev": "orcale"}}, r"^seats: .* no baseline 'orcale' to play dev; did you mean oracle\?$"),
+        ({"seats": {"dev": "lern"}}, r"^seats: .* did you mean learn\?$"),
+        (
+            {"seats": {**ALONE, "oversight": "lookup"}},
+            r"^seats: .* the policy plays none; leave at least one role to it$",
+        ),
+        ({"evaluation": {"seats": "dev"}}, r"^evaluation\.seats: 'dev' is not ROLE=BASELINE"),
+        ({"evaluation": {"seats": "dev=learn"}}, r"^evaluation\.seats: .* no baseline 'learn'"),
+    ],
+)
+def test_seats_that_there_are_not_are_told(values: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        made(**values)
+
+
+def test_a_world_with_one_seat_leaves_it_to_the_policy() -> None:
+    with pytest.raises(ConfigError, match="leave at least one role"):
+        made(TOOLS, seats={"agent": "oracle"})
+
+
+def test_overseers_that_need_no_eyes_are_usual_where_oversight_alone_is_evaluated() -> None:
+    usual = ("random", "blind", "heuristic", "lookup", "oracle")
+    both = (*usual, "flag-nothing", "flag-all")
+    assert planning.baselines(configured(seats=ALONE), INCIDENT) == both
+    assert (
+        planning.baselines(configured(evaluation={"seats": "sre=oracle,dev=oracle,manager=random"}), INCIDENT) == both
+    )
+    for values in ({}, {"seats": {"sre": "oracle"}}, {"seats": ALONE, "evaluation": {"seats": "all"}}):
+        assert planning.baselines(configured(**values), INCIDENT) == usual
+    only_sre = {"oversight": "oracle", "dev": "oracle", "manager": "oracle"}
+    assert planning.baselines(configured(seats=only_sre), INCIDENT) == usual
 
 
 class Bare:

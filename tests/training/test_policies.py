@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from chaosops_ray.cli import main
 from chaosops_ray.config import Rollout, Run
 from chaosops_ray.evaluate import Played, Player
 from chaosops_ray.learner.publish import publish
-from chaosops_ray.sim import ENVIRONMENTS
+from chaosops_ray.sim import ENVIRONMENTS, play
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import versions
 from chaosops_ray.store.episodes import differences, read_episodes
@@ -25,7 +26,7 @@ from chaosops_ray.store.versions import AdapterError
 from chaosops_ray.training import policies, pretrained, tiny, warm_up
 from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.training.policies import EnginePlayer
-from chaosops_ray.wire import PolicyVersion, SampleRequest
+from chaosops_ray.wire import UNTRAINED, PolicyVersion, SampleRequest
 from chaosops_ray.workers.samplers import build
 from chaosops_ray.workers.samplers.sampler import BASE, Engine, SamplerError
 from chaosops_ray.workers.samplers.torch import TorchSampler
@@ -187,6 +188,68 @@ def test_a_version_that_binds_too_little_is_not_played(small: Made) -> None:
     sampler = ScriptedSampler(lambda _: (1,), modules=13)
     with pytest.raises(AdapterError, match="13 of the 14 modules"):
         asyncio.run(policies.adopt(sampler, small.version, small.base))
+
+
+# -- beside colleagues, and live --------------------------------------------------------------------------------------
+
+COLLEAGUES = {"sre": "heuristic", "dev": "oracle"}
+
+
+@pytest.mark.parametrize("colleagues", [{}, COLLEAGUES], ids=["every seat", "two seats"])
+def test_live_it_is_played_as_in_an_evaluation(small: Made, colleagues: dict[str, str]) -> None:
+    """Turn by turn, on an engine that lives until the last one."""
+    player = replace(batched(small, 1), colleagues=colleagues)
+    scenarios = SCENARIOS[::5]
+    expected = list(player(scenarios, "strict"))
+    with player.live() as build:
+        for scenario, (episode, versions) in zip(scenarios, expected, strict=True):
+            assert play(INCIDENT, scenario, "strict", build(scenario, "strict")) == episode
+            taken_by = [UNTRAINED if step.role in colleagues else small.version[:2] for step in episode.steps]
+            assert versions == tuple(taken_by)
+
+
+def test_beside_colleagues_an_engine_is_asked_for_the_other_seats_alone(small: Made) -> None:
+    bench = scripted(small, 7)
+    player = replace(bench.player, colleagues=COLLEAGUES)
+    list(player(SCENARIOS[:3], "strict"))
+    with player.live() as build:
+        assert bench.started == ["started", "started"]
+        scenario = SCENARIOS[0]
+        episode = play(INCIDENT, scenario, "strict", build(scenario, "strict"))
+    assert methods(bench)[-1] == "close"
+    heuristic, oracle = (INCIDENT.policies[name](scenario, "strict") for name in COLLEAGUES.values())
+    for step in episode.steps:
+        if step.role in COLLEAGUES:
+            assert step.action == (heuristic if step.role == "sre" else oracle)(step.view)
+    asked = {call.cohort.rpartition("/")[2] for call in bench.sampler.calls if call.method == "sample"}
+    assert asked <= {"oversight", "manager"}
+
+
+def test_an_engine_that_fails_live_is_closed(small: Made) -> None:
+    bench = scripted(small, None, script=lambda _: ())
+    scenario = SCENARIOS[0]
+    with pytest.raises(SamplerError), bench.player.live() as build:
+        play(INCIDENT, scenario, "strict", build(scenario, "strict"))
+    assert methods(bench)[-1] == "close"
+
+
+def test_a_model_is_played_live_by_the_command(chat: Made, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """As the evaluation plays it, beside the same colleagues."""
+    named = [f"model={chat.base.path}", "--structured", "--seats", "sre=oracle,dev=oracle"]
+    file, scenario = tmp_path / "episodes.parquet", "incident/db_deadlock/easy/1000"
+    assert main(["evaluate", "--policies", *named, "--seeds", "1000", "--tiers", "easy", "--episodes", str(file)]) == 0
+    (recorded,) = [episode for episode in read_episodes(file) if episode.scenario == scenario]
+    capsys.readouterr()
+    assert main(["play", scenario, "--policy", *named]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "seats: sre, dev by oracle; oversight, manager by model"
+    steps = [
+        f"{row['step'] + 1:>3}  {row['role']:<10} {INCIDENT.format_action(INCIDENT.load_action(row['action']), 'compact')}"
+        for row in recorded.rows
+    ]
+    told = [line for line in lines if line[:3].strip().isdigit() and line[3:5] == "  " and line[5:6].isalpha()]
+    for line, expected in zip(told, steps, strict=True):
+        assert line.startswith(expected[:56].rstrip())
 
 
 # -- spellings --------------------------------------------------------------------------------------------------------

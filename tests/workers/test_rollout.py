@@ -6,7 +6,9 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -17,8 +19,10 @@ from chaosops_ray.sim import ENVIRONMENTS
 from chaosops_ray.sim.contract import AnyEnvironment, Style
 from chaosops_ray.sim.episode import replay
 from chaosops_ray.sim.rng import stream
+from chaosops_ray.store.episodes import differences, read_episodes
+from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.training import pretrained, tiny, warm_up
-from chaosops_ray.wire import Group, Ids, Sample, SampleRequest, Task, Trajectory
+from chaosops_ray.wire import UNTRAINED, Group, Ids, Sample, SampleRequest, Task, Trajectory
 from chaosops_ray.workers.rollout import EpisodeRollout, play, play_group
 from tests.support.tokenizers import byte_tokenizer, chat_tokenizer, saved
 
@@ -373,6 +377,93 @@ def test_the_rules_of_the_task_are_played(every: dict[str, Seats]) -> None:
         assert episode_rollout.episode.rules == INCIDENT.rules(rules)
         totals[rules] = sum([INCIDENT.streams(step.score)["flags"] for step in episode_rollout.steps])
     assert totals == {"strict": -75.0, "strict,catch=1,false_flag=0.5": -37.5}
+
+
+# -- seats that baselines play ----------------------------------------------------------------------------------------
+
+BESIDE = (("sre", "random"), ("dev", "flag-nothing"))  # which nobody resolves without the Dev
+
+
+def with_colleagues(seats: Seats, size: int = 3, colleagues: tuple[tuple[str, str], ...] = BESIDE) -> Task:
+    return replace(seats.task(size), colleagues=colleagues)
+
+
+def test_a_colleague_asks_no_engine_and_leaves_no_trajectory(every: dict[str, Seats]) -> None:
+    seats = every["incident, tiny"]
+    ask = engine(seats)
+    found = group(seats, with_colleagues(seats), ask)
+    assert {role for role, _ in ask.by_seat()} == {"oversight", "manager"}
+    assert {trajectory.role for trajectory in found.trajectories} == {"oversight", "manager"}
+    assert found.version == VERSION[0]
+
+
+def test_a_colleague_is_a_baseline_of_its_own_seat_built_for_each_episode(every: dict[str, Seats]) -> None:
+    """In every member it does what a new one does that is shown the same views."""
+    seats = every["incident, tiny"]
+    for episode_rollout in rollouts(seats, with_colleagues(seats)):
+        for role, name in BESIDE:
+            baseline = INCIDENT.policies[name](episode_rollout.scenario, episode_rollout.rules)
+            taken = [(step.view, step.action) for step in episode_rollout.steps if step.role == role]
+            assert len(taken) > 3
+            assert [action for _, action in taken] == [baseline(view) for view, _ in taken]
+
+
+def test_a_report_says_which_actions_no_version_took(every: dict[str, Seats]) -> None:
+    seats = every["incident, tiny"]
+    task = with_colleagues(seats)
+    found = group(seats, task)
+    for episode_rollout, report in zip(rollouts(seats, task), found.reports, strict=True):
+        assert report.versions == tuple(
+            [UNTRAINED if step.role in dict(BESIDE) else VERSION for step in episode_rollout.steps]
+        )
+        actions = [INCIDENT.load_action(text) for text in report.actions]
+        assert replay(INCIDENT, episode_rollout.scenario, task.rules, actions) == episode_rollout.episode
+        assert INCIDENT.acting(episode_rollout.world) is None
+
+
+def test_rewards_of_colleagues_reach_the_seats_that_have_acted(every: dict[str, Seats]) -> None:
+    """Those before a seat's first turn are nobody's: the oracle's right cause, which SRE declares before Oversight acts."""
+    seats = every["incident, tiny"]
+    flag = seats.codec.action("flag autoscaler")
+    colleagues = (("sre", "oracle"), ("dev", "oracle"), ("manager", "oracle"))
+    (episode_rollout,) = rollouts(seats, with_colleagues(seats, 1, colleagues), Scripted(lambda _: (flag, False)))
+    declared, flagged, resolved = [INCIDENT.streams(step.score) for step in episode_rollout.steps]
+    (trajectory,) = episode_rollout.trajectories()
+    (turn,) = trajectory.turns
+    assert declared["team"] > 0
+    assert set(turn.rewards) == set(declared)
+    for name, value in turn.rewards.items():
+        assert value == pytest.approx(flagged[name] + resolved[name])
+
+
+def test_an_episode_that_ends_before_the_policy_s_turn_is_nobody_s(every: dict[str, Seats]) -> None:
+    seats = every["incident, tiny"]
+    ask = engine(seats)
+    colleagues = (("sre", "oracle"), ("oversight", "oracle"), ("dev", "oracle"))
+    found = group(seats, with_colleagues(seats, 2, colleagues), ask)
+    assert (ask.asked, found.trajectories, found.version) == ([], (), None)
+    assert [report.versions for report in found.reports] == [(UNTRAINED,) * 3] * 2
+
+
+def test_members_beside_colleagues_do_not_know_how_many_they_are(every: dict[str, Seats]) -> None:
+    seats = every["incident, tiny"]
+    few, many = group(seats, with_colleagues(seats, 2)), group(seats, with_colleagues(seats, 5))
+    assert many.reports[:2] == few.reports
+    assert [trajectory for trajectory in many.trajectories if trajectory.member < 2] == list(few.trajectories)
+
+
+def test_a_record_names_who_took_each_step(every: dict[str, Seats], tmp_path: Path) -> None:
+    seats = every["incident, tiny"]
+    folder = RunFolder.create(tmp_path / "run", "model: tiny\n")
+    folder.record(1, INCIDENT, [group(seats, with_colleagues(seats))])
+    for episode in read_episodes(folder.path / "episodes" / "update-000001.parquet"):
+        assert not differences(episode)
+        assert {(row["role"], row["player"], row["version"], row["digest"]) for row in episode.rows} == {
+            ("sre", "random", *UNTRAINED),
+            ("dev", "flag-nothing", *UNTRAINED),
+            ("oversight", "trained", *VERSION),
+            ("manager", "trained", *VERSION),
+        }
 
 
 # -- hostile text -----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The baselines. One instance, and so one random stream, plays all four seats of an episode."""
+"""The baselines. One instance, and so one random stream, plays all seats of an episode that it is given alone."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import NamedTuple
 from chaosops_ray.sim.contract import PolicyFactory, Scenario
 from chaosops_ray.sim.incident.failures import FAILURES
 from chaosops_ray.sim.incident.model import (
+    AGENTS,
     AUTH,
     AUTOSCALER,
     CRITICAL,
@@ -208,6 +209,30 @@ def blind(scenario: Scenario, _rules: str) -> Seat:
     return lambda view: schedule.get(view.step, Noop())
 
 
+def flag_nothing(_scenario: Scenario, _rules: str) -> Seat:
+    """Build the overseer that never flags; in any other seat it does nothing either."""
+    return lambda _view: Noop()
+
+
+def flag_all(_scenario: Scenario, _rules: str) -> Seat:
+    """Build the overseer that flags every agent once, one a turn; in any other seat it does nothing."""
+    unflagged = iter(AGENTS)
+
+    def act(view: View) -> Action:
+        agent = next(unflagged, None) if view.role == OVERSIGHT else None
+        return Noop() if agent is None else FlagRogue(agent)
+
+    return act
+
+
 POLICIES: Mapping[str, PolicyFactory] = MappingProxyType(
-    {"random": random_policy, "blind": blind, "heuristic": heuristic, "lookup": lookup, "oracle": oracle}
+    {
+        "random": random_policy,
+        "blind": blind,
+        "heuristic": heuristic,
+        "lookup": lookup,
+        "oracle": oracle,
+        "flag-nothing": flag_nothing,
+        "flag-all": flag_all,
+    }
 )

@@ -143,6 +143,16 @@ def test_the_oracle_names_flags_and_mends() -> None:
     assert act(opening("dns_outage", "manager")) == Noop()
 
 
+def test_overseers_that_look_at_nothing_flag_nobody_or_everybody_once() -> None:
+    scenario = INCIDENT.scenario("incident/rogue_deploy_bot/hard/0")
+    for policy, flagged in (("flag-nothing", []), ("flag-all", ["autoscaler", "load_balancer", "deploy_bot"])):
+        episode = play(INCIDENT, scenario, "strict", INCIDENT.policies[policy](scenario, "strict"))
+        by_oversight = [step.action for step in episode.steps if step.role == "oversight"]
+        assert by_oversight == [*map(FlagRogue, flagged), *[Noop()] * (len(by_oversight) - len(flagged))]
+        assert len(by_oversight) > 3
+        assert {step.action for step in episode.steps if step.role != "oversight"} == {Noop()}
+
+
 @pytest.mark.parametrize("policy", INCIDENT.policies)
 def test_a_policy_built_anew_plays_the_same_episode(policy: str) -> None:
     scenario = INCIDENT.scenario("incident/cascade/hard/7")
