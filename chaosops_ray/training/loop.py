@@ -333,7 +333,8 @@ def evaluation(training: Training, scenarios: Sequence[Scenario], reports: Seque
     environment, run = training.environment, training.run
     results: list[evaluate.Result] = []
     if evaluate.HEURISTIC in planning.baselines(run, environment):
-        players = evaluate.baselines(environment, evaluate.HEURISTIC)
+        beside = planning.evaluated_beside(run, environment)
+        players = evaluate.baselines(environment, evaluate.HEURISTIC, beside)
         played = evaluate.play_all(players, scenarios, environment.rules(run.rules))
         results = [evaluate.result(environment, name, one.episode) for name, one in played]
     tiers = by_tier(environment, reports)
