@@ -52,7 +52,19 @@ format: $(INSTALLED) ## let ruff fix what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-demo: $(TRAIN) ## train the tiny twin of run 3a on this machine, measure it, write a report
+# Minutes on two idle cores after the installation, as docs/training.md has them.
+DEMO_MINUTES := 7
+
+demo: ## train the tiny twin of run 3a on this machine, measure it, write a report
+	@echo "make demo:"
+	@$(MAKE) --question $(TRAIN) \
+	  || echo "- installs the package into .venv: a few minutes without any output, depending on your network"
+	@echo "- builds a tiny base model that has no skill yet, once"
+	@echo "- trains it to handle incidents; on its way it plays held-out scenarios, beside the heuristic"
+	@echo "- evaluates it beside the heuristic and the oracle, prints a verdict, and writes a report"
+	@echo "After the installation this takes about $(DEMO_MINUTES) minutes on two idle cores, and longer on busy ones. This machine" \
+	  "has $$($(PYTHON) -c 'import os; print(os.cpu_count())') cores. The display shows the time that is left."
+	@$(MAKE) --question $(TRAIN) || $(MAKE) --no-print-directory $(TRAIN)
 	$(BIN)/chaosops train tune_configs/3a.yaml --set model=tiny --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 bench: $(INSTALLED) ## print the benchmark tables

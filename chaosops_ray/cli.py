@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
+PROGRAM = "chaosops"
 USAGE = 2
 _LONGEST_ERROR = 4000
 DIFFERS = 1
@@ -309,14 +312,24 @@ def _train(given: argparse.Namespace) -> int:
             check.knock(given.address)
         from rich.console import Console
 
-        from chaosops_ray.reports import tables
+        from chaosops_ray.reports import tables, verdict
         from chaosops_ray.training import launch
 
         resume = given.resume is not None
         finished = launch.train(run, environment, out, given.address, Console(), resume=resume)
     _console().print(tables.table(environment, finished.evaluation["cells"], "tier"))
+    print(f"verdict: {verdict.verdict(environment, finished.evaluation)}")
     print(f"report: {finished.page}")
+    print(f"watch it play: {shlex.join([_called(), *launch.to_watch(run, environment, out)])}")
     return 0
+
+
+def _called() -> str:
+    """Return the command with which a shell finds this program again: its name if on the path, or as it was called."""
+    called = sys.argv[0]
+    if Path(called).name != PROGRAM or shutil.which(PROGRAM) == called:
+        return PROGRAM
+    return called
 
 
 def _tune(given: argparse.Namespace) -> int:

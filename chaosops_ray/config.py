@@ -227,6 +227,11 @@ class Evaluation(Section):
         "each policy plays every seat; auto: as in `seats` of the run",
     )
     every: int = Field(default=0, ge=0, description="updates between evaluations during the run; 0: only at its end")
+    progress_seeds: int = Field(
+        default=0,
+        ge=0,
+        description="how many of the seeds, from the first on, the evaluations during the run play; 0: all of them",
+    )
 
 
 class Run(Section):

@@ -18,6 +18,7 @@ from chaosops_ray.sim.errors import InputError, unknown
 
 SCHEMA = "evaluation/1"
 TRAINED = "trained"  # the name of a run's own policy in its evaluation
+HEURISTIC = "heuristic"  # the baseline that a trained policy has to beat
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 MAX_SEEDS = 10_000

@@ -185,3 +185,9 @@ def test_every_dependency_is_accounted_for() -> None:
         name.strip() for line in page.splitlines() if line.startswith("| ") for name in line.split("|")[1].split(",")
     }
     assert declared <= explained
+
+
+def test_the_demo_says_how_long_it_takes_as_the_docs_do() -> None:
+    (minutes,) = re.findall(r"^DEMO_MINUTES := (\d+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for page in (README, (ROOT / "docs" / "training.md").read_text()):
+        assert f"about {minutes} minutes on two idle cores" in " ".join(page.split())

@@ -18,8 +18,17 @@ def seconds(row: Row) -> float:
 
 
 def held_out(rows: Sequence[Row]) -> list[Row]:
-    """Return the figures of the held-out set, by tier, for each update after which it was played."""
-    return [{"update": row["update"], "tiers": row["evaluation"]["tiers"]} for row in rows if "evaluation" in row]
+    """Return the figures of the held-out set, by tier, for each update after which it was played.
+
+    `heuristic` is the heuristic's mean of each tier on the same scenarios; empty if the run does not play it.
+    """
+    return [{"update": row["update"], "heuristic": {}, **row["evaluation"]} for row in rows if "evaluation" in row]
+
+
+def is_past_heuristic(found: Row) -> bool:
+    """Return True if the held-out means are above the heuristic's on every tier."""
+    heuristic = found["heuristic"]
+    return bool(heuristic) and all(found["tiers"][tier]["mean"] > mean for tier, mean in heuristic.items())
 
 
 def of_tier(tier: str, name: str) -> Of:

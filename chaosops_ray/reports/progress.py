@@ -71,7 +71,7 @@ class Display:
         raise NotImplementedError
 
     def _print(self, text: str) -> None:
-        """Print a line into a pipe."""
+        """Print a line into a pipe, or above the panel of a terminal."""
         self._console.print(Text(text), soft_wrap=True)
 
     def _elapsed(self) -> str:
@@ -119,16 +119,19 @@ class Progress(Display):
         self._rows = [*[old for old in self._rows if old["update"] < update], row]
         self._ends = (*(() if is_again else self._ends[-_RECENT:]), (update, self._clock()))
         self._phase = ""
+        if self._live is None:
+            self._print_update(row)
+        if held_out([row]):  # on a terminal it stays above the panel
+            self._print(f"held out {latest_held_out(self._environment, [row])}")
         if self._live is not None:
             self._live.refresh()
-            return
+
+    def _print_update(self, row: Row) -> None:
         if self._lines % _HEADING_EVERY == 0:
             for text in heading(self._environment, row):
                 self._print(text)
         self._lines += 1
         self._print(line(self._environment, row, self._alarm, self._left()))
-        if held_out([row]):
-            self._print(f"held out {latest_held_out(self._environment, [row])}")
 
     def drawn(self) -> RenderableType:
         """Return the panel as it is now."""
@@ -230,11 +233,20 @@ def figures(environment: AnyEnvironment, rows: Sequence[Row], alarm: float) -> R
 
 
 def latest_held_out(environment: AnyEnvironment, rows: Sequence[Row]) -> str:
-    """Write the mean of each tier when the held-out set was last played."""
+    """Write the mean of each tier when the held-out set was last played, beside the heuristic's if that is known."""
     found = held_out(rows)[-1]
-    played = [tier for tier in environment.tiers if tier in found["tiers"]]
-    means = [f"{tier} {headline(environment, found['tiers'][tier]['mean'])}" for tier in played]
-    return f"after update {found['update']}: {' · '.join(means)}"
+    tiers, heuristic = found["tiers"], found["heuristic"]
+    written: list[str] = []
+    for tier in environment.tiers:
+        if tier in tiers:
+            name = "" if written else "heuristic "
+            beside = f" ({name}{headline(environment, heuristic[tier])})" if tier in heuristic else ""
+            written.append(f"{tier} {headline(environment, tiers[tier]['mean'])}{beside}")
+    if heuristic:
+        ahead = [tier for tier in heuristic if tiers[tier]["mean"] > heuristic[tier]]
+        written.append(f"ahead on {len(ahead)} of {len(heuristic)} tiers")
+    scenarios = sum([figures["episodes"] for figures in tiers.values()])
+    return f"after update {found['update']}, on {scenarios} scenarios: {' · '.join(written)}"
 
 
 def heading(environment: AnyEnvironment, row: Row) -> tuple[str, str]:

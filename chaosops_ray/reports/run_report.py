@@ -11,6 +11,7 @@ from chaosops_ray.evaluate import TRAINED
 from chaosops_ray.reports import evaluation, plots, run_plots, tables
 from chaosops_ray.reports.metrics_rows import Row, held_out, seconds
 from chaosops_ray.reports.rendering import Table, page
+from chaosops_ray.reports.verdict import verdict
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.seats import in_words
@@ -81,6 +82,7 @@ def _evaluation(environment: AnyEnvironment, found: Values | None, folder: Path)
     return {
         "seats": tables.seats_lines(environment, found.get("colleagues", {})),
         "by_tier": tables.evaluation_table(environment, found["cells"], "tier"),
+        "verdict": verdict(environment, found),
         "by_group": tables.evaluation_table(environment, found[f"by_{grouping}"], grouping),
         "differences": _differences(environment, found.get("differences", [])),
         "evaluation_plots": plots.plot(environment, found, folder),
@@ -108,12 +110,14 @@ def _held_out(environment: AnyEnvironment, rows: Sequence[Row]) -> Table | None:
             tier,
             str(figures["episodes"]),
             tables.headline(environment, figures["mean"]),
+            tables.headline(environment, found["heuristic"][tier]) if tier in found["heuristic"] else tables.DASH,
             *[tables.metric_figure(metric, figures[metric.name]) for metric in shown],
         )
         for found in held_out(rows)
         for tier, figures in found["tiers"].items()
     ]
-    heading = ("update", "tier", "n", f"mean {environment.headline_name}", *[metric.title for metric in shown])
+    headings = ("update", "tier", "n", f"mean {environment.headline_name}", "heuristic")
+    heading = (*headings, *[metric.title for metric in shown])
     return Table(heading, 2, cells) if cells else None
 
 

@@ -64,6 +64,15 @@ def finish(training: Training, watch: Watch, say: Say, patience: float = 0.0) ->
         return Finished(evaluation, import_module(_REPORT).write(folder, environment))
 
 
+def to_watch(run: Run, environment: AnyEnvironment, out: Path) -> list[str]:
+    """Return the arguments of `chaosops` that show the trained policy in a held-out scenario of the hardest tier."""
+    seed = evaluate.parse_seeds(run.evaluation.seeds)[0]
+    scenario = environment.scenarios(plan.set_named(run.evaluation.set, environment), [seed])[-1]
+    rules = environment.rules(run.rules)
+    is_usual = rules == environment.rules(environment.rule_sets[0])
+    return ["play", scenario.identity, "--policy", f"trained={out}", *([] if is_usual else ["--rules", rules])]
+
+
 def measure(training: Training, scenarios: Sequence[Scenario], reports: Sequence[EpisodeReport]) -> dict[str, Any]:
     """Write the results of the last version, from its reports, and of the baselines; return their summary."""
     run, environment, folder = training.run, training.environment, training.folder

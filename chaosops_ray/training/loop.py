@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 import ray
 from ray.util.placement_group import PlacementGroup
 
+from chaosops_ray import evaluate
 from chaosops_ray.agents.seat import TokenSeat
 from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.config import Run
@@ -116,10 +117,12 @@ def loop(training: Training, watch: Watch, say: Say, held_out: Sequence[Scenario
             clock.lap("adopt")
 
             row = metrics(training, state, played, groups, learnt, adoptions)
-            every = run.evaluation.every
-            if every and (state.done % every == 0 or state.done == run.updates):
-                measured = play_held_out(training, pool, say, held_out)
-                row["evaluation"] = {"tiers": by_tier(training.environment, measured)}
+            every, is_last = run.evaluation.every, state.done == run.updates
+            if every and (state.done % every == 0 or is_last):
+                scenarios = held_out if is_last else planning.during_the_run(run, held_out)
+                reports = play_held_out(training, pool, say, scenarios)
+                row["evaluation"] = evaluation(training, scenarios, reports)
+                measured = reports if is_last else None
                 clock.lap("evaluate")
             row |= {"time": clock.laps, "actors_replaced": pool.replaced}
             folder.log(row)
@@ -323,6 +326,20 @@ def by_tier(environment: AnyEnvironment, reports: Sequence[EpisodeReport]) -> Ro
     """Return the summary of each tier that was played."""
     played = {tier: [report for report in reports if report.tier == tier] for tier in environment.tiers}
     return {tier: summary(environment, those) for tier, those in played.items() if those}
+
+
+def evaluation(training: Training, scenarios: Sequence[Scenario], reports: Sequence[EpisodeReport]) -> Row:
+    """Return the summary of each tier, and beside it the heuristic's mean on the same scenarios if the run plays it."""
+    environment, run = training.environment, training.run
+    results: list[evaluate.Result] = []
+    if evaluate.HEURISTIC in planning.baselines(run, environment):
+        beside = planning.evaluated_beside(run, environment)
+        players = evaluate.baselines(environment, evaluate.HEURISTIC, beside)
+        played = evaluate.play_all(players, scenarios, environment.rules(run.rules))
+        results = [evaluate.result(environment, name, one.episode) for name, one in played]
+    tiers = by_tier(environment, reports)
+    means = {tier: [one.headline for one in results if one.scenario.tier == tier] for tier in tiers}
+    return {"tiers": tiers, "heuristic": {tier: fmean(those) for tier, those in means.items() if those}}
 
 
 def summary(environment: AnyEnvironment, reports: Sequence[EpisodeReport]) -> Row:

@@ -155,6 +155,13 @@ def evaluated_beside(run: Run, environment: AnyEnvironment) -> dict[str, str]:
         raise ConfigError(f"evaluation.seats: {error}") from None
 
 
+def during_the_run(run: Run, held_out: Sequence[Scenario]) -> list[Scenario]:
+    """Return those of the held-out scenarios that are played before the last update."""
+    seeds = list(dict.fromkeys([one.seed for one in held_out]))
+    chosen = seeds[: run.evaluation.progress_seeds or None]
+    return [one for one in held_out if one.seed in chosen]
+
+
 def set_named(name: str, environment: AnyEnvironment) -> str:
     """Return the name of an evaluation set; auto is the world's first."""
     return environment.selections[0] if name == AUTO else name

@@ -86,18 +86,45 @@ def test_a_narrow_terminal_cuts_what_has_no_room(width: int) -> None:
 @pytest.mark.parametrize("environment", [INCIDENT, TOOLS], ids=["incident", "tools"])
 def test_the_latest_means_of_the_held_out_set_are_shown(environment: Any) -> None:
     found = runs.with_held_out(runs.rows(5, environment), 2, environment)
-    means = [headline(environment, found[3]["evaluation"]["tiers"][tier]["mean"]) for tier in environment.tiers]
+    figures = found[3]["evaluation"]["tiers"]
+    means = [headline(environment, figures[tier]["mean"]) for tier in environment.tiers]
+    heuristic = headline(environment, 0.5)
+    beside = [f" (heuristic {heuristic})", *[f" ({heuristic})"] * (len(means) - 1)]
+    ahead = len([tier for tier in environment.tiers if figures[tier]["mean"] > 0.5])
     shown = Shown(terminal=True, width=80, environment=environment, before=found)
     frame = " ".join(shown.frame().replace("│", "").split())
-    said = " · ".join([f"{tier} {mean}" for tier, mean in zip(environment.tiers, means, strict=True)])
-    assert f"held out after update 4: {said}" in frame
+    said = " · ".join(
+        [f"{tier} {mean}{more}" for tier, mean, more in zip(environment.tiers, means, beside, strict=True)]
+    )
+    said = f"after update 4, on {42 * len(means)} scenarios: {said} · ahead on {ahead} of {len(means)} tiers"
+    assert f"held out {said}" in frame
     assert "held out" not in Shown(terminal=True, environment=environment, before=found[:1]).frame()
 
     piped = Shown(environment=environment)
     for one in found:
         piped(one)
-    assert len([line for line in piped.lines() if line.startswith("held out after update")]) == 2
-    assert means[0] in piped.lines()[-2]
+    assert [line for line in piped.lines() if line.startswith("held out")][1:] == [f"held out {said}"]
+    assert piped.lines()[-2] == f"held out {said}"
+
+
+def test_on_a_terminal_a_line_of_each_evaluation_stays_above_the_panel() -> None:
+    shown = Shown(terminal=True, width=160)
+    with shown:
+        for one in runs.with_held_out(runs.rows(5), 2):
+            shown(one)
+    # Cursor movements of the panel stand before the text of a line.
+    above = [line for line in shown.lines() if "held out after update" in line and "│" not in line]
+    assert [line.split(",")[0].split("update ")[1] for line in above] == ["2", "4"]
+
+
+def test_a_run_without_the_heuristic_shows_its_own_means_only() -> None:
+    (one,) = runs.with_held_out(runs.rows(1), 1)
+    one["evaluation"].pop("heuristic")  # as rows of earlier versions are
+    shown = Shown()
+    shown(one)
+    assert "heuristic" not in shown.file.getvalue()
+    assert "ahead" not in shown.file.getvalue()
+    assert shown.lines()[-1].startswith("held out after update 1, on 126 scenarios: easy ")
 
 
 def test_before_the_first_update_there_is_the_phase() -> None:

@@ -124,6 +124,13 @@ def test_differences_are_shown_and_marked_where_they_are_sure(whole: Reader) -> 
     assert [mark for mark in marks if mark.split()[-1:] in (["good"], ["bad"])] == ["n good", "n bad"]
 
 
+def test_the_verdict_stands_there(whole: Reader) -> None:
+    assert (
+        "Verdict: beats the heuristic on easy; does not on hard (+170.0 against −497.5); is ahead of the heuristic on "
+        "medium (+150.7 against +31.2), but the interval of the difference contains 0." in whole.text
+    )
+
+
 def test_the_table_by_failure_marks_what_was_never_solved(tmp_path: Path) -> None:
     run = runs.folder(tmp_path / "run", 1)
     evaluation = runs.evaluation()
@@ -159,7 +166,8 @@ def test_what_the_held_out_set_gave_during_training_has_a_table(tmp_path: Path) 
     table = found.rows[heading + 1 : heading + 7]
     assert [row[:2] for row in table] == [[str(update), tier] for update in (5, 10) for tier in INCIDENT.tiers]
     figures = rows[9]["evaluation"]["tiers"]["hard"]
-    assert table[-1][3:5] == [f"{figures['mean']:+.1f}".replace("-", "−"), f"{100 * figures['success']:.0f} %"]
+    mean = f"{figures['mean']:+.1f}".replace("-", "−")
+    assert table[-1][3:6] == [mean, "+0.5", f"{100 * figures['success']:.0f} %"]
     assert "evaluation · tiers" not in found.text
 
 

@@ -26,6 +26,7 @@ SMALL = (
     "batch.refill=0",
     "checkpoint_every=2",
     "resources.learner_threads=1",
+    "evaluation.every=0",
 )
 
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import pytest
@@ -128,7 +129,7 @@ class Disturbed(NamedTuple):
 @pytest.fixture(scope="module")
 def disturbed(tmp_path_factory: pytest.TempPathFactory, undisturbed: Undisturbed) -> Disturbed:
     """The lockstep run on four shards, evaluated on the way; one of each kind of actor is killed."""
-    run = small_run(*LOCKSTEP, "rollout.shards=4", "evaluation.every=3")
+    run = small_run(*LOCKSTEP, "rollout.shards=4", "evaluation.every=3", "evaluation.progress_seeds=1")
     training = make(tmp_path_factory.mktemp("disturbed") / "run", run)
     told: list[dict[str, Any]] = []
     victims = {1: "Shard", 2: "SamplerHost", 3: "Learner"}
@@ -165,10 +166,21 @@ def test_evaluating_on_the_way_comes_out_the_same_after_a_resume(
     # The last one is the run's own evaluation, and is not played a second time for it.
     assert disturbed.trained.version[:2] == undisturbed.trained.version[:2]
     assert disturbed.trained.held_out == undisturbed.trained.held_out
-    assert rows[5]["evaluation"] == {"tiers": loop.by_tier(environment, undisturbed.trained.held_out)}
+    heuristic = evaluate.play_all(evaluate.baselines(environment, "heuristic"), undisturbed.scenarios, "strict")
+    theirs = [evaluate.result(environment, name, one.episode) for name, one in heuristic]
+    means = {tier: fmean([one.headline for one in theirs if one.scenario.tier == tier]) for tier in environment.tiers}
+    assert rows[5]["evaluation"] == {
+        "tiers": loop.by_tier(environment, undisturbed.trained.held_out),
+        "heuristic": means,
+    }
 
+    # On the way, only the scenarios of the first seeds are played.
+    (first, *_) = dict.fromkeys([one.seed for one in undisturbed.scenarios])
+    scenarios = [one for one in undisturbed.scenarios if one.seed == first]
+    assert len(scenarios) < len(undisturbed.scenarios)
     player = policies.trained(environment, f"{folder.path}@3", "torch")
-    played = [one.episode for one in player(undisturbed.scenarios, "strict")]
+    played = [one.episode for one in player(scenarios, "strict")]
+    assert sum([figures["episodes"] for figures in rows[2]["evaluation"]["tiers"].values()]) == len(played)
     found = [evaluate.result(environment, "p", episode) for episode in played]
     cells = evaluate.summary(environment, found, "strict", "", None)["cells"]
     (cell,) = [one for one in cells if one["tier"] == "hard"]

@@ -461,3 +461,16 @@ def test_auto_policies_are_those_that_the_world_has_and_named_ones_stay() -> Non
         assert planning.baselines(Run(model="tiny"), environment) == names
     named = Run.model_validate({"model": "tiny", "evaluation": {"policies": ["oracle"]}})
     assert planning.baselines(named, bare) == ("oracle",)
+
+
+@pytest.mark.parametrize(("asked", "played"), [(0, 5), (1, 1), (3, 3), (5, 5), (9, 5)])
+@pytest.mark.parametrize("environment", [INCIDENT, TOOLS], ids=["incident", "tools"])
+def test_evaluations_during_the_run_play_every_case_of_the_first_seeds(
+    environment: AnyEnvironment, asked: int, played: int
+) -> None:
+    run = configured(world=environment.name, evaluation={"every": 5, "progress_seeds": asked})
+    seeds = range(1000, 1005)
+    scenarios = environment.scenarios(environment.selections[0], seeds)
+    first = environment.scenarios(environment.selections[0], seeds[:played])
+    assert planning.during_the_run(run, scenarios) == [one for one in scenarios if one in first]
+    assert len(planning.during_the_run(run, scenarios)) == len(first)
