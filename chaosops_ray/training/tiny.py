@@ -195,8 +195,8 @@ def _permitted(environment: AnyEnvironment, view: object) -> Kinds[Any]:
 
 @lru_cache(8)
 def _cases(environment: AnyEnvironment) -> tuple[Scenario, ...]:
-    """Return a scenario for each case of the world's largest evaluation set."""
-    return max([environment.scenarios(selection, [0]) for selection in environment.selections], key=len)
+    """Return a scenario for each case that the world is practised on."""
+    return environment.scenarios(environment.practice, [0])
 
 
 def _sampled(environment: AnyEnvironment) -> list[Scenario]:
