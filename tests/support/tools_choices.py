@@ -7,7 +7,7 @@ from random import Random
 
 from chaosops_ray.sim.contract import Scenario
 from chaosops_ray.sim.tools.choices import choices
-from chaosops_ray.sim.tools.model import Offer
+from chaosops_ray.sim.tools.model import Call, Offer
 from chaosops_ray.sim.tools.views import View
 
 Seat = Callable[[View], Offer]
@@ -52,51 +52,60 @@ def careful(_scenario: Scenario, _rules: str) -> Seat:
 
 def careful_act(view: View) -> Offer:
     """Choose as a careful agent does."""
-    found, seen = offered(view), choices(view)
-    assert seen is not None
+    found = offered(view)
+    said, answers = _standing(view)
     done = {(result.tool, result.arguments) for result in view.results if result.ok}
-    tools = {result.tool for result in view.results if result.ok}
-    standing, answers = {}, {}
-    for line in seen.lines:
-        words, _, mark = line.partition(", ")
-        name = next(one for one in COUNTS if words.endswith(one))
-        count = COUNTS[name]
-        what = words.removesuffix(f" {name}")
-        if what.startswith("by "):
-            answers[what.removeprefix("by ")] = count - (mark == "as announced")
-        else:
-            standing[what] = count
+    tools = {tool for tool, _ in done}
+    last = {result.tool for result in view.results[-1:] if not result.ok}
     for name in ("@read note", "@read clock"):
-        if name in found and found[name].call.tool not in tools:  # type: ignore[union-attr]
+        if name in found and _call(found[name]).tool not in tools:
             return found[name]
     best = max(answers, key=lambda source: answers[source], default="")
     due = [
-        found[name]
+        offer
         for verb in ("record", "work", "check")
-        for name in (f"@{verb} {best}", *[one for one in found if one.startswith(f"@{verb} ")])[:2]
-        if name in found
-        and (found[name].call.tool, found[name].call.arguments) not in done  # type: ignore[union-attr]
-        and (verb == "record" or found[name].call.tool not in tools)  # type: ignore[union-attr]
+        if (offer := found.get(f"@{verb} {best}") or _first(found, f"@{verb}")) is not None
+        and (_made(offer) not in done if verb == "record" else _call(offer).tool not in tools)
     ]
     if best and (answers[best] > 1 or view.steps_left <= 1 + len(due)):
         return due[0] if due and view.steps_left > 1 else found[f"@answer {best}"]
-    if best and "@check archive" in found and found["@check archive"].call.tool == "hash_verify":  # type: ignore[union-attr]
-        if (found["@check archive"].call.tool, found["@check archive"].call.arguments) not in done:  # type: ignore[union-attr]
-            return found["@check archive"]
-    needy = min(standing, key=lambda place: standing[place], default="")
+    sealing = found.get("@check archive")
+    if best and sealing is not None and _call(sealing).tool == "hash_verify" and _made(sealing) not in done:
+        return sealing
+    needy = min(said, key=lambda place: said[place], default="")
+    asks = [offer for name, offer in found.items() if name.startswith("@ask")]
+    asks = [offer for offer in asks if offer.name.split(" ")[-1] in (needy, "all")] or asks
     made = [(result.tool, result.arguments) for result in view.results]
-    asks = [
-        offer for name, offer in found.items() if name.startswith("@ask") and name.split(" ")[-1] in (needy, "all")
-    ] or [offer for name, offer in found.items() if name.startswith("@ask")]
-    failed = {result.tool for result in view.results[-1:] if not result.ok}
-    return min(
-        asks,
-        key=lambda offer: (
-            made.count((offer.call.tool, offer.call.arguments)),  # type: ignore[union-attr]
-            offer.call.tool in failed,  # type: ignore[union-attr]
-            not offer.name.endswith("all"),
-        ),
-    )
+    return min(asks, key=lambda one: (made.count(_made(one)), _call(one).tool in last, not one.name.endswith("all")))
+
+
+def _standing(view: View) -> tuple[dict[str, int], dict[str, int]]:
+    """Read how many sources agree on each thing that is asked, and on each answer; an announcement counts one less."""
+    found = choices(view)
+    assert found is not None
+    said, answers = {}, {}
+    for line in found.lines:
+        words, _, mark = line.partition(", ")
+        name = next(one for one in COUNTS if words.endswith(one))
+        what = words.removesuffix(f" {name}")
+        if what.startswith("by "):
+            answers[what.removeprefix("by ")] = COUNTS[name] - (mark == "as announced")
+        else:
+            said[what] = COUNTS[name]
+    return said, answers
+
+
+def _first(found: dict[str, Offer], verb: str) -> Offer | None:
+    return next((offer for name, offer in found.items() if name.startswith(f"{verb} ")), None)
+
+
+def _call(offer: Offer) -> Call:
+    assert offer.call is not None
+    return offer.call
+
+
+def _made(offer: Offer) -> tuple[str, str]:
+    return _call(offer).tool, _call(offer).arguments
 
 
 SCRIPTED = {"by chance": by_chance, "hasty": hasty, "careful": careful}
