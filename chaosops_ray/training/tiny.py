@@ -179,8 +179,10 @@ def conversations(environment: AnyEnvironment, rules: str, scenario: Scenario) -
         view = environment.view(world, role)
         kinds = _permitted(environment, view)
         text = seats[role].read(view)
-        world, action, _, _ = environment.step(world, draw.choice(draw.choice(kinds)))
-        found[role].turns.append(Turn(text, environment.format_action(action, STYLE), kinds))
+        # As it was chosen: a step may take an action as another one.
+        chosen = draw.choice(draw.choice(kinds))
+        world = environment.step(world, chosen).world
+        found[role].turns.append(Turn(text, environment.format_action(chosen, STYLE), kinds))
     return list(found.values())
 
 

@@ -204,11 +204,14 @@ class _Said:
     def __init__(self, results: tuple[Seen, ...]) -> None:
         self.results = results
         self.readings = [reading for seen in results for reading in _read(seen)]
+        self._of: dict[tuple[str, str], list[Reading]] = {}
+        for one in self.readings:
+            self._of.setdefault((one.name, one.field), []).append(one)
         self._genuine = genuine(results)
 
     def of(self, name: str, field: str, source: str = "") -> list[Reading]:
         """Return the readings of a value, in the order in which they were said."""
-        return [one for one in self.readings if (one.name, one.field) == (name, field) and source in ("", one.source)]
+        return [one for one in self._of.get((name, field), ()) if source in ("", one.source)]
 
     def named(self, field: str, value: str) -> list[str]:
         """Return whom any source has given this value."""
@@ -298,14 +301,16 @@ class _Needs:
 
 def _needed(family: Family, slots: Slots, said: _Said) -> dict[Subject, list[Wanted]]:
     """Return what the question is about, with the values that an answer needs, as far as it can be said by now."""
-    found: dict[Subject, list[Wanted]] = {}
+    wanted: list[Wanted] = []
     for place in range(_FOLLOWED):
         look = _Needs(said, place)
         with suppress(*_NOTHING_FOLLOWS):
             family.solve(slots, look)
-        for one in dict.fromkeys(look.wanted):
-            kind = COMPANY if one.field in OF_COMPANIES else COUNTRY
-            found.setdefault(Subject(one.name, kind, one.source, one.field if one.is_search else ""), []).append(one)
+        wanted += look.wanted
+    found: dict[Subject, list[Wanted]] = {}
+    for one in dict.fromkeys(wanted):
+        kind = COMPANY if one.field in OF_COMPANIES else COUNTRY
+        found.setdefault(Subject(one.name, kind, one.source, one.field if one.is_search else ""), []).append(one)
     return dict(list(found.items())[: len(ORDINALS)])
 
 

@@ -15,7 +15,7 @@ from chaosops_ray.sim import play, replay
 from chaosops_ray.sim.speech import Unparsed
 from chaosops_ray.sim.tools import TOOLS as ENVIRONMENT
 from chaosops_ray.sim.tools.choices import NAMES, SOURCES, choices
-from chaosops_ray.sim.tools.faults import ANNOUNCED
+from chaosops_ray.sim.tools.faults import ANNOUNCED, CORRUPTION, STALE
 from chaosops_ray.sim.tools.model import AGENT, SUBMIT, Call, Offer, World, call
 from chaosops_ray.sim.tools.views import View
 from tests.support.tools_calls import begin, clean, known, misled
@@ -164,14 +164,38 @@ def test_each_source_has_its_answer_right_or_wrong(case: str) -> None:
         ]
 
 
+@pytest.mark.parametrize("kind", [STALE, CORRUPTION])
+def test_after_one_result_everything_is_the_same_whether_it_was_right_or_wrong(kind: str) -> None:
+    """A wrong result alone shows in no name and no line; only what is announced may be repeated or not."""
+    compared = 0
+    for scenario in ENVIRONMENT.scenarios("heldout", range(20_000, 20_003)):
+        if scenario.case.startswith(("capital-", "headquarters-")):
+            continue  # a wrong source names another country, of which it may have more or fewer fields
+        world = ENVIRONMENT.start(scenario, "strict")
+        for name, offer in offered(ENVIRONMENT.view(world, AGENT)).items():
+            if name.startswith("@ask") and offer.call is not None:
+                right, wrong = (
+                    choices(ENVIRONMENT.view(after, AGENT))
+                    for after in (clean(world, offer.call), misled(world, offer.call, kind))
+                )
+                assert right is not None
+                assert wrong is not None
+                assert [[one.name for one in of] for of in right.kinds] == [
+                    [one.name for one in of] for of in wrong.kinds
+                ]
+                assert [line.partition(",")[0] for line in right.lines] == [
+                    line.partition(",")[0] for line in wrong.lines
+                ]
+                compared += right.lines[-1].startswith("by")
+    assert compared > 100
+
+
 def test_wrong_sources_among_themselves_look_like_right_ones() -> None:
     """With true and false figures exchanged in all that was shown, the same is offered under the same names."""
     world = told("population", ("api", "files"))
     view = ENVIRONMENT.view(world, AGENT)
-    name = ENVIRONMENT.view(world, AGENT).question.removesuffix("?").split(" ")[-1]
     facts = [json.loads(made.shown) for made in world.made]
     true, false = str(facts[0]["facts"]["population"]), str(facts[2]["body"]["population"])
-    assert name
     assert true != false
 
     def exchanged(text: str) -> str:
