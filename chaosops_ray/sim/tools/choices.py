@@ -113,7 +113,7 @@ def choices(seen: View) -> Choices | None:
         family, slots = understood(seen.question)
     except ValueError:
         return None
-    said = _Said(seen.results)
+    said = _Said(seen.results, slots.get("hash", ""))
     needed = _needed(family, slots, said)
     answers = _answers(family, slots, said)
     kinds: list[list[tuple[str, Call]]] = [[] for _ in range(5)]
@@ -201,13 +201,17 @@ def _same(first: Value, second: Value) -> bool:
 class _Said:
     """All that tools have said, and how many sources are behind it."""
 
-    def __init__(self, results: tuple[Seen, ...]) -> None:
+    def __init__(self, results: tuple[Seen, ...], digest: str) -> None:
+        """`digest` is the hash that a genuine document has."""
         self.results = results
         self.readings = [reading for seen in results for reading in _read(seen)]
         self._of: dict[tuple[str, str], list[Reading]] = {}
         for one in self.readings:
             self._of.setdefault((one.name, one.field), []).append(one)
-        self._genuine = genuine(results)
+        # Any text has the hash that is worked out from it; only the one that the question gives says something.
+        self._genuine = genuine(
+            tuple([one for one in results if one.tool != "hash_verify" or f'"{digest}"' in one.arguments.lower()])
+        )
 
     def of(self, name: str, field: str, source: str = "") -> list[Reading]:
         """Return the readings of a value, in the order in which they were said."""

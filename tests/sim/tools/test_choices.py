@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from hashlib import sha256
 from statistics import fmean
 from typing import Any
 
@@ -227,6 +228,22 @@ def test_a_wrong_source_that_repeats_an_announcement_is_marked_like_a_right_one(
     assert {(fault, line) for fault, line in marks if line.startswith("by")} >= {
         (fault, line) for fault in ("", "corruption") for line in lines
     }
+
+
+def test_a_document_is_sealed_by_the_hash_of_the_question_alone() -> None:
+    """Any text has the hash that is worked out from it."""
+    world = begin("tools/filed/synthetic/20000")
+    asking = offered(ENVIRONMENT.view(world, AGENT))["@ask filing first"].call
+    assert asking is not None
+    for after in (clean(world, asking), misled(world, asking)):
+        text = json.loads(after.made[-1].shown)["body"]
+        own = clean(after, call("hash_verify", data=text, expected_hash=sha256(text.encode()).hexdigest()))
+        check = offered(ENVIRONMENT.view(after, AGENT))["@check archive"].call
+        assert check is not None
+        for world, sealed in ((own, after.made[-1].fault == ""), (clean(after, check), after.made[-1].fault == "")):
+            seen = choices(ENVIRONMENT.view(world, AGENT))
+            assert seen is not None
+            assert seen.lines[-1] == f"by archive {'sealed' if sealed else 'once'}"
 
 
 # -- hostile results --------------------------------------------------------------------------------------------------
