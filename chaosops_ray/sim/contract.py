@@ -316,7 +316,8 @@ class Environment(ABC, Generic[W, V, A]):
     def permitted(self, view: V, /) -> Kinds[A] | None:  # noqa: ARG002 - by default nothing is known of them
         """Return all that this seat may do now, kind by kind; None where it cannot be written out.
 
-        It is called every turn: a world returns the same tuples again and again.
+        It is called every turn: a world returns the same tuples again and again. A step takes each of them, and what
+        `format_action` writes of it, as the same action.
         """
         return None
 
@@ -358,6 +359,11 @@ class Environment(ABC, Generic[W, V, A]):
     def streams(self, score: Score, /) -> Mapping[str, float]:
         """Return the reward as each group of seats is paid it, by the stream's name."""
         return {_ONE_STREAM: score.total}
+
+    @property
+    def practice(self) -> str:
+        """The evaluation set on whose cases a tiny model is warmed up: the largest, unless a world names another."""
+        return max(self.selections, key=lambda name: len(self.scenarios(name, [0])))
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
 

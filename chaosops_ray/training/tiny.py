@@ -179,8 +179,10 @@ def conversations(environment: AnyEnvironment, rules: str, scenario: Scenario) -
         view = environment.view(world, role)
         kinds = _permitted(environment, view)
         text = seats[role].read(view)
-        world, action, _, _ = environment.step(world, draw.choice(draw.choice(kinds)))
-        found[role].turns.append(Turn(text, environment.format_action(action, STYLE), kinds))
+        # As it was chosen: a step may take an action as another one.
+        chosen = draw.choice(draw.choice(kinds))
+        world = environment.step(world, chosen).world
+        found[role].turns.append(Turn(text, environment.format_action(chosen, STYLE), kinds))
     return list(found.values())
 
 
@@ -195,8 +197,8 @@ def _permitted(environment: AnyEnvironment, view: object) -> Kinds[Any]:
 
 @lru_cache(8)
 def _cases(environment: AnyEnvironment) -> tuple[Scenario, ...]:
-    """Return a scenario for each case of the world's largest evaluation set."""
-    return max([environment.scenarios(selection, [0]) for selection in environment.selections], key=len)
+    """Return a scenario for each case that the world is practised on."""
+    return environment.scenarios(environment.practice, [0])
 
 
 def _sampled(environment: AnyEnvironment) -> list[Scenario]:

@@ -12,7 +12,7 @@ from chaosops_ray.agents import seat as seats
 from chaosops_ray.agents.seat import ChatSeat, Seat, TokenSeat, choices
 from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.sim import ENVIRONMENTS
-from chaosops_ray.sim.contract import AnyEnvironment
+from chaosops_ray.sim.contract import AnyEnvironment, Style
 from chaosops_ray.training import pretrained
 from chaosops_ray.wire import Ids, Sample
 from tests.support.tokenizers import chat_tokenizer, saved
@@ -127,9 +127,28 @@ def test_a_structured_seat_asks_for_what_its_view_permits(codec: Codec) -> None:
 
 def test_what_cannot_be_written_out_is_free(codec: Codec) -> None:
     world = TOOLS.start(TOOLS.scenario("tools/E07/published/3"), "strict")
-    view = TOOLS.view(world, "agent")
+    view = TOOLS.view(world, "agent")._replace(question="What is this?")
     assert choices(TOOLS, codec, view, "full") is None
     assert TokenSeat(TOOLS, "agent", "strict", "full", codec, structured=True).request(view).choices is None
+
+
+@pytest.mark.parametrize("style", ["full", "compact"])
+def test_what_is_chosen_by_name_or_in_full_is_the_same_call(codec: Codec, style: Style) -> None:
+    """In full a choice is the call itself; in short it is a name that only the step can make out."""
+    world = TOOLS.start(TOOLS.scenario("tools/E07/published/3"), "strict")
+    seat = TokenSeat(TOOLS, "agent", "strict", style, codec, structured=True)
+    while TOOLS.acting(world):
+        view = TOOLS.view(world, "agent")
+        request = seat.request(view)
+        offers = [offer for kind in TOOLS.permitted(view) for offer in kind]
+        assert request.choices is not None
+        assert len(request.choices) == len(offers)
+        place = len(offers) - 1 if world.step > 2 else world.step
+        tokens = request.choices[place]
+        taken = TOOLS.step(world, seat.answer(Sample(tokens, (0.0,) * len(tokens), 7, "digest", stopped=True)))
+        assert taken.action == offers[place].call
+        world = taken.world
+    assert world.answer is not None
 
 
 class Up(NamedTuple):

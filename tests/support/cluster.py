@@ -57,7 +57,11 @@ def small_run(*settings: str) -> config.Run:
 def make(path: Path, run: config.Run) -> loop.Training:
     """A run that has not begun."""
     folder = RunFolder.create(path, check.written(run))
-    base = tiny_base() if run.model == "tiny" else base_models.prepare(run.model, world=run.world)
+    base = (
+        tiny_base()
+        if (run.model, run.world) == ("tiny", "incident")
+        else base_models.prepare(run.model, world=run.world)
+    )
     return loop.prepare(run, base, folder)
 
 

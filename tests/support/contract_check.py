@@ -120,7 +120,7 @@ def _check_rewards(environment: AnyEnvironment, episode: AnyEpisode) -> None:
 def _check_views(environment: AnyEnvironment, episode: AnyEpisode) -> None:
     """A view is a type of its own, frozen all the way down, and says the same after the world has gone on."""
     kept = []
-    worlds = [episode.start, *(step.world for step in episode.steps)]
+    worlds = _worlds(episode)
     for world in worlds:
         for role in environment.roles:
             view = environment.view(world, role)
@@ -133,6 +133,10 @@ def _check_views(environment: AnyEnvironment, episode: AnyEpisode) -> None:
         assert environment.dump_view(view) == before
     for step, world in zip(episode.steps, worlds, strict=False):
         assert environment.view(world, step.role) == step.view
+
+
+def _worlds(episode: AnyEpisode) -> list[Any]:
+    return [episode.start, *(step.world for step in episode.steps)]
 
 
 def _assert_frozen(value: Any) -> None:
@@ -174,8 +178,11 @@ def _check_words(environment: AnyEnvironment, episode: AnyEpisode) -> None:
 
 
 def _check_permitted(environment: AnyEnvironment, episode: AnyEpisode) -> None:
-    """What is permitted is the same tuple again and again, without repetition, each of it spelt in its own way."""
-    for step in episode.steps:
+    """What is permitted is the same tuple again and again, without repetition, each of it spelt in its own way.
+
+    A spelling is taken as the action is: a world may permit actions that only a step in this world can make out.
+    """
+    for before, step in zip(_worlds(episode), episode.steps, strict=False):
         kinds = environment.permitted(step.view)
         assert environment.permitted(step.view) is kinds
         if kinds is not None:
@@ -184,7 +191,10 @@ def _check_permitted(environment: AnyEnvironment, episode: AnyEpisode) -> None:
             for style in STYLES:
                 spelt = [environment.format_action(action, style) for action in actions]
                 assert len(set(spelt)) == len(spelt)
-                assert [environment.parse_action(text) for text in spelt] == actions
+                for action, text in zip(actions, spelt, strict=True):
+                    taken = environment.step(before, action).action
+                    assert environment.step(before, environment.parse_action(text)).action == taken
+                    assert environment.load_action(environment.dump_action(taken)) == taken
 
 
 def _check_futures(environment: AnyEnvironment, episode: AnyEpisode) -> None:
@@ -193,7 +203,7 @@ def _check_futures(environment: AnyEnvironment, episode: AnyEpisode) -> None:
     again = replay(environment, episode.scenario, episode.rules, actions)
     assert trace(environment, again) == trace(environment, episode)
 
-    worlds = [episode.start, *(step.world for step in episode.steps)]
+    worlds = _worlds(episode)
     for middle in {0, len(actions) // 2, len(actions) - 1}:
         snapshot = environment.dump(worlds[middle])
         restored = environment.load(snapshot)

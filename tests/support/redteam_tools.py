@@ -9,12 +9,11 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 
 from chaosops_ray.sim.contract import Scenario
-from chaosops_ray.sim.speech import Unparsed
 from chaosops_ray.sim.tools.answers import numbers
 from chaosops_ray.sim.tools.families import understood
 from chaosops_ray.sim.tools.figures import figures_within
 from chaosops_ray.sim.tools.knowledge import COUNTRY, Value
-from chaosops_ray.sim.tools.model import Action, call
+from chaosops_ray.sim.tools.model import Action, Call, call
 from chaosops_ray.sim.tools.moves import Said, asking, extras, opening_call, spelt, submit, worked_out
 from chaosops_ray.sim.tools.reading import Reading, source_of
 from chaosops_ray.sim.tools.sources import API, ARCHIVE, COLUMNS, DATABASE, FILES, KNOWLEDGE_BASE, WEB
@@ -213,7 +212,7 @@ def _then(first: Factory, second: Callable[[View, Values], Action | None]) -> Fa
         def seat(view: View) -> Action:
             earlier = [result for result in view.results if result.step not in made]
             action = act(view._replace(steps_left=view.steps_left - (not made), results=tuple(earlier)))
-            if made or isinstance(action, Unparsed) or source_of(action.tool, action.arguments):
+            if made or not isinstance(action, Call) or source_of(action.tool, action.arguments):
                 return action
             said = _ByItself(tuple(earlier), "")
             worked_out(*understood(view.question), said)

@@ -25,8 +25,13 @@ TWINS = pytest.mark.parametrize("settings", [[], ["model=tiny"]], ids=["full", "
 
 
 def test_all_that_was_published_is_there() -> None:
+<<<<<<< HEAD
     assert {path.stem for path in RUNS} == {*PUBLISHED, "oversight"}
     assert {path.stem for path in SWEEPS} == {"phase3", "multiplier", "curriculum", "learning_rate", "seats"}
+=======
+    assert {path.stem for path in RUNS} == {"p0", "p1", "p2", "3a", "3b", "3c", "anneal", "7b", "tools"}
+    assert {path.stem for path in SWEEPS} == {"phase3", "multiplier", "curriculum", "learning_rate"}
+>>>>>>> world2
     for path in RUNS:
         assert len(path.read_text().splitlines()) < 30
 
@@ -38,7 +43,7 @@ def test_every_run_resolves_and_names_only_what_there_is(path: Path, settings: l
     check.look_over(run)
     assert (run.model in ("tiny", "tiny-half")) == bool(settings)
     stages = [stage.rpartition(":") for stage in run.curriculum.split(",")]
-    assert sum([int(updates) for *_, updates in stages]) == run.updates
+    assert run.curriculum == "adaptive" or sum([int(updates) for *_, updates in stages]) == run.updates
 
 
 # What the write-up has of each run.

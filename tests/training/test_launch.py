@@ -46,7 +46,7 @@ MISTAKES = {
     "a world that is none": (["--set", "world=chess"], "chess"),
     "rules that are none": (["--set", "rules=lenient"], "lenient"),
     "a stream that is none": (["--set", "credit.streams={pilot: {team: 1}}"], "pilot"),
-    "tiny in the other world": (["--set", "world=tools"], "model: "),
+    "options of the other world": (["--set", "world=tools"], "rule_options."),
     "evaluation on what is trained on": (["--set", "evaluation.seeds=99990-100010"], "evaluation.seeds"),
     "a policy that is none": (["--set", "evaluation.policies=[perfect]"], "perfect"),
     "a seed that is none": (["--seed", "-1"], "seed"),

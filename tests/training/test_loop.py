@@ -417,6 +417,21 @@ def test_any_chat_model_trains_in_the_other_world(tools: Ended) -> None:
     assert all(row["learner"]["mismatch_max"] < 1e-3 for row in rows if row["learner"])
 
 
+@pytest.mark.slow
+def test_the_tiny_model_trains_in_the_other_world_as_shipped(tmp_path: Path) -> None:
+    """One update: it chooses calls by their names, and what is recorded are the calls, which replay."""
+    settings = ["model=tiny", "updates=1", "batch={scenarios: 4, group: 4, refill: 0}"]
+    training = make(tmp_path / "run", config.load(CONFIGS / "tools.yaml", settings))
+    loop.train(training, lambda _row: None)
+    (row,) = training.folder.metrics()
+    assert row["version"] == 1
+    episodes = list(read_episodes(training.folder.path / "episodes" / "update-000001.parquet"))
+    assert len(episodes) == row["episodes"] == 16
+    assert not any(differences(episode) for episode in episodes)
+    taken = [step["action"] for episode in episodes for step in episode.rows]
+    assert all(action.startswith('{"tool": ') for action in taken)
+
+
 def test_actors_that_keep_dying_end_the_run_with_an_error(tools: Ended) -> None:
     assert "died" in str(tools.error)
 

@@ -319,7 +319,6 @@ def test_an_architecture_that_nobody_knows_is_an_error(
         ("model=/no/such/model", (), "/no/such/model"),
         ("model=", (), "model"),
         ("trained=/no/such/run", (), "/no/such/run"),
-        ("model=tiny", ("--world", "tools"), "tiny"),
         ("random", ("--structured",), "--structured"),
         ("base=tiny", (), "base=tiny"),
     ],
@@ -327,8 +326,7 @@ def test_an_architecture_that_nobody_knows_is_an_error(
 def test_other_mistakes_are_one_line_too(
     capsys: pytest.CaptureFixture[str], spelling: str, more: Sequence[str], named: str
 ) -> None:
-    tiers = ("--tiers", "warmup") if "tools" in more else ()
-    assert named in refused(capsys, spelling, *more, *tiers)
+    assert named in refused(capsys, spelling, *more)
 
 
 def test_an_engine_that_is_not_installed_is_named_with_what_installs_it(

@@ -24,6 +24,7 @@ from chaosops_ray.training import base_models, pretrained, tiny, warm_up
 from chaosops_ray.wire import Ids, SampleRequest, Task
 from chaosops_ray.workers.rollout import EpisodeRollout, play
 from chaosops_ray.workers.samplers import torch as engine
+from tests.support.toy_world import Toy
 
 INCIDENT = environment_named("incident")
 
@@ -238,9 +239,26 @@ def test_finding_a_cached_model_imports_neither_torch_nor_transformers(base: bas
 
 
 def test_a_world_whose_actions_cannot_be_written_out_has_no_tiny_model() -> None:
-    with pytest.raises(ConfigError, match=r"model: .* tools"):
-        tiny.check(environment_named("tools"))
+    class Unlisted(Toy):
+        def permitted(self, _view: Any, /) -> Any:
+            return None
+
+    with pytest.raises(ConfigError, match=r"model: .* toy does not list"):
+        tiny.check(Unlisted())
     tiny.check(INCIDENT)
+
+
+def test_a_choice_whose_call_depends_on_the_world_is_one_token_all_the_same(tmp_path: Path) -> None:
+    """The names of offers are a fixed set; what they stand for is never spelt out in a transcript."""
+    world = environment_named("tools")
+    warm_up.make_tokenizer(world, SMALL._replace(openings=60)).save_pretrained(tmp_path)
+    codec = Codec(tmp_path, tiny.layout(tmp_path))
+    for conversation in tiny.conversations(world, "strict", tiny.scenario(world, SMALL, 3)):
+        assert conversation.turns
+        for turn in conversation.turns:
+            names = [world.format_action(action, "compact") for kind in turn.permitted for action in kind]
+            assert turn.action in names
+            assert [len(codec.action(name)) for name in names] == [1] * len(names)
 
 
 # -- the warm-up of any world -----------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from chaosops_ray.sim.contract import (
     Transition,
 )
 from chaosops_ray.sim.curriculum import Promotion
-from chaosops_ray.sim.tools import physics, rubric, scenarios, text, views
+from chaosops_ray.sim.tools import choices, physics, rubric, scenarios, text, views
 from chaosops_ray.sim.tools.board import board
 from chaosops_ray.sim.tools.model import AGENT, ROLES, RULE_SETS, Action, Event, Storage, World, parse_rules
 from chaosops_ray.sim.tools.policies import POLICIES
@@ -64,6 +64,7 @@ class Tools(Environment[World, View, Action]):
     tiers = scenarios.TIERS
     cases = scenarios.select(scenarios.SELECTIONS[0], [0])
     selections = scenarios.SELECTIONS
+    practice = scenarios.SELECTIONS[0]  # most families of questions, without those that are held out
     rule_sets = tuple(RULE_SETS)
     grouping = "family"
     policies: Mapping[str, PolicyFactory] = POLICIES
@@ -92,6 +93,7 @@ class Tools(Environment[World, View, Action]):
     render = staticmethod(text.render)
     parse_action = staticmethod(text.parse_action)
     format_action = staticmethod(text.format_action)
+    permitted = staticmethod(choices.permitted)
     dump_action = staticmethod(text.dump_action)
     load_action = staticmethod(text.load_action)
     board = staticmethod(board)
@@ -110,7 +112,7 @@ class Tools(Environment[World, View, Action]):
 
     def step(self, world: World, action: object) -> Transition[World, Action]:
         """Make the agent's call, and score it."""
-        after, taken, outcome = physics.advance(world, action)
+        after, taken, outcome = physics.advance(world, choices.resolved(world, action))
         if after is world:
             return Transition(after, taken, outcome, NOTHING)
         return Transition(after, taken, outcome, rubric.score(after))

@@ -144,7 +144,16 @@ class Call:
     arguments: str
 
 
-Action: TypeAlias = Call | Unparsed
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A call that is offered on a view, under a short name; a step makes the call that the name stands for then."""
+
+    name: str
+    call: Call | None = None  # None where only the name was written
+
+
+Taken: TypeAlias = Call | Unparsed
+Action: TypeAlias = Taken | Offer
 
 
 def call(tool: str, **arguments: Any) -> Call:
@@ -160,12 +169,12 @@ def canonical(arguments: dict[str, Any]) -> str:
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def admit(action: object) -> Action:
+def admit(action: object) -> Taken:
     """Return the action if it is well formed and within bounds, and `Unparsed` otherwise."""
     return admitted(action)[0]
 
 
-def admitted(action: object) -> tuple[Action, dict[str, Any]]:
+def admitted(action: object) -> tuple[Taken, dict[str, Any]]:
     """Return the action as `admit` does, and its arguments as values."""
     if isinstance(action, Call) and isinstance(action.tool, str) and isinstance(action.arguments, str):
         return _admitted_call(action)
@@ -174,7 +183,7 @@ def admitted(action: object) -> tuple[Action, dict[str, Any]]:
     return Unparsed(f"a {type(action).__name__[:MAX_NAME]} that is no well-formed call"), {}
 
 
-def _admitted_call(given: Call) -> tuple[Action, dict[str, Any]]:
+def _admitted_call(given: Call) -> tuple[Taken, dict[str, Any]]:
     tool, arguments = given.tool, given.arguments
     if len(arguments) > MAX_ARGUMENTS:
         return Unparsed(f"arguments longer than {MAX_ARGUMENTS} characters"), {}

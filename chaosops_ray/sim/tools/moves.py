@@ -6,7 +6,7 @@ The heuristic and the oracle share them: the one decides by what sources have sa
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from chaosops_ray.sim.tools import deeds
@@ -46,18 +46,14 @@ class Missing(Exception):  # noqa: N818 - no error: something is still to be ask
 def asking(family: Family, wanted: list[Wanted]) -> list[Call]:
     """Return calls that may tell what is wanted, those that tell most at once first."""
     names = list(dict.fromkeys([one.name for one in wanted]))
-    is_company = any(one.field in _OF_COMPANIES for one in wanted)
-    table, kind = ("financials", COMPANY) if is_company else ("countries", COUNTRY)
-    column = "company" if is_company else "name"
-    listed = ", ".join(["'" + name.replace("'", "''") + "'" for name in names])
-    columns = {one.field if one.is_search else column for one in wanted}
-    where = " OR ".join([f"{one} IN ({listed})" for one in sorted(columns)])
-    sql = call("database_query", sql=f"SELECT * FROM {table} WHERE {where}")  # noqa: S608 - the tool reads, nothing else
+    kind = COMPANY if any(one.field in OF_COMPANIES for one in wanted) else COUNTRY
+    sql = query(kind, names, {one.field if one.is_search else NAME_COLUMNS[kind] for one in wanted})
     file = call("read_file", path=FILE_OF[kind])
     archive = call("document_search", query=" ".join(names))
     texts = [call("api_call", url=f"{DOCUMENT}{text}-{slug(name)}") for name in names for text in DOCUMENTS[kind]]
     if wanted[0].source == DATABASE:
-        return [sql, call("database_query", sql=f"SELECT company, offices FROM financials WHERE company = {listed}")]  # noqa: S608
+        only = f"SELECT company, offices FROM financials WHERE company = {_listed(names)}"  # noqa: S608
+        return [sql, call("database_query", sql=only)]
     if wanted[0].source == ARCHIVE:
         return [*texts, archive] if family.name != "filed" else texts[:1]
     if any(one.is_search and one.field == "sector" for one in wanted):
@@ -75,9 +71,21 @@ def asking(family: Family, wanted: list[Wanted]) -> list[Call]:
     ]
 
 
-_OF_COMPANIES = frozenset(
+OF_COMPANIES = frozenset(
     ("headquarters", "sector", "founded", "employees", "revenue_b", "previous_revenue_b", "offices")
 )
+NAME_COLUMNS = {COUNTRY: "name", COMPANY: "company"}
+
+
+def query(kind: str, names: Sequence[str], columns: Collection[str]) -> Call:
+    """Return the query for all rows of a table with one of these names in one of the columns."""
+    table = "financials" if kind == COMPANY else "countries"
+    where = " OR ".join([f"{column} IN ({_listed(names)})" for column in sorted(columns)])
+    return call("database_query", sql=f"SELECT * FROM {table} WHERE {where}")  # noqa: S608 - the tool reads, nothing else
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(["'" + name.replace("'", "''") + "'" for name in names])
 
 
 def submit(answer: str, reasoning: str) -> Call:
@@ -107,7 +115,7 @@ class Said:
         self._results = results
         self._readings = readings(results)
         self._claim = float(claim) if claim and not claim.startswith(("+", "-")) else None
-        self._genuine = _genuine(results)
+        self._genuine = genuine(results)
         self.doubtful: list[Wanted] = []
         self.values: dict[tuple[str, str], Value] = {}
         self.sure: list[tuple[str, str]] = []
@@ -186,10 +194,10 @@ class Said:
         return page_of(name, COMPANY)
 
 
-def _genuine(results: tuple[Seen, ...]) -> set[int]:
+def genuine(results: tuple[Seen, ...]) -> set[int]:
     """Return the steps that gave a text whose hash was found to match."""
-    checks = [r for r in results if r.ok and r.tool == "hash_verify" and json.loads(r.shown)["match"]]
-    texts = [json.loads(r.arguments)["data"] for r in checks]
+    matches = [r for r in results if r.ok and r.tool == "hash_verify" and json.loads(r.shown)["match"]]
+    texts = [json.loads(r.arguments)["data"] for r in matches]
     return {r.step for r in results if r.ok and r.tool == "api_call" and json.loads(r.shown).get("body") in texts}
 
 
@@ -229,13 +237,16 @@ def extras(
     document: str = "",
 ) -> list[list[Call]]:
     """Return the deed, the work and the check that a question asks for: for each, the calls that would do."""
-    due = [_deed(question, family, facts), _work(question, family, facts, values, document)]
+    due = [deed_of(question, family, facts), work_of(question, family, facts, values, document)]
     if family.tier in ("intermediate", "expert") and family.name != "filed":
-        due.append(_checks(family, facts, values, sure))
+        due.append(checks_of(family, facts, values, sure))
     return [calls for calls in due if calls]
 
 
-def _checks(family: Family, facts: tuple[Fact, ...], values: Mapping[tuple[str, str], Value], sure: Sure) -> list[Call]:
+def checks_of(
+    family: Family, facts: tuple[Fact, ...], values: Mapping[tuple[str, str], Value], sure: Sure
+) -> list[Call]:
+    """Return calls of which one checks what the answer rests on."""
     if family.name == "contradiction":
         here, there = (f"{fact.value} offices" for fact in facts[1:])
         return [
@@ -257,9 +268,10 @@ def _checks(family: Family, facts: tuple[Fact, ...], values: Mapping[tuple[str, 
     return checks if family.name != "claim" else checks[::-1]
 
 
-def _work(
+def work_of(
     question: str, family: Family, facts: tuple[Fact, ...], values: Mapping[tuple[str, str], Value], document: str
 ) -> list[Call]:
+    """Return calls of which one shows how the answer was worked out; none where the question needs none."""
     numbers = [f"{value:.12g}" for value in values.values() if isinstance(value, int | float)]
     match family.name:
         case "per-head":
@@ -295,7 +307,8 @@ def _work(
     return []
 
 
-def _deed(question: str, family: Family, facts: tuple[Fact, ...]) -> list[Call]:
+def deed_of(question: str, family: Family, facts: tuple[Fact, ...]) -> list[Call]:
+    """Return the call that does what the question wants done beside the answer; none where there is nothing to do."""
     if family.name == "contradiction":
         verdict, here, there = facts
         reason = f"the database has {here.value}, the archive {there.value}"

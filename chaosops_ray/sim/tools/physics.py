@@ -18,11 +18,11 @@ from chaosops_ray.sim.tools.model import (
     MAX_ARGUMENTS,
     MAX_SHOWN,
     SUBMIT,
-    Action,
     Call,
     Event,
     Made,
     Storage,
+    Taken,
     World,
     admitted,
 )
@@ -36,7 +36,7 @@ def acting(world: World) -> str | None:
     return None if world.done else AGENT
 
 
-def advance(world: World, given: object) -> tuple[World, Action, Outcome]:
+def advance(world: World, given: object) -> tuple[World, Taken, Outcome]:
     """Make the agent's call, and go on by one step."""
     action, arguments = admitted(given)
     if world.done:

@@ -8,15 +8,20 @@ from typing import Any
 from chaosops_ray.sim.contract import Style, checked
 from chaosops_ray.sim.errors import unknown
 from chaosops_ray.sim.speech import Unparsed, load_record, read_action
+from chaosops_ray.sim.tools import deeds
 from chaosops_ray.sim.tools.catalog import TOOLS
-from chaosops_ray.sim.tools.model import ROLES, Action, Call, admit, canonical, parse_rules
-from chaosops_ray.sim.tools.views import View
+from chaosops_ray.sim.tools.choices import NAMES, choices
+from chaosops_ray.sim.tools.families import understood
+from chaosops_ray.sim.tools.model import ROLES, Action, Call, Offer, Taken, admit, canonical, parse_rules
+from chaosops_ray.sim.tools.views import Seen, View
 
 
 def dump_action(action: Action) -> str:
     """Write the call as JSON; a parse failure is recorded as what it is."""
     if isinstance(action, Unparsed):
         return json.dumps({"unparsed": action.reason})
+    if isinstance(action, Offer):
+        return dump_action(action.call or Unparsed(f"{action.name} was not offered"))
     return json.dumps({"tool": action.tool, "arguments": json.loads(action.arguments)})
 
 
@@ -26,23 +31,30 @@ def load_action(text: str) -> Action:
 
 
 def format_action(action: Action, style: Style) -> str:
-    """Write the completion that stands for this call."""
-    if checked(style) == "full" or isinstance(action, Unparsed):
-        return dump_action(action)
-    return f"{action.tool} {action.arguments}"
+    """Write the completion that stands for this call; in compact style, an offer is its name."""
+    is_full = checked(style) == "full"
+    if isinstance(action, Offer):
+        return action.name if action.call is None or not is_full else dump_action(action.call)
+    return dump_action(action) if is_full or isinstance(action, Unparsed) else f"{action.tool} {action.arguments}"
 
 
 def parse_action(completion: str) -> Action:
-    """Read the call of a completion: its last JSON object with a "tool", or a tool's name and its arguments as JSON."""
-    return admit(read_action(completion, "tool", _from_fields, _from_line))
+    """Read the call of a completion: its last JSON object with a "tool", or else its last line.
+
+    That is a tool's name and its arguments as JSON, or the name of an offer.
+    """
+    action = read_action(completion, "tool", _from_fields, _from_line)
+    return action if isinstance(action, Offer) else admit(action)
 
 
 def _from_line(line: str) -> Action:
+    if line in NAMES:
+        return Offer(line)
     name, _, arguments = line.partition(" ")
     return Call(name, arguments or "{}") if name in TOOLS else Unparsed("no call found")
 
 
-def _from_fields(fields: Any) -> Action:
+def _from_fields(fields: Any) -> Taken:
     if not isinstance(fields, dict) or not isinstance(fields.get("tool"), str):
         return Unparsed("no tool named")
     for key in fields:
@@ -63,7 +75,7 @@ def system_prompt(role: str, rules: str, style: Style) -> str:
         raise unknown("role", role, ROLES)
     one_value = not parse_rules(rules).are_published
     if checked(style) == "compact":
-        return f"tools {' '.join(TOOLS)}"
+        return "answer by tools"
     schemas = "\n".join(
         [
             f"- {tool.name}("
@@ -89,14 +101,46 @@ def system_prompt(role: str, rules: str, style: Style) -> str:
 
 def render(seen: View, since: View | None, style: Style) -> str:
     """Write all of the view, or what is new in it since the agent's last turn."""
-    full = checked(style) == "full"
-    out = []
-    if since is None:
-        out += [f"Question: {seen.question}", seen.guidance] if full else [f"q {seen.question}"]
-    horizon = -1 if since is None else since.step
-    for result in seen.results:
-        if result.step >= horizon:
-            said = result.tool or "(no call)"
-            out.append(f"{said} answered: {result.shown}" if full else f"{said} {result.shown}")
-    out.append(f"Steps left: {seen.steps_left}\nYour call:" if full else f"left {seen.steps_left}\n>")
+    new = [result for result in seen.results if since is None or result.step >= since.step]
+    if checked(style) == "compact":
+        return _compact(seen, new, is_first=since is None)
+    out = [f"Question: {seen.question}", seen.guidance] if since is None else []
+    out += [f"{result.tool or '(no call)'} answered: {result.shown}" for result in new]
+    out.append(f"Steps left: {seen.steps_left}\nYour call:")
     return "\n".join(out)
+
+
+# -- the compact style ------------------------------------------------------------------------------------------------
+
+_VERDICTS = ("consistent", "equal", "match", "supported", "valid", "reachable")
+
+
+def _compact(seen: View, new: list[Seen], *, is_first: bool) -> str:
+    """Write what an agent needs that only chooses: which calls came through, and what agrees with what.
+
+    It has no names and no figures. A model that is small enough to need this style could not compare them.
+    """
+    out = [_topic(seen.question)] if is_first else []
+    out += [f"{result.tool or 'no call'} {_fate(result)}" for result in new]
+    found = choices(seen)
+    out += found.lines if found is not None else ()
+    out.append(f"left {seen.steps_left}\n>")
+    return "\n".join(out)
+
+
+def _topic(question: str) -> str:
+    """Write what family a question is of, and what it wants done."""
+    try:
+        family, _ = understood(question)
+    except ValueError:
+        return f"q {question}"
+    wanted = deeds.read(question) if family.name == "claim" else None
+    return f"q {family.name}" + (f" {wanted[0]}" if wanted else "")
+
+
+def _fate(result: Seen) -> str:
+    shown = json.loads(result.shown)
+    if not result.ok:
+        return str(shown["error"])
+    verdict = next((shown[key] for key in _VERDICTS if key in shown), None) if isinstance(shown, dict) else None
+    return "ok" if verdict is None else "true" if verdict is True else "false"

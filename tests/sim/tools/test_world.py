@@ -135,7 +135,9 @@ def test_the_first_turn_asks_and_later_ones_tell_what_is_new() -> None:
     world = ENVIRONMENT.step(world, call("calculator", expression="2 + 3")).world
     told = ENVIRONMENT.render(ENVIRONMENT.view(world, "agent"), first, "full")
     assert told == 'calculator answered: {"value":5}\nSteps left: 5\nYour call:'
-    assert ENVIRONMENT.render(ENVIRONMENT.view(world, "agent"), first, "compact") == 'calculator {"value":5}\nleft 5\n>'
+    assert ENVIRONMENT.render(first, None, "compact") == "q population\nfirst never\nleft 6\n>"
+    later = ENVIRONMENT.render(ENVIRONMENT.view(world, "agent"), first, "compact")
+    assert later == "calculator ok\nfirst never\nleft 5\n>"
 
 
 def test_the_brief_gives_every_tools_schema_and_no_answer() -> None:
