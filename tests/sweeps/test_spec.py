@@ -25,13 +25,8 @@ TWINS = pytest.mark.parametrize("settings", [[], ["model=tiny"]], ids=["full", "
 
 
 def test_all_that_was_published_is_there() -> None:
-<<<<<<< HEAD
-    assert {path.stem for path in RUNS} == {*PUBLISHED, "oversight"}
+    assert {path.stem for path in RUNS} == {*PUBLISHED, "oversight", "tools"}
     assert {path.stem for path in SWEEPS} == {"phase3", "multiplier", "curriculum", "learning_rate", "seats"}
-=======
-    assert {path.stem for path in RUNS} == {"p0", "p1", "p2", "3a", "3b", "3c", "anneal", "7b", "tools"}
-    assert {path.stem for path in SWEEPS} == {"phase3", "multiplier", "curriculum", "learning_rate"}
->>>>>>> world2
     for path in RUNS:
         assert len(path.read_text().splitlines()) < 30
 
