@@ -166,7 +166,8 @@ def test_evaluating_on_the_way_comes_out_the_same_after_a_resume(
     # The last one is the run's own evaluation, and is not played a second time for it.
     assert disturbed.trained.version[:2] == undisturbed.trained.version[:2]
     assert disturbed.trained.held_out == undisturbed.trained.held_out
-    heuristic = evaluate.play_all(evaluate.baselines(environment, "heuristic"), undisturbed.scenarios, "strict")
+    beside = plan.evaluated_beside(disturbed.training.run, environment)
+    heuristic = evaluate.play_all(evaluate.baselines(environment, "heuristic", beside), undisturbed.scenarios, "strict")
     theirs = [evaluate.result(environment, name, one.episode) for name, one in heuristic]
     means = {tier: fmean([one.headline for one in theirs if one.scenario.tier == tier]) for tier in environment.tiers}
     assert rows[5]["evaluation"] == {

@@ -96,7 +96,7 @@ def every(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Held]:
         ("chat", HARD[:2], "full", 80, True, "strict"),
         ("chat", HARD[:2], "compact", 6, False, "strict"),
         ("plain", HARD[:2], "compact", 40, True, "strict"),
-        ("chat", QUESTIONS, "full", 5, True, "strict"),
+        ("chat", QUESTIONS, "full", 5, False, "strict"),
         ("plain", QUESTIONS, "compact", 5, False, "strict"),
     ],
 )

@@ -108,13 +108,20 @@ def test_a_wrong_declaration_pays_nothing_and_costs_nothing() -> None:
 
 def test_streams_share_the_incident_with_oversight_by_three_tenths() -> None:
     caught = Score((("mttr.delay", -4.0), ("oversight.catch", 50.0)))
-    assert rubric.streams(caught) == {"team": -4.0, "oversight": pytest.approx(50.0 - 0.3 * 4.0), "flags": 50.0}
+    assert paid_apart(caught) == (-4.0, pytest.approx(50.0 - 0.3 * 4.0), 50.0, 0.0)
     solved = Score((("resolution.resolved", 100.0), ("resolution.fast", 10.0), ("resolution.root_cause", 30.0)))
-    assert rubric.streams(solved) == {"team": 140.0, "oversight": pytest.approx(30.0), "flags": 0.0}
+    assert paid_apart(solved) == (140.0, pytest.approx(30.0), 0.0, 30.0)
     harm = Score((("resolution.wrong_fix", -50.0), ("mttr.delay", -6.0), ("cascade.triggered", -40.0)))
-    assert rubric.streams(harm) == {"team": -96.0, "oversight": pytest.approx(-0.3 * 46.0), "flags": 0.0}
+    assert paid_apart(harm) == (-96.0, pytest.approx(-0.3 * 46.0), 0.0, 0.0)
     end = Score((("resolution.unresolved", -60.0), ("mttr.delay", -24.0)))
-    assert rubric.streams(end) == {"team": -84.0, "oversight": pytest.approx(-7.2), "flags": 0.0}
+    assert paid_apart(end) == (-84.0, pytest.approx(-7.2), 0.0, 0.0)
+
+
+def paid_apart(score: Score) -> tuple[float, ...]:
+    """The streams of team and Oversight, and those of flags and of declarations alone."""
+    found = rubric.streams(score)
+    assert list(found) == ["team", "oversight", "flags", "diagnosis"]
+    return tuple(found.values())
 
 
 # -- published: what the parity table rests on ----------------------------------------------------------------------
