@@ -29,9 +29,11 @@ from chaosops_ray.sim.tools.moves import (
     checks_of,
     deed_of,
     genuine,
+    noted,
     query,
     spelt,
     submit,
+    today,
     work_of,
 )
 from chaosops_ray.sim.tools.reading import Reading, readings
@@ -242,18 +244,13 @@ class _Said:
 
     def today(self) -> str:
         """Return the date of the clock."""
-        for seen in self.results:
-            if seen.ok and seen.tool == "get_current_datetime":
-                return str(json.loads(seen.shown)["now"])[:10]
-        raise Missing
+        return today(self.results)
 
     def note(self, key: str) -> str:
         """Return the company that the note names."""
-        for seen in self.results:
-            if seen.ok and seen.tool == "scratchpad_read" and json.loads(seen.arguments)["key"] == key:
-                name = str(json.loads(seen.shown)["value"]).removeprefix("The company is ").rstrip(".")
-                if _is_plain(name):
-                    return name
+        for name in noted(self.results, key):
+            if _is_plain(name):
+                return name
         raise Missing
 
     def page(self, name: str) -> str:

@@ -6,7 +6,7 @@ The heuristic and the oracle share them: the one decides by what sources have sa
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from chaosops_ray.sim.tools import deeds
@@ -177,21 +177,32 @@ class Said:
 
     def today(self) -> str:
         """Return the date of the clock."""
-        for seen in self._results:
-            if seen.ok and seen.tool == "get_current_datetime":
-                return str(json.loads(seen.shown)["now"])[:10]
-        raise Missing
+        return today(self._results)
 
     def note(self, key: str) -> str:
         """Return the company that the note names."""
-        for seen in self._results:
-            if seen.ok and seen.tool == "scratchpad_read" and json.loads(seen.arguments)["key"] == key:
-                return str(json.loads(seen.shown)["value"]).removeprefix("The company is ").rstrip(".")
+        for name in noted(self._results, key):
+            return name
         raise Missing
 
     def page(self, name: str) -> str:
         """Return the address of the press page."""
         return page_of(name, COMPANY)
+
+
+def today(results: tuple[Seen, ...]) -> str:
+    """Return the date that a clock gave."""
+    for seen in results:
+        if seen.ok and seen.tool == "get_current_datetime":
+            return str(json.loads(seen.shown)["now"])[:10]
+    raise Missing
+
+
+def noted(results: tuple[Seen, ...], key: str) -> Iterator[str]:
+    """Yield the company that the note names, as often as it was read."""
+    for seen in results:
+        if seen.ok and seen.tool == "scratchpad_read" and json.loads(seen.arguments)["key"] == key:
+            yield str(json.loads(seen.shown)["value"]).removeprefix("The company is ").rstrip(".")
 
 
 def genuine(results: tuple[Seen, ...]) -> set[int]:
