@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from chaosops_ray.sim.contract import Kinds
 from chaosops_ray.sim.speech import Unparsed
-from chaosops_ray.sim.tools.answers import near
 from chaosops_ray.sim.tools.catalog.retrieval import DOCUMENT, ENTITY
 from chaosops_ray.sim.tools.families import Family, understood
 from chaosops_ray.sim.tools.knowledge import COMPANY, COUNTRY, Value
@@ -26,6 +25,7 @@ from chaosops_ray.sim.tools.moves import (
     OF_COMPANIES,
     Missing,
     Wanted,
+    agree,
     checks_of,
     deed_of,
     genuine,
@@ -167,7 +167,7 @@ def _offered(kinds: Sequence[Sequence[tuple[str, Call]]]) -> Kinds[Offer]:
 def _described(family: Family, slots: Slots, answer: Answer) -> str:
     """Describe an answer by what agrees with it."""
     words = f"by {answer.source} {_times(answer.support)}"
-    if family.name == "claim" and _same(answer.rests_on[0].value, float(slots["claim"])):
+    if family.name == "claim" and agree(answer.rests_on[0].value, float(slots["claim"])):
         return f"{words}, as announced"
     if family.name == "contradiction":
         return f"{words}, {'the same' if answer.facts[0].value else 'not the same'}"
@@ -192,12 +192,6 @@ def _is_plain(value: object) -> bool:
     if isinstance(value, str):
         return 0 < len(value) <= _LONGEST and value.isprintable()
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _same(first: Value, second: Value) -> bool:
-    if isinstance(first, str) or isinstance(second, str):
-        return first == second
-    return near(first, second, 0.001)
 
 
 class _Said:
@@ -227,7 +221,7 @@ class _Said:
         """Count the sources that say the same, or the calls where only one source has the value."""
         if one.step in self._genuine:
             return _SEALED
-        alike = [other for other in self.of(one.name, one.field, source) if _same(one.value, other.value)]
+        alike = [other for other in self.of(one.name, one.field, source) if agree(one.value, other.value)]
         return len({other.step for other in alike} if source else {other.source for other in alike})
 
     def agreed(self, wanted: Sequence[Wanted]) -> int:
@@ -473,7 +467,7 @@ def _compared(said: _Said, answer: Answer) -> Iterator[tuple[int, str, Call]]:
     numbers = [one for one in answer.rests_on if not isinstance(one.value, str)]
     one = max(numbers or answer.rests_on, key=said.support)
     others = [other for other in said.of(one.name, one.field) if other.source != one.source]
-    others = [other for other in others if _same(one.value, other.value)] or others
+    others = [other for other in others if agree(one.value, other.value)] or others
     if isinstance(one.value, str):
         if others:
             yield _CHECKS, "check", call("compare_values", value1=one.value, value2=others[0].value)

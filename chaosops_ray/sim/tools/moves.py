@@ -143,14 +143,14 @@ class Said:
         """Count the sources that agree with a reading, and then their calls; a genuine document needs no other."""
         if one.step in self._genuine:
             return _CERTAIN
-        alike = [other for other in said if _same(one.value, other.value)]
+        alike = [other for other in said if agree(one.value, other.value)]
         sources = len({other.source for other in alike})
         only_one = len({other.source for other in said}) == 1
         return len({other.step for other in alike}) if only_one and one.field == DISPUTED else sources
 
     def _enough(self, one: Reading) -> int:
         """Wrong sources repeat what a company announced: to believe that takes one more."""
-        repeats = self._claim is not None and one.field == "revenue_b" and _same(one.value, self._claim)
+        repeats = self._claim is not None and one.field == "revenue_b" and agree(one.value, self._claim)
         return 3 if repeats else 2
 
     def having(self, kind: str, field: str, value: str) -> list[str]:
@@ -212,7 +212,8 @@ def genuine(results: tuple[Seen, ...]) -> set[int]:
     return {r.step for r in results if r.ok and r.tool == "api_call" and json.loads(r.shown).get("body") in texts}
 
 
-def _same(first: Value, second: Value) -> bool:
+def agree(first: Value, second: Value) -> bool:
+    """Tell if two sources say the same: texts to the letter, figures but for rounding."""
     if isinstance(first, str) or isinstance(second, str):
         return first == second
     return near(first, second, _AGREE)
