@@ -52,7 +52,10 @@ class Recipe(NamedTuple):
     # similar that an adapter below the head could not distinguish actions.
     spread: float = 0.1
     # Weight of an action's loss against an observed token's: actions are few, and their distribution is known exactly.
-    action_weight: float = 20.0
+    action_weight: float = 40.0
+    # Weight of telling, before an action, which tokens the role has read. Predicting the next token does not teach a
+    # model of this size to remember a single line of the log until it acts.
+    recall_weight: float = 1.0
     openings: int = 1500  # episodes that show which pieces of text, and which actions, are worth a token
     steps: int = 280
     episodes_per_step: int = 40

@@ -141,8 +141,11 @@ def warmed_up(
             bos_token_id=None,
         )
     )
+    # Thrown away after the warm-up: tells from the state before an action which tokens the role has read.
+    recall = torch.nn.Linear(recipe.hidden, len(tokenizer))
     targets: dict[Permitted, torch.Tensor] = {}
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.01)
+    weights = [*model.parameters(), *recall.parameters()]
+    optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.01)
     draw = random.Random(recipe.seed)
     for step in range(recipe.steps):
         rate = min(1.0, (step + 1) / 20) * (1 - 0.98 * step / recipe.steps)
@@ -159,9 +162,11 @@ def warmed_up(
         draw.shuffle(quarters)
         total = sum([len(row.tokens) for row in rows])
         for quarter in quarters:
-            loss = _loss(model, quarter, targets, pad, recipe.action_weight) / total
+            # To remember comes first; in the end the actions are to be equally likely.
+            weight = recipe.recall_weight * (1 - step / recipe.steps)
+            loss = _loss(model, recall, quarter, targets, pad, recipe.action_weight, weight) / total
             loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         progress(step + 1, recipe.steps)
@@ -178,15 +183,27 @@ def _uniform(permitted: Permitted, size: int) -> torch.Tensor:
 
 
 def _loss(
-    model: Qwen2ForCausalLM, rows: list[Row], targets: dict[Permitted, torch.Tensor], pad: int, weight: float
+    model: Qwen2ForCausalLM,
+    recall: torch.nn.Linear,
+    rows: list[Row],
+    targets: dict[Permitted, torch.Tensor],
+    pad: int,
+    action_weight: float,
+    recall_weight: float,
 ) -> torch.Tensor:
     length = max(len(row.tokens) for row in rows)
     ids = torch.tensor([[*row.tokens] + [pad] * (length - len(row.tokens)) for row in rows])
-    logits = model(input_ids=ids).logits[:, :-1]
+    found = model(input_ids=ids, output_hidden_states=True)
+    logits = found.logits[:, :-1]
     labels = ids[:, 1:].masked_fill(ids[:, 1:] == pad, -100)
     at = torch.tensor([(place, start - 1) for place, row in enumerate(rows) for start in row.starts])
     labels[at[:, 0], at[:, 1]] = -100
     observed = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")
     wanted = torch.stack([targets[permitted] for row in rows for permitted in row.permitted])
     acted = functional.cross_entropy(logits[at[:, 0], at[:, 1]], wanted, reduction="sum")
-    return observed + weight * acted
+    remembered = recall(found.hidden_states[-1][at[:, 0], at[:, 1]])
+    read = torch.zeros_like(remembered)
+    for line, (place, last) in zip(read, at.tolist(), strict=True):
+        line[ids[place, : last + 1]] = 1.0
+    recalled = functional.binary_cross_entropy_with_logits(remembered, read, reduction="sum")
+    return observed + action_weight * acted + recall_weight * recalled
