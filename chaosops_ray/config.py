@@ -109,6 +109,9 @@ class Batch(Section):
         "less often the more of their episodes come near the best return that the run has seen on them; with 1, "
         "cases are drawn in turn",
     )
+    near: float = Field(
+        default=0.0, ge=0, description="how far below the best return is still near it, in points of reward"
+    )
 
 
 class Rollout(Section):

@@ -32,7 +32,7 @@ from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.training import plan as planning
 from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.training.errors import AlarmError
-from chaosops_ray.training.mastery import NEW, case_of
+from chaosops_ray.training.mastery import Mastery, case_of
 from chaosops_ray.wire import EpisodeReport, Group, Ids, PolicyVersion
 from chaosops_ray.workers.adoption import Adoption
 from chaosops_ray.workers.bundles import check
@@ -144,10 +144,10 @@ def result(environment: AnyEnvironment, group: Group) -> Result:
 class State:
     """The loop's progress; with the learner's state it is all that the rest of the run depends on."""
 
-    def __init__(self, curriculum: Curriculum) -> None:
+    def __init__(self, curriculum: Curriculum, mastery: Mastery) -> None:
         self.done = 0
         self.curriculum = curriculum
-        self.mastery = NEW
+        self.mastery = mastery
         self.groups: list[list[Result]] = []  # of every update; curriculum and mastery follow from them
         self.version = PolicyVersion(-1, "", "")
         self.ahead: deque[Collection] = deque()
@@ -156,7 +156,7 @@ class State:
     def restored(cls, training: Training, learner: Any) -> State:
         """Restore the run's last checkpoint, or begin."""
         run, folder = training.run, training.folder
-        state = cls(planning.curriculum(run, training.environment))
+        state = cls(planning.curriculum(run, training.environment), Mastery(run.batch.near))
         kept = folder.checkpoints()
         if kept:
             path = folder.checkpoint_path(kept[-1])

@@ -1,7 +1,8 @@
 """How well each case is mastered, by the returns of its latest groups; a run may draw the others more often.
 
-An episode counts as mastered if its return comes near the best that the run has seen on the case. What is unsolved is
-not, nor is what is solved at times, or slowly, or with a false accusation on the way.
+An episode counts as mastered if its return comes near the best that the run has seen on the case: at most
+`batch.near` points below. What is unsolved is not mastered, nor is what is solved at times, or slowly, or with a false
+accusation on the way.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ from typing import NamedTuple
 
 from chaosops_ray.sim.contract import Scenario
 
-# A return is near the best if it is within this share of the distance between the worst and the best.
-_NEAR = 0.05
 # What the groups before count, against the latest one.
 _MEMORY = 0.7
 
@@ -24,30 +23,30 @@ def case_of(scenario: Scenario) -> str:
 
 
 class Standing(NamedTuple):
-    """The worst and the best return on a case, and the recent share of episodes that were near the best."""
+    """The best return on a case, and the recent share of episodes that came near the best so far."""
 
-    worst: float
     best: float
     share: float = 0.0
 
-    def after(self, returns: Sequence[float]) -> Standing:
+    def after(self, returns: Sequence[float], near: float) -> Standing:
         """Return the standing after a group with these returns."""
-        worst, best = min(self.worst, *returns), max(self.best, *returns)
-        near = [value >= best - _NEAR * (best - worst) for value in returns]
-        return Standing(worst, best, _MEMORY * self.share + (1 - _MEMORY) * sum(near) / len(near))
+        best = max(self.best, *returns)
+        reached = [value >= best - near for value in returns]
+        return Standing(best, _MEMORY * self.share + (1 - _MEMORY) * sum(reached) / len(reached))
 
 
 class Mastery(NamedTuple):
-    """The standing of each case that was played; a frozen value."""
+    """The standing of each case that was played; a frozen value. `near` is how far below the best is near it."""
 
+    near: float = 0.0
     standings: Mapping[str, Standing] = MappingProxyType({})
 
     def after(self, groups: Sequence[tuple[str, Sequence[float]]]) -> Mastery:
         """Return the mastery after groups, each a case and its returns, in the order in which they were played."""
         found = dict(self.standings)
         for case, returns in groups:
-            found[case] = found.get(case, Standing(returns[0], returns[0])).after(returns)
-        return Mastery(found)
+            found[case] = found.get(case, Standing(returns[0])).after(returns, self.near)
+        return self._replace(standings=found)
 
     def of(self, case: str) -> float:
         """Return the share of a case's episodes that are mastered, from 0 to 1; 0 for one that was not played."""

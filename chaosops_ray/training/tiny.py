@@ -53,9 +53,11 @@ class Recipe(NamedTuple):
     spread: float = 0.1
     # Weight of an action's loss against an observed token's: actions are few, and their distribution is known exactly.
     action_weight: float = 40.0
-    # Weight of telling, before an action, which tokens the role has read. Predicting the next token does not teach a
-    # model of this size to remember a single line of the log until it acts.
+    # Weight of telling, before an action, which pieces of text the role has read. Predicting the next token does not
+    # teach a model of this size to remember a single line of the log until it acts.
     recall_weight: float = 1.0
+    # The share of the steps after which this is no longer asked for, so that every action ends equally likely.
+    recall_until: float = 0.9
     openings: int = 1500  # episodes that show which pieces of text, and which actions, are worth a token
     steps: int = 280
     episodes_per_step: int = 40

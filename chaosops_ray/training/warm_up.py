@@ -141,8 +141,10 @@ def warmed_up(
             bos_token_id=None,
         )
     )
-    # Thrown away after the warm-up: tells from the state before an action which tokens the role has read.
+    # Thrown away after the warm-up: tells from the state before an action which pieces of text the role has read.
     recall = torch.nn.Linear(recipe.hidden, len(tokenizer))
+    # Not the numbers: there are many in every text, and they would take what little room the state has.
+    words = torch.tensor([not piece.isdigit() for piece in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))])
     targets: dict[Permitted, torch.Tensor] = {}
     weights = [*model.parameters(), *recall.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.01)
@@ -162,9 +164,8 @@ def warmed_up(
         draw.shuffle(quarters)
         total = sum([len(row.tokens) for row in rows])
         for quarter in quarters:
-            # To remember comes first; in the end the actions are to be equally likely.
-            weight = recipe.recall_weight * (1 - step / recipe.steps)
-            loss = _loss(model, recall, quarter, targets, pad, recipe.action_weight, weight) / total
+            weight = recipe.recall_weight if step < recipe.recall_until * recipe.steps else 0.0
+            loss = _loss(model, recall, words, quarter, targets, pad, recipe.action_weight, weight) / total
             loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
@@ -185,6 +186,7 @@ def _uniform(permitted: Permitted, size: int) -> torch.Tensor:
 def _loss(
     model: Qwen2ForCausalLM,
     recall: torch.nn.Linear,
+    words: torch.Tensor,
     rows: list[Row],
     targets: dict[Permitted, torch.Tensor],
     pad: int,
@@ -205,5 +207,5 @@ def _loss(
     read = torch.zeros_like(remembered)
     for line, (place, last) in zip(read, at.tolist(), strict=True):
         line[ids[place, : last + 1]] = 1.0
-    recalled = functional.binary_cross_entropy_with_logits(remembered, read, reduction="sum")
+    recalled = functional.binary_cross_entropy_with_logits(remembered[:, words], read[:, words], reduction="sum")
     return observed + action_weight * acted + recall_weight * recalled
