@@ -24,6 +24,7 @@ from chaosops_ray.process_environment import set_variables
 from chaosops_ray.sim import curriculum
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.training import base_models, loop
+from chaosops_ray.training.mastery import NEW
 
 RUNS = 7
 BAR = 0.10
@@ -36,7 +37,7 @@ def measure(shards: int, base: base_models.BaseModel, folder: Path) -> dict[str,
     training = loop.prepare(run, base, RunFolder.create(folder, "model: tiny\n"))
     found: dict[str, list[float]] = {"wall": [], "engine": [], "outside": [], "steps": [], "episodes": []}
     with loop.placed(training) as (pool, learner):
-        state = loop.State(curriculum.parse(run.curriculum, training.environment.tiers, ()))
+        state = loop.State(curriculum.parse(run.curriculum, training.environment.tiers, ()), NEW)
         loop.publish(training, pool, learner, state, loop.probes(training))
         for number in range(RUNS + 1):
             busy, began = pool.busy_seconds(), time.perf_counter()

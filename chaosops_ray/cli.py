@@ -215,9 +215,10 @@ def _evaluate(given: argparse.Namespace) -> int:
     if given.json is not None and given.episodes is not None and given.json.resolve() == given.episodes.resolve():
         raise InputError(f"--json and --episodes both name {given.json}; give two different files")
 
+    models = {name: player.model for name, player in players.items() if player.model}
     results = []
     with ExitStack() as stack:
-        writer = stack.enter_context(episodes.write_episodes(given.episodes)) if given.episodes else None
+        writer = stack.enter_context(episodes.write_episodes(given.episodes, models)) if given.episodes else None
         playing = evaluate.play_all(players, scenarios, rules)
         if _names_models(given.policies):
             playing = _with_input_errors(playing)
@@ -226,7 +227,7 @@ def _evaluate(given: argparse.Namespace) -> int:
             if writer is not None:
                 writer.add(environment, name, played.episode, played.versions, players[name].colleagues)
     of_each = {name: player.colleagues for name, player in players.items()}
-    summary = evaluate.summary(environment, results, rules, selection, given.seeds, of_each)
+    summary = evaluate.summary(environment, results, rules, selection, given.seeds, of_each, models)
 
     written = [given.episodes] if given.episodes else []
     if given.json is not None:
@@ -239,6 +240,8 @@ def _evaluate(given: argparse.Namespace) -> int:
         f"{environment.title} · rules {rules} · {len(scenarios)} scenarios, {len(results)} episodes",
         highlight=False,
     )
+    for line in tables.models_lines(models):
+        console.print(line, highlight=False, markup=False)
     for line in tables.seats_lines(environment, summary["colleagues"]):
         console.print(f"seats: {line}", highlight=False, markup=False)
     console.print(tables.table(environment, summary["cells"], "tier"))
@@ -317,6 +320,8 @@ def _train(given: argparse.Namespace) -> int:
 
         resume = given.resume is not None
         finished = launch.train(run, environment, out, given.address, Console(), resume=resume)
+    for line in tables.models_lines(finished.evaluation["policies"]):
+        print(line)
     _console().print(tables.table(environment, finished.evaluation["cells"], "tier"))
     print(f"verdict: {verdict.verdict(environment, finished.evaluation)}")
     print(f"report: {finished.page}")
@@ -433,6 +438,8 @@ def _play(given: argparse.Namespace) -> int:
         if _names_models(given.policy):
             stack.enter_context(_input_errors())
         choose = stack.enter_context(player.live())(scenario, rules)
+        for line in tables.models_lines({name: player.model} if player.model else {}):
+            print(line)
         for line in tables.seats_lines(environment, {name: player.colleagues}):
             print(f"seats: {line}")
         if given.plain or not sys.stdout.isatty():

@@ -41,6 +41,11 @@ class Player(Protocol):
         """The baselines that play the seats which are not the policy's, by role."""
         ...
 
+    @property
+    def model(self) -> Mapping[str, Any]:
+        """What tells which model this is, such as its run, version and digest; nothing for a baseline."""
+        ...
+
     def __call__(self, scenarios: Sequence[Scenario], rules: str, /) -> Iterator[Played]:
         """Play each scenario once under these rules, in their order."""
         ...
@@ -99,6 +104,7 @@ class OneByOne:
     environment: AnyEnvironment
     build: PolicyFactory
     colleagues: Mapping[str, str] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, scenarios: Sequence[Scenario], rules: str, /) -> Iterator[Played]:
         """Play each scenario once, in their order."""
@@ -160,10 +166,11 @@ def summary(
     selection: str,
     seeds: str | None,
     colleagues: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    models: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Return the evaluation as plain values: one cell per (policy, tier), and one per (policy, group).
 
-    `colleagues` are those of each policy that has any.
+    `colleagues` are those of each policy that has any, and `models` tells of each that is a model which one it is.
     """
     by_tier = {tier: [found for found in results if found.scenario.tier == tier] for tier in environment.tiers}
     groups = sorted({found.scenario.group for found in results})
@@ -174,6 +181,7 @@ def summary(
         "rules": environment.rules(rules),
         "set": selection,
         "seeds": seeds,
+        "policies": {policy: dict(model) for policy, model in models.items() if model},
         "colleagues": {policy: dict(those) for policy, those in colleagues.items() if those},
         "cells": _cells(environment, results, "tier", by_tier),
         f"by_{environment.grouping}": _cells(environment, results, environment.grouping, by_group),

@@ -71,7 +71,7 @@ def test_the_published_table_is_reproduced_to_the_digit() -> None:
 
 def test_a_cell_has_the_documented_keys_and_an_interval_for_each_mean() -> None:
     found = summary(INCIDENT, evaluated("strict"), "strict", "published", None)
-    assert set(found) == {"schema", "world", "rules", "set", "seeds", "colleagues", "cells", "by_failure"}
+    assert set(found) == {"schema", "world", "rules", "set", "seeds", "policies", "colleagues", "cells", "by_failure"}
     for cell in found["cells"]:
         figures = ["success", "mttr", "rogue_catch", "false_positive", "refused", "unparsed", "mean", "median"]
         assert list(cell) == [

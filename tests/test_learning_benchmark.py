@@ -13,7 +13,7 @@ import pytest
 from benchmarks import learning
 from chaosops_ray import cli, evaluate
 from chaosops_ray.store import files
-from chaosops_ray.store.run_folder import CONFIG, EVALUATION, METRICS, RunFolder
+from chaosops_ray.store.run_folder import CONFIG, METRICS, RunFolder
 from chaosops_ray.training import check
 from tests.support import runs
 from tests.support.runs import INCIDENT
@@ -105,7 +105,7 @@ class Train:
             return 3
         found = rows(check.recorded(folder).updates, self.passed(folder.path.name))
         files.write_lines(folder.path / METRICS, found)
-        files.write_json(folder.path / EVALUATION, evaluation(skill))
+        folder.finish([], evaluation(skill))
         return 0
 
 
@@ -277,14 +277,15 @@ def other_rules(path: Path) -> None:
 
 def other_program(path: Path) -> None:
     """Another version of the program evaluated the run: its heuristic did something else."""
-    found = json.loads((path / EVALUATION).read_text())
+    found = json.loads(json.dumps(evaluation("oracle")))
     next(one for one in found["cells"] if one["policy"] == "heuristic")["mean"] += 1
-    (path / EVALUATION).write_text(json.dumps(found))
+    RunFolder(path).finish([], found)
 
 
 def shorter_metrics(path: Path) -> None:
     """Metrics that do not belong to the evaluation."""
     files.write_lines(path / METRICS, rows(60))
+    RunFolder(path).finish([], evaluation("oracle"))
 
 
 SABOTAGE = {

@@ -59,12 +59,16 @@ def save(figures: Mapping[str, Figure], folder: Path) -> list[Plot]:
 
 
 def canvas(title: str, subtitle: str, panels: int = 1) -> tuple[Figure, list[Axes]]:
-    """Make an empty figure with panels one above the other on the same horizontal axis; its label is the title."""
+    """Make an empty figure with panels one above the other on the same horizontal axis; its label is the title.
+
+    The subtitle may have several lines.
+    """
     with mpl.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(8, 4.6 if panels == 1 else 2.9 * panels), layout="constrained")
         axes = list(figure.subplots(panels, sharex=True, squeeze=False)[:, 0])
     figure.set_label(title)
-    axes[0].set_title(f"{title}\n", loc="left", fontsize=13, fontweight="bold")
+    lines = subtitle.count("\n") + 1
+    axes[0].set_title(title + "\n" * lines, loc="left", fontsize=13, fontweight="bold")
     # A run may be called $x$.
     write(axes[0], subtitle, (0, 1), (0, 8), GREY, xycoords="axes fraction", parse_math=False)
     for panel in axes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -15,12 +14,12 @@ from chaosops_ray.store.run_folder import EVALUATION, RunFolder
 
 def read(folder: RunFolder, environment: AnyEnvironment) -> dict[str, Any] | None:
     """Read the evaluation of a run; return None before it is made."""
-    path = folder.path / EVALUATION
-    if not path.exists():
+    found = folder.evaluation()
+    if found is None:
         return None
-    remedy = f"train --resume {folder.path} makes it again"
+    path = folder.path / EVALUATION
+    remedy = f"delete it, and train --resume {folder.path} makes it again"
     try:
-        found: Any = json.loads(path.read_text(encoding="utf-8"))
         if (found["schema"], found["world"]) != (evaluate.SCHEMA, environment.name):
             raise ValueError(f"it is not {evaluate.SCHEMA} of world {environment.name}")
         check(found, environment)
@@ -30,8 +29,7 @@ def read(folder: RunFolder, environment: AnyEnvironment) -> dict[str, Any] | Non
         environment.recorded_rules(found["rules"])
     except InputError as error:
         raise InputError(f"{path}: {error}; {remedy}") from None
-    checked: dict[str, Any] = found
-    return checked
+    return found
 
 
 def check(found: Mapping[str, Any], environment: AnyEnvironment) -> None:

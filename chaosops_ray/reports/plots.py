@@ -10,13 +10,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from chaosops_ray.reports.drawing import PALETTE, Plot, Values, canvas, save, zero_line
-from chaosops_ray.reports.tables import headline, set_named
+from chaosops_ray.reports.tables import headline, models_lines, set_named
 from chaosops_ray.sim.contract import AnyEnvironment
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 # Up to so many policies, bars are wide enough for level figures above them.
 _LEVEL = 4
+
+# So many models are named below the title.
+_MODELS_NAMED = 3
 
 PLOT_NAMES = ("mean_by_tier.png", "catch_against_false_alarms.png")
 
@@ -27,6 +30,9 @@ def plot(environment: AnyEnvironment, evaluation: Mapping[str, Any], folder: Pat
     """Draw an evaluation as PNG files in the folder."""
     cells = evaluation["cells"]
     subtitle = f"{environment.title} · rules {evaluation['rules']} · {set_named(evaluation)}"
+    models = models_lines(evaluation.get("policies", {}))
+    more = [f"and {len(models) - _MODELS_NAMED} more models"] if len(models) > _MODELS_NAMED else []
+    subtitle = "\n".join([subtitle, *models[:_MODELS_NAMED], *more])
     drawn = {PLOT_NAMES[0]: _mean_by_tier(environment, cells, subtitle)}
     if environment.detection is not None:
         drawn[PLOT_NAMES[1]] = _catch_against_false_alarms(environment, environment.detection, cells, subtitle)

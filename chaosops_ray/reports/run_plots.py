@@ -15,7 +15,7 @@ from matplotlib.patheffects import withStroke
 from chaosops_ray.reports import drawing
 from chaosops_ray.reports.drawing import GREY, PALETTE, WINDOW, Label, Plot, Values, canvas, series, smoothed
 from chaosops_ray.reports.metrics_rows import LAPS, Row, held_out, of_learner, of_tier
-from chaosops_ray.reports.tables import headline, plain, share
+from chaosops_ray.reports.tables import DIGEST_SHOWN, headline, plain, share
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
 
@@ -43,7 +43,8 @@ def curves(environment: AnyEnvironment, rows: Sequence[Row], run: str, alarm: fl
     """Return the figure of each plot by file name; leave out a plot for which no update has a figure."""
     if not rows:
         raise InputError("no update has been made yet; there are no curves to draw")
-    subtitle = f"{plain(run)} · {environment.title} · rolling mean of {WINDOW} updates"
+    version = f"v{rows[-1]['version']} ({plain(rows[-1]['digest'][:DIGEST_SHOWN])})"
+    subtitle = f"{plain(run)}, {version} · {environment.title} · rolling mean of {WINDOW} updates"
     name = environment.headline_name
     solved = next(metric for metric in environment.metrics if metric.is_share)
     words = {metric.name: metric.name.replace("_", " ") for metric in environment.metrics}

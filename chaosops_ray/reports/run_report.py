@@ -69,10 +69,11 @@ def _played(environment: AnyEnvironment, found: Values | None) -> str:
         return "Not evaluated yet."
     trained = [cell for cell in found["cells"] if cell["policy"] == TRAINED]
     means = [f"{tables.headline(environment, cell['mean'])} on {cell['tier']}" for cell in trained]
+    which = "".join([f" {line}." for line in tables.models_lines(found.get("policies", {}))])
     where = f"Played greedily on the {tables.set_named(found)} under rules {found['rules']}"
     if not means:
         return f"{where}, the evaluation holds no policy called {TRAINED}."
-    return f"{where}, it has a mean {environment.headline_name} of {', '.join(means)}."
+    return f"{where}, it has a mean {environment.headline_name} of {', '.join(means)}.{which}"
 
 
 def _evaluation(environment: AnyEnvironment, found: Values | None, folder: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from chaosops_ray.sim import seats
 from chaosops_ray.sim.contract import AnyEnvironment, Metric
 
 _LONGEST_NAME = 60
+DIGEST_SHOWN = 12  # digits of a digest, enough to tell two apart
 DASH = "–"  # stands where a figure is not defined
 
 
@@ -64,6 +65,22 @@ def seats_lines(environment: AnyEnvironment, colleagues: Mapping[str, Mapping[st
         if those:
             alike.setdefault(seats.in_words(environment, those, ""), (those, []))[1].append(plain(policy))
     return [seats.in_words(environment, those, ", ".join(names)) for those, names in alike.values()]
+
+
+def models_lines(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Say in a line for each policy that is a model which one it is."""
+    return [f"{plain(policy)}: {model_in_words(model)}" for policy, model in models.items()]
+
+
+def model_in_words(model: Mapping[str, Any]) -> str:
+    """Name a model: run, version and digest of a trained one; of another what is known."""
+    if "served" in model:
+        return f"the served model {model['served']}"
+    base = f"{model['model']} ({model['base'][:DIGEST_SHOWN]})"
+    if "run" not in model:
+        return f"the base model {base}"
+    after = f"version {model['version']} of {model['updates']}"
+    return f"run {model['run']}, {after} ({model['digest'][:DIGEST_SHOWN]}), on {base}"
 
 
 class Figure(NamedTuple):

@@ -6,6 +6,7 @@ refuses one that it does not know.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
@@ -28,6 +29,7 @@ from chaosops_ray.wire import UNTRAINED
 
 EPISODES_SCHEMA = "episodes/3"
 _SCHEMA_KEY = b"chaosops_schema"
+_POLICIES_KEY = b"chaosops_policies"
 _ROWS_AT_ONCE = 20_000
 # Far above any world's episode: a file with longer ones is refused before it fills the memory.
 MAX_EPISODE_ROWS = 10_000
@@ -61,9 +63,16 @@ def state_hash(environment: AnyEnvironment, world: Any) -> str:
 
 
 @contextmanager
-def write_episodes(path: Path) -> Iterator[EpisodeWriter]:
-    """Yield a writer of episodes into a Parquet file, which appears when this ends without an error."""
-    with atomic_file(path) as temporary, pq.ParquetWriter(temporary, COLUMNS, compression="zstd") as file:
+def write_episodes(
+    path: Path, models: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+) -> Iterator[EpisodeWriter]:
+    """Yield a writer of episodes into a Parquet file, which appears when this ends without an error.
+
+    `models` tells of each policy that is a model which one it is; the file's metadata keep it.
+    """
+    metadata = {**COLUMNS.metadata, _POLICIES_KEY: json.dumps({name: dict(one) for name, one in models.items()})}
+    columns = COLUMNS.with_metadata(metadata)
+    with atomic_file(path) as temporary, pq.ParquetWriter(temporary, columns, compression="zstd") as file:
         writer = EpisodeWriter(file)
         yield writer
         writer.flush()

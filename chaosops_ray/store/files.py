@@ -15,6 +15,7 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from chaosops_ray.sim.errors import InputError
 _UNFINISHED = re.compile(r"\..*\.[0-9a-f]{8}\.part", re.DOTALL)
 # A name may have 255 bytes; the rest is for the marks of an unfinished one.
 _MAX_NAME_BYTES = 200
+_SEAL = "seal"
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
 
@@ -219,6 +221,46 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             raise InputError(f"{path}, line {number} is not a JSON object; the file was not written by this program")
         rows.append(row)
     return rows
+
+
+def sealed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with a digest of them, so that a change shows; it keeps nobody from making another."""
+    return {**values, _SEAL: sha256(json.dumps(values).encode()).hexdigest()}
+
+
+def is_sealed(values: Mapping[str, Any]) -> bool:
+    """Tell whether these are, in their order, what `sealed` returned."""
+    return values == sealed({name: value for name, value in values.items() if name != _SEAL})
+
+
+def read_sealed(path: Path, remedy: str) -> dict[str, Any]:
+    """Read a file of sealed values."""
+    try:
+        found = parse_object(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {reason(error)}; {remedy}") from None
+    if found is None or not is_sealed(found):
+        raise InputError(f"{path} is not as it was written; {remedy}")
+    return found
+
+
+def check_digest(path: Path, wanted: str, remedy: str, size: int | None = None) -> None:
+    """Refuse a file, or its first `size` bytes, with another digest."""
+    if not path.is_file():
+        raise InputError(f"there is no file {path}; {remedy}")
+    if digest(path, size) != wanted:
+        raise InputError(f"{path} is not as it was written; {remedy}")
+
+
+def digest(path: Path, size: int | None = None) -> str:
+    """Return the SHA-256 of a file, or of its first `size` bytes."""
+    try:
+        with path.open("rb") as file:
+            if size is None:
+                return file_digest(file, "sha256").hexdigest()
+            return sha256(file.read(size)).hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {reason(error)}") from None
 
 
 def parse_object(text: str | bytes) -> dict[str, Any] | None:

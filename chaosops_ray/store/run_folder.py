@@ -1,8 +1,14 @@
-"""The folder of a run: its configuration, metrics, episodes, adapters and checkpoints."""
+"""The folder of a run: its configuration, metrics, episodes, adapters and checkpoints.
+
+What a run is judged by cannot change unseen. The metrics name every version and its digest; a checkpoint has the
+digests of its files and of what was there before it; and the evaluation of a run that is over has those of its
+configuration, metrics and results. Whoever reads them checks them, and an error names what is not as it was written.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +19,9 @@ from typing import Any
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.episode import replay
 from chaosops_ray.sim.errors import InputError
-from chaosops_ray.store import files
+from chaosops_ray.store import files, versions
 from chaosops_ray.store.episodes import write_episodes
-from chaosops_ray.wire import Group
+from chaosops_ray.wire import Group, PolicyVersion
 
 METRICS = "metrics.jsonl"
 CONFIG = "config.yaml"
@@ -25,6 +31,12 @@ CHECKPOINTS = "checkpoints"
 EVALUATION = "evaluation.json"
 RESULTS = "evaluation-results.jsonl"
 CHECKPOINTS_KEPT = 2
+# The digests of a checkpoint's files.
+CONTENTS = "contents.json"
+_FILES = "files"
+_RESTORE = "restore it, or train the run again in a new folder"
+# The files that the evaluation of a run that is over stands on.
+_JUDGED_BY = (CONFIG, METRICS, RESULTS)
 _CLAIM_POLL_SECONDS = 0.5
 _CHECKPOINT = re.compile(r"update-([0-9]{6,})")
 _EPISODES = re.compile(r"update-([0-9]{6,})\.parquet")
@@ -85,6 +97,63 @@ class RunFolder:
                 raise InputError(f"{path}, line {number} has no update; the file was not written by this program")
         return rows
 
+    def version(self, number: int | None = None, base: str | None = None) -> PolicyVersion:
+        """Return a version of the run, by default that of its last update; its bytes are those that the run recorded.
+
+        `base` is the digest that the base model must have.
+        """
+        recorded = self._recorded_versions()
+        if number is None:
+            if not recorded:
+                raise InputError(f"{self.path} has finished no update; {self.path}@0 is the policy that it began with")
+            number = max(recorded)
+        folder = self.adapters / versions.folder_name(number)
+        if number != 0 and number not in recorded:
+            raise InputError(f"{self.path} has recorded no version {number}; its last is {max(recorded, default=0)}")
+        if not os.path.lexists(folder):
+            kept = ", ".join([str(one) for one in versions.numbers(self.adapters)]) or "none"
+            raise InputError(f"there is no {folder}; the run still has versions {kept}, as in {self.path}@N")
+        if number == 0:  # no update made it, so no line of the metrics names it
+            return versions.read(folder, base)
+        version = PolicyVersion(number, recorded[number], str(folder.resolve()))
+        versions.verify(version, base)
+        return version
+
+    def _recorded_versions(self) -> dict[int, str]:
+        """Return number and digest of the version after each update; refuse metrics that have lost a line."""
+        # What has changed since is refused, wherever the run says what it was.
+        if self.evaluation() is None:
+            self.last_checkpoint()
+        path, recorded = self.path / METRICS, dict[int, str]()
+        for number, row in enumerate(self.metrics(), 1):
+            if (row["update"], row.get("version")) != (number, number) or type(row.get("digest")) is not str:
+                raise InputError(f"{path}, line {number} is not that of update {number}; lines are missing or changed")
+            recorded[number] = row["digest"]
+        # A version is published before its update is in the metrics.
+        later = [one for one in versions.numbers(self.adapters) if one > len(recorded) + 1]
+        later += [one for one in self.checkpoints() if one > len(recorded)]
+        if later:
+            lost = f"{path} ends after update {len(recorded)}, but the run has made {max(later)}"
+            raise InputError(f"{lost}; restore the file, or give another run")
+        return recorded
+
+    def finish(self, results: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any]) -> None:
+        """Write the evaluation of a run that is over, and with it the digests of all that it stands on."""
+        files.write_lines(self.path / RESULTS, results)
+        judged_by = {name: files.digest(self.path / name) for name in _JUDGED_BY}
+        # It comes last: a folder with this file is a run that is over.
+        files.write_json(self.path / EVALUATION, files.sealed({**evaluation, _FILES: judged_by}))
+
+    def evaluation(self) -> dict[str, Any] | None:
+        """Return the evaluation of a run that is over, all as it was written; None for another run."""
+        path = self.path / EVALUATION
+        if not os.path.lexists(path):
+            return None
+        found = files.read_sealed(path, f"delete it, and train --resume {self.path} makes it again")
+        for name, digest in found[_FILES].items():
+            files.check_digest(self.path / name, digest, _RESTORE)
+        return found
+
     def check_rules(self, environment: AnyEnvironment, configured: str) -> None:
         """Refuse a run whose configuration, or a line of whose metrics, names rules that this program does not play."""
         spellings = {configured: CONFIG}
@@ -112,7 +181,8 @@ class RunFolder:
 
     def record(self, update: int, environment: AnyEnvironment, groups: Sequence[Group]) -> None:
         """Simulate the update's episodes again from their actions, and write each step."""
-        with write_episodes(self.path / EPISODES / f"update-{update:06d}.parquet") as writer:
+        path = self.path / EPISODES / f"update-{update:06d}.parquet"
+        with write_episodes(path, {"trained": {"run": self.path.name}}) as writer:
             for group in groups:
                 for report in group.reports:
                     actions = [environment.load_action(action) for action in report.actions]
@@ -130,11 +200,38 @@ class RunFolder:
         # A run that was rewound makes the same checkpoint again.
         with files.atomic_folder(self.checkpoint_path(done), replace=True) as folder:
             yield folder
+            size = 0
             if (self.path / METRICS).exists():
                 files.to_disk(self.path / METRICS)
                 files.to_disk(self.path)
+                size = (self.path / METRICS).stat().st_size
+            files.write_json(folder / CONTENTS, files.sealed(self._contents(folder, size)))
         for number in self.checkpoints()[:-CHECKPOINTS_KEPT]:
             files.remove_folder(self.checkpoint_path(number))
+
+    def _contents(self, folder: Path, metrics_bytes: int) -> dict[str, Any]:
+        """Return the digests of a checkpoint's files, of the configuration, and of the metrics so far."""
+        metrics = files.digest(self.path / METRICS, metrics_bytes) if metrics_bytes else ""
+        return {
+            _FILES: {path.name: files.digest(path) for path in sorted(folder.iterdir())},
+            CONFIG: files.digest(self.path / CONFIG),
+            METRICS: {"bytes": metrics_bytes, "digest": metrics},
+        }
+
+    def last_checkpoint(self) -> Path | None:
+        """Return the folder of the last checkpoint, all bytes checked; None if there is none."""
+        kept = self.checkpoints()
+        if not kept:
+            return None
+        path = self.checkpoint_path(kept[-1])
+        remedy = f"delete {path} to resume after update {kept[-2]}" if kept[1:] else "train the run again"
+        contents = files.read_sealed(path / CONTENTS, remedy)
+        for name, digest in contents[_FILES].items():
+            files.check_digest(path / name, digest, remedy)
+        files.check_digest(self.path / CONFIG, contents[CONFIG], _RESTORE)
+        if contents[METRICS]["bytes"]:
+            files.check_digest(self.path / METRICS, contents[METRICS]["digest"], _RESTORE, contents[METRICS]["bytes"])
+        return path
 
     def checkpoints(self) -> list[int]:
         """Return the numbers of updates after which there are checkpoints, in order."""

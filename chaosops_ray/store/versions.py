@@ -17,7 +17,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chaosops_ray.store.files import atomic_file, parse_object
+from chaosops_ray.store.files import atomic_file, parse_object, sealed
 from chaosops_ray.wire import PolicyVersion
 
 SCHEMA = "adapter/1"
@@ -212,10 +212,8 @@ def seal(folder: Path, number: int, base: str) -> Marker:
 
 
 def _dumped(marker: Marker) -> bytes:
-    fields = {"schema": SCHEMA, **marker._asdict()}
     # The digest covers the adapter, the seal the other fields of the marker.
-    fields["seal"] = sha256(json.dumps(fields).encode()).hexdigest()
-    return (json.dumps(fields, indent=2) + "\n").encode()
+    return (json.dumps(sealed({"schema": SCHEMA, **marker._asdict()}), indent=2) + "\n").encode()
 
 
 def _marker(folder: Path, name: str) -> Marker:

@@ -101,9 +101,11 @@ def written(run: Run) -> str:
 
 def begun(out: Path) -> tuple[Path, Run, AnyEnvironment]:
     """Read and check the run of a folder; return the folder's full path with them."""
-    path = RunFolder(out.resolve()).path
-    run = recorded(RunFolder(path))
-    return path, run, look_over(run)
+    folder = RunFolder(out.resolve())
+    run = recorded(folder)
+    if folder.evaluation() is None:
+        folder.last_checkpoint()
+    return folder.path, run, look_over(run)
 
 
 def recorded(folder: RunFolder) -> Run:

@@ -39,13 +39,12 @@ def export(folder: RunFolder, number: int | None, out: Path | None, license_name
         raise InputError(f"{license_name[:80]!r} is not a license id of a hub; write for example apache-2.0")
     run = check.recorded(folder)
     environment = environment_named(run.world)
-    if number is None:
-        number = versions.latest(folder.adapters).number
-    target = folder.path / EXPORTS / versions.folder_name(number) if out is None else out
+    version = folder.version(number)  # before the base model, which may take a while
+    target = folder.path / EXPORTS / version.name if out is None else out
     _check_free(target)
     base = based_on(run)
-    version = versions.read(folder.adapters / versions.folder_name(number), base.digest)
-    name, evaluated = tables.plain(folder.path.resolve().name), measured(folder, run, environment, number)
+    version = folder.version(version.number, base.digest)
+    name, evaluated = tables.plain(folder.path.resolve().name), measured(folder, run, environment, version.number)
     described = Version(version.name, version.number, version.digest)
     card = model_card.render(Facts(name, run, environment, described, base, evaluated, license_name))
     try:
@@ -75,7 +74,7 @@ def based_on(run: Run) -> Base:
 def measured(folder: RunFolder, run: Run, environment: AnyEnvironment, number: int) -> Mapping[str, Any] | str:
     """Return the evaluation of this version, or why there is none."""
     # A run evaluates its last version, after all updates.
-    if number != run.updates or number != versions.numbers(folder.adapters)[-1]:
+    if number != run.updates:
         return "This version was not evaluated: a run evaluates its last one, after all its updates."
     found = evaluation.read(folder, environment)
     return "This run has not been evaluated yet." if found is None else found

@@ -20,10 +20,10 @@ from chaosops_ray.sim.contract import AnyEnvironment, Scenario
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import files, run_folder
 from chaosops_ray.store.run_folder import RunFolder
-from chaosops_ray.training import base_models, loop, plan
+from chaosops_ray.training import base_models, loop, plan, policies
 from chaosops_ray.training.check import written
 from chaosops_ray.training.loop import Say, Training, Watch
-from chaosops_ray.wire import EpisodeReport
+from chaosops_ray.wire import EpisodeReport, PolicyVersion
 from chaosops_ray.workers.bundles import check
 
 _REPORT = "chaosops_ray.reports.run_report"
@@ -59,7 +59,7 @@ def finish(training: Training, watch: Watch, say: Say, patience: float = 0.0) ->
         selection = plan.set_named(run.evaluation.set, environment)
         scenarios = environment.scenarios(selection, evaluate.parse_seeds(run.evaluation.seeds))
         trained = loop.train(training, watch, say, scenarios)
-        evaluation = measure(training, scenarios, trained.held_out)
+        evaluation = measure(training, trained.version, scenarios, trained.held_out)
         # Imported here: the plots' library takes a while, and by now nobody waits for the first update.
         return Finished(evaluation, import_module(_REPORT).write(folder, environment))
 
@@ -73,7 +73,9 @@ def to_watch(run: Run, environment: AnyEnvironment, out: Path) -> list[str]:
     return ["play", scenario.identity, "--policy", f"trained={out}", *([] if is_usual else ["--rules", rules])]
 
 
-def measure(training: Training, scenarios: Sequence[Scenario], reports: Sequence[EpisodeReport]) -> dict[str, Any]:
+def measure(
+    training: Training, version: PolicyVersion, scenarios: Sequence[Scenario], reports: Sequence[EpisodeReport]
+) -> dict[str, Any]:
     """Write the results of the last version, from its reports, and of the baselines; return their summary."""
     run, environment, folder = training.run, training.environment, training.folder
     rules, names = environment.rules(run.rules), plan.baselines(run, environment)
@@ -87,16 +89,16 @@ def measure(training: Training, scenarios: Sequence[Scenario], reports: Sequence
     results += [evaluate.result(environment, name, played.episode) for name, played in baselines]
     selection = plan.set_named(run.evaluation.set, environment)
     of_each = dict.fromkeys((evaluate.TRAINED, *names), beside)
-    summary = evaluate.summary(environment, results, rules, selection, run.evaluation.seeds, of_each)
+    models = {evaluate.TRAINED: policies.described(folder, run, training.base, version)}
+    summary = evaluate.summary(environment, results, rules, selection, run.evaluation.seeds, of_each, models)
     summary["differences"] = evaluate.differences(environment, results, evaluate.TRAINED, names)
-    # The summary comes last: a folder with this file is a run that is over.
-    files.write_lines(folder.path / run_folder.RESULTS, evaluate.rows(environment, results, rules))
-    files.write_json(folder.path / run_folder.EVALUATION, summary)
+    folder.finish(evaluate.rows(environment, results, rules), summary)
     return summary
 
 
 def results(folder: RunFolder, environment: AnyEnvironment) -> list[evaluate.Result]:
-    """Return the results of a run that is over, episode by episode."""
+    """Return the results of a run that is over, episode by episode, as they were written."""
+    folder.evaluation()
     path = folder.path / run_folder.RESULTS
     return evaluate.results_of(environment, files.read_lines(path), str(path))
 

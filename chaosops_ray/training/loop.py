@@ -157,9 +157,8 @@ class State:
         """Restore the run's last checkpoint, or begin."""
         run, folder = training.run, training.folder
         state = cls(planning.curriculum(run, training.environment), Mastery(run.batch.near))
-        kept = folder.checkpoints()
-        if kept:
-            path = folder.checkpoint_path(kept[-1])
+        path = folder.last_checkpoint()
+        if path is not None:
             recorded = json.loads((path / _LOOP_STATE).read_text(encoding="utf-8"))
             if "groups" not in recorded:
                 raise InputError(f"{path} was written by an older version of this program; start the run again")
@@ -167,7 +166,7 @@ class State:
                 state.advance([tuple(group) for group in groups])
             ray.get(learner.restore.remote(path))
         # Versions after the checkpoint are published again, and on a GPU they may differ.
-        ray.get(learner.prune.remote(range(state.done + 1 if kept else 0)))
+        ray.get(learner.prune.remote(range(0 if path is None else state.done + 1)))
         folder.rewind(state.done)
         return state
 

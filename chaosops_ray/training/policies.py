@@ -25,6 +25,7 @@ from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.config import MADE_HERE, ConfigError, Rollout, Run
 from chaosops_ray.evaluate import OneByOne, Played, Player
 from chaosops_ray.plain_text import one_line
+from chaosops_ray.reports.tables import plain
 from chaosops_ray.sim import seats
 from chaosops_ray.sim.contract import AnyEnvironment, Policy, PolicyFactory, Scenario
 from chaosops_ray.sim.errors import InputError
@@ -58,6 +59,7 @@ class EnginePlayer:
     number: int | None  # the version that plays; None is the base model
     at_once: int
     colleagues: Mapping[str, str] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, scenarios: Sequence[Scenario], rules: str, /) -> Iterator[Played]:
         """Play each scenario once, in their order."""
@@ -142,7 +144,9 @@ def players(
         elif kind == "model":
             found[name] = base_model(environment, what, sampler, beside, structured=structured)
         elif kind == "served":
-            found[name] = OneByOne(environment, served(environment, what), beside)
+            found[name] = OneByOne(
+                environment, served(environment, what), beside, {"served": plain(what.partition("@")[0])}
+            )
         else:
             raise InputError(f"{given[:80]!r} is not a policy; write trained=RUN, model=NAME or served=MODEL@URL")
     return found
@@ -161,13 +165,28 @@ def trained(
     if run.world != environment.name:
         raise InputError(f"{folder.path} was trained in world {run.world}, not {environment.name}; evaluate it there")
     base = base_models.prepare(run.model, world=run.world)
-    if number is None:
-        version = versions.latest(folder.adapters, base.digest)
-    else:
-        version = versions.read(folder.adapters / versions.folder_name(number), base.digest)
+    version = folder.version(number, base.digest)
     start, adopts = engine(run, base, sampler), partial(adopt, version=version, base=base)
     beside = plan.evaluated_beside(run, environment) if colleagues is None else colleagues
-    return EnginePlayer(environment, run, base, start, adopts, version.number, AT_ONCE[sampler], beside)
+    model = described(folder, run, base, version)
+    return EnginePlayer(environment, run, base, start, adopts, version.number, AT_ONCE[sampler], beside, model)
+
+
+def described(folder: RunFolder, run: Run, base: BaseModel, version: PolicyVersion) -> dict[str, Any]:
+    """Return what tells which policy of which run this is."""
+    return {
+        "run": plain(folder.path.resolve().name),
+        "version": version.number,
+        "updates": run.updates,
+        "digest": version.digest,
+        **_of_base(base),
+    }
+
+
+def _of_base(base: BaseModel) -> dict[str, str]:
+    # A path of this machine means nothing elsewhere.
+    is_path = Path(base.name).expanduser().resolve() == base.path
+    return {"model": plain(base.path.name if is_path else base.name), "base": base.digest}
 
 
 async def adopt(engine: Engine, version: PolicyVersion, base: BaseModel) -> None:
@@ -201,7 +220,7 @@ def base_model(
     async def adopts(engine: Engine) -> None:
         await engine.adopt_base(base.digest)
 
-    return EnginePlayer(environment, run, base, start, adopts, None, at_once, colleagues)
+    return EnginePlayer(environment, run, base, start, adopts, None, at_once, colleagues, _of_base(base))
 
 
 def engine(run: Run, base: BaseModel, sampler: str) -> Callable[[], Engine]:

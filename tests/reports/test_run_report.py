@@ -83,8 +83,8 @@ def test_the_opening_says_what_was_done(whole: Reader) -> None:
 def test_it_says_who_played_which_seat(tmp_path: Path) -> None:
     """In training by the configuration, in the evaluation by the evaluation."""
     beside = {"sre": "oracle", "dev": "oracle", "manager": "heuristic"}
-    run = runs.evaluated(tmp_path / "run", 12, colleagues={"trained": beside, "random": beside})
-    (run.path / CONFIG).write_text(f"{runs.CONFIG}seats: {{oversight: learn, dev: oracle}}\n")
+    config = f"{runs.CONFIG}seats: {{oversight: learn, dev: oracle}}\n"
+    run = runs.evaluated(tmp_path / "run", 12, config, colleagues={"trained": beside, "random": beside})
     text = read(run).text
     assert "Seats in training: sre, oversight, manager by the policy that learns; dev by oracle." in text
     assert "Seats: sre, dev by oracle; oversight by trained, random; manager by heuristic." in text
@@ -138,7 +138,7 @@ def test_the_table_by_failure_marks_what_was_never_solved(tmp_path: Path) -> Non
     for cell in evaluation["by_failure"]:
         if cell["failure"] in unsolved or cell["policy"] == "random":
             cell |= {"success": 0.0, "success_ci": [0.0, 0.0]}
-    (run.path / EVALUATION).write_text(json.dumps(evaluation))
+    runs.write_evaluation(run.path, evaluation)
     found = read(run)
     failures = list(dict.fromkeys(cell["failure"] for cell in evaluation["by_failure"]))
     heading = next(place for place, row in enumerate(found.rows) if row[:2] == ["failure", "policy"])
@@ -212,7 +212,7 @@ def test_text_is_never_markup(tmp_path: Path) -> None:
         cell["policy"] = cell["policy"].replace("heuristic", MARKUP)
     for cell in evaluation["by_failure"]:
         cell["failure"] = cell["failure"].replace("cascade", MARKUP)
-    (run.path / EVALUATION).write_text(json.dumps(evaluation))
+    runs.write_evaluation(run.path, evaluation)
     found = read(run)
     assert {tag for tag, _ in found.elements}.isdisjoint({"script"})
     assert not [name for _, attributes in found.elements for name in attributes if name.startswith("on")]
@@ -235,7 +235,9 @@ def test_a_run_without_updates_has_a_page_that_says_so(tmp_path: Path) -> None:
 
 
 def test_an_evaluation_without_differences_and_without_updates_is_shown(tmp_path: Path) -> None:
-    found = read(runs.evaluated(tmp_path / "run", 0))
+    run = runs.folder(tmp_path / "run", 0)
+    runs.write_evaluation(run.path, runs.evaluation())
+    found = read(run)
     assert "Differences" not in found.text
     assert len([tag for tag, _ in found.elements if tag == "img"]) == 2
 
@@ -244,7 +246,7 @@ def test_an_evaluation_that_lacks_the_trained_policy_says_so(tmp_path: Path) -> 
     evaluation = runs.evaluation()
     evaluation["cells"] = [cell for cell in evaluation["cells"] if cell["policy"] != run_report.TRAINED]
     run = runs.folder(tmp_path / "run", 1)
-    (run.path / EVALUATION).write_text(json.dumps(evaluation))
+    runs.write_evaluation(run.path, evaluation)
     assert "the evaluation holds no policy called trained" in read(run).text
 
 
@@ -276,8 +278,12 @@ def test_no_report_is_written_of_what_was_made_under_other_rules(tmp_path: Path,
     """The page that such a run has stays as it is, and names its rules."""
     run = runs.evaluated(tmp_path / "run", 2)
     first = run_report.write(run, INCIDENT).read_bytes()
-    text = (run.path / file).read_text()
-    (run.path / file).write_text(text.replace(runs.RULES, "strict"))
+    if file == EVALUATION:
+        runs.write_evaluation(run.path, runs.evaluation() | {"rules": "strict"})
+    else:
+        text = (run.path / file).read_text()
+        (run.path / file).write_text(text.replace(runs.RULES, "strict"))
+        run.finish([], runs.evaluation())
     with pytest.raises(InputError, match=f"{re.escape(str(run.path))}.*{file}: rules strict/1 are not played"):
         run_report.write(run, INCIDENT)
     assert (run.path / run_report.REPORT).read_bytes() == first

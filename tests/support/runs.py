@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from chaosops_ray import evaluate
 from chaosops_ray.sim import ENVIRONMENTS
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.rng import stream
-from chaosops_ray.store.files import write_json
+from chaosops_ray.store.files import sealed
 from chaosops_ray.store.run_folder import EVALUATION, RunFolder
 
 INCIDENT = ENVIRONMENTS["incident"]
@@ -115,8 +116,19 @@ def folder(path: Path, count: int = UPDATES, config: str = CONFIG) -> RunFolder:
     return run
 
 
-def evaluated(path: Path, count: int = UPDATES, **more: Any) -> RunFolder:
+def log(run: RunFolder, digests: Mapping[int, str], count: int) -> None:
+    """Log so many updates, with the digests of the versions that are really there."""
+    for found in rows(count):
+        run.log(found | ({"digest": digests[found["update"]]} if found["update"] in digests else {}))
+
+
+def write_evaluation(run: Path, found: dict[str, Any]) -> None:
+    """Put an evaluation there that no run would write, sealed as if one had."""
+    (run / EVALUATION).write_text(json.dumps(sealed(found | {"files": {}})))
+
+
+def evaluated(path: Path, count: int = UPDATES, config: str = CONFIG, **more: Any) -> RunFolder:
     """The same with its evaluation, and with more keys in it."""
-    run = folder(path, count)
-    write_json(run.path / EVALUATION, json.loads(json.dumps(evaluation())) | more)
+    run = folder(path, count, config)
+    run.finish([], json.loads(json.dumps(evaluation())) | more)
     return run

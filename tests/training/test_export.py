@@ -10,7 +10,7 @@ import runpy
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,7 +26,8 @@ from chaosops_ray.cli import main
 from chaosops_ray.config import load
 from chaosops_ray.learner import lora, publish
 from chaosops_ray.sim.errors import InputError
-from chaosops_ray.store import files, run_folder, versions
+from chaosops_ray.store import run_folder, versions
+from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.training import base_models, check, export
 from chaosops_ray.training import hub as hub_upload
 from tests.support import runs
@@ -42,13 +43,22 @@ def make_run(path: Path, model: str = "tiny") -> Path:
     """A finished run's folder: two versions, the last of them evaluated."""
     settings = ["model=tiny", f"updates={UPDATES}"]
     given = load(CONFIG, settings).model_copy(update={"model": model})
-    folder = run_folder.RunFolder.create(path, check.written(given))
+    folder = RunFolder.create(path, check.written(given))
     base = base_models.prepare(model)
     adapted = lora.with_adapter(lora.load_base(str(base.path), "cpu"), 4, 8, 0)
-    for number in (1, UPDATES):
-        publish.publish(adapted, folder.adapters, number, base.digest, base.path.name)
-    files.write_json(path / run_folder.EVALUATION, runs.evaluation() | {"differences": DIFFERENCES})
+    published = [
+        publish.publish(adapted, folder.adapters, number, base.digest, base.path.name) for number in (1, UPDATES)
+    ]
+    record(path, {version.number: version.digest for version in published})
     return path
+
+
+def record(run: Path, digests: Mapping[int, str]) -> None:
+    """Write what a run records of these versions, and its evaluation."""
+    folder = RunFolder(run)
+    (run / run_folder.METRICS).unlink(missing_ok=True)
+    runs.log(folder, digests, UPDATES)
+    folder.finish([], runs.evaluation() | {"differences": DIFFERENCES})
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +161,7 @@ def ran(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_the_programs_of_the_card_run(
     copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exported = export.export(run_folder.RunFolder(copy), None, tmp_path / "out", None)
+    exported = export.export(RunFolder(copy), None, tmp_path / "out", None)
     left = ran(exported.folder, monkeypatch)
     move = capsys.readouterr().out
     assert move.startswith("sre ")
@@ -195,13 +205,6 @@ def test_a_run_that_was_not_evaluated_says_so(copy: Path, tmp_path: Path) -> Non
     assert "This run has not been evaluated yet." in (tmp_path / "out" / export.CARD).read_text()
 
 
-def test_the_evaluation_of_a_run_that_goes_on_is_of_no_version_that_is_there(copy: Path, tmp_path: Path) -> None:
-    given = yaml.safe_load((copy / run_folder.CONFIG).read_text()) | {"updates": UPDATES + 2}
-    (copy / run_folder.CONFIG).write_text(yaml.safe_dump(given))
-    assert run_export(copy, "--out", tmp_path / "out") == 0
-    assert "This version was not evaluated" in (tmp_path / "out" / export.CARD).read_text()
-
-
 def test_an_empty_folder_and_a_link_to_one_are_filled(run: Path, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
@@ -215,12 +218,10 @@ def test_an_empty_folder_and_a_link_to_one_are_filled(run: Path, tmp_path: Path)
 
 def remove_adapter(run: Path) -> None:
     shutil.rmtree(run / "adapters" / "policy-v3")
-    shutil.rmtree(run / "adapters" / "policy-v1")
 
 
 def remove_marker(run: Path) -> None:
     (run / "adapters" / "policy-v3" / versions.MARKER).unlink()
-    (run / "adapters" / "policy-v1" / versions.MARKER).unlink()
 
 
 def flip_a_byte(run: Path) -> None:
@@ -243,11 +244,18 @@ def name_a_path(run: Path) -> None:
     (folder / versions.CONFIG).write_text(json.dumps(said))
     (folder / versions.MARKER).unlink()
     versions.seal(folder, UPDATES, base_models.prepare("tiny").digest)
+    record(run, {UPDATES: versions.digest(folder)})
 
 
 def remove_model(run: Path) -> None:
     given = yaml.safe_load((run / run_folder.CONFIG).read_text()) | {"model": "/no/such/model"}
     (run / run_folder.CONFIG).write_text(yaml.safe_dump(given))
+    RunFolder(run).finish([], runs.evaluation())
+
+
+def change_configuration(run: Path) -> None:
+    text = (run / run_folder.CONFIG).read_text()
+    (run / run_folder.CONFIG).write_text(text.replace("structured: true", "structured: false"))
 
 
 def remove_configuration(run: Path) -> None:
@@ -255,13 +263,14 @@ def remove_configuration(run: Path) -> None:
 
 
 SABOTAGE = {
-    remove_adapter: "no complete version",
-    remove_marker: "no complete version",
+    remove_adapter: "the run still has versions 1, as in",
+    remove_marker: "half-written",
     flip_a_byte: "digest",
     other_base: "trained on the base 0000",
     name_a_path: "a path of this machine",
     remove_model: "there is no folder",
     remove_configuration: "config.yaml",
+    change_configuration: "config.yaml is not as it was written",
 }
 
 
@@ -341,7 +350,7 @@ BROKEN: dict[str, Any] = {
 def test_an_evaluation_that_is_none_is_told(
     copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], broken: str
 ) -> None:
-    (copy / run_folder.EVALUATION).write_text(json.dumps(runs.evaluation() | BROKEN[broken]))
+    runs.write_evaluation(copy, runs.evaluation() | BROKEN[broken])
     assert run_export(copy, "--out", tmp_path / "out") == 2
     assert "evaluation.json is not a valid evaluation" in told(capsys)
     assert not (tmp_path / "out").exists()
@@ -351,7 +360,7 @@ def test_an_evaluation_under_other_rules_is_refused_by_name(
     copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for rules in ("strict", "strict/3"):
-        (copy / run_folder.EVALUATION).write_text(json.dumps(runs.evaluation() | {"rules": rules}))
+        runs.write_evaluation(copy, runs.evaluation() | {"rules": rules})
         assert run_export(copy, "--out", tmp_path / "out") == 2
         line = told(capsys)
         assert str(copy / run_folder.EVALUATION) in line
@@ -534,7 +543,7 @@ def test_a_hub_that_refuses_is_one_line_without_the_token(run: Path, tmp_path: P
 
 @pytest.fixture(scope="module")
 def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> export.Exported:
-    return export.export(run_folder.RunFolder(run), None, tmp_path_factory.mktemp("exports") / "out", None)
+    return export.export(RunFolder(run), None, tmp_path_factory.mktemp("exports") / "out", None)
 
 
 def push(server: Hub, exported: export.Exported, *, public: bool = False) -> list[str]:

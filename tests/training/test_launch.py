@@ -127,7 +127,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = run_folder.RunFolder.create(path, check.written(given))
     base = base_models.prepare("tiny")
     model = lora.with_adapter(lora.load_base(str(base.path), "cpu"), 4, 8, 0)
-    publish.publish(model, folder.adapters, 3, base.digest, base.name)
+    version = publish.publish(model, folder.adapters, 3, base.digest, base.name)
+    runs.log(folder, {3: version.digest}, 3)
     return path
 
 
@@ -175,7 +176,7 @@ def test_a_run_is_evaluated_in_the_seats_that_learned(
         )
         for one in played
     ]  # fmt: skip
-    found = launch.measure(training, scenarios, reports)
+    found = launch.measure(training, folder.version(), scenarios, reports)
     assert found["colleagues"]["trained"] == found["colleagues"]["flag-all"] == given.colleagues
     success = {cell["policy"]: cell["success"] for cell in found["cells"] if cell["tier"] == "easy"}
     assert success["random"] == success["flag-nothing"] == 1  # oracles resolve it, whoever oversees them

@@ -242,7 +242,8 @@ def test_a_model_is_played_live_by_the_command(chat: Made, capsys: pytest.Captur
     capsys.readouterr()
     assert main(["play", scenario, "--policy", *named]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "seats: sre, dev by oracle; oversight, manager by model"
+    assert lines[0].startswith(f"model: the base model {chat.base.path.name} ({chat.base.digest[:12]}")
+    assert lines[1] == "seats: sre, dev by oracle; oversight, manager by model"
     steps = [
         f"{row['step'] + 1:>3}  {row['role']:<10} {INCIDENT.format_action(INCIDENT.load_action(row['action']), 'compact')}"
         for row in recorded.rows
