@@ -262,6 +262,7 @@ def other_settings(path: Path) -> None:
     """The run was trained with other settings."""
     text = (path / CONFIG).read_text()
     (path / CONFIG).write_text(text.replace("updates: 240", "updates: 100"))
+    RunFolder(path).finish([], evaluation("oracle"))
 
 
 def other_file(path: Path) -> None:
@@ -273,6 +274,7 @@ def other_rules(path: Path) -> None:
     """The run was trained under other rules."""
     text = (path / CONFIG).read_text()
     (path / CONFIG).write_text(text.replace("rules: strict/2", "rules: strict/1"))
+    RunFolder(path).finish([], evaluation("oracle"))
 
 
 def other_program(path: Path) -> None:

@@ -31,6 +31,7 @@ def write(folder: RunFolder, environment: AnyEnvironment) -> Path:
     if run.world != environment.name:
         raise InputError(f"{folder.path} is a run in world {run.world}, not {environment.name}")
     folder.check_rules(environment, run.rules)
+    folder.check()
     name = tables.plain(folder.path.resolve().name)
     rows = folder.metrics()
     found = evaluation.read(folder, environment)

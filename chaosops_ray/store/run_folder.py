@@ -102,7 +102,8 @@ class RunFolder:
 
         `base` is the digest that the base model must have.
         """
-        recorded = self._recorded_versions()
+        self.check()
+        recorded = {row["update"]: row["digest"] for row in self.metrics()}
         if number is None:
             if not recorded:
                 raise InputError(f"{self.path} has finished no update; {self.path}@0 is the policy that it began with")
@@ -119,23 +120,20 @@ class RunFolder:
         versions.verify(version, base)
         return version
 
-    def _recorded_versions(self) -> dict[int, str]:
-        """Return number and digest of the version after each update; refuse metrics that have lost a line."""
-        # What has changed since is refused, wherever the run says what it was.
+    def check(self) -> None:
+        """Refuse a run of which something has changed that it has recorded, or whose metrics have lost a line."""
         if self.evaluation() is None:
             self.last_checkpoint()
-        path, recorded = self.path / METRICS, dict[int, str]()
-        for number, row in enumerate(self.metrics(), 1):
+        path, rows = self.path / METRICS, self.metrics()
+        for number, row in enumerate(rows, 1):
             if (row["update"], row.get("version")) != (number, number) or type(row.get("digest")) is not str:
                 raise InputError(f"{path}, line {number} is not that of update {number}; lines are missing or changed")
-            recorded[number] = row["digest"]
         # A version is published before its update is in the metrics.
-        later = [one for one in versions.numbers(self.adapters) if one > len(recorded) + 1]
-        later += [one for one in self.checkpoints() if one > len(recorded)]
+        later = [one for one in versions.numbers(self.adapters) if one > len(rows) + 1]
+        later += [one for one in self.checkpoints() if one > len(rows)]
         if later:
-            lost = f"{path} ends after update {len(recorded)}, but the run has made {max(later)}"
+            lost = f"{path} ends after update {len(rows)}, but the run has made {max(later)}"
             raise InputError(f"{lost}; restore the file, or give another run")
-        return recorded
 
     def finish(self, results: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any]) -> None:
         """Write the evaluation of a run that is over, and with it the digests of all that it stands on."""

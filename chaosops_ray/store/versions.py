@@ -127,14 +127,6 @@ def verify(version: PolicyVersion, base: str | None = None) -> Marker:
     return marker
 
 
-def latest(adapters: Path, base: str | None = None) -> PolicyVersion:
-    """Read the highest complete version of a run's folder of adapters; a damaged one is an error."""
-    complete = numbers(adapters)
-    if not complete:
-        raise AdapterError(f"{adapters} holds no complete version of a policy; publish one first")
-    return read(adapters / folder_name(complete[-1]), base)
-
-
 def numbers(adapters: Path) -> list[int]:
     """Return the numbers of the complete versions of a run, in order; their bytes are not checked."""
     if not adapters.is_dir():

@@ -103,13 +103,12 @@ def begun(out: Path) -> tuple[Path, Run, AnyEnvironment]:
     """Read and check the run of a folder; return the folder's full path with them."""
     folder = RunFolder(out.resolve())
     run = recorded(folder)
-    if folder.evaluation() is None:
-        folder.last_checkpoint()
     return folder.path, run, look_over(run)
 
 
 def recorded(folder: RunFolder) -> Run:
-    """Read the run of a folder; refuse one that was begun under rules that this program does not play."""
+    """Read the run of a folder; refuse one that has changed, and one under rules that this program does not play."""
+    folder.check()
     run = load(folder.path / CONFIG)
     folder.check_rules(environment_named(run.world), run.rules)
     return run

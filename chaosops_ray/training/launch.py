@@ -97,8 +97,7 @@ def measure(
 
 
 def results(folder: RunFolder, environment: AnyEnvironment) -> list[evaluate.Result]:
-    """Return the results of a run that is over, episode by episode, as they were written."""
-    folder.evaluation()
+    """Return the results of a run that is over, episode by episode."""
     path = folder.path / run_folder.RESULTS
     return evaluate.results_of(environment, files.read_lines(path), str(path))
 

@@ -76,7 +76,7 @@ def test_a_run_leaves_what_it_promises(undisturbed: Undisturbed) -> None:
     assert all(row["adoption"]["error"] < 1e-3 for row in rows)
     assert len({row["digest"] for row in rows}) == UPDATES  # every update changed the policy
     assert folder.checkpoints() == [4, 6]
-    last = versions.latest(folder.adapters)
+    last = folder.version()
     assert (last.number, last.digest) == (UPDATES, rows[-1]["digest"]) == undisturbed.trained.version[:2]
     # Every third for good, those of the checkpoints, and the last few, which a sampler may hold.
     assert versions.numbers(folder.adapters) == [0, 3, 4, 5, 6]
@@ -226,7 +226,7 @@ def pipelined(tmp_path_factory: pytest.TempPathFactory) -> Ended:
 
     def strike(row: dict[str, Any]) -> None:
         if row["update"] == 5:
-            flip_a_byte(versions.latest(training.folder.adapters))
+            flip_a_byte(training.folder.version())
         if row["update"] in (3, 5):
             kill("SamplerHost")
 
@@ -261,7 +261,7 @@ def test_an_adapter_that_was_tampered_with_is_not_gone_on_from(
     """A byte changes on disk before a run is resumed."""
     training = undisturbed.training
     folder = RunFolder(Path(shutil.copytree(training.folder.path, tmp_path / "run")))
-    flip_a_byte(versions.latest(folder.adapters))
+    flip_a_byte(folder.version())
     learner = learner_here(training._replace(folder=folder))
     learner.restore(folder.checkpoint_path(UPDATES))
     with pytest.raises(versions.AdapterError, match=f"policy-v{UPDATES}"):
