@@ -25,6 +25,7 @@ TINY = "tiny"
 # The base models that this package builds. The second has half the weights of the first, as 1.5B has of 3B.
 MADE_HERE = (TINY, "tiny-half")
 MAX_FILE_BYTES = 100_000
+CACHE_SHARE = 0.2
 LEARN = "learn"  # in `seats`, a role that the policy plays
 # Keys of older files, and the keys that replaced them.
 _MOVED = {"catch": "rule_options.catch", "false_flag": "rule_options.false_flag"}
@@ -208,6 +209,12 @@ class Resources(Section):
     sampler_threads: int = Field(default=1, ge=1, description="threads of a sampler on a CPU")
     learner_threads: int = Field(default=2, ge=1, description="threads of the learner on a CPU")
     memory_share: float = Field(default=0.6, gt=0, lt=1, description="share of a GPU's memory for the vllm engine")
+    cache_share: float = Field(
+        default=CACHE_SHARE,
+        ge=0,
+        lt=1,
+        description="share of a torch sampler's memory for the keys and values that it keeps between turns",
+    )
     context: int = Field(default=8192, ge=64, description="longest transcript in tokens")
 
 

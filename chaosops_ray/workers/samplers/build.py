@@ -41,7 +41,11 @@ def build(engine: str, settings: dict[str, Any]) -> Engine:
 def settings(run: Run, model: Path) -> dict[str, Any]:
     """Return the settings of the run's engine."""
     if run.sampler == "torch":
-        return {"model": model, "threads": run.resources.sampler_threads}
+        return {
+            "model": model,
+            "threads": run.resources.sampler_threads,
+            "cache_share": run.resources.cache_share,
+        }
     on_gpu = run.resources.sampler_gpus > 0
     return {
         "model": str(model),

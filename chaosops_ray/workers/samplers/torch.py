@@ -19,14 +19,13 @@ from safetensors import SafetensorError
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
+from chaosops_ray.config import CACHE_SHARE
 from chaosops_ray.plain_text import one_line
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.store import versions
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest, next_tokens
+from chaosops_ray.workers.memory import permitted
 from chaosops_ray.workers.samplers.sampler import BASE, SamplerError, check_choices
-
-# Tokens whose keys and values are kept for cohorts that may come back.
-KEPT_TOKENS = 400_000
 
 
 class _Kept(NamedTuple):
@@ -38,13 +37,28 @@ class _Kept(NamedTuple):
     mask: torch.Tensor
     cache: DynamicCache
 
+    @property
+    def size(self) -> int:
+        """How many bytes it takes."""
+        tensors = [self.mask, *[one for layer in self.cache.layers for one in (layer.keys, layer.values)]]
+        return sum([int(one.nbytes) for one in tensors])
+
 
 class TorchSampler:
     """Engine that serves versions of one policy from this process."""
 
     def __init__(
-        self, model: Path | str, threads: int, device: str | None = None, kept_tokens: int = KEPT_TOKENS
+        self,
+        model: Path | str,
+        threads: int,
+        device: str | None = None,
+        cache_share: float = CACHE_SHARE,
+        memory: int | None = None,
     ) -> None:
+        """Load the model; at most `cache_share` of the memory is for what is kept of cohorts.
+
+        `memory` is what there is, in bytes; None means all that this process or its GPU may have.
+        """
         torch.set_num_threads(threads)
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = torch.bfloat16 if self._device == "cuda" else torch.float32
@@ -56,7 +70,9 @@ class TorchSampler:
         self._loaded: dict[int, PolicyVersion] = {}
         self._base_digest: str | None = None
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
-        self._kept_tokens = kept_tokens
+        if memory is None:
+            memory = torch.cuda.mem_get_info()[1] if self._device == "cuda" else permitted()
+        self._cache_bytes = int(cache_share * memory)
         self._busy = 0.0
 
     async def adopt(self, version: PolicyVersion) -> int:
@@ -227,9 +243,9 @@ class TorchSampler:
                 prompts[i] = (*requests[i].prompt, *tokens[i])
         if kept is not None:
             self._kept[cohort] = kept
-            total = sum([one.mask.numel() for one in self._kept.values()])
-            while total > self._kept_tokens and len(self._kept) > 1:
-                total -= self._kept.popitem(last=False)[1].mask.numel()
+            total = sum([one.size for one in self._kept.values()])
+            while total > self._cache_bytes:
+                total -= self._kept.popitem(last=False)[1].size
         return list(zip(tokens, log_probs, strict=True))
 
     def _feed(

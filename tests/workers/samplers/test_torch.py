@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GraniteConfig, GraniteForCausalLM
@@ -241,7 +243,10 @@ def test_what_is_kept_for_one_version_is_never_another_s(sampler: TorchSampler, 
 
 def test_a_cohort_that_was_dropped_is_computed_again(base: Path, adapters: Path) -> None:
     """Others have come in such numbers that it had to go; and once more when everything was dropped."""
-    sampler = TorchSampler(base, threads=1, device="cpu", kept_tokens=500)
+    crowd = TorchSampler(base, threads=1, device="cpu")
+    asyncio.run(crowd.adopt(version(adapters, 1)))
+    ask(crowd, [SampleRequest(row, (row,) * 20, row) for row in range(8)], cohort="crowd")
+    sampler = TorchSampler(base, threads=1, device="cpu", cache_share=0.5, memory=7 * crowd._kept["crowd"].size)
     asyncio.run(sampler.adopt(version(adapters, 1)))
     before = requests(4, seed=5)
     ask(sampler, before, cohort="first")
@@ -256,12 +261,33 @@ def test_a_cohort_that_was_dropped_is_computed_again(base: Path, adapters: Path)
         asyncio.run(sampler.release())
 
 
-def test_a_cohort_larger_than_all_that_may_be_kept_is_kept_while_it_is_the_only_one(base: Path, adapters: Path) -> None:
-    sampler = TorchSampler(base, threads=1, device="cpu", kept_tokens=10)
-    asyncio.run(sampler.adopt(version(adapters, 1)))
-    for cohort in ("one", "two"):
-        ask(sampler, requests(4), cohort=cohort)
-        assert list(sampler._kept) == [cohort]
+def test_a_cohort_larger_than_all_that_may_be_kept_is_not_kept(
+    sampler: TorchSampler, base: Path, adapters: Path
+) -> None:
+    small = TorchSampler(base, threads=1, device="cpu", memory=10)
+    asyncio.run(small.adopt(version(adapters, 1)))
+    before = requests(4)
+    for _ in range(3):
+        for one, other in zip(ask(small, before), ask(sampler, before), strict=True):
+            alike(one, other)
+        assert not small._kept
+        before = [request._replace(prompt=(*request.prompt, 7)) for request in before]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, 6), st.integers(1, 40)), min_size=1, max_size=12))
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_kept_never_takes_more_than_its_share(
+    base: Path, adapters: Path, calls: list[tuple[str, int, int]]
+) -> None:
+    """Whatever the cohorts and however long; counted in all tensors that the cache holds."""
+    share = TorchSampler(base, threads=1, device="cpu", cache_share=0.5, memory=200_000)
+    asyncio.run(share.adopt(version(adapters, 1)))
+    for cohort, rows, length in calls:
+        ask(share, [SampleRequest(row, (row + 1,) * length, row) for row in range(rows)], cohort=cohort)
+        held = [
+            one for kept in share._kept.values() for layer in kept.cache.layers for one in (layer.keys, layer.values)
+        ]
+        assert sum([one.untyped_storage().nbytes() for one in held]) <= 100_000
 
 
 def test_a_failed_request_leaves_no_cache_behind(sampler: TorchSampler, base: Path, adapters: Path) -> None:
