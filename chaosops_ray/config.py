@@ -186,6 +186,17 @@ class Alarm(Section):
     )
 
 
+class Deadlines(Section):
+    """Seconds after which an actor that is waited for counts as dead; `rollout.deadline` is that of a group."""
+
+    quiet: float = Field(default=20, gt=0, description="without a sign of life, after which an actor is pinged")
+    silence: float = Field(default=60, gt=0, description="without an answer to a ping")
+    start: float = Field(default=600, gt=0, description="to load libraries and model, beside what is asked of it first")
+    adopt: float = Field(default=300, gt=0, description="for a sampler to load or score a version")
+    update: float = Field(default=3600, gt=0, description="for the learner to learn from a batch")
+    disk: float = Field(default=600, gt=0, description="for the learner to publish, score, save, restore or delete")
+
+
 class Resources(Section):
     """The resources that the actors need from the cluster."""
 
@@ -287,6 +298,7 @@ class Run(Section):
     learner: Learner = Learner()
     alarm: Alarm = Alarm()
     resources: Resources = Resources()
+    deadlines: Deadlines = Deadlines()
     evaluation: Evaluation = Evaluation()
 
     @property

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
 
@@ -16,44 +18,63 @@ from chaosops_ray.wire import Group, Ids, PolicyVersion, Probe
 if TYPE_CHECKING:
     from chaosops_ray.learner.learner import Learner
 
+T = TypeVar("T")
+
 
 class LearnerHost:
-    """A learner in a process of its own; chaosops_ray.learner.learner describes the methods."""
+    """A learner in a process of its own; chaosops_ray.learner.learner describes the methods.
+
+    All of its work is done by one thread, in the order in which it was asked for, so that the actor answers pings
+    while it works.
+    """
 
     def __init__(
         self, run: Run, name: str, model: Path, base: str, weights: Mapping[str, Mapping[str, float]], folder: Path
     ) -> None:
         check_base(model)  # before the libraries, which take a while
-        module = import_module("chaosops_ray.learner.learner")
-        self._learner: Learner = module.Learner(run, name, model, base, weights, folder)
+        self._one = ThreadPoolExecutor(1)
 
-    def prepare(self) -> None:
+        def made() -> Learner:
+            module = import_module("chaosops_ray.learner.learner")
+            learner: Learner = module.Learner(run, name, model, base, weights, folder)
+            return learner
+
+        # The thread that made it also works with it: torch keeps some of its settings by thread.
+        self._learner = self._one.submit(made).result()
+
+    async def ping(self) -> None:
+        """Answer, as a sign of life."""
+
+    async def _work(self, method: Callable[..., T], *given: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._one, method, *given)
+
+    async def prepare(self) -> None:
         """Load what only updates need."""
-        self._learner.prepare()
+        await self._work(self._learner.prepare)
 
-    def update(self, groups: Sequence[Group], done: int) -> dict[str, float]:
+    async def update(self, groups: Sequence[Group], done: int) -> dict[str, float]:
         """Learn from the groups."""
-        return self._learner.update(groups, done)
+        return await self._work(self._learner.update, groups, done)
 
-    def publish(self, number: int) -> PolicyVersion:
+    async def publish(self, number: int) -> PolicyVersion:
         """Write the current policy as a version."""
-        return self._learner.publish(number)
+        return await self._work(self._learner.publish, number)
 
-    def prune(self, keep: Collection[int]) -> None:
+    async def prune(self, keep: Collection[int]) -> None:
         """Delete all versions but these."""
-        self._learner.prune(keep)
+        await self._work(self._learner.prune, keep)
 
-    def probe(self, texts: Sequence[Ids]) -> Probe:
+    async def probe(self, texts: Sequence[Ids]) -> Probe:
         """Score the texts with the current policy."""
-        return self._learner.probe(texts)
+        return await self._work(self._learner.probe, texts)
 
-    def save(self, folder: Path, done: int) -> None:
+    async def save(self, folder: Path, done: int) -> None:
         """Write all that the next update depends on."""
-        self._learner.save(folder, done)
+        await self._work(self._learner.save, folder, done)
 
-    def restore(self, folder: Path) -> None:
+    async def restore(self, folder: Path) -> None:
         """Go back to a saved state."""
-        self._learner.restore(folder)
+        await self._work(self._learner.restore, folder)
 
 
 LearnerActor: Any = ray.remote(LearnerHost)

@@ -39,6 +39,7 @@ from chaosops_ray.workers.bundles import check
 from chaosops_ray.workers.health import PoolError
 from chaosops_ray.workers.pool import LOST, ActorPool, Collection, check_started, reason
 from chaosops_ray.workers.samplers.build import settings
+from chaosops_ray.workers.watch import GoneError
 
 RESUME_FILE = "resume"
 _LOOP_STATE = "loop.json"
@@ -84,8 +85,8 @@ def train(
     for _ in range(attempts):
         try:
             return loop(training, watch, say, held_out)
-        except LOST as error:
-            check_started("the learner", error)
+        except (*LOST, GoneError) as error:
+            check_started(", ".join(error.dead) if isinstance(error, GoneError) else "the learner", error)
             lost = error
     raise PoolError(f"the learner died {attempts} times; the last error: {reason(lost)}")
 
@@ -94,7 +95,7 @@ def loop(training: Training, watch: Watch, say: Say, held_out: Sequence[Scenario
     """Run from the last checkpoint to the end; play the held-out scenarios after it, and on the way if configured."""
     run, folder = training.run, training.folder
     with placed(training) as (pool, learner):
-        state = State.restored(training, learner)
+        state = State.restored(training, pool, learner)
         texts = probes(training)
         publish(training, pool, learner, state, texts)
         measured: list[EpisodeReport] | None = None
@@ -109,7 +110,9 @@ def loop(training: Training, watch: Watch, say: Say, held_out: Sequence[Scenario
                 pool.release()
             learning = learner.update.remote(groups, state.done) if groups else None
             folder.record(state.done + 1, training.environment, played)  # while the learner works
-            learnt: dict[str, float] = {} if learning is None else ray.get(learning)
+            learnt: dict[str, float] = {}
+            if learning is not None:
+                learnt = pool.ask(f"update {state.done + 1}", run.deadlines.update, learning)
             clock.lap("update")
 
             state.advance([result(training.environment, group) for group in played])
@@ -129,7 +132,7 @@ def loop(training: Training, watch: Watch, say: Say, held_out: Sequence[Scenario
             watch(row)
             sound_alarm(training, row, say)  # before the checkpoint: no run resumes from an update that alarmed
             if state.done % run.checkpoint_every == 0 or state.done == run.updates:
-                save(training, learner, state)
+                save(training, pool, learner, state)
         if measured is None:  # otherwise measured after the last update
             measured = play_held_out(training, pool, say, held_out)
         return Trained(state.version, measured)
@@ -153,7 +156,7 @@ class State:
         self.ahead: deque[Collection] = deque()
 
     @classmethod
-    def restored(cls, training: Training, learner: Any) -> State:
+    def restored(cls, training: Training, pool: ActorPool, learner: Any) -> State:
         """Restore the run's last checkpoint, or begin."""
         run, folder = training.run, training.folder
         state = cls(planning.curriculum(run, training.environment), Mastery(run.batch.near))
@@ -164,9 +167,10 @@ class State:
                 raise InputError(f"{path} was written by an older version of this program; start the run again")
             for groups in recorded["groups"]:
                 state.advance([tuple(group) for group in groups])
-            ray.get(learner.restore.remote(path))
+            pool.ask(f"restoring {path.name}", run.deadlines.disk, learner.restore.remote(path))
         # Versions after the checkpoint are published again, and on a GPU they may differ.
-        ray.get(learner.prune.remote(range(0 if path is None else state.done + 1)))
+        keep = range(0 if path is None else state.done + 1)
+        pool.ask("deleting old versions", run.deadlines.disk, learner.prune.remote(keep))
         folder.rewind(state.done)
         return state
 
@@ -178,15 +182,16 @@ class State:
         self.mastery = self.mastery.after([(case, returns) for case, _, returns in groups])
 
 
-def save(training: Training, learner: Any, state: State) -> None:
+def save(training: Training, pool: ActorPool, learner: Any, state: State) -> None:
     """Write a checkpoint; delete the adapters that no checkpoint and no sampler needs any more."""
-    folder = training.folder
+    folder, disk = training.folder, training.run.deadlines.disk
     with folder.checkpoint(state.done) as path:
-        ray.get(learner.save.remote(path, state.done))
+        pool.ask("saving its state", disk, learner.save.remote(path, state.done))
         (path / _LOOP_STATE).write_text(json.dumps({"groups": state.groups}), encoding="utf-8")
     recent = range(max(0, state.done - training.run.staleness - 1), state.done + 1)
     permanent = range(0, state.done, training.run.keep_every)
-    ray.get(learner.prune.remote({*folder.checkpoints(), *recent, *permanent}))
+    keep = {*folder.checkpoints(), *recent, *permanent}
+    pool.ask("deleting old versions", disk, learner.prune.remote(keep))
 
 
 @contextmanager
@@ -202,6 +207,7 @@ def placed(training: Training) -> Iterator[tuple[ActorPool, Any]]:
         run, base.name, base.path, base.digest, training.weights, training.folder.path
     )
     try:
+        pool.watch_learner(learner)
         pool.start()
         yield pool, learner
     finally:
@@ -259,8 +265,9 @@ def play_held_out(training: Training, pool: ActorPool, say: Say, scenarios: Sequ
 
 def publish(training: Training, pool: ActorPool, learner: Any, state: State, texts: tuple[Ids, ...]) -> list[Adoption]:
     """Publish the learner's policy as a version; every sampler proves it before playing it."""
-    state.version = ray.get(learner.publish.remote(state.done))
-    probe = ray.get(learner.probe.remote(texts))
+    disk = training.run.deadlines.disk
+    state.version = pool.ask(f"publishing policy-v{state.done}", disk, learner.publish.remote(state.done))
+    probe = pool.ask("scoring the probe", disk, learner.probe.remote(texts))
     learner.prepare.remote()  # meanwhile samplers adopt, and the first episodes are played
     unwanted = state.done - 1 - (training.run.staleness if training.run.schedule == "pipelined" else 0)
     return pool.adopt(state.version, probe, unwanted if unwanted >= 0 else None)

@@ -21,17 +21,19 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from chaosops_ray.config import Run
 from chaosops_ray.plain_text import one_line
 from chaosops_ray.sim.contract import AnyEnvironment
-from chaosops_ray.wire import Decoding, Group, Layout, PolicyVersion, Probe, Task
+from chaosops_ray.wire import Decoding, Group, Ids, Layout, PolicyVersion, Probe, Task
 from chaosops_ray.workers.actors import SamplerActor, ShardActor
 from chaosops_ray.workers.adoption import Adoption, check_adoption
 from chaosops_ray.workers.bundles import bundles
 from chaosops_ray.workers.health import Health, PoolError, PoolHealth
+from chaosops_ray.workers.liveness import Limits
 from chaosops_ray.workers.samplers.sampler import SamplerError
+from chaosops_ray.workers.watch import GoneError, Watch
 
 # What Ray raises for a process that is gone.
 LOST = (RayActorError, OutOfMemoryError, ObjectLostError)
-_PING_SECONDS = 30.0
 PLACEMENT_SECONDS = 600.0
+LEARNER = "learner"
 _AT_ONCE = 1000
 
 
@@ -61,6 +63,8 @@ class ActorPool:
         self._actors: dict[str, Any] = {}
         self._health = PoolHealth.started([*self._samplers, *self._shards])
         self._probe: Probe | None = None
+        self._deadlines = run.deadlines
+        self._watch = Watch(Limits(self._deadlines.quiet, self._deadlines.silence, self._deadlines.start))
         self.replaced = 0
 
     def place(self) -> None:
@@ -79,7 +83,19 @@ class ActorPool:
     def start(self) -> None:
         """Make the actors where they were placed."""
         for name in (*self._samplers, *self._shards):
-            self._actors[name] = self._new(name)
+            self._make(name)
+
+    def watch_learner(self, learner: Any) -> None:
+        """Watch over the learner, which the pool did not make and does not replace."""
+        self._watch.started(LEARNER, learner.ping.remote)
+
+    def ask(self, what: str, limit: float, ref: Any) -> Any:
+        """Wait for what the learner was asked; raise GoneError if it is dead, or what it raises."""
+        return self._watch.answer(LEARNER, what, limit, ref)
+
+    def _make(self, name: str) -> None:
+        self._actors[name] = actor = self._new(name)
+        self._watch.started(name, actor.ping.remote)
 
     def options(self, bundle: int, cpus: float, gpus: float = 0.0) -> dict[str, Any]:
         """Return the options that place an actor in a bundle with these resources."""
@@ -113,60 +129,86 @@ class ActorPool:
         self._health = self._health.wanted(version)
         self._probe = probe
 
-        async def check_all() -> list[Adoption | BaseException]:
-            checks = [self._check(name, retire) for name in self._samplers]
-            return await asyncio.gather(*checks, return_exceptions=True)
-
+        # All of them load it side by side.
+        loading = {name: self._actors[name].adopt.remote(version) for name in self._samplers}
         adoptions = []
-        for name, found in zip(self._samplers, asyncio.run(check_all()), strict=True):
-            if isinstance(found, (*LOST, SamplerError)):
-                self._replace(name, found)
-                found = asyncio.run(self._check(name))
-            elif isinstance(found, BaseException):
-                raise found
-            self._health = self._health.proven(name, found.version)
-            adoptions.append(found)
+        for name, load in loading.items():
+            try:
+                adoption = self._check(name, load)
+                if retire is not None:
+                    self._ask(name, f"forgetting policy-v{retire}", self._actors[name].retire.remote(retire))
+            except (*LOST, SamplerError, GoneError) as error:
+                self._replace(name, error)
+                adoption = self._check(name)
+            self._health = self._health.proven(name, adoption.version)
+            adoptions.append(adoption)
         return adoptions
 
-    async def _check(self, name: str, retire: int | None = None) -> Adoption:
-        """Run the adoption check of the wanted version; the version that the sampler proved before is scored beside."""
+    def _ask(self, name: str, what: str, ref: Any) -> Any:
+        return self._watch.answer(name, what, self._deadlines.adopt, ref)
+
+    def _check(self, name: str, loading: Any = None) -> Adoption:
+        """Run the adoption check of the wanted version, which the sampler may be loading already.
+
+        The version that the sampler proved before is scored beside.
+        """
         wanted, before = self._health.target, self._health.members[name].proven
         if wanted is None or self._probe is None:
             raise PoolError("no policy version is published yet; there is nothing to prove")
         host = self._actors[name]
-        # The two methods that the check calls.
-        sampler: Any = SimpleNamespace(adopt=host.adopt.remote, score=host.score.remote)
-        adoption = await check_adoption(sampler, wanted, self._probe, before)
-        if retire is not None:
-            await host.retire.remote(retire)
-        return adoption
 
-    def _replace(self, name: str, error: Exception) -> None:
+        # The two methods that the check calls.
+        async def adopt(version: PolicyVersion) -> Any:
+            ref = host.adopt.remote(version) if loading is None else loading
+            return self._ask(name, f"loading {version.name}", ref)
+
+        async def score(texts: Sequence[Ids], number: int | None) -> Any:
+            what = "the base model" if number is None else f"policy-v{number}"
+            return self._ask(name, f"scoring texts by {what}", host.score.remote(texts, number))
+
+        sampler: Any = SimpleNamespace(adopt=adopt, score=score)
+        return asyncio.run(check_adoption(sampler, wanted, self._probe, before))
+
+    def _replace(self, name: str, error: BaseException) -> None:
         check_started(name, error)
         self.replaced += 1
-        self._health = self._health.died(name, reason(error) or "no sign of life")
+        why = error.dead[name] if isinstance(error, GoneError) else reason(error) or "no sign of life"
+        self._health = self._health.died(name, why)
         if self.replaced > self._run.rollout.retries * len(self._actors):
             raise PoolError(
                 f"actors died {self.replaced} times, more than rollout.retries allows: {self._health.describe()}"
             )
         ray.kill(self._actors[name])
-        self._actors[name] = self._new(name)
+        self._make(name)
         self._health = self._health.restarted(name)
 
     def release(self) -> None:
         """Free the GPU for the learner; samplers must adopt a version before they serve again."""
-        ray.get([self._actors[name].release.remote() for name in self._samplers])
-        for name in self._samplers:
+        releasing = {name: self._actors[name].release.remote() for name in self._samplers}
+        for name, ref in releasing.items():
+            self._ask(name, "giving its memory back", ref)
             self._health = self._health.released(name)
 
     def busy_seconds(self) -> float:
         """Return how long the engines have worked, on average; a replaced one counts from zero."""
+        asked = {name: self._actors[name].busy_seconds.remote() for name in self._samplers}
         try:
-            spent: list[float] = ray.get([self._actors[name].busy_seconds.remote() for name in self._samplers])
-        except LOST:
+            spent: list[float] = [self._ask(name, "saying how long it worked", ref) for name, ref in asked.items()]
+        except (*LOST, GoneError):
             self.replace_lost()
             return self.busy_seconds()
         return sum(spent) / len(spent)
+
+    def playing(self, refs: Sequence[Any], patience: float) -> list[Any]:
+        """Return groups that are there, at least one unless patience ends first; replace who is dead meanwhile."""
+        try:
+            return self._watch.first(
+                refs, dict.fromkeys((*self._samplers, *self._shards), "playing"), patience=patience
+            )
+        except GoneError as gone:
+            for name in gone.dead:
+                self._revive(name, gone)
+            return []
 
     def dispatch(self, tasks: Sequence[Task]) -> Collection:
         """Begin to play, by the version that was proven last."""
@@ -189,15 +231,21 @@ class ActorPool:
         pings = {name: self._actors[name].ping.remote() for name in (*self._samplers, *self._shards)}
         for name, ping in pings.items():
             # A starting actor is not silent: an engine takes its time to load.
-            patience = PLACEMENT_SECONDS if self._health.of(name) is Health.STARTING else _PING_SECONDS
+            starts = self._health.of(name) is Health.STARTING
+            patience = self._deadlines.start if starts else self._deadlines.silence
             try:
                 ray.get(ping, timeout=patience)
             except (*LOST, GetTimeoutError, SamplerError) as error:
-                self._replace(name, error)
-                if name in self._samplers:
-                    self._health = self._health.proven(name, asyncio.run(self._check(name)).version)
+                self._revive(name, error)
             else:
                 self._health = self._health.heard(name)
+                self._watch.heard(name)
+
+    def _revive(self, name: str, error: Exception) -> None:
+        """Replace an actor; a new sampler proves the version before it serves."""
+        self._replace(name, error)
+        if name in self._samplers:
+            self._health = self._health.proven(name, self._check(name).version)
 
 
 class Collection:
@@ -214,7 +262,7 @@ class Collection:
         found: dict[int, Group] = {}
         until = time.monotonic() + deadline
         while self._running:
-            ready, _ = ray.wait(list(self._running), timeout=max(0.0, until - time.monotonic()))
+            ready = self._pool.playing(list(self._running), until - time.monotonic())
             failed = {}
             for ref in ready:
                 place = self._running.pop(ref)
@@ -226,7 +274,7 @@ class Collection:
                     if not isinstance(error.cause, (*LOST, SamplerError)):
                         raise PoolError(f"{self._tasks[place].key}: {reason(error.cause)}") from error
                     failed[place] = reason(error.cause)
-            if not ready:
+            if not ready and time.monotonic() >= until:
                 failed = dict.fromkeys(self._running.values(), f"no answer within rollout.deadline, {deadline:g} s")
                 self._running.clear()
             if failed:
@@ -246,13 +294,15 @@ class Collection:
             self._running[self._pool.send(task, place + self._attempts[place], version)] = place
 
 
-def check_started(name: str, error: Exception) -> None:
+def check_started(name: str, error: BaseException) -> None:
     """Raise PoolError if an actor could not be made: another try would fail as well."""
+    if isinstance(error, GoneError) and error.__cause__ is not None:
+        error = error.__cause__  # what a ping came to
     if isinstance(error, RayActorError) and error.actor_init_failed:
         raise PoolError(f"{name} does not start: {reason(error)}") from error
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Return an error as one line; of an actor's traceback, the line that names the error."""
     if isinstance(error, RayActorError):
         # The error is at the end for an actor that could not be made. For one that died, process and address follow.
