@@ -79,7 +79,19 @@ def digests(training: loop.Training) -> list[str]:
 
 def kill(name: str) -> None:
     """Kill one process of that actor class, as a failing machine would; of this test's own Ray, and nobody else's."""
+    victim = processes(name)[0]
+    victim.kill()
+    victim.wait()
+
+
+def freeze(name: str) -> psutil.Process:
+    """Stop one process of that actor class, which then neither works nor ends: a machine that hangs."""
+    victim = processes(name)[0]
+    victim.suspend()
+    return victim
+
+
+def processes(name: str) -> list[psutil.Process]:
+    """The processes of that actor class, of this test's own Ray."""
     own = psutil.Process().children(recursive=True)
-    victims = [process for process in own if f"ray::{name}" in " ".join(process.cmdline())]
-    victims[0].kill()
-    victims[0].wait()
+    return [process for process in own if f"ray::{name}" in " ".join(process.cmdline())]

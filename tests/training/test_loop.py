@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
+import psutil
 import pytest
 import ray
 import torch
@@ -34,7 +35,7 @@ from chaosops_ray.workers.bundles import bundles, check
 from chaosops_ray.workers.health import PoolError
 from chaosops_ray.workers.rollout import play_group
 from chaosops_ray.workers.samplers.torch import TorchSampler
-from tests.support.cluster import CONFIGS, digests, kill, make, ray_here, small_run, trained
+from tests.support.cluster import CONFIGS, digests, freeze, kill, make, ray_here, small_run, trained
 from tests.support.tokenizers import chat_tokenizer, saved
 from tests.sweeps.test_spec import RUNS, SWEEPS, TWINS
 
@@ -186,6 +187,23 @@ def test_evaluating_on_the_way_comes_out_the_same_after_a_resume(
     cells = evaluate.summary(environment, found, "strict", "", None)["cells"]
     (cell,) = [one for one in cells if one["tier"] == "hard"]
     assert rows[2]["evaluation"]["tiers"]["hard"]["mean"] == pytest.approx(cell["mean"])
+
+
+def test_actors_that_hang_are_replaced_and_change_nothing(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    """The learner while nobody has asked it, the sampler while it plays: each would be waited for without an end."""
+    limits = ("deadlines.quiet=1", "deadlines.silence=8")
+    training = make(tmp_path / "run", small_run(*LOCKSTEP, "rollout.shards=1", *limits))
+    victims, frozen, told = {3: "Learner", 4: "SamplerHost"}, list[psutil.Process](), list[int]()
+
+    def strike(row: dict[str, Any]) -> None:
+        told.append(row["update"])
+        if row["update"] in victims:
+            frozen.append(freeze(victims.pop(row["update"])))
+
+    loop.train(training, strike)
+    assert told == [1, 2, 3, 3, 4, 5, 6]
+    assert digests(training) == digests(undisturbed.training)
+    assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in frozen)
 
 
 @pytest.fixture
