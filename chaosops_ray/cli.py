@@ -438,7 +438,7 @@ def _play(given: argparse.Namespace) -> int:
         if _names_models(given.policy):
             stack.enter_context(_input_errors())
         choose = stack.enter_context(player.live())(scenario, rules)
-        for line in tables.models_lines({name: player.model} if player.model else {}):
+        for line in tables.models_lines({name: player.model}):
             print(line)
         for line in tables.seats_lines(environment, {name: player.colleagues}):
             print(f"seats: {line}")

@@ -68,8 +68,8 @@ def seats_lines(environment: AnyEnvironment, colleagues: Mapping[str, Mapping[st
 
 
 def models_lines(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Say in a line for each policy that is a model which one it is."""
-    return [f"{plain(policy)}: {model_in_words(model)}" for policy, model in models.items()]
+    """Say in a line for each policy that is a model which one it is; none for a baseline."""
+    return [f"{plain(policy)}: {model_in_words(model)}" for policy, model in models.items() if model]
 
 
 def model_in_words(model: Mapping[str, Any]) -> str:

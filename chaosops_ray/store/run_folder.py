@@ -102,8 +102,7 @@ class RunFolder:
 
         `base` is the digest that the base model must have.
         """
-        self.check()
-        recorded = {row["update"]: row["digest"] for row in self.metrics()}
+        recorded = {row["update"]: row["digest"] for row in self.check()}
         if number is None:
             if not recorded:
                 raise InputError(f"{self.path} has finished no update; {self.path}@0 is the policy that it began with")
@@ -120,8 +119,8 @@ class RunFolder:
         versions.verify(version, base)
         return version
 
-    def check(self) -> None:
-        """Refuse a run of which something has changed that it has recorded, or whose metrics have lost a line."""
+    def check(self) -> list[dict[str, Any]]:
+        """Return the metrics; refuse a run of which something recorded has changed, or whose metrics lost a line."""
         if self.evaluation() is None:
             self.last_checkpoint()
         path, rows = self.path / METRICS, self.metrics()
@@ -134,6 +133,7 @@ class RunFolder:
         if later:
             lost = f"{path} ends after update {len(rows)}, but the run has made {max(later)}"
             raise InputError(f"{lost}; restore the file, or give another run")
+        return rows
 
     def finish(self, results: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any]) -> None:
         """Write the evaluation of a run that is over, and with it the digests of all that it stands on."""

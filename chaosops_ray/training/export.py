@@ -43,7 +43,7 @@ def export(folder: RunFolder, number: int | None, out: Path | None, license_name
     target = folder.path / EXPORTS / version.name if out is None else out
     _check_free(target)
     base = based_on(run)
-    version = folder.version(version.number, base.digest)
+    versions.verify(version, base.digest)
     name, evaluated = tables.plain(folder.path.resolve().name), measured(folder, run, environment, version.number)
     described = Version(version.name, version.number, version.digest)
     card = model_card.render(Facts(name, run, environment, described, base, evaluated, license_name))
