@@ -25,7 +25,7 @@ from chaosops_ray.wire import Decoding, Group, Ids, Layout, PolicyVersion, Probe
 from chaosops_ray.workers.actors import SamplerActor, ShardActor
 from chaosops_ray.workers.adoption import Adoption, check_adoption
 from chaosops_ray.workers.bundles import bundles
-from chaosops_ray.workers.health import Health, PoolError, PoolHealth
+from chaosops_ray.workers.health import PoolError, PoolHealth
 from chaosops_ray.workers.liveness import Limits
 from chaosops_ray.workers.samplers.sampler import SamplerError
 from chaosops_ray.workers.watch import GoneError, Watch
@@ -230,16 +230,12 @@ class ActorPool:
         """Replace the actors that are dead or silent; a new sampler proves the version before it serves."""
         pings = {name: self._actors[name].ping.remote() for name in (*self._samplers, *self._shards)}
         for name, ping in pings.items():
-            # A starting actor is not silent: an engine takes its time to load.
-            starts = self._health.of(name) is Health.STARTING
-            patience = self._deadlines.start if starts else self._deadlines.silence
             try:
-                ray.get(ping, timeout=patience)
-            except (*LOST, GetTimeoutError, SamplerError) as error:
+                self._watch.answer(name, "answering a ping", self._deadlines.silence, ping)
+            except (*LOST, GoneError, SamplerError) as error:
                 self._revive(name, error)
             else:
                 self._health = self._health.heard(name)
-                self._watch.heard(name)
 
     def _revive(self, name: str, error: Exception) -> None:
         """Replace an actor; a new sampler proves the version before it serves."""
