@@ -70,7 +70,8 @@ def _played(environment: AnyEnvironment, found: Values | None) -> str:
         return "Not evaluated yet."
     trained = [cell for cell in found["cells"] if cell["policy"] == TRAINED]
     means = [f"{tables.headline(environment, cell['mean'])} on {cell['tier']}" for cell in trained]
-    which = "".join([f" {line}." for line in tables.models_lines(found.get("policies", {}))])
+    model = found.get("policies", {}).get(TRAINED)
+    which = f" It is {tables.model_in_words(model)}." if model else ""
     where = f"Played greedily on the {tables.set_named(found)} under rules {found['rules']}"
     if not means:
         return f"{where}, the evaluation holds no policy called {TRAINED}."

@@ -64,19 +64,15 @@ class Liveness:
         """Begin an actor's next life, which knows nothing of the one before."""
         return replace(self, actors={**self.actors, name: Actor(now)})
 
-    def stopped(self, name: str) -> Liveness:
-        """Forget an actor."""
-        return replace(self, actors={one: facts for one, facts in self.actors.items() if one != name})
-
     def asked(self, name: str, request: Request) -> Liveness:
         """Note that somebody waits for this."""
         actor = self.actors[name]
         return self._with(name, actor._replace(asked=(*actor.asked, request)))
 
     def dropped(self, name: str, request: Request) -> Liveness:
-        """Note that nobody waits for this any more; the actor may have died or been forgotten meanwhile."""
-        actor = self.actors.get(name)
-        if actor is None or request not in actor.asked:
+        """Note that nobody waits for this any more; the actor may have been started again meanwhile."""
+        actor = self.actors[name]
+        if request not in actor.asked:
             return self
         place = actor.asked.index(request)
         return self._with(name, actor._replace(asked=(*actor.asked[:place], *actor.asked[place + 1 :])))

@@ -80,10 +80,10 @@ def test_another_life_knows_nothing_of_the_one_before() -> None:
     assert again.asked("learner", Request("a probe", 51.0, 20.0)).judged(100.0).until == 150.0
 
 
-def test_one_that_is_stopped_is_forgotten() -> None:
-    gone = working().stopped("learner")
-    assert gone.judged(1e9) == Judgement({}, (), math.inf)
-    assert gone.dropped("learner", UPDATE) == gone
+def test_what_was_asked_of_the_life_before_may_still_be_dropped() -> None:
+    again = working().started("learner", 50.0)
+    assert again.judged(1e9) == Judgement({}, (), math.inf)
+    assert again.dropped("learner", UPDATE) == again
 
 
 def test_liveness_is_a_value() -> None:
