@@ -114,7 +114,14 @@ def cluster(runs: Sequence[Run], address: str | None, say: Say, beside: float = 
         os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"
         settings = {"runtime_env": {"env_vars": process_environment.ENVIRONMENT}}
     try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR", **settings)
+        # Without an address, Ray would look for a cluster that somebody else has started on this machine.
+        options: dict[str, Any] = {
+            "include_dashboard": False,
+            "log_to_driver": False,
+            "logging_level": "ERROR",
+            **settings,
+        }
+        ray.init(address=address or "local", **options)
     except Exception as error:
         # Ray raises a bare Exception if its processes do not start in time; subclasses that are not listed are defects.
         if type(error) is not Exception and not isinstance(error, ConnectionError | RuntimeError | ValueError):
