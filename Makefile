@@ -14,7 +14,7 @@ INSTALLED := .venv/.installed
 UV_INSTALL = $(BIN)/python scripts/pip_settings.py $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
   -c $(PINS) $(if $(EXCLUDES),--excludes $(EXCLUDES)) -e
 
-.PHONY: help install demo test test-all check format bench docs lock clean
+.PHONY: help install demo test test-all check format bench chaos docs lock clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -71,6 +71,9 @@ bench: $(INSTALLED) ## print the benchmark tables
 	$(BIN)/python benchmarks/sim.py
 	$(BIN)/python benchmarks/rollout.py
 	$(BIN)/python benchmarks/learner.py
+
+chaos: $(INSTALLED) ## kill and stop parts of runs in 250 rounds, for hours; continues where it was stopped
+	$(BIN)/python benchmarks/chaos.py --out runs/chaos --json docs/failure-modes.json
 
 lock: $(INSTALLED) ## resolve every extra again into constraints.txt and constraints-gpu.txt
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/lock.py
