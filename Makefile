@@ -78,9 +78,10 @@ chaos: $(INSTALLED) ## kill and stop parts of runs in 250 rounds, for hours; con
 lock: $(INSTALLED) ## resolve every extra again into constraints.txt and constraints-gpu.txt
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/lock.py
 
-docs: $(INSTALLED) ## write the references of commands and configuration, and the pictures
+docs: $(INSTALLED) ## write the references of commands and configuration, failure modes, and the pictures
 	$(BIN)/python -m scripts.cli_reference > docs/cli.md
 	$(BIN)/python -m scripts.config_reference > docs/config.md
+	$(BIN)/python -m scripts.failure_modes > docs/failure-modes.md
 	$(BIN)/python -m scripts.pictures
 
 clean: ## remove what the above made

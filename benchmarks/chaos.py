@@ -50,7 +50,8 @@ MARK = "CHAOSOPS_CHAOS"
 ACTORS = {"shard": "ray::Shard", "sampler": "ray::SamplerHost", "learner": "ray::LearnerHost"}
 TARGETS = (*ACTORS, "driver", "node")
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
-KILLS, STOPS = 40, 10
+# How many rounds a whole suite has.
+ROUNDS = {(target, kind): count for target in TARGETS for kind, count in (("kill", 40), ("stop", 10))}
 # Of every target one; and of those that hang one of each kind: what a run replaces, and what nobody replaces.
 SHORT = {
     ("shard", "kill"): 1,
@@ -543,6 +544,7 @@ class Suite:
             "differences": differing,
             "left": ran.left,
             "episodes_lost": max(0, episodes(self.reference) - episodes(parent / "run")) if ran.code == 0 else None,
+            "load": os.getloadavg()[1],
             "strikes": [one.record() for one in ran.struck],
         }
         files.append_line(self._path, record)
@@ -573,25 +575,26 @@ def sources() -> str:
 def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The figures of the table."""
     rows: dict[str, Any] = {}
-    for target in TARGETS:
-        for kind in SIGNALS:
-            those = [
-                (run, one) for run in runs for one in run["strikes"] if (one["target"], one["signal"]) == (target, kind)
-            ]
-            seconds = [one["recovered"] for _, one in those if one["recovered"] is not None]
-            if those:
-                rows[f"{target} {kind}"] = {
-                    "rounds": len(those),
-                    "survived": sum([is_good(run) for run, _ in those]),
-                    "median": round(statistics.median(seconds), 1) if seconds else None,
-                    "worst": round(max(seconds), 1) if seconds else None,
-                }
+    for target, kind in ROUNDS:
+        those = [
+            (run, one) for run in runs for one in run["strikes"] if (one["target"], one["signal"]) == (target, kind)
+        ]
+        seconds = [one["recovered"] for _, one in those if one["recovered"] is not None]
+        if those:
+            rows[f"{target} {kind}"] = {
+                "rounds": len(those),
+                "survived": sum([is_good(run) for run, _ in those]),
+                "median": round(statistics.median(seconds), 1) if seconds else None,
+                "worst": round(max(seconds), 1) if seconds else None,
+            }
+    load = statistics.median([run["load"] for run in runs]) if runs else 0.0
     return {
         "runs": len(runs),
         "ended": sum([run["code"] == 0 for run in runs]),
         "equal": sum([is_good(run) for run in runs]),
         "episodes_lost": sum([run["episodes_lost"] or 0 for run in runs]),
         "processes_left": sum([len(run["left"]) for run in runs]),
+        "machine": f"{os.cpu_count()} cores, shared with other work, load average {load:.0f}",
         "rounds": rows,
     }
 
@@ -619,8 +622,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Training runs whose parts are killed and stopped.")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="what is kept between calls")
     parser.add_argument("--short", action="store_true", help="few rounds, in short runs")
-    parser.add_argument("--kills", type=int, metavar="N", help=f"rounds of SIGKILL for each target (default: {KILLS})")
-    parser.add_argument("--stops", type=int, metavar="N", help=f"rounds of SIGSTOP for each target (default: {STOPS})")
+    parser.add_argument("--kills", type=int, metavar="N", help="rounds of SIGKILL for each target (default: 40)")
+    parser.add_argument("--stops", type=int, metavar="N", help="rounds of SIGSTOP for each target (default: 10)")
     parser.add_argument("--targets", default=",".join(TARGETS), metavar="A,B,…", help="only these (default: all)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the moments (default: 0)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
@@ -628,11 +631,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     targets = given.targets.split(",")
     if unknown := set(targets) - set(TARGETS):
         parser.error(f"--targets: {', '.join(sorted(unknown))} is not a target; there are {', '.join(TARGETS)}")
-    wanted = dict(SHORT) if given.short else {}
+    wanted = dict(SHORT if given.short else ROUNDS)
     for kind, count in (("kill", given.kills), ("stop", given.stops)):
-        if count is not None or not given.short:
-            usual = KILLS if kind == "kill" else STOPS
-            wanted |= {(target, kind): usual if count is None else count for target in TARGETS}
+        if count is not None:
+            wanted |= {key: count for key in ROUNDS if key[1] == kind}
     wanted = {key: count for key, count in wanted.items() if key[0] in targets}
     set_variables()
     # Ray's sessions go with it; the path is short because sockets are in it.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +19,7 @@ import pytest
 from benchmarks import chaos
 from chaosops_ray.sim import environment_named
 from chaosops_ray.store import episodes, files, run_folder
+from scripts import failure_modes
 
 ROOT = Path(__file__).parents[1]
 INCIDENT = environment_named("incident")
@@ -137,7 +137,14 @@ def test_a_line_is_new_once_and_one_of_a_rewritten_file_is_old(tmp_path: Path) -
 
 def test_a_run_that_failed_survived_nothing() -> None:
     strike = {"target": "shard", "signal": "kill", "after_updates": 1, "recovered": 2.0}
-    run = {"code": 0, "differences": [], "left": [], "episodes_lost": 0, "strikes": [strike, {**strike, "recovered": 4}]}
+    run = {
+        "code": 0,
+        "differences": [],
+        "left": [],
+        "episodes_lost": 0,
+        "load": 1.0,
+        "strikes": [strike, {**strike, "recovered": 4}],
+    }
     figures = chaos.summary([run, {**run, "code": 1}, {**run, "differences": ["x"], "left": ["raylet"]}])
     assert figures["rounds"]["shard kill"] == {"rounds": 6, "survived": 2, "median": 3.0, "worst": 4}
     assert (figures["runs"], figures["ended"], figures["equal"], figures["processes_left"]) == (3, 2, 1, 1)
@@ -173,16 +180,14 @@ def test_processes_are_found_by_their_mark_and_only_those() -> None:
 
 # -- its page ---------------------------------------------------------------------------------------------------------
 
-PAGE = (ROOT / "docs" / "failure-modes.md").read_text()
-FIGURES = json.loads((ROOT / "docs" / "failure-modes.json").read_text())
+
+def test_the_page_of_failure_modes_is_made_from_the_figures_of_the_suite() -> None:
+    assert (ROOT / "docs" / "failure-modes.md").read_text() == failure_modes.reference(), "run `make docs`"
 
 
-def test_the_page_has_a_row_for_every_round_of_the_suite_with_its_figures() -> None:
-    table = PAGE[PAGE.index("\n| target ") :].split("\n\n")[0].strip().splitlines()[2:]
-    found = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in table]
-    wanted = {f"{target} {kind.lower()}" for target in chaos.TARGETS for kind in chaos.SIGNALS}
-    assert {f"{target} {name.removeprefix('SIG').lower()}" for target, name, *_ in found} == wanted
-    for target, name, *_, rounds, times in found:
-        row = FIGURES["rounds"][f"{target} {name.removeprefix('SIG').lower()}"]
-        assert rounds == f"{row['survived']} of {row['rounds']}"
-        assert re.findall(r"[\d.]+", times) == [f"{row[key]:.1f}" for key in ("median", "worst") if row[key] is not None]
+def test_the_page_has_a_row_for_everything_that_the_suite_does_and_nothing_else() -> None:
+    assert [(mode.target, mode.signal) for mode in failure_modes.MODES] == [*chaos.ROUNDS]
+    figures = json.loads(failure_modes.FIGURES.read_text())
+    assert [*figures["rounds"]] == [f"{target} {kind}" for target, kind in chaos.ROUNDS]
+    assert figures["ended"] == figures["equal"] == figures["runs"]
+    assert figures["episodes_lost"] == figures["processes_left"] == 0
