@@ -32,11 +32,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import psutil  # type: ignore[import-untyped]
 import pyarrow.parquet as pq
@@ -84,6 +84,8 @@ WAIT_SECONDS = 5.0
 # How often a disturbance does not wait until the run has recovered from the one before.
 EARLY = 0.25
 MINUTES = 25
+# How often the suite tries to start its own cluster on a machine that is too busy for it.
+STARTS = 10
 # How long processes may outlive a driver that was killed, or a run that has ended.
 LINGER_SECONDS = 30.0
 _POLL_SECONDS = 0.05
@@ -113,7 +115,8 @@ class Struck:
         self.began = time.monotonic()
         self.recovered: float | None = None
         self._before = there
-        self._missing = set(actors(victims))
+        self.died = sorted(actors(victims))
+        self._missing = set(self.died)
 
     def look(self, there: Actors) -> None:
         """Note which actors are there again."""
@@ -129,6 +132,7 @@ class Struck:
         return {
             "target": self.strike.target,
             "signal": self.strike.signal,
+            "actors": self.died,
             "after_updates": self.updates,
             "recovered": self.recovered,
         }
@@ -185,6 +189,12 @@ def actors(processes: Sequence[psutil.Process]) -> Actors:
     return found
 
 
+def one_of(mark: str, target: str, draw: random.Random) -> list[psutil.Process]:
+    """One actor of the class, if there is one now."""
+    there = actors(marked(mark)).get(target, [])
+    return [draw.choice(sorted(there, key=lambda one: one.pid))] if there else []
+
+
 def send(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
     """Send a signal to each of the processes that are still there."""
     for process in processes:
@@ -230,8 +240,7 @@ class Here:
 
     def victims(self, strike: Strike, draw: random.Random) -> list[psutil.Process]:
         """One actor of the class."""
-        there = actors(marked(self._mark)).get(strike.target, [])
-        return [draw.choice(sorted(there, key=lambda one: one.pid))] if there else []
+        return one_of(self._mark, strike.target, draw)
 
     def struck(self) -> None:
         """Nothing: Ray and the run replace it."""
@@ -240,11 +249,28 @@ class Here:
         """Nothing: there is nothing to bring back."""
 
 
+class NotStartedError(RuntimeError):
+    """Ray did not start in its time, before anything was disturbed or between two disturbances."""
+
+
+T = TypeVar("T")
+
+
+def _started(make: Callable[[], T]) -> T:
+    try:
+        return make()
+    except Exception as error:
+        if type(error) is not Exception:  # a bare one is what Ray raises for this
+            raise
+        raise NotStartedError(str(error)) from None
+
+
 class Nodes:
     """A Ray cluster of several nodes, all on this machine; each node has processes of its own."""
 
-    def __init__(self, cluster: Any) -> None:
+    def __init__(self, cluster: Any, mark: str) -> None:
         self._cluster = cluster
+        self._mark = mark
         self._lost: list[tuple[Any, list[psutil.Process]]] = []
         self._nodes: list[Any] = []
         self._hit: tuple[Any, list[psutil.Process]] | None = None
@@ -253,12 +279,13 @@ class Nodes:
             self._add()
 
     def _add(self) -> None:
-        self._nodes.append(self._cluster.add_node(num_cpus=1))
+        self._nodes.append(_started(lambda: self._cluster.add_node(num_cpus=1)))
 
     def victims(self, strike: Strike, draw: random.Random) -> list[psutil.Process]:
         """All processes of a node that has actors; the others must have room for them."""
         if strike.target != "node":
-            raise ValueError(f"{strike.target} is disturbed on a Ray of its driver's own")
+            self._hit = None
+            return one_of(self._mark, strike.target, draw)
         busy = [(node, tree) for node in self._nodes if actors(tree := _tree(node))]
         if not busy or len(self._nodes) < NODES:
             return []
@@ -313,11 +340,13 @@ def nodes(mark: str) -> Iterator[Nodes]:
             "health_check_failure_threshold": 3,
         },
     }
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster = None
     try:
-        yield Nodes(cluster)
+        cluster = _started(lambda: Cluster(initialize_head=True, head_node_args=head))
+        yield Nodes(cluster, mark)
     finally:
-        cluster.shutdown()
+        if cluster is not None:
+            cluster.shutdown()
         gone(mark, 5)
         del os.environ[MARK]
 
@@ -556,9 +585,13 @@ class Suite:
 
 def plan(left: Counter[tuple[str, str]], draw: random.Random, *, on_nodes: bool, short: bool) -> Iterator[Strike]:
     """Draw the disturbances of one run from those that are still to be made."""
-    pool = [key for key, count in sorted(left.items()) for _ in range(count) if (key[0] == "node") is on_nodes]
+    pool = [key for key, count in sorted(left.items()) for _ in range(count)]
     draw.shuffle(pool)
-    for target, kind in pool[:STRIKES]:
+    of_nodes = [key for key in pool if key[0] == "node"]
+    others = [key for key in pool if key[0] != "node"]
+    chosen = [*of_nodes[: STRIKES // 2], *others[: STRIKES // 4]] if on_nodes else others[:STRIKES]
+    draw.shuffle(chosen)
+    for target, kind in chosen:
         is_early = not short and not on_nodes and draw.random() < EARLY
         yield Strike(target, kind, draw.uniform(0, 1 if short else WAIT_SECONDS), is_early)
 
@@ -643,9 +676,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         suite = Suite(given.out.resolve(), wanted, given.seed, short=given.short)
         suite.check()
         suite.prepare()
+        failed = 0
         while left := suite.left():
-            on_nodes = all(target == "node" for target, _ in left)
-            run = suite.one(on_nodes=on_nodes)
+            of_nodes = {target == "node" for target, _ in left}
+            # A node is disturbed in every third run, so that a suite that is not over tells of all targets.
+            on_nodes = True in of_nodes and (False not in of_nodes or (not given.short and len(suite.runs) % 3 == 2))
+            try:
+                run = suite.one(on_nodes=on_nodes)
+            except NotStartedError as error:
+                failed += 1
+                print(f"Ray did not start, {failed} times: {error}", file=sys.stderr, flush=True)
+                if failed == STARTS:
+                    return 1
+                continue
             print(told(run, sum(suite.left().values())), file=sys.stderr, flush=True)
             if not run["strikes"] and not is_good(run):
                 break  # it fails undisturbed

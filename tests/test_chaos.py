@@ -157,7 +157,7 @@ def test_the_same_seed_plans_the_same_moments() -> None:
         return list(chaos.plan(left, random.Random(seed), on_nodes=on_nodes, short=False))
 
     assert planned(1, on_nodes=False) == planned(1, on_nodes=False) != planned(2, on_nodes=False)
-    assert Counter((one.target, one.signal) for one in planned(1, on_nodes=True)) == {("node", "kill"): 2}
+    assert [one.target for one in planned(1, on_nodes=True)].count("node") == 2
     assert {one.target for one in planned(1, on_nodes=False)} == {"shard", "driver"}
 
 
