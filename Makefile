@@ -72,7 +72,7 @@ bench: $(INSTALLED) ## print the benchmark tables
 	$(BIN)/python benchmarks/rollout.py
 	$(BIN)/python benchmarks/learner.py
 
-chaos: $(INSTALLED) ## kill and stop parts of runs in 250 rounds, for hours; continues where it was stopped
+chaos: $(INSTALLED) ## kill and stop parts of runs in 260 rounds, for hours; continues where it was stopped
 	$(BIN)/python benchmarks/chaos.py --out runs/chaos --json docs/failure-modes.json
 
 lock: $(INSTALLED) ## resolve every extra again into constraints.txt and constraints-gpu.txt

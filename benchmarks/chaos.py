@@ -6,7 +6,7 @@ Each round disturbs one target in a running `chaosops train`: SIGKILL, or SIGSTO
 the learner, the driver, and a whole node of a Ray cluster. A run is disturbed several times. It must end with exit code
 0, and its metrics, its episodes and its evaluation must equal those of the undisturbed run, value for value.
 
-A killed driver is started again with --resume. A stopped driver is continued after longer than all deadlines but that
+A driver is also asked to end (SIGTERM). When it was killed or has ended it is started again with --resume. A stopped driver is continued after longer than all deadlines but that
 of a start. A stopped node is continued after its work was taken over, to see that it disturbs nobody. Nothing else is
 helped.
 
@@ -41,6 +41,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 import psutil  # type: ignore[import-untyped]
 import pyarrow.parquet as pq
 
+from chaosops_ray import cli
 from chaosops_ray.process_environment import set_variables
 from chaosops_ray.store import files, run_folder
 
@@ -49,9 +50,13 @@ ROOT = Path(__file__).parents[1]
 MARK = "CHAOSOPS_CHAOS"
 ACTORS = {"shard": "ray::Shard", "sampler": "ray::SamplerHost", "learner": "ray::LearnerHost"}
 TARGETS = (*ACTORS, "driver", "node")
-SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "term": signal.SIGTERM}
 # How many rounds a whole suite has.
 ROUNDS = {(target, kind): count for target in TARGETS for kind, count in (("kill", 40), ("stop", 10))}
+ROUNDS |= {("driver", "term"): 10}
+# A driver that is asked to end ends with this, or by the signal itself while it cannot listen yet.
+ASKED_TO_END = (cli.TO_BE_RESUMED, -signal.SIGTERM)
+TERM_SECONDS = 60
 # Of every target one; and of those that hang one of each kind: what a run replaces, and what nobody replaces.
 SHORT = {
     ("shard", "kill"): 1,
@@ -447,12 +452,16 @@ def disturbed(
         if now - seen < strike.wait:
             continue
         struck.append(Struck(strike, lines.count, victims, actors(marked(mark))))
-        if strike.target == "driver" and strike.signal == "kill":
-            driven.running.kill()
-            driven.running.wait()
+        if strike.target == "driver" and strike.signal != "stop":
+            driven.running.send_signal(SIGNALS[strike.signal])
             former = f"{driven.mark}{driven.starts}/"
-            driven.start()
-            left += gone(former, LINGER_SECONDS)
+            try:
+                code = driven.running.wait(TERM_SECONDS)
+            except subprocess.TimeoutExpired:
+                continue  # it does not end; MINUTES will
+            if strike.signal == "kill" or code in ASKED_TO_END:
+                driven.start()
+                left += gone(former, LINGER_SECONDS)
         elif strike.target == "driver":
             driven.running.send_signal(SIGNALS[strike.signal])
             thaw = now + frozen

@@ -21,9 +21,10 @@ adoption check are not compared.
 ## Processes and machines
 """
 
-MEASURED = """`benchmarks/chaos.py` measures this. It kills (SIGKILL) and stops (SIGSTOP) parts of real runs at random
-moments, several in each run, and compares every run with an undisturbed one. A round counts as survived if its run
-has ended with exit code 0 and is equal. No episode may be missing, and no process may be left behind.
+MEASURED = """`benchmarks/chaos.py` measures this. It kills (SIGKILL) and stops (SIGSTOP) parts of real runs, and asks
+drivers to end (SIGTERM), at random moments, several in each run, and compares every run with an undisturbed one. A
+round counts as survived if its run has ended with exit code 0 and is equal. No episode may be missing, and no process
+may be left behind.
 
 *Recovery* is the time until what died is there again and a line of metrics has been written after that: the median
 and the worst. For a driver that was stopped, it begins when it is continued. The suite shortens `deadlines` (`quiet`
@@ -34,8 +35,8 @@ longer to be noticed, and more updates are made again.
 make chaos
 ```
 
-makes 40 rounds of SIGKILL and 10 of SIGSTOP for each target, which takes hours. It can be interrupted: the same
-command continues. `tests/test_chaos.py` runs a short form with every test run.
+makes 40 rounds of SIGKILL and 10 of SIGSTOP for each target, and 10 of SIGTERM, which takes hours. It can be
+interrupted: the same command continues. `tests/test_chaos.py` runs a short form with every test run.
 
 Figures of this page: {machine}.
 """
@@ -89,6 +90,7 @@ MODES = (
     ),
     Mode("node", "kill", "as for each of its actors, which are placed on another node", SINCE),
     Mode("node", "stop", "as if it were killed, once Ray's health checks give it up", SINCE),
+    Mode("driver", "term", "the command saves and ends with exit code 75; its line says how to resume", EVERYTHING),
 )
 
 
