@@ -6,9 +6,9 @@ Each round disturbs one target in a running `chaosops train`: SIGKILL, or SIGSTO
 the learner, the driver, and a whole node of a Ray cluster. A run is disturbed several times. It must end with exit code
 0, and its metrics, its episodes and its evaluation must equal those of the undisturbed run, value for value.
 
-A driver is also asked to end (SIGTERM). When it was killed or has ended it is started again with --resume. A stopped driver is continued after longer than all deadlines but that
-of a start. A stopped node is continued after its work was taken over, to see that it disturbs nobody. Nothing else is
-helped.
+A driver is also asked to end, with SIGTERM. One that was killed or has ended is started again with --resume. A stopped
+driver is continued after longer than all deadlines but that of a start. A stopped node is continued after its work was
+taken over, to see that it disturbs nobody. Nothing else is helped.
 
 Recovery is the time from the disturbance until what died is there again and a line of metrics has been written after
 that. For a stopped driver it begins when it is continued.
