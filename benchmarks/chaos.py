@@ -21,6 +21,7 @@ target was there and the run had recovered; what the run is doing then depends o
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import random
@@ -524,6 +525,18 @@ class Suite:
         self.runs = files.read_lines(self._path) if self._path.exists() else []
         self.settings = (f"updates={UPDATES[short]}",)
         self.reference = out / "reference" / "run"
+        self.mark = f"{sha256(os.fsencode(out)).hexdigest()[:12]}-"
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep other processes from this folder, and end what a suite that was killed has left running."""
+        with (self.out / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                sys.exit(f"chaos: another process works in {self.out}; wait for it, or give another --out")
+            gone(self.mark, 0)
+            yield
 
     def check(self) -> None:
         """Refuse a folder of another program: its undisturbed run would be another."""
@@ -545,7 +558,7 @@ class Suite:
             return
         shutil.rmtree(self.reference.parent, ignore_errors=True)
         self.reference.parent.mkdir()
-        mark = f"{os.getpid()}-reference/"
+        mark = f"{self.mark}reference/"
         driven = Driven(self.reference, mark, Here(mark), self.settings)
         try:
             code = driven.running.wait(MINUTES * 60)
@@ -559,7 +572,7 @@ class Suite:
         number = len(self.runs) + 1
         draw = random.Random(f"{self.seed}/{number}")
         planned = list(plan(self.left(), draw, on_nodes=on_nodes, short=self.short))
-        parent, mark = self.out / f"run-{number:03d}", f"{os.getpid()}-{number}/"
+        parent, mark = self.out / f"run-{number:03d}", f"{self.mark}{number}/"
         shutil.rmtree(parent, ignore_errors=True)
         parent.mkdir()
         frozen = FROZEN_SECONDS[self.short]
@@ -590,6 +603,25 @@ class Suite:
         if ran.code == 0 and not differing:
             shutil.rmtree(parent)  # of one that failed, everything is kept
         return record
+
+    def rounds(self) -> None:
+        """Make the rounds that are left, unless runs fail without being disturbed."""
+        failed = 0
+        while left := self.left():
+            of_nodes = {target == "node" for target, _ in left}
+            # A node is disturbed in every third run, so that a suite that is not over tells of all targets.
+            on_nodes = True in of_nodes and (False not in of_nodes or (not self.short and len(self.runs) % 3 == 2))
+            try:
+                run = self.one(on_nodes=on_nodes)
+            except NotStartedError as error:
+                failed += 1
+                print(f"Ray did not start, {failed} times: {error}", file=sys.stderr, flush=True)
+                if failed == STARTS:
+                    return
+                continue
+            print(told(run, sum(self.left().values())), file=sys.stderr, flush=True)
+            if not run["strikes"] and not is_good(run):
+                return
 
 
 def plan(left: Counter[tuple[str, str]], draw: random.Random, *, on_nodes: bool, short: bool) -> Iterator[Strike]:
@@ -683,29 +715,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="chaos-", dir="/tmp", ignore_cleanup_errors=True) as scratch:
         os.environ["RAY_TMPDIR"] = scratch
         suite = Suite(given.out.resolve(), wanted, given.seed, short=given.short)
-        suite.check()
-        suite.prepare()
-        failed = 0
-        while left := suite.left():
-            of_nodes = {target == "node" for target, _ in left}
-            # A node is disturbed in every third run, so that a suite that is not over tells of all targets.
-            on_nodes = True in of_nodes and (False not in of_nodes or (not given.short and len(suite.runs) % 3 == 2))
-            try:
-                run = suite.one(on_nodes=on_nodes)
-            except NotStartedError as error:
-                failed += 1
-                print(f"Ray did not start, {failed} times: {error}", file=sys.stderr, flush=True)
-                if failed == STARTS:
-                    return 1
-                continue
-            print(told(run, sum(suite.left().values())), file=sys.stderr, flush=True)
-            if not run["strikes"] and not is_good(run):
-                break  # it fails undisturbed
+        with suite.claimed():
+            suite.check()
+            suite.prepare()
+            suite.rounds()
     figures = summary(suite.runs)
     show(figures)
     if given.json is not None:
         files.write_json(given.json, figures)
-    return 0 if figures["equal"] == figures["runs"] and not figures["processes_left"] else 1
+    is_whole = not suite.left() and figures["equal"] == figures["runs"]
+    return 0 if is_whole and not figures["processes_left"] else 1
 
 
 def told(run: Mapping[str, Any], left: int) -> str:
