@@ -58,15 +58,8 @@ ROUNDS |= {("driver", "term"): 10}
 # A driver that is asked to end ends with this, or by the signal itself while it cannot listen yet.
 ASKED_TO_END = (cli.TO_BE_RESUMED, -signal.SIGTERM)
 TERM_SECONDS = 60
-# Of every target one; and of those that hang one of each kind: what a run replaces, and what nobody replaces.
-SHORT = {
-    ("shard", "kill"): 1,
-    ("sampler", "kill"): 1,
-    ("learner", "kill"): 1,
-    ("driver", "kill"): 1,
-    ("node", "kill"): 1,
-}
-SHORT |= {("sampler", "stop"): 1, ("driver", "stop"): 1}
+# Each target once, in one run on a cluster; tests/training/test_loop.py stops actors.
+SHORT = {(target, "kill"): 1 for target in TARGETS}
 
 SETTINGS = (
     "model=tiny",
@@ -79,12 +72,12 @@ SETTINGS = (
     "rollout={shards: 2, deadline: 40, retries: 1000}",
     "deadlines={quiet: 1, silence: 8, start: 300, adopt: 40, update: 40, disk: 40}",
 )
-UPDATES = {True: 10, False: 16}
+UPDATES = {True: 12, False: 16}
 # A learner has a node of its own, sampler and shards another; a third is spare.
 OF_NODES = ("resources={learner_cpus: 0.9, sampler_cpus: 0.5, shard_cpus: 0.2}",)
 NODES = 3
-# Longer than every deadline of the settings but `start`; in the short form, than `quiet` and `silence` together.
-FROZEN_SECONDS = {True: 12.0, False: 45.0}
+# Longer than every deadline of the settings but `start`.
+FROZEN_SECONDS = 45.0
 STRIKES = 8
 WAIT_SECONDS = 5.0
 # How often a disturbance does not wait until the run has recovered from the one before.
@@ -410,9 +403,7 @@ class Ran(NamedTuple):
     left: list[str]  # processes that outlived their driver
 
 
-def disturbed(
-    driven: Driven, where: Where, strikes: Iterator[Strike], draw: random.Random, mark: str, frozen: float
-) -> Ran:
+def disturbed(driven: Driven, where: Where, strikes: Iterator[Strike], draw: random.Random, mark: str) -> Ran:
     """Disturb a run until it ends."""
     began = time.monotonic()
     lines, struck, left = Lines(driven.folder / run_folder.METRICS), list[Struck](), list[str]()
@@ -465,7 +456,7 @@ def disturbed(
                 left += gone(former, LINGER_SECONDS)
         elif strike.target == "driver":
             driven.running.send_signal(SIGNALS[strike.signal])
-            thaw = now + frozen
+            thaw = now + FROZEN_SECONDS
         else:
             send(victims, SIGNALS[strike.signal])
             where.struck()
@@ -575,16 +566,15 @@ class Suite:
         parent, mark = self.out / f"run-{number:03d}", f"{self.mark}{number}/"
         shutil.rmtree(parent, ignore_errors=True)
         parent.mkdir()
-        frozen = FROZEN_SECONDS[self.short]
         try:
             if on_nodes:
                 with nodes(mark) as where:
                     driven = Driven(parent / "run", f"{mark}driver/", where, (*self.settings, *OF_NODES))
-                    ran = disturbed(driven, where, iter(planned), draw, mark, frozen)
+                    ran = disturbed(driven, where, iter(planned), draw, mark)
             else:
                 here = Here(mark)
                 driven = Driven(parent / "run", mark, here, self.settings)
-                ran = disturbed(driven, here, iter(planned), draw, mark, frozen)
+                ran = disturbed(driven, here, iter(planned), draw, mark)
         finally:
             gone(mark, 0)
         differing = differences(self.reference, parent / "run") if ran.code == 0 else []
@@ -609,8 +599,8 @@ class Suite:
         failed = 0
         while left := self.left():
             of_nodes = {target == "node" for target, _ in left}
-            # A node is disturbed in every third run, so that a suite that is not over tells of all targets.
-            on_nodes = True in of_nodes and (False not in of_nodes or (not self.short and len(self.runs) % 3 == 2))
+            # Every third run is on a cluster, so that a suite that is not over tells of all targets.
+            on_nodes = True in of_nodes and (False not in of_nodes or self.short or len(self.runs) % 3 == 2)
             try:
                 run = self.one(on_nodes=on_nodes)
             except NotStartedError as error:
@@ -631,6 +621,8 @@ def plan(left: Counter[tuple[str, str]], draw: random.Random, *, on_nodes: bool,
     of_nodes = [key for key in pool if key[0] == "node"]
     others = [key for key in pool if key[0] != "node"]
     chosen = [*of_nodes[: STRIKES // 2], *others[: STRIKES // 4]] if on_nodes else others[:STRIKES]
+    if short:
+        chosen = pool[:STRIKES]
     draw.shuffle(chosen)
     for target, kind in chosen:
         is_early = not short and not on_nodes and draw.random() < EARLY
@@ -695,7 +687,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Make the rounds that are missing, print the table, write the figures where asked."""
     parser = argparse.ArgumentParser(description="Training runs whose parts are killed and stopped.")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="what is kept between calls")
-    parser.add_argument("--short", action="store_true", help="few rounds, in short runs")
+    parser.add_argument("--short", action="store_true", help="one round of SIGKILL for each target")
     parser.add_argument("--kills", type=int, metavar="N", help="rounds of SIGKILL for each target (default: 40)")
     parser.add_argument("--stops", type=int, metavar="N", help="rounds of SIGSTOP for each target (default: 10)")
     parser.add_argument("--targets", default=",".join(TARGETS), metavar="A,B,…", help="only these (default: all)")
