@@ -1,6 +1,6 @@
 """Kill and stop parts of training runs at random moments, and compare every run with an undisturbed one.
 
-    python benchmarks/chaos.py --out FOLDER [--short] [--kills N] [--stops N] [--targets A,B,…] [--seed N] [--json FILE]
+    python benchmarks/chaos.py --out FOLDER [--short] [--kills N] [--stops N] [--terms N] [--targets A,B,…] …
 
 Each round disturbs one target in a running `chaosops train`: SIGKILL, or SIGSTOP. The targets are a shard, a sampler,
 the learner, the driver, and a whole node of a Ray cluster. A run is disturbed several times. It must end with exit code
@@ -690,6 +690,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--short", action="store_true", help="one round of SIGKILL for each target")
     parser.add_argument("--kills", type=int, metavar="N", help="rounds of SIGKILL for each target (default: 40)")
     parser.add_argument("--stops", type=int, metavar="N", help="rounds of SIGSTOP for each target (default: 10)")
+    parser.add_argument("--terms", type=int, metavar="N", help="rounds of SIGTERM for the driver (default: 10)")
     parser.add_argument("--targets", default=",".join(TARGETS), metavar="A,B,…", help="only these (default: all)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the moments (default: 0)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
@@ -698,7 +699,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(targets) - set(TARGETS):
         parser.error(f"--targets: {', '.join(sorted(unknown))} is not a target; there are {', '.join(TARGETS)}")
     wanted = dict(SHORT if given.short else ROUNDS)
-    for kind, count in (("kill", given.kills), ("stop", given.stops)):
+    for kind, count in (("kill", given.kills), ("stop", given.stops), ("term", given.terms)):
         if count is not None:
             wanted |= {key: count for key in ROUNDS if key[1] == kind}
     wanted = {key: count for key, count in wanted.items() if key[0] in targets}
