@@ -42,9 +42,9 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 import psutil  # type: ignore[import-untyped]
 import pyarrow.parquet as pq
 
-from chaosops_ray import cli
 from chaosops_ray.process_environment import set_variables
 from chaosops_ray.store import files, run_folder
+from chaosops_ray.workers.stop import TO_BE_RESUMED
 
 ROOT = Path(__file__).parents[1]
 # In the environment of every process of a run; the value names the run and how often its driver was started.
@@ -56,7 +56,7 @@ SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "term": signal.SIGTER
 ROUNDS = {(target, kind): count for target in TARGETS for kind, count in (("kill", 40), ("stop", 10))}
 ROUNDS |= {("driver", "term"): 10}
 # A driver that is asked to end ends with this, or by the signal itself while it cannot listen yet.
-ASKED_TO_END = (cli.TO_BE_RESUMED, -signal.SIGTERM)
+ASKED_TO_END = (TO_BE_RESUMED, -signal.SIGTERM)
 TERM_SECONDS = 60
 # Each target once, in one run on a cluster; tests/training/test_loop.py stops actors.
 SHORT = {(target, "kill"): 1 for target in TARGETS}
