@@ -704,6 +704,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             wanted |= {key: count for key in ROUNDS if key[1] == kind}
     wanted = {key: count for key, count in wanted.items() if key[0] in targets}
     set_variables()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that nothing is left running
     # Ray's sessions go with it; the path is short because sockets are in it.
     with tempfile.TemporaryDirectory(prefix="chaos-", dir="/tmp", ignore_cleanup_errors=True) as scratch:
         os.environ["RAY_TMPDIR"] = scratch
