@@ -219,6 +219,7 @@ class Where(Protocol):
     """Where a run's actors are."""
 
     arguments: tuple[str, ...]
+    left: list[str]  # processes that should have ended
 
     def victims(self, strike: Strike, draw: random.Random) -> list[psutil.Process]:
         """The processes to disturb; none if they are not there now."""
@@ -235,6 +236,7 @@ class Here:
 
     def __init__(self, mark: str) -> None:
         self.arguments: tuple[str, ...] = ()
+        self.left: list[str] = []
         self._mark = mark
 
     def victims(self, strike: Strike, draw: random.Random) -> list[psutil.Process]:
@@ -273,6 +275,7 @@ class Nodes:
         self._lost: list[tuple[Any, list[psutil.Process]]] = []
         self._nodes: list[Any] = []
         self._hit: tuple[Any, list[psutil.Process]] | None = None
+        self.left: list[str] = []
         self.arguments: tuple[str, ...] = ("--address", cluster.address)
         while len(self._nodes) < NODES:
             self._add()
@@ -301,7 +304,8 @@ class Nodes:
         """Continue the nodes that were stopped; kill what does not end by itself; let a new node join for each."""
         for node, tree in self._lost:
             send(tree, signal.SIGCONT)
-            _, alive = psutil.wait_procs([one for one in tree if one.is_running()], timeout=15)
+            _, alive = psutil.wait_procs([one for one in tree if one.is_running()], timeout=LINGER_SECONDS)
+            self.left += [f"{one.name()} of a node that was continued" for one in alive]
             send(alive, signal.SIGKILL)
             for kind in node.all_processes.values():
                 for one in kind:
@@ -406,7 +410,7 @@ class Ran(NamedTuple):
 def disturbed(driven: Driven, where: Where, strikes: Iterator[Strike], draw: random.Random, mark: str) -> Ran:
     """Disturb a run until it ends."""
     began = time.monotonic()
-    lines, struck, left = Lines(driven.folder / run_folder.METRICS), list[Struck](), list[str]()
+    lines, struck, left = Lines(driven.folder / run_folder.METRICS), list[Struck](), where.left
     strike = next(strikes, None)
     seen: float | None = None  # when the next target was first there
     thaw: float | None = None
