@@ -70,7 +70,7 @@ SETTINGS = (
     "seats={sre: random}",
     "evaluation={every: 5, progress_seeds: 1, seeds: '1000', policies: [random]}",
     "rollout={shards: 2, deadline: 40, retries: 1000}",
-    "deadlines={quiet: 1, silence: 8, start: 300, adopt: 40, update: 40, disk: 40}",
+    "deadlines={quiet: 1, silence: 8, start: 120, adopt: 40, update: 40, disk: 40}",
 )
 UPDATES = {True: 12, False: 16}
 # A learner has a node of its own, sampler and shards another; a third is spare.

@@ -28,8 +28,9 @@ may be left behind.
 
 *Recovery* is the time until what died is there again and a line of metrics has been written after that: the median
 and the worst. For a driver that was stopped, it begins when it is continued. The suite shortens `deadlines` (`quiet`
-to 1 s, `silence` to 8 s), and makes a checkpoint after every second update; with other settings, what hangs takes
-longer to be noticed, and more updates are made again.
+to 1 s, `silence` to 8 s, `start` to 120 s), and makes a checkpoint after every second update; with other settings,
+what hangs takes longer to be noticed, and more updates are made again. What is stopped while it starts is noticed
+only after `start`.
 
 ```
 make chaos
@@ -72,7 +73,7 @@ class Mode(NamedTuple):
 
 EVERYTHING = "everything"
 REPLACED = "`actors_replaced` in the metrics rises; the run goes on"
-RESTORED = "the run goes back to its last checkpoint; later lines of metrics are deleted and written again"
+RESTORED = "a line says that the run goes back to its last checkpoint; later lines of metrics are written again"
 SINCE = "all up to the last checkpoint; what came after is made again, equal"
 SAME_TASKS = "everything; lost groups are played again under the same seeds"
 PROVEN = "everything; the new one proves the version before it plays, and lost groups are played again"
