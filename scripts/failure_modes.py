@@ -75,6 +75,7 @@ EVERYTHING = "everything"
 REPLACED = "`actors_replaced` in the metrics rises; the run goes on"
 RESTORED = "a line says that the run goes back to its last checkpoint; later lines of metrics are written again"
 SINCE = "all up to the last checkpoint; what came after is made again, equal"
+SAVED = "all that is done, if it can be saved within 20 s; otherwise all up to the last checkpoint"
 SAME_TASKS = "everything; lost groups are played again under the same seeds"
 PROVEN = "everything; the new one proves the version before it plays, and lost groups are played again"
 
@@ -91,13 +92,14 @@ MODES = (
     ),
     Mode("node", "kill", "as for each of its actors, which are placed on another node", SINCE),
     Mode("node", "stop", "as if it were killed, once Ray's health checks give it up", SINCE),
-    Mode("driver", "term", "the command saves and ends with exit code 75; its line says how to resume", EVERYTHING),
+    Mode("driver", "term", "the command saves and ends with exit code 75; its line says how to resume", SAVED),
 )
 
 
 def reference() -> str:
     """The page."""
     figures = json.loads(FIGURES.read_text(encoding="utf-8"))
+    # What else can break, such as storage and memory, comes before the notes, as sections of its own.
     return "\n".join([INTRODUCTION, *table(figures), "", MEASURED.format(machine=figures["machine"]), NOTES])
 
 
