@@ -287,6 +287,19 @@ def learner_here() -> Iterator[Callable[[loop.Training], Learner]]:
     torch.use_deterministic_algorithms(mode=False)
 
 
+def test_groups_that_are_given_up_leave_nothing_behind(tmp_path: Path) -> None:
+    """Whoever still played them would change what the sampler keeps of the same groups, and so the rounding."""
+    training = make(tmp_path / "run", small_run(*LOCKSTEP, "rollout.shards=2"))
+    with loop.placed(training, Stop()) as pool:
+        state = loop.State.restored(training, pool)
+        loop.publish(training, pool, state, loop.probes(training))
+        tasks = training.plan.tasks(state.curriculum, 0, 0, 4, state.mastery)
+        first = pool.dispatch(tasks).gather(600, 1)
+        pool.dispatch(tasks).give_up()
+        assert pool.dispatch(tasks).gather(600, 1) == first
+        assert pool.replaced == 0
+
+
 # -- sabotage ---------------------------------------------------------------------------------------------------------
 
 
