@@ -101,6 +101,7 @@ class Strike(NamedTuple):
 
     target: str
     signal: str
+    after: int  # updates
     wait: float  # seconds
     is_early: bool
 
@@ -439,7 +440,7 @@ def disturbed(driven: Driven, where: Where, strikes: Iterator[Strike], draw: ran
             there = actors(marked(mark))
             for one in pending:
                 one.look(there)
-        if strike is None or thaw is not None or (pending and not strike.is_early):
+        if strike is None or thaw is not None or lines.count < strike.after or (pending and not strike.is_early):
             continue
         victims = [] if strike.target == "driver" else where.victims(strike, draw)
         if strike.target != "driver" and not victims:
@@ -628,9 +629,11 @@ def plan(left: Counter[tuple[str, str]], draw: random.Random, *, on_nodes: bool,
     if short:
         chosen = pool[:STRIKES]
     draw.shuffle(chosen)
-    for target, kind in chosen:
+    for number, (target, kind) in enumerate(chosen):
         is_early = not short and not on_nodes and draw.random() < EARLY
-        yield Strike(target, kind, draw.uniform(0, 1 if short else WAIT_SECONDS), is_early)
+        # Otherwise the first one would always come while the run starts. There is a checkpoint after three updates.
+        after = 0 if number else 3 if short else draw.randrange(4)
+        yield Strike(target, kind, after, draw.uniform(0, 1 if short else WAIT_SECONDS), is_early)
 
 
 def sources() -> str:
