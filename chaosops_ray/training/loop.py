@@ -210,7 +210,7 @@ class State:
         # Versions after the checkpoint are published again, and on a GPU they may differ.
         keep = range(0 if path is None else state.done + 1)
         pool.ask("deleting old versions", run.deadlines.disk, pool.learner.prune.remote(keep))
-        folder.rewind(state.done if state.row is None else state.done - 1)
+        folder.rewind(state.done, state.done if state.row is None else state.done - 1)
         return state
 
     def advance(self, groups: Sequence[Result]) -> None:

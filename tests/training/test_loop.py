@@ -247,6 +247,11 @@ def test_a_run_that_is_asked_to_end_loses_nothing(undisturbed: Undisturbed, tmp_
     assert [row["update"] for row in undisturbed_from_here.rows] == [4, 5, 6]
     assert digests(training) == digests(undisturbed.training)
     assert [row["update"] for row in folder.metrics() if "evaluation" in row] == [4, 6]
+    recorded = [
+        sorted(path.name for path in (one / "episodes").iterdir())
+        for one in (folder.path, undisturbed.training.folder.path)
+    ]
+    assert recorded[0] == recorded[1]
 
 
 class GarbageHost(SamplerHost):
