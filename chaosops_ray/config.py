@@ -125,7 +125,12 @@ class Rollout(Section):
     )
     structured: bool = Field(default=False, description="let the engine choose among the permitted actions only")
     deadline: float = Field(default=600, gt=0, description="seconds after which an unfinished group is played again")
-    retries: int = Field(default=2, ge=0, description="how often a group is played again before the run stops")
+    retries: int = Field(
+        default=2,
+        ge=0,
+        description="how often a group is played again before the run stops, and how often an actor may die between "
+        "two checkpoints",
+    )
 
 
 class Credit(Section):

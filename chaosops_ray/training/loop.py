@@ -88,18 +88,21 @@ def train(
     stop: Stop | None = None,
 ) -> Trained:
     """Make the remaining updates; if the learner dies, replace it and go back to the last checkpoint."""
-    attempts = 1 + training.run.rollout.retries
+    folder, retries = training.folder, training.run.rollout.retries
+    kept, deaths = -1, 0  # the checkpoint that the run has come to, and how often the learner died since
     with placed(training, stop or Stop()) as pool:
-        for attempt in range(attempts):
+        while True:
             try:
                 return loop(training, pool, watch, say, held_out)
             except (*LOST, GoneError) as error:
                 check_started(", ".join(error.dead) if isinstance(error, GoneError) else LEARNER, error)
-                lost = error
-            if attempt + 1 < attempts:
-                say(f"{reason(lost)}; going back to the last checkpoint")
-                pool.replace_learner()
-    raise PoolError(f"the learner died {attempts} times; the last error: {reason(lost)}")
+                why = str(error) if isinstance(error, GoneError) else f"{LEARNER}: {reason(error)}"
+            here = max(folder.checkpoints(), default=0)
+            kept, deaths = here, 1 + (deaths if here == kept else 0)
+            if deaths > retries:
+                raise PoolError(f"the learner died {deaths} times after update {here}; the last error: {why}")
+            say(f"{why}; going back to update {here}")
+            pool.replace_learner()
 
 
 def loop(training: Training, pool: ActorPool, watch: Watch, say: Say, held_out: Sequence[Scenario]) -> Trained:
@@ -171,6 +174,7 @@ def finish_update(
     state.is_whole = True
     if state.done % run.checkpoint_every == 0 or is_last:
         save(training, pool, state)
+        pool.forgive()
     return measured
 
 

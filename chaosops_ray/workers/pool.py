@@ -86,6 +86,7 @@ class ActorPool:
         self._sent: dict[Any, _Sent] = {}  # groups that are being played
         self.learner: Any = None
         self.replaced = 0
+        self._deaths = 0  # of shards and samplers, since the run last got on
 
     def place(self) -> None:
         """Reserve the resources, unless the caller did."""
@@ -128,6 +129,10 @@ class ActorPool:
                 self._replace(name, error)
             else:
                 self._health = self._health.heard(name)
+
+    def forgive(self) -> None:
+        """Count deaths from here: the run got on in spite of those before."""
+        self._deaths = 0
 
     def cancel(self, refs: Sequence[Any]) -> None:
         """Stop playing these groups; when this returns, nobody plays them any more.
@@ -231,12 +236,13 @@ class ActorPool:
     def _replace(self, name: str, error: BaseException) -> None:
         check_started(name, error)
         self.replaced += 1
+        self._deaths += 1
         gone = error.dead.get(name) if isinstance(error, GoneError) else None
         why = gone or reason(error) or "no sign of life"
         self._health = self._health.died(name, why)
-        if self.replaced > self._run.rollout.retries * (len(self._actors) + 1):
+        if self._deaths > self._run.rollout.retries * len(self._actors):
             raise PoolError(
-                f"actors died {self.replaced} times, more than rollout.retries allows: {self._health.describe()}"
+                f"actors died {self._deaths} times, more than rollout.retries allows: {self._health.describe()}"
             )
         ray.kill(self._actors[name])
         self._make(name)
