@@ -73,7 +73,7 @@ bench: $(INSTALLED) ## print the benchmark tables
 	$(BIN)/python benchmarks/learner.py
 
 lock: $(INSTALLED) ## resolve every extra again into constraints.txt and constraints-gpu.txt
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/lock.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m scripts.lock
 
 docs: $(INSTALLED) ## write the references of commands and configuration, and the pictures
 	$(BIN)/python -m scripts.cli_reference > docs/cli.md
