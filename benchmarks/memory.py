@@ -2,12 +2,12 @@
 
     python benchmarks/memory.py [--episodes N] [--idle MINUTES] [--json FILE]
 
-The tiny model plays the batches of its run, through four shards and one sampler on a local Ray. After every batch, the
-memory that each process has for itself is read (USS: pages shared with others are not counted), and its open files. A
-first part is warm-up, in which caches fill up to their bounds. What follows may grow by 5 % from its beginning to its
-end, each a median over some batches. With --idle, the same processes then wait for so long and play nothing: what
-changes now is Ray's own. At the end there must be no process, open file, socket or shared memory that was not there
-before.
+The tiny model trains as in the demo, through four shards, one sampler and one learner on a local Ray, without the
+evaluations. After every update, the memory that each process has for itself is read (USS: pages shared with others are
+not counted), and its open files. A first part is warm-up, in which caches fill up to their bounds. What follows may
+grow by 5 % from its beginning to its end, each a median over some updates. With --idle, the same processes then wait
+for so long and do nothing: what changes now is Ray's own. At the end there must be no process, open file, socket or
+shared memory that was not there before.
 """
 
 from __future__ import annotations
@@ -30,13 +30,11 @@ import ray
 
 from chaosops_ray import config
 from chaosops_ray.process_environment import set_variables
-from chaosops_ray.sim import curriculum
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.training import base_models, loop
-from chaosops_ray.training.mastery import NEW
 
 CONFIG = Path(__file__).parents[1] / "tune_configs" / "3a.yaml"
-SHARDS = 4
+SETTINGS = ("rollout.shards=4", "batch.refill=0", "evaluation.every=0")
 BAR = 0.05
 # Shares of the episodes: of the warm-up, and of what each of the two medians is taken over after it.
 WARM_UP, WINDOW = 0.4, 0.1
@@ -172,32 +170,33 @@ def ray_here() -> Iterator[None]:
         ray.shutdown()
 
 
-def play(episodes: int, idle: float, base: base_models.BaseModel, folder: Path) -> tuple[Readings, Readings, float]:
-    """Play, then wait; return the readings of both, and the seconds that playing took."""
-    settings = ["model=tiny", "curriculum=easy+medium+hard:1", f"rollout.shards={SHARDS}"]
-    run = config.load(CONFIG, settings)
+def train(episodes: int, idle: float, base: base_models.BaseModel, folder: Path) -> tuple[Readings, Readings, float]:
+    """Train, then wait while the actors are there; return the readings of both, and the seconds of the training."""
+    plain = config.load(CONFIG, ["model=tiny"])
+    each = plain.batch.scenarios * plain.batch.group
+    updates = -(-episodes // each)
+    curriculum = f"curriculum=easy+medium+hard:{updates}"
+    run = config.load(CONFIG, ["model=tiny", *SETTINGS, f"updates={updates}", curriculum])
     training = loop.prepare(run, base, RunFolder.create(folder, "model: tiny\n"))
     playing: Readings = {}
     waiting: Readings = {}
-    with loop.placed(training) as (pool, learner):
-        state = loop.State(curriculum.parse(run.curriculum, training.environment.tiers, ()), NEW)
-        loop.publish(training, pool, learner, state, loop.probes(training))
-        processes = watched()
-        read(processes, 0.0, playing)
-        began, played, number = time.monotonic(), 0, 0
-        while played < episodes:
-            tasks = training.plan.tasks(state.curriculum, number, 0, run.batch.scenarios)
-            groups = pool.dispatch(tasks).gather(run.rollout.deadline, run.rollout.retries)
-            played += sum([len(group.reports) for group in groups])
-            del groups
-            number += 1
-            read(processes, played, playing)
-            print(f"{played} episodes", end="\r", file=sys.stderr, flush=True)
+    began = time.monotonic()
+    took = 0.0
+
+    def watch(row: loop.Row) -> None:
+        nonlocal took
+        # Looked up every time: a process that was replaced would be another one, and none is.
+        played = row["update"] * each
+        read(watched(), played, playing)
+        print(f"{played} episodes", end="\r", file=sys.stderr, flush=True)
+        if row["update"] < updates:
+            return
         took = time.monotonic() - began
-        began = time.monotonic()
-        while (waited := time.monotonic() - began) < 60 * idle:
+        while (waited := time.monotonic() - began - took) < 60 * idle:
             time.sleep(_BETWEEN_SECONDS)
-            read(processes, waited, waiting)
+            read(watched(), waited, waiting)
+
+    loop.train(training, watch)
     return playing, waiting, took
 
 
@@ -205,10 +204,10 @@ def measure(episodes: int, idle: float, base: base_models.BaseModel) -> dict[str
     """Play in a Ray of its own; return the figures, and what is left at the end."""
     with tempfile.TemporaryDirectory() as folder:
         with ray_here():
-            pass  # libraries open files once, and keep them
+            ray.get(ray.remote(lambda: None).remote())  # what libraries open once, and keep, is not counted
         files, shared = opened(), shared_memory()
         with ray_here():
-            playing, waiting, took = play(episodes, idle, base, Path(folder) / "run")
+            playing, waiting, took = train(episodes, idle, base, Path(folder) / "run")
             actors = outliving([one for name, one in watched().items() if name != "driver"])
             started = psutil.Process().children(recursive=True)
         processes = outliving(started)

@@ -29,7 +29,7 @@ from chaosops_ray.workers.memory import permitted
 MIB, GIB = 1 << 20, 1 << 30
 # Resident memory of processes that have loaded their libraries and hold no model yet, measured with the pinned versions
 # on a CPU (ray 2.60, torch 2.13, transformers 5.23, peft 0.21, trl 1.16, vllm 0.29). With CUDA it is more.
-_LEARNER, _TORCH_SAMPLER, _VLLM_SAMPLER, _SHARD, _DRIVER, _RAY = (
+_LEARNER, _TORCH_SAMPLER, _VLLM_SAMPLER, _SHARD, _DRIVER, RAY = (
     720 * MIB, 620 * MIB, 1900 * MIB, 260 * MIB, 320 * MIB, 650 * MIB,
 )  # fmt: skip
 _CUDA = 2 * GIB  # what the same processes take more with CUDA
@@ -73,14 +73,16 @@ def shape(folder: Path) -> Shape:
     path = folder / "config.json"
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
-        given = described.get("text_config", described)
+        given = described.get("text_config") or described
         layers, hidden, heads = (int(given[key]) for key in ("num_hidden_layers", "hidden_size", "num_attention_heads"))
         inner, vocabulary = int(given["intermediate_size"]), int(given["vocab_size"])
         pairs, head = int(given.get("num_key_value_heads") or heads), int(given.get("head_dim") or hidden // heads)
     except KeyError as error:
         raise UnknownError(f"{path} has no {error.args[0]}") from None
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
         raise UnknownError(f"{path} cannot be read ({error})") from None
+    if min(layers, hidden, inner, heads, pairs, head, vocabulary) < 1:
+        raise UnknownError(f"{path} describes no model: one of its sizes is below 1")
     sizes = _tensors(folder)
     adapted = [size for name, size in sizes.items() if len(size) == 2 and _OF_A_LAYER.search(name)]
     return Shape(
@@ -109,8 +111,8 @@ def _tensors(folder: Path) -> dict[str, tuple[int, ...]]:
         for file in files:
             with file.open("rb") as opened:
                 header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
-            found |= {name: tuple(one["shape"]) for name, one in header.items() if name != "__metadata__"}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            found |= {name: tuple(map(int, one["shape"])) for name, one in header.items() if name != "__metadata__"}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UnknownError(f"the weights in {folder} cannot be read ({error})") from None
     if not found:
         raise UnknownError(f"{folder} has no safetensors")
@@ -189,7 +191,11 @@ def needs(run: Run, environment: AnyEnvironment, model: Path, machine: Machine) 
 
 def longest_opening(run: Run, environment: AnyEnvironment, model: Path) -> int:
     """Return the tokens of the longest first prompt of a seat that learns, in the scenario that proves versions."""
-    codec = Tokenizer.from_file(str(model / TOKENIZER_FILE))
+    try:
+        tokenizer = Tokenizer.from_file(str(model / TOKENIZER_FILE))
+    except Exception as error:
+        # The library raises a bare Exception for a file that is missing or bad.
+        raise UnknownError(f"{model / TOKENIZER_FILE} cannot be read ({error})") from error
     planned = plan.make(run, environment)
     task = planned.tasks(plan.curriculum(run, environment), 0, 0, 1)[0]
     world = environment.start(environment.scenario(task.scenario), environment.rules(task.rules))
@@ -197,7 +203,7 @@ def longest_opening(run: Run, environment: AnyEnvironment, model: Path) -> int:
     for role in plan.stream_weights(run, environment):
         seat = Seat(environment, role, task.rules, run.rendering)
         texts = (seat.system_prompt, seat.read(environment.view(world, role)))
-        found.append(sum([len(codec.encode(text, add_special_tokens=False).ids) for text in texts]))
+        found.append(sum([len(tokenizer.encode(text, add_special_tokens=False).ids) for text in texts]))
     return max(found)
 
 
@@ -308,7 +314,7 @@ def check_machine(run: Run, found: Sequence[Need], machine: Machine) -> None:
     """Raise ConfigError if the processes of a run need more than one machine permits."""
     if any(need.gpu for need in found) and not machine.gpus:
         return  # it cannot start here anyway; bundles.check says why
-    total, limit = _RAY + sum([need.processes * need.each for need in found]), int(USABLE * machine.memory)
+    total, limit = RAY + sum([need.processes * need.each for need in found]), int(USABLE * machine.memory)
     if total > limit:
         raise ConfigError(
             f"memory: the run needs {_size(total)} and this machine permits {_size(limit)}; "
@@ -358,15 +364,15 @@ def _check_gpus(run: Run, found: Sequence[Need], size: int) -> None:
     learning = sum(learner.gpu.values())
     together = asked.learner_gpus + asked.samplers * asked.sampler_gpus
     if asked.colocate or not learning or not engine or together > 1:
-        alone = max(learning, engine)
-        groups = [("learner", learner)] if alone == learning else [("sampler", sampler)]
+        most = max(learning, engine)
+        who, sharing = ("the learner needs", [learner]) if most == learning else ("a sampler needs", [sampler])
     else:
-        alone = learning + asked.samplers * engine
-        groups = [("learner and samplers", learner), ("", sampler)]
-    if alone > size:
+        most = learning + asked.samplers * engine
+        who, sharing = "learner and samplers together need", [learner, sampler]
+    if most > size:
         raise ConfigError(
-            f"memory: {groups[0][0]} need {_size(alone)} of a GPU and this machine's have {_size(size)}; "
-            + _remedy([need for _, need in groups], lambda need: (1, need.gpu))
+            f"memory: {who} {_size(most)} of a GPU and this machine's have {_size(size)}; "
+            + _remedy(sharing, lambda need: (1, need.gpu))
         )
 
 
@@ -391,8 +397,8 @@ def explained(found: Sequence[Need], machine: Machine) -> str:
         lines.append(f"  {name}: {_size(need.each)}{' each' if need.processes > 1 else ''} ({_listed(need.memory)})")
         if need.gpu:
             lines.append(f"  {name}, of a GPU: {_size(sum(need.gpu.values()))} ({_listed(need.gpu)})")
-    total = _RAY + sum([need.processes * need.each for need in found])
-    lines.append(f"  together, with {_size(_RAY)} for Ray: {_size(total)}")
+    total = RAY + sum([need.processes * need.each for need in found])
+    lines.append(f"  together, with {_size(RAY)} for Ray: {_size(total)}")
     lines.append(f"  this machine permits: {_size(int(USABLE * machine.memory))}")
     if any(need.gpu for need in found):
         gpus = ", ".join([_size(size) for size in machine.gpus])
