@@ -50,7 +50,10 @@ def on_disk(name: str, world: str = WORLD) -> Path | None:
     if found is not None:
         return found
     # Imported here: it takes a second, which a model of this machine does not need.
-    cached = import_module(_HUB).try_to_load_from_cache(name, "config.json")
+    try:
+        cached = import_module(_HUB).try_to_load_from_cache(name, "config.json")
+    except ValueError as error:
+        raise ConfigError(f"model: {name[:80]} is neither a folder nor a hub name ({error}); {_REMEDY}") from None
     return Path(cached).parent if isinstance(cached, str) else None
 
 
