@@ -42,8 +42,6 @@ _VLLM_CPU_CACHE = 256 * MIB
 # Ray ends a process of a machine that has used up this share of its memory.
 USABLE = 0.95
 _NVIDIA_SMI = ("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits")
-
-
 # The name of a tensor of a numbered layer; embeddings and head are in none, and get no adapter.
 _OF_A_LAYER = re.compile(r"\.[0-9]+\..*weight$")
 
@@ -56,7 +54,6 @@ class Shape(NamedTuple):
     """What of a model decides about memory; of its weights as the files hold them."""
 
     parameters: int
-    largest: int  # parameters of the largest tensor
     sides: int  # of all matrices that get an adapter: rows and columns, so that an adapter has rank × sides parameters
     adapted: int  # the number of these matrices
     layers: int
@@ -87,7 +84,6 @@ def shape(folder: Path) -> Shape:
     adapted = [size for name, size in sizes.items() if len(size) == 2 and _OF_A_LAYER.search(name)]
     return Shape(
         parameters=sum(map(prod, sizes.values())),
-        largest=max(map(prod, sizes.values())),
         sides=sum([rows + columns for rows, columns in adapted]),
         adapted=len(adapted),
         layers=layers,

@@ -17,7 +17,7 @@ from chaosops_ray.cli import main
 from chaosops_ray.config import ConfigError, Run
 from chaosops_ray.learner import lora
 from chaosops_ray.sim import environment_named
-from chaosops_ray.training import footprint, loop
+from chaosops_ray.training import footprint, launch, loop
 from chaosops_ray.training.footprint import GIB, Machine, Need, UnknownError
 from tests.support.cluster import CONFIGS, make, processes, ray_here, small_run
 from tests.support.models import MODULES, small_model, tiny_base
@@ -306,6 +306,17 @@ def test_explain_says_so_of_a_model_that_is_not_on_disk_yet(
     assert "unknown until Qwen/Qwen2.5-3B-Instruct is on this machine: it is downloaded" in capsys.readouterr().out
     assert main(["train", str(CONFIGS / "3a.yaml"), "--set", "model=tiny", "--explain"]) == 0
     assert "unknown until tiny is on this machine: it is made" in capsys.readouterr().out
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_on_a_real_cluster_the_nodes_of_ray_are_the_limit(tmp_path: Path) -> None:
+    path = claimed(tmp_path, 80, 8192, 28672, 8, 128_000)
+    base = tiny_base().path
+    with ray_here():
+        launch.check_memory(run_of("batch={scenarios: 2, group: 4}"), INCIDENT, base, "auto")
+        with pytest.raises(ConfigError, match=r"a learner needs .* and the cluster's largest node has"):
+            launch.check_memory(run_of(model=str(path)), INCIDENT, path, "auto")
 
 
 # -- measured -----------------------------------------------------------------------------------------------------------
