@@ -76,7 +76,7 @@ chaos: $(INSTALLED) ## kill and stop parts of runs in 260 rounds, for hours; con
 	$(BIN)/python benchmarks/chaos.py --out runs/chaos --json docs/failure-modes.json
 
 lock: $(INSTALLED) ## resolve every extra again into constraints.txt and constraints-gpu.txt
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/lock.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m scripts.lock
 
 docs: $(INSTALLED) ## write the references of commands and configuration, failure modes, and the pictures
 	$(BIN)/python -m scripts.cli_reference > docs/cli.md

@@ -109,7 +109,8 @@ def parser() -> argparse.ArgumentParser:
     add("--out", **folder, help="the run folder (default: runs/NAME-OF-CONFIG)")
     add("--resume", **folder, help="continue this run from its last checkpoint")
     add("--address", **address)
-    add("--explain", action="store_true", help="print the complete configuration and its actors, and start nothing")
+    explain = "print the complete configuration, its actors and their memory, and start nothing"
+    add("--explain", action="store_true", help=explain)
 
     summary = "train the runs of a sweep side by side on Ray Tune and merge them into one report"
     add = command(_tune, summary, f"{here} Exit code 1 if a trial failed.")
@@ -311,12 +312,16 @@ def _train(given: argparse.Namespace) -> int:
             run = check.read(given.config, given.set, given.seed)
             environment = check.look_over(run)
             if given.explain:
-                print(check.explain(run), end="")
+                print(check.explain(run), end="", flush=True)
+                if given.address is None:
+                    check.check_memory(run)
                 return 0
             out = given.out if given.out is not None else Path("runs") / given.config.stem
             files.check_new_folder(out)
         if given.address is not None:
             check.knock(given.address)
+        else:
+            check.check_memory(run)
         from rich.console import Console
 
         from chaosops_ray.reports import tables, verdict

@@ -99,6 +99,8 @@ def run(
         # Each base model is made or fetched once, before any trial starts.
         worlds = {trial.run.model: trial.run.world for trial in trials}
         bases = {model: base_models.prepare(model, world, progress.say) for model, world in worlds.items()}
+        for arm in {trial.arm: trial.run for trial in trials}.values():  # a seed makes no difference
+            launch.check_memory(arm, environment, bases[arm.model].path, address)
         if is_new:
             for trial in trials:
                 RunFolder.create(folders[trial.name], check.written(trial.run))

@@ -24,7 +24,7 @@ from chaosops_ray.sim.contract import AnyEnvironment, Scenario
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import files, run_folder
 from chaosops_ray.store.run_folder import RunFolder
-from chaosops_ray.training import base_models, loop, plan, policies
+from chaosops_ray.training import base_models, footprint, loop, plan, policies
 from chaosops_ray.training.check import written
 from chaosops_ray.training.loop import Say, Training, Watch
 from chaosops_ray.wire import EpisodeReport, PolicyVersion
@@ -65,6 +65,7 @@ def train(
         cluster([run], address, progress.say),
     ):
         base = base_models.prepare(run.model, run.world, progress.say)
+        check_memory(run, environment, base.path, address)
         folder = RunFolder(out) if resume else RunFolder.create(out, written(run))
         return finish(loop.prepare(run, base, folder), progress, progress.say, stop=stop)
 
@@ -144,6 +145,15 @@ def results(folder: RunFolder, environment: AnyEnvironment) -> list[evaluate.Res
     """Return the results of a run that is over, episode by episode."""
     path = folder.path / run_folder.RESULTS
     return evaluate.results_of(environment, files.read_lines(path), str(path))
+
+
+def check_memory(run: Run, environment: AnyEnvironment, model: Path, address: str | None) -> None:
+    """Raise ConfigError if the run's actors cannot have the memory they need, here or on the cluster."""
+    if address is None:
+        footprint.check_here(run, environment, model)
+    else:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        footprint.check_cluster(run, environment, model, nodes)
 
 
 @contextmanager

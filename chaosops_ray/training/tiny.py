@@ -102,22 +102,27 @@ def key(environment: AnyEnvironment, recipe: Recipe) -> str:
     return sha256(json.dumps(made_of).encode()).hexdigest()[:12]
 
 
+def folder(environment: AnyEnvironment, recipe: Recipe) -> Path:
+    """Return where the model is, or will be once it is made."""
+    return cache_folder() / f"tiny-{key(environment, recipe)}"
+
+
 def ensure(
     environment: AnyEnvironment, recipe: Recipe, progress: Callable[[int, int], None] = lambda _done, _steps: None
 ) -> Path:
     """Return the model's folder; make the model if it is not cached. `progress` receives steps done and in total."""
-    folder = cache_folder() / f"tiny-{key(environment, recipe)}"
-    if folder.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = folder(environment, recipe)
+    if made.is_dir():
+        return made
+    made.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with atomic_folder(folder, replace=False) as temporary:
+        with atomic_folder(made, replace=False) as temporary:
             # Imported here: it loads torch and transformers, which a cached model does not need.
             import_module(_MAKER).build(temporary, environment, recipe, progress)
     except FileExistsError:
-        if not folder.is_dir():  # otherwise another process made the same model meanwhile
+        if not made.is_dir():  # otherwise another process made the same model meanwhile
             raise
-    return folder
+    return made
 
 
 def layout(model: Path) -> Layout:

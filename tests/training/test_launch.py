@@ -41,6 +41,7 @@ MISTAKES = {
     "typo in a setting": (["--set", "learner.lora_rnk=8"], "learner.lora_rnk"),
     "typo in the file": (["--set", "modle=tiny"], "modle"),
     "no such model": (["--set", "model=/no/such/model"], "/no/such/model"),
+    "a name that no hub has": (["--set", "model=no such!"], "no such!"),
     "a value out of range": (["--set", "batch.group=1"], "batch.group"),
     "a curriculum that is none": (["--set", "curriculum=easy:5,extreme:5"], "extreme"),
     "a world that is none": (["--set", "world=chess"], "chess"),
