@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple, TypeAlias
 
@@ -28,17 +29,18 @@ from chaosops_ray.sim.contract import AnyEnvironment, Scenario
 from chaosops_ray.sim.curriculum import Curriculum
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.worlds import environment_named
-from chaosops_ray.store.run_folder import RunFolder
+from chaosops_ray.store import versions
+from chaosops_ray.store.run_folder import CONTENTS, RunFolder
 from chaosops_ray.training import plan as planning
 from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.training.errors import AlarmError
 from chaosops_ray.training.mastery import Mastery, case_of
-from chaosops_ray.wire import EpisodeReport, Group, Ids, PolicyVersion
+from chaosops_ray.transfer import BaseSource
+from chaosops_ray.wire import EpisodeReport, Files, Group, Ids, PolicyVersion
 from chaosops_ray.workers.adoption import Adoption
 from chaosops_ray.workers.bundles import check
 from chaosops_ray.workers.health import PoolError
 from chaosops_ray.workers.pool import LOST, ActorPool, Collection, check_started, reason
-from chaosops_ray.workers.samplers.build import settings
 from chaosops_ray.workers.watch import GoneError
 
 RESUME_FILE = "resume"
@@ -167,10 +169,9 @@ class State:
                 raise InputError(f"{path} was written by an older version of this program; start the run again")
             for groups in recorded["groups"]:
                 state.advance([tuple(group) for group in groups])
-            pool.ask(f"restoring {path.name}", run.deadlines.disk, learner.restore.remote(path))
+            pool.ask(f"restoring {path.name}", run.deadlines.disk, learner.restore.remote(saved(path)))
         # Versions after the checkpoint are published again, and on a GPU they may differ.
-        keep = range(0 if path is None else state.done + 1)
-        pool.ask("deleting old versions", run.deadlines.disk, learner.prune.remote(keep))
+        versions.prune(folder.adapters, range(0 if path is None else state.done + 1))
         folder.rewind(state.done)
         return state
 
@@ -184,14 +185,20 @@ class State:
 
 def save(training: Training, pool: ActorPool, learner: Any, state: State) -> None:
     """Write a checkpoint; delete the adapters that no checkpoint and no sampler needs any more."""
-    folder, disk = training.folder, training.run.deadlines.disk
+    folder = training.folder
+    files = pool.ask("saving its state", training.run.deadlines.disk, learner.save.remote(state.done))
     with folder.checkpoint(state.done) as path:
-        pool.ask("saving its state", disk, learner.save.remote(path, state.done))
+        for name, content in files.items():
+            (path / name).write_bytes(content)
         (path / _LOOP_STATE).write_text(json.dumps({"groups": state.groups}), encoding="utf-8")
     recent = range(max(0, state.done - training.run.staleness - 1), state.done + 1)
     permanent = range(0, state.done, training.run.keep_every)
-    keep = {*folder.checkpoints(), *recent, *permanent}
-    pool.ask("deleting old versions", disk, learner.prune.remote(keep))
+    versions.prune(folder.adapters, {*folder.checkpoints(), *recent, *permanent})
+
+
+def saved(checkpoint: Path) -> Files:
+    """Read what the learner saved."""
+    return {file.name: file.read_bytes() for file in checkpoint.iterdir() if file.name not in (_LOOP_STATE, CONTENTS)}
 
 
 @contextmanager
@@ -199,13 +206,12 @@ def placed(training: Training) -> Iterator[tuple[ActorPool, Any]]:
     """Start the run's actors; stop them at the end."""
     run, base = training.run, training.base
     check(run, ray.cluster_resources())
-    pool = ActorPool(run, training.environment, base.path, base.layout, settings(run, base.path), training.reserved)
+    source = BaseSource.here(base.path, base.digest)
+    pool = ActorPool(run, training.environment, source, Codec(base.path, base.layout), training.reserved)
     pool.place()
     # The learner starts first because it loads the most.
     placing = pool.options(pool.bundles.learner, run.resources.learner_cpus, run.resources.learner_gpus)
-    learner = LearnerActor.options(**placing).remote(
-        run, base.name, base.path, base.digest, training.weights, training.folder.path
-    )
+    learner = LearnerActor.options(**placing).remote(run, base.public_name, source, training.weights)
     try:
         pool.watch_learner(learner)
         pool.start()
@@ -266,7 +272,8 @@ def play_held_out(training: Training, pool: ActorPool, say: Say, scenarios: Sequ
 def publish(training: Training, pool: ActorPool, learner: Any, state: State, texts: tuple[Ids, ...]) -> list[Adoption]:
     """Publish the learner's policy as a version; every sampler proves it before playing it."""
     disk = training.run.deadlines.disk
-    state.version = pool.ask(f"publishing policy-v{state.done}", disk, learner.publish.remote(state.done))
+    adapter = pool.ask(f"sending policy-v{state.done}", disk, learner.adapter.remote())
+    state.version = versions.publish(training.folder.adapters, state.done, training.base.digest, adapter)
     probe = pool.ask("scoring the probe", disk, learner.probe.remote(texts))
     learner.prepare.remote()  # meanwhile samplers adopt, and the first episodes are played
     unwanted = state.done - 1 - (training.run.staleness if training.run.schedule == "pipelined" else 0)

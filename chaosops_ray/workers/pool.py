@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,10 +17,13 @@ from ray.exceptions import GetTimeoutError, ObjectLostError, OutOfMemoryError, R
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.config import Run
 from chaosops_ray.plain_text import one_line
 from chaosops_ray.sim.contract import AnyEnvironment
-from chaosops_ray.wire import Decoding, Group, Ids, Layout, PolicyVersion, Probe, Task
+from chaosops_ray.store import versions
+from chaosops_ray.transfer import BaseSource
+from chaosops_ray.wire import Decoding, Group, Ids, PolicyVersion, Probe, Task
 from chaosops_ray.workers.actors import SamplerActor, ShardActor
 from chaosops_ray.workers.adoption import Adoption, check_adoption
 from chaosops_ray.workers.bundles import bundles
@@ -44,17 +46,16 @@ class ActorPool:
         self,
         run: Run,
         environment: AnyEnvironment,
-        model: Path,
-        layout: Layout,
-        engine: dict[str, Any],
+        base: BaseSource,
+        codec: Codec,
         reserved: PlacementGroup | None = None,
     ) -> None:
         """`reserved` is a group whose first bundle is the caller's own and whose others are those of `bundles(run)`."""
         self._run = run
         self._environment = environment
-        self._model = model
-        self._layout = layout
-        self._engine = engine
+        self._base = base
+        self._stop = codec.layout.stop
+        self._codec = ray.put(codec)
         self.bundles = bundles(run)
         self._reserved = reserved
         self._placed: PlacementGroup | None = None
@@ -108,11 +109,11 @@ class ActorPool:
         run, asked = self._run, self._run.resources
         if name in self._samplers:
             placed = self.options(self._samplers[name], asked.sampler_cpus, asked.sampler_gpus)
-            return SamplerActor.options(**placed, max_concurrency=_AT_ONCE).remote(run.sampler, self._engine)
+            return SamplerActor.options(**placed, max_concurrency=_AT_ONCE).remote(run, self._base)
         placed = self.options(self._shards[name], asked.shard_cpus)
-        decoding = Decoding(run.rollout.temperature, run.rollout.max_tokens, self._layout.stop)
+        decoding = Decoding(run.rollout.temperature, run.rollout.max_tokens, self._stop)
         return ShardActor.options(**placed, max_concurrency=_AT_ONCE).remote(
-            self._environment, run.rendering, self._model, self._layout, decoding, structured=run.rollout.structured
+            self._environment, run.rendering, self._codec, decoding, structured=run.rollout.structured
         )
 
     def stop(self) -> None:
@@ -130,7 +131,8 @@ class ActorPool:
         self._probe = probe
 
         # All of them load it side by side.
-        loading = {name: self._actors[name].adopt.remote(version) for name in self._samplers}
+        files = ray.put(versions.packed(version))
+        loading = {name: self._actors[name].adopt.remote(version, files) for name in self._samplers}
         adoptions = []
         for name, load in loading.items():
             try:
@@ -159,7 +161,7 @@ class ActorPool:
 
         # The two methods that the check calls.
         async def adopt(version: PolicyVersion) -> Any:
-            ref = host.adopt.remote(version) if loading is None else loading
+            ref = host.adopt.remote(version, versions.packed(version)) if loading is None else loading
             return self._ask(name, f"loading {version.name}", ref)
 
         async def score(texts: Sequence[Ids], number: int | None) -> Any:

@@ -212,7 +212,7 @@ def learner_here() -> Iterator[Callable[[loop.Training], Learner]]:
 
     def made(training: loop.Training) -> Learner:
         base = training.base
-        return Learner(training.run, base.name, base.path, base.digest, training.weights, training.folder.path)
+        return Learner(training.run, base.public_name, base.path, base.digest, training.weights)
 
     yield made
     torch.use_deterministic_algorithms(mode=False)
@@ -281,9 +281,9 @@ def test_an_adapter_that_was_tampered_with_is_not_gone_on_from(
     folder = RunFolder(Path(shutil.copytree(training.folder.path, tmp_path / "run")))
     flip_a_byte(folder.version())
     learner = learner_here(training._replace(folder=folder))
-    learner.restore(folder.checkpoint_path(UPDATES))
+    learner.restore(loop.saved(folder.checkpoint_path(UPDATES)))
     with pytest.raises(versions.AdapterError, match=f"policy-v{UPDATES}"):
-        learner.publish(UPDATES)
+        versions.publish(folder.adapters, UPDATES, training.base.digest, learner.adapter())
 
 
 def test_a_learner_that_cannot_start_is_not_tried_again(tmp_path: Path) -> None:
@@ -465,7 +465,7 @@ def test_any_chat_model_learns_to_choose_among_completions_of_many_tokens(
     training = make(tmp_path / "run", run)
     base, environment = training.base, training.environment
     learner, sampler = learner_here(training), TorchSampler(base.path, threads=1)
-    first = learner.publish(0)
+    first = versions.publish(training.folder.adapters, 0, base.digest, learner.adapter())
     asyncio.run(sampler.adopt(first))
     decoding = Decoding(run.rollout.temperature, run.rollout.max_tokens, base.layout.stop)
 
@@ -480,7 +480,7 @@ def test_any_chat_model_learns_to_choose_among_completions_of_many_tokens(
     ]
     assert max(len(tokens) for group in groups for tokens in written(group)) > 1
     assert learner.update(groups, 0)["mismatch_max"] < 1e-3
-    assert learner.publish(1).digest != first.digest
+    assert learner.adapter()[versions.WEIGHTS] != versions.packed(first)[versions.WEIGHTS]
 
 
 def written(group: Group) -> list[Ids]:

@@ -20,13 +20,12 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GraniteConfig, GraniteForCausalLM
 
-from chaosops_ray.learner.publish import publish
 from chaosops_ray.store import versions
 from chaosops_ray.store.versions import AdapterError, DigestError
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest
 from chaosops_ray.workers.samplers.sampler import BASE, SamplerError
 from chaosops_ray.workers.samplers.torch import TorchSampler
-from tests.support.models import MODULES, VOCABULARY, small_model, small_peft
+from tests.support.models import MODULES, VOCABULARY, publish, small_model, small_peft
 
 TEMPERATURE = 0.8
 FREE = Decoding(TEMPERATURE, 1, ())
