@@ -188,7 +188,7 @@ def packed(version: PolicyVersion) -> Files:
 def unpacked(version: PolicyVersion, files: Files, parent: Path) -> PolicyVersion:
     """Write a version that was sent into a new folder of `parent`; return it with this path. Nothing is checked."""
     folder = parent / version.name
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
     return version._replace(path=str(folder))
