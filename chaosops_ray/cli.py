@@ -23,6 +23,7 @@ from chaosops_ray.plain_text import one_line
 from chaosops_ray.process_environment import set_variables
 from chaosops_ray.sim import ENVIRONMENTS, InputError, environment_named, environment_of
 from chaosops_ray.sim import seats as seating
+from chaosops_ray.workers.stop import StopError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,6 +39,7 @@ _LONGEST_ERROR = 4000
 DIFFERS = 1
 TRIAL_FAILED = 1
 INTERRUPTED = 130
+TO_BE_RESUMED = 75  # what sysexits.h calls a temporary failure
 DIFFERENCES_SHOWN = 20
 
 
@@ -178,6 +180,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InputError, ServedModelError) as error:
         print(f"chaosops {given.command}: {one_line(error, _LONGEST_ERROR)}", file=sys.stderr)
         return USAGE
+    except StopError as error:
+        print(f"chaosops {given.command}: {error}", file=sys.stderr)
+        return TO_BE_RESUMED
     except KeyboardInterrupt:
         print(f"chaosops {given.command}: interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -22,6 +22,7 @@ class BaseSource(NamedTuple):
     @classmethod
     def here(cls, path: Path, digest: str) -> BaseSource:
         """Return the source of a model on this node, with the digest that this process has computed."""
+        versions.check_base(path)  # before actors are placed for it
         return cls(path, digest, ray.get_runtime_context().get_node_id())
 
     def folder(self) -> Path:

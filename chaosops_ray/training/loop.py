@@ -11,7 +11,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple, TypeAlias
@@ -37,10 +37,12 @@ from chaosops_ray.training.errors import AlarmError
 from chaosops_ray.training.mastery import Mastery, case_of
 from chaosops_ray.transfer import BaseSource
 from chaosops_ray.wire import EpisodeReport, Files, Group, Ids, PolicyVersion
+from chaosops_ray.workers.actors import SamplerActor
 from chaosops_ray.workers.adoption import Adoption
 from chaosops_ray.workers.bundles import check
 from chaosops_ray.workers.health import PoolError
-from chaosops_ray.workers.pool import LOST, ActorPool, Collection, check_started, reason
+from chaosops_ray.workers.pool import LEARNER, LOST, ActorPool, Collection, check_started, reason
+from chaosops_ray.workers.stop import Stop, StopError
 from chaosops_ray.workers.watch import GoneError
 
 RESUME_FILE = "resume"
@@ -70,6 +72,7 @@ class Training(NamedTuple):
     weights: Mapping[str, Mapping[str, float]]
     folder: RunFolder
     reserved: PlacementGroup | None  # where the actors go; None to reserve resources for them
+    sampler_actor: Any = SamplerActor  # the class of the actors that host engines
 
 
 def prepare(run: Run, base: BaseModel, folder: RunFolder, reserved: PlacementGroup | None = None) -> Training:
@@ -80,64 +83,97 @@ def prepare(run: Run, base: BaseModel, folder: RunFolder, reserved: PlacementGro
 
 
 def train(
-    training: Training, watch: Watch, say: Say = lambda _text: None, held_out: Sequence[Scenario] = ()
+    training: Training,
+    watch: Watch,
+    say: Say = lambda _text: None,
+    held_out: Sequence[Scenario] = (),
+    stop: Stop | None = None,
 ) -> Trained:
-    """Make the remaining updates; if the learner dies, replace it and resume from the last checkpoint."""
+    """Make the remaining updates; if the learner dies, replace it and go back to the last checkpoint."""
     attempts = 1 + training.run.rollout.retries
-    for _ in range(attempts):
-        try:
-            return loop(training, watch, say, held_out)
-        except (*LOST, GoneError) as error:
-            check_started(", ".join(error.dead) if isinstance(error, GoneError) else "the learner", error)
-            lost = error
+    with placed(training, stop or Stop()) as pool:
+        for attempt in range(attempts):
+            try:
+                return loop(training, pool, watch, say, held_out)
+            except (*LOST, GoneError) as error:
+                check_started(", ".join(error.dead) if isinstance(error, GoneError) else LEARNER, error)
+                lost = error
+            if attempt + 1 < attempts:
+                say(f"{reason(lost)}; going back to the last checkpoint")
+                pool.replace_learner()
     raise PoolError(f"the learner died {attempts} times; the last error: {reason(lost)}")
 
 
-def loop(training: Training, watch: Watch, say: Say, held_out: Sequence[Scenario]) -> Trained:
+def loop(training: Training, pool: ActorPool, watch: Watch, say: Say, held_out: Sequence[Scenario]) -> Trained:
     """Run from the last checkpoint to the end; play the held-out scenarios after it, and on the way if configured."""
-    run, folder = training.run, training.folder
-    with placed(training) as (pool, learner):
-        state = State.restored(training, pool, learner)
-        texts = probes(training)
-        publish(training, pool, learner, state, texts)
-        measured: list[EpisodeReport] | None = None
-        while state.done < run.updates:
-            clock = Clock(pool.busy_seconds())
-            played, groups = collect(training, pool, state)
-            clock.lap("rollout", pool.busy_seconds())
-
-            if run.schedule == "pipelined":
-                play_ahead(training, pool, state)
-            if run.resources.colocate:
-                pool.release()
-            learning = learner.update.remote(groups, state.done) if groups else None
-            folder.record(state.done + 1, training.environment, played)  # while the learner works
-            learnt: dict[str, float] = {}
-            if learning is not None:
-                learnt = pool.ask(f"update {state.done + 1}", run.deadlines.update, learning)
-            clock.lap("update")
-
-            state.advance([result(training.environment, group) for group in played])
-            adoptions = publish(training, pool, learner, state, texts)
-            clock.lap("adopt")
-
-            row = metrics(training, state, played, groups, learnt, adoptions)
-            every, is_last = run.evaluation.every, state.done == run.updates
-            if every and (state.done % every == 0 or is_last):
-                scenarios = held_out if is_last else planning.during_the_run(run, held_out)
-                reports = play_held_out(training, pool, say, scenarios)
-                row["evaluation"] = evaluation(training, scenarios, reports)
-                measured = reports if is_last else None
-                clock.lap("evaluate")
-            row |= {"time": clock.laps, "actors_replaced": pool.replaced}
-            folder.log(row)
-            watch(row)
-            sound_alarm(training, row, say)  # before the checkpoint: no run resumes from an update that alarmed
-            if state.done % run.checkpoint_every == 0 or state.done == run.updates:
-                save(training, pool, learner, state)
+    run = training.run
+    state = State.restored(training, pool)
+    texts = probes(training)
+    publish(training, pool, state, texts)
+    measured: list[EpisodeReport] | None = None
+    try:
+        while state.row is not None or state.done < run.updates:
+            if state.row is None:
+                update(training, pool, state, texts)
+            measured = finish_update(training, pool, state, watch, say, held_out)
         if measured is None:  # otherwise measured after the last update
             measured = play_held_out(training, pool, say, held_out)
-        return Trained(state.version, measured)
+    except StopError:
+        save_at_the_end(training, pool, state)
+        raise
+    return Trained(state.version, measured)
+
+
+def update(training: Training, pool: ActorPool, state: State, texts: tuple[Ids, ...]) -> None:
+    """Make one update and publish its version; `state.row` is then its row of metrics."""
+    run, folder = training.run, training.folder
+    clock = Clock(pool.busy_seconds())
+    played, groups = collect(training, pool, state)
+    clock.lap("rollout", pool.busy_seconds())
+
+    if run.schedule == "pipelined":
+        play_ahead(training, pool, state)
+    if run.resources.colocate:
+        pool.release()
+    state.is_whole = False
+    learning = pool.learner.update.remote(groups, state.done) if groups else None
+    folder.record(state.done + 1, training.environment, played)  # while the learner works
+    learnt: dict[str, float] = {}
+    if learning is not None:
+        learnt = pool.ask(f"update {state.done + 1}", run.deadlines.update, learning)
+    clock.lap("update")
+
+    state.advance([result(training.environment, group) for group in played])
+    adoptions = publish(training, pool, state, texts)
+    clock.lap("adopt")
+    state.row = metrics(training, state, played, groups, learnt, adoptions) | {"time": clock.laps}
+    state.is_whole = True
+
+
+def finish_update(
+    training: Training, pool: ActorPool, state: State, watch: Watch, say: Say, held_out: Sequence[Scenario]
+) -> list[EpisodeReport] | None:
+    """Evaluate where it is due, log the update's row, write a checkpoint; return the reports of a last evaluation."""
+    run, folder, row = training.run, training.folder, dict(state.row or {})
+    measured = None
+    every, is_last = run.evaluation.every, state.done == run.updates
+    if every and (state.done % every == 0 or is_last):
+        began = time.monotonic()
+        scenarios = held_out if is_last else planning.during_the_run(run, held_out)
+        reports = play_held_out(training, pool, say, scenarios)
+        row["evaluation"] = evaluation(training, scenarios, reports)
+        row["time"] = {**row["time"], "evaluate": time.monotonic() - began}
+        measured = reports if is_last else None
+    row["actors_replaced"] = pool.replaced
+    folder.log(row)
+    state.row = None
+    watch(row)
+    state.is_whole = False  # no run resumes from an update that alarmed
+    sound_alarm(training, row, say, pool.stopping)
+    state.is_whole = True
+    if state.done % run.checkpoint_every == 0 or is_last:
+        save(training, pool, state)
+    return measured
 
 
 def result(environment: AnyEnvironment, group: Group) -> Result:
@@ -156,9 +192,11 @@ class State:
         self.groups: list[list[Result]] = []  # of every update; curriculum and mastery follow from them
         self.version = PolicyVersion(-1, "", "")
         self.ahead: deque[Collection] = deque()
+        self.row: Row | None = None  # of the last update, if it is not in the metrics yet
+        self.is_whole = True  # False while the learner may be further than this
 
     @classmethod
-    def restored(cls, training: Training, pool: ActorPool, learner: Any) -> State:
+    def restored(cls, training: Training, pool: ActorPool) -> State:
         """Restore the run's last checkpoint, or begin."""
         run, folder = training.run, training.folder
         state = cls(planning.curriculum(run, training.environment), Mastery(run.batch.near))
@@ -169,10 +207,11 @@ class State:
                 raise InputError(f"{path} was written by an older version of this program; start the run again")
             for groups in recorded["groups"]:
                 state.advance([tuple(group) for group in groups])
-            pool.ask(f"restoring {path.name}", run.deadlines.disk, learner.restore.remote(saved(path)))
+            state.row = recorded.get("row")
+            pool.ask(f"restoring {path.name}", run.deadlines.disk, pool.learner.restore.remote(saved(path)))
         # Versions after the checkpoint are published again, and on a GPU they may differ.
         versions.prune(folder.adapters, range(0 if path is None else state.done + 1))
-        folder.rewind(state.done)
+        folder.rewind(state.done if state.row is None else state.done - 1)
         return state
 
     def advance(self, groups: Sequence[Result]) -> None:
@@ -183,17 +222,25 @@ class State:
         self.mastery = self.mastery.after([(case, returns) for case, _, returns in groups])
 
 
-def save(training: Training, pool: ActorPool, learner: Any, state: State) -> None:
+def save(training: Training, pool: ActorPool, state: State) -> None:
     """Write a checkpoint; delete the adapters that no checkpoint and no sampler needs any more."""
     folder = training.folder
-    files = pool.ask("saving its state", training.run.deadlines.disk, learner.save.remote(state.done))
+    recorded = {"groups": state.groups} | ({} if state.row is None else {"row": state.row})
+    files = pool.ask("saving its state", training.run.deadlines.disk, pool.learner.save.remote(state.done))
     with folder.checkpoint(state.done) as path:
         for name, content in files.items():
             (path / name).write_bytes(content)
-        (path / _LOOP_STATE).write_text(json.dumps({"groups": state.groups}), encoding="utf-8")
+        (path / _LOOP_STATE).write_text(json.dumps(recorded), encoding="utf-8")
     recent = range(max(0, state.done - training.run.staleness - 1), state.done + 1)
     permanent = range(0, state.done, training.run.keep_every)
     versions.prune(folder.adapters, {*folder.checkpoints(), *recent, *permanent})
+
+
+def save_at_the_end(training: Training, pool: ActorPool, state: State) -> None:
+    """Write a checkpoint of a run that is asked to end; if there is no time for it, the one before stays the last."""
+    if state.is_whole and state.done > max(training.folder.checkpoints(), default=0):
+        with suppress(StopError, GoneError, *LOST):
+            save(training, pool, state)
 
 
 def saved(checkpoint: Path) -> Files:
@@ -202,22 +249,22 @@ def saved(checkpoint: Path) -> Files:
 
 
 @contextmanager
-def placed(training: Training) -> Iterator[tuple[ActorPool, Any]]:
+def placed(training: Training, stop: Stop) -> Iterator[ActorPool]:
     """Start the run's actors; stop them at the end."""
     run, base = training.run, training.base
     check(run, ray.cluster_resources())
     source = BaseSource.here(base.path, base.digest)
-    pool = ActorPool(run, training.environment, source, Codec(base.path, base.layout), training.reserved)
-    pool.place()
-    # The learner starts first because it loads the most.
-    placing = pool.options(pool.bundles.learner, run.resources.learner_cpus, run.resources.learner_gpus)
-    learner = LearnerActor.options(**placing).remote(run, base.public_name, source, training.weights)
+    codec = Codec(base.path, base.layout)
+    pool = ActorPool(run, training.environment, source, codec, stop, training.reserved, training.sampler_actor)
+
+    def make_learner(options: Mapping[str, Any]) -> Any:
+        return LearnerActor.options(**options).remote(run, base.public_name, source, training.weights)
+
     try:
-        pool.watch_learner(learner)
-        pool.start()
-        yield pool, learner
+        pool.place()
+        pool.start(make_learner)
+        yield pool
     finally:
-        ray.kill(learner)
         pool.stop()
 
 
@@ -269,9 +316,9 @@ def play_held_out(training: Training, pool: ActorPool, say: Say, scenarios: Sequ
     return reports
 
 
-def publish(training: Training, pool: ActorPool, learner: Any, state: State, texts: tuple[Ids, ...]) -> list[Adoption]:
+def publish(training: Training, pool: ActorPool, state: State, texts: tuple[Ids, ...]) -> list[Adoption]:
     """Publish the learner's policy as a version; every sampler proves it before playing it."""
-    disk = training.run.deadlines.disk
+    learner, disk = pool.learner, training.run.deadlines.disk
     adapter = pool.ask(f"sending policy-v{state.done}", disk, learner.adapter.remote())
     state.version = versions.publish(training.folder.adapters, state.done, training.base.digest, adapter)
     probe = pool.ask("scoring the probe", disk, learner.probe.remote(texts))
@@ -364,7 +411,7 @@ def summary(environment: AnyEnvironment, reports: Sequence[EpisodeReport]) -> Ro
     return found
 
 
-def sound_alarm(training: Training, row: Row, say: Say) -> None:
+def sound_alarm(training: Training, row: Row, say: Say, stop: Stop) -> None:
     """If KL to the base is over the alarm, stop the run or wait for a person; with `warn`, the metrics show it."""
     alarm = training.run.alarm
     kl = row["learner"].get("kl", 0.0)
@@ -377,5 +424,6 @@ def sound_alarm(training: Training, row: Row, say: Say) -> None:
     resume.unlink(missing_ok=True)  # the answer to an earlier alarm does not answer this one
     say(f"{alarmed}; paused; create the file {resume} to resume")
     while not resume.exists():
+        stop.check(finish=False)
         time.sleep(_PAUSE_SECONDS)
     resume.unlink()
