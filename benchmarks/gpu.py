@@ -42,9 +42,9 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Con
 
 from chaosops_ray.config import Learner
 from chaosops_ray.learner import lora
+from chaosops_ray.learner.adapter import adapter_files
 from chaosops_ray.learner.batch import Row, micro_batches
 from chaosops_ray.learner.grpo import PolicyTrainer
-from chaosops_ray.learner.publish import adapter_files
 from chaosops_ray.store import versions
 
 # Dense bf16 FLOP/s by what the device's name holds; the first that fits.

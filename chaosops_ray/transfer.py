@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,18 +37,17 @@ class BaseSource(NamedTuple):
 
     def files(self) -> list[tuple[str, int]]:
         """Return the names of the model's files and their sizes."""
-        found: list[tuple[str, int]] = ray.get(self._there(_files, self.path))
+        found: list[tuple[str, int]] = ray.get(self._there(_FILES).remote(self.path))
         return found
 
     def piece(self, name: str, start: int, size: int) -> bytes:
         """Return a part of a file."""
-        found: bytes = ray.get(self._there(_piece, self.path / name, start, size))
+        found: bytes = ray.get(self._there(_PIECE).remote(self.path / name, start, size))
         return found
 
-    def _there(self, function: Callable[..., Any], *given: Any) -> Any:
-        """Let Ray run a function on the driver's node; unlike an actor, a task need not be watched and ended."""
-        there = NodeAffinitySchedulingStrategy(self.node, soft=False)
-        return ray.remote(function).options(num_cpus=0, scheduling_strategy=there).remote(*given)
+    def _there(self, task: Any) -> Any:
+        """Return a task that Ray runs on the driver's node; unlike an actor, it need not be watched and ended."""
+        return task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(self.node, soft=False))
 
 
 def _files(folder: Path) -> list[tuple[str, int]]:
@@ -60,3 +58,7 @@ def _piece(path: Path, start: int, size: int) -> bytes:
     with path.open("rb") as file:
         file.seek(start)
         return file.read(size)
+
+
+_FILES: Any = ray.remote(num_cpus=0)(_files)
+_PIECE: Any = ray.remote(num_cpus=0)(_piece)

@@ -15,7 +15,8 @@ import transformers
 from transformers import PreTrainedTokenizerFast
 
 from chaosops_ray.config import Run
-from chaosops_ray.learner import batch, lora, publish
+from chaosops_ray.learner import batch, lora
+from chaosops_ray.learner.adapter import adapter_files
 from chaosops_ray.learner.advantage import advantages
 from chaosops_ray.learner.probe import probe
 from chaosops_ray.store import versions
@@ -77,7 +78,7 @@ class Learner:
 
     def adapter(self) -> Files:
         """Return the files of the current policy's adapter."""
-        return publish.adapter_files(self._model, self._name)
+        return adapter_files(self._model, self._name)
 
     def probe(self, texts: Sequence[Ids]) -> Probe:
         """Score the texts: a sampler must reproduce the scores before it serves."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -10,8 +11,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from chaosops_ray.sim.errors import InputError
 
 _LOCK = "lock"
 
@@ -52,7 +51,7 @@ def _parent() -> Path:
     parent.mkdir(mode=0o700, exist_ok=True)
     found = parent.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise InputError(f"{parent} is not a folder of this user; remove it, or set TMPDIR to another folder")
+        raise PermissionError(errno.EPERM, "somebody else has made this folder", str(parent))
     return parent
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any, TypeAlias
 
 import ray
@@ -17,7 +18,7 @@ from chaosops_ray.transfer import BaseSource
 from chaosops_ray.wire import Decoding, Files, Group, Ids, PolicyVersion, Sample, SampleRequest, Task
 from chaosops_ray.workers.rollout import play_group
 from chaosops_ray.workers.samplers import build
-from chaosops_ray.workers.samplers.sampler import ImpossibleError, Sampler, check_samples
+from chaosops_ray.workers.samplers.sampler import ImpossibleError, Sampler, SamplerError, check_samples
 
 # A cohort's name and its requests.
 Batch: TypeAlias = tuple[str, Sequence[SampleRequest]]
@@ -32,8 +33,13 @@ class SamplerHost:
 
     async def adopt(self, version: PolicyVersion, files: Files) -> int:
         """Load a version from its files, which the engine checks; return how many modules it is bound to."""
-        with scratch() as folder:
-            here = await asyncio.to_thread(versions.unpacked, version, files, folder)
+        with ExitStack() as stack:
+            try:
+                folder = stack.enter_context(scratch())
+                here = await asyncio.to_thread(versions.unpacked, version, files, folder)
+            except OSError as error:
+                remedy = "make room or write permission there, or set TMPDIR on this node"
+                raise SamplerError(f"cannot write {version.name} for the engine ({error}); {remedy}") from error
             return await self._sampler.adopt(here)
 
     async def retire(self, number: int) -> None:

@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from chaosops_ray.learner.publish import adapter_files
+from chaosops_ray.learner.adapter import adapter_files
 from chaosops_ray.store import versions
 from chaosops_ray.store.received import cache_folder
 from chaosops_ray.training import base_models

@@ -542,6 +542,16 @@ def test_adopting_a_version_again_is_no_error(base: Path, adapters: Path) -> Non
     assert len(ask(sampler, requests(2))) == 2
 
 
+def test_a_version_that_was_adopted_needs_its_folder_no_more(base: Path, adapters: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(adapters / "policy-v1", tmp_path / "policy-v1"))
+    sampler = engine(base, versions.read(folder), version(adapters, 2))
+    before = ask(sampler, requests(2), number=1)
+    shutil.rmtree(folder)
+    asyncio.run(sampler.release())
+    assert ask(sampler, requests(2), number=1) == before
+    asyncio.run(sampler.retire(1))
+
+
 def test_another_digest_under_the_same_number_is_told(base: Path, adapters: Path, tmp_path: Path) -> None:
     sampler = engine(base, version(adapters, 1))
     before = ask(sampler, requests(2))

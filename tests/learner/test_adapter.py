@@ -13,7 +13,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from chaosops_ray.learner.publish import adapter_files
+from chaosops_ray.learner.adapter import adapter_files
 from chaosops_ray.store import versions
 from chaosops_ray.store.versions import AdapterError, prune
 from chaosops_ray.wire import Files
