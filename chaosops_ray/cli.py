@@ -23,7 +23,7 @@ from chaosops_ray.plain_text import one_line
 from chaosops_ray.process_environment import set_variables
 from chaosops_ray.sim import ENVIRONMENTS, InputError, environment_named, environment_of
 from chaosops_ray.sim import seats as seating
-from chaosops_ray.workers.stop import StopError
+from chaosops_ray.workers.stop import TO_BE_RESUMED, StopError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,7 +39,6 @@ _LONGEST_ERROR = 4000
 DIFFERS = 1
 TRIAL_FAILED = 1
 INTERRUPTED = 130
-TO_BE_RESUMED = 75  # what sysexits.h calls a temporary failure
 DIFFERENCES_SHOWN = 20
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -28,7 +29,7 @@ from chaosops_ray.training.check import written
 from chaosops_ray.training.loop import Say, Training, Watch
 from chaosops_ray.wire import EpisodeReport, PolicyVersion
 from chaosops_ray.workers.bundles import check
-from chaosops_ray.workers.stop import Stop, StopError, on_sigterm
+from chaosops_ray.workers.stop import TO_BE_RESUMED, Stop, StopError, on_sigterm
 
 _REPORT = "chaosops_ray.reports.run_report"
 
@@ -49,7 +50,14 @@ def train(
     """
     out = out.resolve()
     before = RunFolder(out).metrics() if resume else ()
-    stop = Stop(draining)
+
+    def late() -> None:
+        console.show_cursor()
+        sys.stderr.write(f"chaosops train: {to_be_resumed(str(stop.why), out, run)}\n")
+        sys.stderr.flush()
+        os._exit(TO_BE_RESUMED)
+
+    stop = Stop(draining, late=late)
     with (
         said_how_to_resume(out, run),
         on_sigterm(stop),
@@ -67,10 +75,15 @@ def said_how_to_resume(out: Path, run: Run) -> Iterator[None]:
     try:
         yield
     except StopError as asked:
-        if not (out / run_folder.CONFIG).exists():
-            raise StopError(f"{asked}: ended before the run began; start it again") from None
-        done = max(RunFolder(out).checkpoints(), default=0)
-        raise StopError(f"{asked}: saved after update {done} of {run.updates}; go on with --resume {out}") from None
+        raise StopError(to_be_resumed(str(asked), out, run)) from None
+
+
+def to_be_resumed(why: str, out: Path, run: Run) -> str:
+    """Return the line that a run ends with that was asked to end."""
+    if not (out / run_folder.CONFIG).exists():
+        return f"{why}: ended before the run began; start it again"
+    done = max(RunFolder(out).checkpoints(), default=0)
+    return f"{why}: saved after update {done} of {run.updates}; go on with --resume {out}"
 
 
 def draining() -> str | None:
@@ -147,6 +160,8 @@ def cluster(runs: Sequence[Run], address: str | None, say: Say) -> Iterator[None
     on_signal = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR", **settings)
+    except SystemExit:
+        raise StopError("SIGTERM") from None  # Ray's own answer to it while it starts
     except Exception as error:
         # Ray raises a bare Exception if its processes do not start in time; subclasses that are not listed are defects.
         if type(error) is not Exception and not isinstance(error, ConnectionError | RuntimeError | ValueError):

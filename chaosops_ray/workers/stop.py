@@ -10,8 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# What has begun may be finished within this time, and saving counts. With the end of the actors it makes 30 seconds.
+# The exit code of a run that can be resumed; sysexits.h calls it a temporary failure.
+TO_BE_RESUMED = 75
+# What has begun may be finished within this time, and saving counts.
 GRACE_SECONDS = 20.0
+# Nothing may keep the process longer: a Ray whose processes were ended by the same signal answers nothing for a minute.
+END_SECONDS = 28.0
 LOOK_SECONDS = 1.0
 
 
@@ -22,21 +26,37 @@ class StopError(Exception):
 class Stop:
     """Whether a run was asked to end, and until when it may finish what it does."""
 
-    def __init__(self, look: Callable[[], str | None] = lambda: None, clock: Callable[[], float] = time.monotonic):
-        """`look` is asked at most once a second; what it returns is the reason to end."""
+    def __init__(
+        self,
+        look: Callable[[], str | None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+        late: Callable[[], None] | None = None,
+    ) -> None:
+        """`look` is asked at most once a second; what it returns is the reason to end.
+
+        `late` is called, in a thread of its own, if the process is still there END_SECONDS after it was asked to end.
+        """
         self.why: str | None = None
         self._since = 0.0
         self._clock = clock
         self._look = look
+        self._late = late
         self._looked = -LOOK_SECONDS
         self._waits = False
 
     def ask(self, why: str) -> None:
         """Ask the run to end. It ends at once unless it said that it will look by itself."""
         if self.why is None:
-            self.why, self._since = why, self._clock()
+            self._asked(why)
         if not self._waits:
-            raise StopError(self.why)
+            raise StopError(why)
+
+    def _asked(self, why: str) -> None:
+        self.why, self._since = why, self._clock()
+        if self._late is not None:
+            timer = threading.Timer(END_SECONDS, self._late)
+            timer.daemon = True
+            timer.start()
 
     @contextmanager
     def asked_for(self) -> Iterator[None]:
@@ -54,7 +74,7 @@ class Stop:
             self._looked = now
             why = self._look()
             if why is not None:
-                self.why, self._since = why, now
+                self._asked(why)
         if self.why is not None and not (finish and now - self._since < GRACE_SECONDS):
             raise StopError(self.why)
 
