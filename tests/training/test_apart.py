@@ -179,7 +179,8 @@ def seen_from(name: str, folder: Path) -> list[str]:
 
 def try_a_trial(mine: Path) -> None:
     """Start a trial of a sweep: its own process, which reads and writes the run folder, must be on the driver's node."""
-    (mine / "sweep.yaml").write_text(json.dumps({"arms": {"one": {"extends": str(CONFIGS / "3a.yaml")}}, "seeds": "0"}))
+    arms = {"one": {"extends": str(CONFIGS / "3a.yaml")}}
+    (mine / "sweep.yaml").write_text(json.dumps({"arms": arms, "seeds": "0", "reference": "one"}))
     sweep, trials = spec.load_sweep(mine / "sweep.yaml", [*SMALL, *SETTINGS])
     (folder,) = [mine / "sweep" / spec.TRIALS / trial.name for trial in trials]
     RunFolder.create(folder, check.written(trials[0].run))
