@@ -6,7 +6,6 @@ mounted. The driver's node has the run folder and the base model, and runs no ac
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -20,17 +19,17 @@ from typing import Any
 
 import pytest
 import ray
-from ray import tune
+from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from chaosops_ray.config import Run
 from chaosops_ray.process_environment import ENVIRONMENT
-from chaosops_ray.store import files, versions
+from chaosops_ray.store import versions
 from chaosops_ray.store.run_folder import RunFolder
-from chaosops_ray.sweeps import runner, spec
+from chaosops_ray.sweeps import runner
 from chaosops_ray.training import check, loop
 from scripts.ray_up_on_loopback import ANY_PORT, end, free_ports
-from tests.support import runs
-from tests.support.cluster import CONFIGS, SMALL, digests, make, ray_here, small_run
+from tests.support.cluster import digests, make, ray_here, small_run
 from tests.support.models import tiny_base
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -177,21 +176,17 @@ def seen_from(name: str, folder: Path) -> list[str]:
     return found
 
 
-def try_a_trial(mine: Path) -> None:
-    """Start a trial of a sweep: its own process, which reads and writes the run folder, must be on the driver's node."""
-    arms = {"one": {"extends": str(CONFIGS / "3a.yaml")}}
-    (mine / "sweep.yaml").write_text(json.dumps({"arms": arms, "seeds": "0", "reference": "one"}))
-    sweep, trials = spec.load_sweep(mine / "sweep.yaml", [*SMALL, *SETTINGS])
-    (folder,) = [mine / "sweep" / spec.TRIALS / trial.name for trial in trials]
-    RunFolder.create(folder, check.written(trials[0].run))
-
-    def finish(training: loop.Training, watch: loop.Watch, _say: loop.Say, _patience: float) -> None:
-        files.write_text(training.folder.path / "seen", training.base.digest)
-        watch(runs.row(1))
-
-    results = runner.tuner(mine / "sweep", sweep, trials, tune.Callback(), finish).fit()
-    assert not results.errors
-    assert (folder / "seen").read_text() == tiny_base().digest
+def nodes_of_a_trial(run: Run) -> list[str]:
+    """The nodes of a sweep's trial: of its own process, which reads and writes the run folder, and of its actors."""
+    factory = runner.placement(run)
+    group = placement_group(factory.bundles, strategy=factory.strategy)
+    try:
+        ray.get(group.ready(), timeout=PATIENCE)
+        names = {identity: name for name, identity in alive().items()}
+        places = placement_group_table(group)["bundles_to_node_id"]
+        return [names[places[bundle]] for bundle in sorted(places)]
+    finally:
+        remove_placement_group(group)
 
 
 def test_nodes_that_share_no_folder_train_as_one_node_does(nodes: Nodes, tmp_path: Path) -> None:
@@ -220,7 +215,8 @@ def test_nodes_that_share_no_folder_train_as_one_node_does(nodes: Nodes, tmp_pat
         assert [seen_from(name, nodes.folder) for name in ("driver", "one", "two")] == [["driver"], ["one"], ["two"]]
         found = loop.train(training, lose_a_node, held_out=held_out)
         assert seen_from("three", nodes.folder) == ["three"]
-        try_a_trial(mine)
+        own, *others = nodes_of_a_trial(run)
+        assert (own, set(others)) == ("driver", {"one", "three"})
 
     learner = ["driver", "one", "ray::LearnerHost", "two"]
     assert actors[0] == [*learner, *SAMPLERS_AND_SHARDS, "three"]
