@@ -130,7 +130,7 @@ def parser() -> argparse.ArgumentParser:
     add("config", type=Path, metavar="CONFIG", help="a run or a sweep, in the working directory")
     dashboard = "the cluster's dashboard, for example http://127.0.0.1:8265"
     add("--address", required=True, metavar="URL", help=dashboard)
-    add("--out", **folder, required=True, help="the run folder: an absolute path that all nodes of the cluster can see")
+    add("--out", **folder, required=True, help="the run folder: an absolute path on the head node, where the job runs")
     add("--set", **settings, help="override a key, such as model=tiny; repeatable")
     add("--seed", **seed)
     add("--seeds", metavar="A-B", help="for a sweep: train each arm with these seeds")

@@ -10,7 +10,7 @@ folder.
 
 The head is 127.0.0.2 and the one worker 127.0.0.3, both of which Linux has without further ado; for 127.0.0.1 Ray would
 take an address that others reach. What is not tried: the installation, for which the checkout's .venv stands in, and
-the shared storage.
+nodes that see different files, which tests/training/test_apart.py tries.
 """
 
 from __future__ import annotations
@@ -204,16 +204,14 @@ def prepare(folder: Path, ports: dict[str, int]) -> Path:
 
 def derive(config: dict[str, Any], folder: Path, commit: Path, ports: dict[str, int]) -> dict[str, Any]:
     """cluster-local.yaml with this machine in place of its machines, and only this cluster to stop."""
-    shared, tools = folder / "shared", folder / "home" / "chaosops" / "venv"
+    tools = folder / "home" / "chaosops" / "venv"
     setup = []
     for command in config["setup_commands"]:
-        if command.startswith("mountpoint"):
-            continue  # a folder of this machine is shared among the nodes of this machine
         if "uv pip install" in command:
             setup.append(f"mkdir -p {tools} && ln -sfn {folder / 'bin'} {tools / 'bin'}")
             setup.append(f"tar -tf ~/chaosops/commit/{ARCHIVE} pyproject.toml constraints-gpu.txt")
         else:
-            setup.append(command.replace("/shared", str(shared)))
+            setup.append(command)
     common = f"--object-store-memory=200000000 --num-cpus=1 {ANY_PORT}"
     changes = {
         "--port=6379": f"--port={ports['gcs']} --ray-client-server-port={ports['client']} --node-ip-address={HEAD}",
@@ -224,10 +222,9 @@ def derive(config: dict[str, Any], folder: Path, commit: Path, ports: dict[str, 
     }
 
     def here(commands: list[str]) -> list[str]:
-        kept = [command for command in commands if not command.startswith("mountpoint")]
         for old, new in changes.items():
-            kept = [command.replace(old, new) for command in kept]
-        return kept
+            commands = [command.replace(old, new) for command in commands]
+        return commands
 
     return {
         **config,

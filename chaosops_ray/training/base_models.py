@@ -27,6 +27,11 @@ class BaseModel(NamedTuple):
     digest: str
     layout: Layout
 
+    @property
+    def public_name(self) -> str:
+        """The name that adapters carry: of a model given by its path the folder's, as paths mean nothing elsewhere."""
+        return self.path.name if Path(self.name).expanduser().resolve() == self.path else self.name
+
 
 def prepare(name: str, world: str = WORLD, say: Callable[[str], None] = lambda _text: None) -> BaseModel:
     """Return the model of this name; make a tiny one for the world, find or fetch any other."""

@@ -157,8 +157,8 @@ def check_memory(run: Run, environment: AnyEnvironment, model: Path, address: st
 
 
 @contextmanager
-def cluster(runs: Sequence[Run], address: str | None, say: Say, beside: float = 0.0) -> Iterator[None]:
-    """Start Ray here, or connect to the address; check that it holds each of the runs, and some CPU beside."""
+def cluster(runs: Sequence[Run], address: str | None, say: Say) -> Iterator[None]:
+    """Start Ray here, or connect to the address; check that it holds each of the runs."""
     say("starting Ray" if address is None else f"connecting to Ray at {address}")
     # Processes of a Ray that is started here inherit the variables. Elsewhere they come with the job, and as a job that
     # was submitted may have set some of them itself, Ray must be told to merge the two.
@@ -189,7 +189,7 @@ def cluster(runs: Sequence[Run], address: str | None, say: Say, beside: float = 
         signal.signal(signal.SIGTERM, on_signal)  # Ray has put its own in place
     try:
         for run in runs:
-            check(run, ray.cluster_resources(), beside)
+            check(run, ray.cluster_resources())
         yield
     finally:
         ray.shutdown()

@@ -8,7 +8,6 @@ likely; it learns nothing about what to do. A cached model is found without torc
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Callable
 from functools import lru_cache
@@ -25,6 +24,7 @@ from chaosops_ray.config import ConfigError
 from chaosops_ray.sim.contract import AnyEnvironment, Kinds, Scenario, Style
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.store.files import atomic_folder
+from chaosops_ray.store.received import cache_folder
 from chaosops_ray.wire import Layout
 
 STYLE: Style = "compact"
@@ -70,12 +70,6 @@ RECIPES = {
     # Half the weights, to compare sizes of the base.
     "tiny-half": Recipe(hidden=32, heads=1, inner=96, spread=0.14),
 }
-
-
-def cache_folder() -> Path:
-    """Return the folder of made models: CHAOSOPS_CACHE, or one in the user's cache."""
-    given = os.environ.get("CHAOSOPS_CACHE")
-    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chaosops_ray"
 
 
 def key(environment: AnyEnvironment, recipe: Recipe) -> str:

@@ -9,6 +9,7 @@ made up.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,10 +21,13 @@ from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError, Ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.config import Run
 from chaosops_ray.plain_text import one_line
 from chaosops_ray.sim.contract import AnyEnvironment
-from chaosops_ray.wire import Decoding, Group, Ids, Layout, PolicyVersion, Probe, Task
+from chaosops_ray.store import versions
+from chaosops_ray.transfer import BaseSource
+from chaosops_ray.wire import Decoding, Group, Ids, PolicyVersion, Probe, Task
 from chaosops_ray.workers.actors import SamplerActor, ShardActor
 from chaosops_ray.workers.adoption import Adoption, check_adoption
 from chaosops_ray.workers.bundles import bundles
@@ -55,9 +59,8 @@ class ActorPool:
         self,
         run: Run,
         environment: AnyEnvironment,
-        model: Path,
-        layout: Layout,
-        engine: dict[str, Any],
+        base: BaseSource,
+        codec: Codec,
         stop: Stop,
         reserved: PlacementGroup | None = None,
         sampler_actor: Any = SamplerActor,
@@ -65,9 +68,10 @@ class ActorPool:
         """`reserved` is a group whose first bundle is the caller's own and whose others are those of `bundles(run)`."""
         self._run = run
         self._environment = environment
-        self._model = model
-        self._layout = layout
-        self._engine = engine
+        self._base = base
+        self._codec = ray.put(codec)
+        self._vocabulary = _vocabulary(base.path)
+        self._stop_tokens = codec.layout.stop
         self._sampler_actor = sampler_actor
         self.bundles = bundles(run)
         self._reserved = reserved
@@ -170,11 +174,16 @@ class ActorPool:
         run, asked = self._run, self._run.resources
         if name in self._samplers:
             placed = self.options(self._samplers[name], asked.sampler_cpus, asked.sampler_gpus)
-            return self._sampler_actor.options(**placed, max_concurrency=_AT_ONCE).remote(run.sampler, self._engine)
+            return self._sampler_actor.options(**placed, max_concurrency=_AT_ONCE).remote(run, self._base)
         placed = self.options(self._shards[name], asked.shard_cpus)
-        decoding = Decoding(run.rollout.temperature, run.rollout.max_tokens, self._layout.stop)
+        decoding = Decoding(run.rollout.temperature, run.rollout.max_tokens, self._stop_tokens)
         return ShardActor.options(**placed, max_concurrency=_AT_ONCE).remote(
-            self._environment, run.rendering, self._model, self._layout, decoding, structured=run.rollout.structured
+            self._environment,
+            run.rendering,
+            self._codec,
+            self._vocabulary,
+            decoding,
+            structured=run.rollout.structured,
         )
 
     def stop(self) -> None:
@@ -194,7 +203,8 @@ class ActorPool:
         self._versions.add(version.number)
 
         # All of them load it side by side.
-        loading = {name: self._actors[name].adopt.remote(version) for name in self._samplers}
+        files = ray.put(versions.packed(version))
+        loading = {name: self._actors[name].adopt.remote(version, files) for name in self._samplers}
         adoptions = []
         for name, load in loading.items():
             try:
@@ -223,7 +233,7 @@ class ActorPool:
 
         # The two methods that the check calls.
         async def adopt(version: PolicyVersion) -> Any:
-            ref = host.adopt.remote(version) if loading is None else loading
+            ref = host.adopt.remote(version, versions.packed(version)) if loading is None else loading
             return self._ask(name, f"loading {version.name}", ref)
 
         async def score(texts: Sequence[Ids], number: int | None) -> Any:
@@ -390,6 +400,13 @@ class Collection:
 
 def _described(task: Task) -> str:
     return f"the group {task.key} (scenario {task.scenario}, seed {task.seed})"
+
+
+def _vocabulary(model: Path) -> int:
+    """Return how many tokens the model has, which may be more than its tokenizer knows."""
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    size: int = config.get("text_config", config)["vocab_size"]
+    return size
 
 
 def check_started(name: str, error: BaseException) -> None:
