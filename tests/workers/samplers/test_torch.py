@@ -529,12 +529,15 @@ def test_a_retired_version_is_gone_and_the_others_stay(base: Path, adapters: Pat
         alike(one, other)
 
 
-def test_the_last_version_cannot_be_retired(base: Path, adapters: Path) -> None:
-    """Only the base model would be left, which serves nobody."""
-    sampler = engine(base, version(adapters, 1))
-    with pytest.raises(SamplerError, match="version 1 "):
-        asyncio.run(sampler.retire(1))
-    assert ask(sampler, requests(1))
+def test_without_the_last_version_nothing_is_served_until_one_is_adopted(base: Path, adapters: Path) -> None:
+    """The base model, which is then what is left, answers nobody; and an older version may come next."""
+    fresh = ask(engine(base, version(adapters, 1)), requests(2))
+    sampler = engine(base, version(adapters, 2))
+    asyncio.run(sampler.retire(2))
+    with pytest.raises(SamplerError, match="version 2 is not loaded"):
+        ask(sampler, requests(2), number=2)
+    asyncio.run(sampler.adopt(version(adapters, 1)))
+    assert ask(sampler, requests(2)) == fresh
 
 
 def test_adopting_a_version_again_is_no_error(base: Path, adapters: Path) -> None:
