@@ -23,6 +23,7 @@ from chaosops_ray.plain_text import one_line
 from chaosops_ray.process_environment import set_variables
 from chaosops_ray.sim import ENVIRONMENTS, InputError, environment_named, environment_of
 from chaosops_ray.sim import seats as seating
+from chaosops_ray.store import files
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -182,16 +183,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"chaosops {given.command}: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has ended; without this, Python reports the error again when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()  # its reader has ended
         return 0
+    except OSError as error:
+        return _storage_failed(given.command, error)
     return code
+
+
+def _storage_failed(command: str, error: OSError) -> int:
+    # Ray's wrapper of an error that crossed a process holds the error itself as its cause.
+    cause = getattr(error, "cause", error)
+    why = files.in_words(cause) if isinstance(cause, OSError) else None
+    if why is None:
+        raise error
+    resumed = ", or continue it with --resume if it has begun" if command in ("train", "tune") else ""
+    print(f"chaosops {command}: {why}, then run the command again{resumed}", file=sys.stderr)
+    if cause.filename is None:  # perhaps it is our output that has no room
+        _discard_stdout()
+    return USAGE
+
+
+def _discard_stdout() -> None:
+    # Otherwise Python reports the error again when it closes stdout.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _evaluate(given: argparse.Namespace) -> int:
     from chaosops_ray import evaluate
     from chaosops_ray.reports import tables
-    from chaosops_ray.store import episodes, files
+    from chaosops_ray.store import episodes
 
     # Check everything before the first episode.
     environment = environment_named(given.world)
@@ -291,7 +311,6 @@ def _input_errors() -> AbstractContextManager[None]:
 
 def _train(given: argparse.Namespace) -> int:
     set_variables()
-    from chaosops_ray.store import files
     from chaosops_ray.training import check
     from chaosops_ray.training.errors import as_input_errors
 
@@ -339,7 +358,6 @@ def _called() -> str:
 
 def _tune(given: argparse.Namespace) -> int:
     set_variables()
-    from chaosops_ray.store import files
     from chaosops_ray.sweeps import spec
     from chaosops_ray.training import check
     from chaosops_ray.training.errors import as_input_errors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
@@ -17,6 +18,7 @@ from chaosops_ray.learner import batch, lora, publish
 from chaosops_ray.learner.advantage import advantages
 from chaosops_ray.learner.probe import probe
 from chaosops_ray.store import versions
+from chaosops_ray.store.files import naming
 from chaosops_ray.wire import Group, Ids, PolicyVersion, Probe
 
 if TYPE_CHECKING:
@@ -94,7 +96,11 @@ class Learner:
         """Write all that the next update depends on; the caller makes the folder appear whole."""
         trained = [(name, weight) for name, weight in self._model.named_parameters() if weight.requires_grad]
         adapter = {name: weight.detach().cpu() for name, weight in trained}
-        torch.save({"adapter": adapter, "optimizer": self.prepare().optimizer.state_dict()}, folder / _STATE)
+        # By way of the memory, because on a full disk torch raises an error that does not say so.
+        state = io.BytesIO()
+        torch.save({"adapter": adapter, "optimizer": self.prepare().optimizer.state_dict()}, state)
+        with naming(folder / _STATE):
+            (folder / _STATE).write_bytes(state.getbuffer())
         (folder / "done.json").write_text(json.dumps({"done": done, "base": self._base}))
 
     def restore(self, folder: Path) -> None:
