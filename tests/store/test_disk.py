@@ -16,7 +16,7 @@ from chaosops_ray.reports import run_report
 from chaosops_ray.sim import InputError, play
 from chaosops_ray.store.episodes import read_episodes, write_episodes
 from chaosops_ray.store.files import append_line, in_words, naming, read_lines
-from chaosops_ray.store.run_folder import CHECKPOINTS, CONFIG, EPISODES, EVALUATION, METRICS, RunFolder
+from chaosops_ray.store.run_folder import CHECKPOINTS, CONFIG, EPISODES, METRICS, RunFolder
 from chaosops_ray.training import tiny
 from tests.support import runs
 from tests.support.disk import Disk, mounted
@@ -176,7 +176,7 @@ def test_the_tiny_model_asks_for_room_before_it_is_made(disk: Disk, monkeypatch:
     assert not asked
     (disk.path / "cache").rmdir()
     disk.remount("ro")
-    with pytest.raises(ConfigError, match="Read-only file system.*CHAOSOPS_CACHE"):
+    with pytest.raises(ConfigError, match=r"Read-only file system.*CHAOSOPS_CACHE"):
         tiny.ensure(INCIDENT, tiny.RECIPES["tiny"])
 
 
@@ -229,7 +229,7 @@ def test_an_error_without_a_file_gets_the_one_that_is_written(tmp_path: Path) ->
     assert caught.value.filename == "/other"
 
 
-class Crossed(OSError):
+class CrossedError(OSError):
     """As Ray's wrapper of an error of another process."""
 
     def __init__(self, cause: OSError) -> None:
@@ -241,8 +241,8 @@ class Crossed(OSError):
     ("raised", "code"),
     [
         (OSError(errno.ENOSPC, "x", "/run/metrics.jsonl"), 2),
-        (Crossed(OSError(errno.ENOSPC, "x", "/run/metrics.jsonl")), 2),
-        (Crossed(OSError("no number")), None),
+        (CrossedError(OSError(errno.ENOSPC, "x", "/run/metrics.jsonl")), 2),
+        (CrossedError(OSError("no number")), None),
     ],
 )
 def test_a_command_prints_an_error_of_the_file_system_as_one_line(

@@ -165,7 +165,7 @@ def test_what_the_error_of_a_damaged_checkpoint_advises_works(run: RunFolder, na
     content = file.read_bytes()
     file.unlink()
     if damage != "removed":
-        file.write_bytes(content[:-1] if damage == "cut" else b"")
+        file.write_bytes(content[:-9] if damage == "cut" else b"")
     with pytest.raises(InputError) as told:
         run.last_checkpoint()
     assert str(file) in str(told.value)
