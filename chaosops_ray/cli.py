@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -42,6 +43,9 @@ INTERRUPTED = 130
 DIFFERENCES_SHOWN = 20
 
 
+_URI_START = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, without the usage, and whose help is as wide as the docs that quote it."""
 
@@ -67,8 +71,9 @@ def parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made.add_argument
 
-    file: dict[str, Any] = {"type": Path, "metavar": "FILE"}
-    folder: dict[str, Any] = {"type": Path, "metavar": "FOLDER"}
+    file: dict[str, Any] = {"type": _path, "metavar": "FILE"}
+    folder: dict[str, Any] = {"type": _path, "metavar": "FOLDER"}
+    run_folder: dict[str, Any] = {"type": _path_or_uri, "metavar": "FOLDER"}
     settings: dict[str, Any] = {"action": "append", "default": [], "metavar": "KEY=VALUE"}
     rule_set = "a rule set, such as strict (its present version, the default), published, or strict,multiplier=2"
     seed = {"metavar": "N", "help": "the run's seed, the same as --set seed=N"}
@@ -101,13 +106,14 @@ def parser() -> argparse.ArgumentParser:
     add("--episodes", **file, help="write every step of every episode to this file, as Parquet")
     add("--plots", **folder, help="draw the plots into this folder, as PNG")
 
+    uri = "the URI of a place in an object store, such as s3://bucket/run"
     add = command(_train, "train a policy on a Ray cluster, evaluate it, write a report", here)
     config = "a configuration, such as tune_configs/3a.yaml; docs/config.md lists the keys"
     add("config", type=Path, nargs="?", metavar="CONFIG", help=config)
     add("--set", **settings, help="override a key of the file, such as model=tiny; repeatable")
     add("--seed", **seed)
-    add("--out", **folder, help="the run folder (default: runs/NAME-OF-CONFIG)")
-    add("--resume", **folder, help="continue this run from its last checkpoint")
+    add("--out", **run_folder, help=f"the run folder, or {uri} (default: runs/NAME-OF-CONFIG)")
+    add("--resume", **run_folder, help="continue this run from its last checkpoint")
     add("--address", **address)
     add("--explain", action="store_true", help="print the complete configuration and its actors, and start nothing")
 
@@ -129,7 +135,8 @@ def parser() -> argparse.ArgumentParser:
     add("config", type=Path, metavar="CONFIG", help="a run or a sweep, in the working directory")
     dashboard = "the cluster's dashboard, for example http://127.0.0.1:8265"
     add("--address", required=True, metavar="URL", help=dashboard)
-    add("--out", **folder, required=True, help="the run folder: an absolute path that all nodes of the cluster can see")
+    where = "the run folder: an absolute path that all nodes of the cluster can see; for a run, also a URI"
+    add("--out", **run_folder, required=True, help=where)
     add("--set", **settings, help="override a key, such as model=tiny; repeatable")
     add("--seed", **seed)
     add("--seeds", metavar="A-B", help="for a sweep: train each arm with these seeds")
@@ -162,6 +169,26 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
+def _path_or_uri(text: str) -> Path | str:
+    """Read a path, or the URI of an object store; file:// is a path."""
+    if _URI_START.match(text) is None:
+        return Path(text)
+    from chaosops_ray.store import remote
+
+    return remote.local_path(text) or text
+
+
+def _path(text: str) -> Path:
+    found = _path_or_uri(text)
+    if isinstance(found, str):
+        from chaosops_ray.store import remote
+
+        raise InputError(
+            f"{remote.shown(found)} is a place in an object store; a folder or file of this machine goes here"
+        )
+    return found
+
+
 def _by_world(listed: str) -> str:
     return "; ".join([f"{name}: {', '.join(getattr(world, listed))}" for name, world in ENVIRONMENTS.items()])
 
@@ -172,7 +199,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A terminal that cannot show a character shows its code instead of stopping the command.
         if isinstance(output, io.TextIOWrapper):
             output.reconfigure(errors="backslashreplace")
-    given = parser().parse_args(arguments)
+    try:
+        given = parser().parse_args(arguments)
+    except InputError as error:
+        print(f"{PROGRAM}: {one_line(error, _LONGEST_ERROR)}", file=sys.stderr)
+        return USAGE
     try:
         code: int = given.run(given)
         sys.stdout.flush()
@@ -311,7 +342,7 @@ def _input_errors() -> AbstractContextManager[None]:
 
 def _train(given: argparse.Namespace) -> int:
     set_variables()
-    from chaosops_ray.training import check
+    from chaosops_ray.training import check, copies
     from chaosops_ray.training.errors import as_input_errors
 
     if (given.config is None) == (given.resume is None):
@@ -320,7 +351,11 @@ def _train(given: argparse.Namespace) -> int:
         raise InputError("--resume continues a run unchanged; remove --set, --seed, --out and --explain")
     # Everything that can be refused is refused before Ray and the plots are imported, which takes seconds.
     with as_input_errors():
-        if given.resume is not None:
+        mirror = None
+        if isinstance(given.resume, str):
+            mirror, run, environment = copies.resumed(given.resume)
+            out = mirror.folder
+        elif given.resume is not None:
             out, run, environment = check.begun(given.resume)
         else:
             run = check.read(given.config, given.set, given.seed)
@@ -328,8 +363,12 @@ def _train(given: argparse.Namespace) -> int:
             if given.explain:
                 print(check.explain(run), end="")
                 return 0
-            out = given.out if given.out is not None else Path("runs") / given.config.stem
-            files.check_new_folder(out)
+            if isinstance(given.out, str):
+                mirror = copies.new(given.out)
+                out = mirror.folder
+            else:
+                out = given.out if given.out is not None else Path("runs") / given.config.stem
+                files.check_new_folder(out)
         if given.address is not None:
             check.knock(given.address)
         from rich.console import Console
@@ -338,13 +377,14 @@ def _train(given: argparse.Namespace) -> int:
         from chaosops_ray.training import launch
 
         resume = given.resume is not None
-        finished = launch.train(run, environment, out, given.address, Console(), resume=resume)
+        finished = launch.train(run, environment, out, given.address, Console(), resume=resume, mirror=mirror)
+        place = str(out) if mirror is None else mirror.remote.name
     for line in tables.models_lines(finished.evaluation["policies"]):
         print(line)
     _console().print(tables.table(environment, finished.evaluation["cells"], "tier"))
     print(f"verdict: {verdict.verdict(environment, finished.evaluation)}")
     print(f"report: {finished.page}")
-    print(f"watch it play: {shlex.join([_called(), *launch.to_watch(run, environment, out)])}")
+    print(f"watch it play: {shlex.join([_called(), *launch.to_watch(run, environment, place)])}")
     return 0
 
 

@@ -19,8 +19,9 @@ from chaosops_ray.reports.progress import Progress
 from chaosops_ray.sim.contract import AnyEnvironment, Scenario
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import files, run_folder
+from chaosops_ray.store.remote import Mirror
 from chaosops_ray.store.run_folder import RunFolder
-from chaosops_ray.training import base_models, loop, plan, policies
+from chaosops_ray.training import base_models, copies, loop, plan, policies
 from chaosops_ray.training.check import written
 from chaosops_ray.training.loop import Say, Training, Watch
 from chaosops_ray.wire import EpisodeReport, PolicyVersion
@@ -33,13 +34,23 @@ class Finished(NamedTuple):
     """The evaluation of a run that is over, and the page of its report."""
 
     evaluation: dict[str, Any]
-    page: Path
+    page: Path | str
 
 
 def train(
-    run: Run, environment: AnyEnvironment, out: Path, address: str | None, console: Console, *, resume: bool
+    run: Run,
+    environment: AnyEnvironment,
+    out: Path,
+    address: str | None,
+    console: Console,
+    *,
+    resume: bool,
+    mirror: Mirror | None = None,
 ) -> Finished:
-    """Start a new run in a new folder, or resume a folder's run from its last checkpoint."""
+    """Start a new run in a new folder, or resume a folder's run from its last checkpoint.
+
+    With a mirror, `out` is its working folder.
+    """
     out = out.resolve()
     before = RunFolder(out).metrics() if resume else ()
     with (
@@ -48,7 +59,13 @@ def train(
     ):
         base = base_models.prepare(run.model, run.world, progress.say)
         folder = RunFolder(out) if resume else RunFolder.create(out, written(run))
-        return finish(loop.prepare(run, base, folder), progress, progress.say)
+        if mirror is None:
+            return finish(loop.prepare(run, base, folder), progress, progress.say)
+        mirrored = copies.begin(mirror, is_new=not resume)
+        finished = finish(loop.prepare(run, base, mirrored), progress, progress.say)
+        progress.say("uploading")
+        copies.finish(mirrored, mirror)
+        return finished._replace(page=f"{mirror.remote.name}/{finished.page.name}")
 
 
 def finish(training: Training, watch: Watch, say: Say, patience: float = 0.0) -> Finished:
@@ -64,7 +81,7 @@ def finish(training: Training, watch: Watch, say: Say, patience: float = 0.0) ->
         return Finished(evaluation, import_module(_REPORT).write(folder, environment))
 
 
-def to_watch(run: Run, environment: AnyEnvironment, out: Path) -> list[str]:
+def to_watch(run: Run, environment: AnyEnvironment, out: str) -> list[str]:
     """Return the arguments of `chaosops` that show the trained policy in a held-out scenario of the hardest tier."""
     seed = evaluate.parse_seeds(run.evaluation.seeds)[0]
     scenario = environment.scenarios(plan.set_named(run.evaluation.set, environment), [seed])[-1]
