@@ -43,7 +43,7 @@ INTERRUPTED = 130
 DIFFERENCES_SHOWN = 20
 
 
-_URI_START = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S*")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -109,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
     uri = "the URI of a place in an object store, such as s3://bucket/run"
     add = command(_train, "train a policy on a Ray cluster, evaluate it, write a report", here)
     config = "a configuration, such as tune_configs/3a.yaml; docs/config.md lists the keys"
-    add("config", type=Path, nargs="?", metavar="CONFIG", help=config)
+    add("config", type=_path, nargs="?", metavar="CONFIG", help=config)
     add("--set", **settings, help="override a key of the file, such as model=tiny; repeatable")
     add("--seed", **seed)
     add("--out", **run_folder, help=f"the run folder, or {uri} (default: runs/NAME-OF-CONFIG)")
@@ -120,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
     summary = "train the runs of a sweep side by side on Ray Tune and merge them into one report"
     add = command(_tune, summary, f"{here} Exit code 1 if a trial failed.")
     sweep = "a sweep, such as tune_configs/phase3.yaml; see docs/config.md"
-    add("config", type=Path, nargs="?", metavar="SWEEP", help=sweep)
+    add("config", type=_path, nargs="?", metavar="SWEEP", help=sweep)
     add("--set", **settings, help="override a key of every run of the sweep, such as model=tiny; repeatable")
     add("--seeds", metavar="A-B", help="train each arm with these seeds, not with those of the sweep")
     add("--out", **folder, help="the sweep's folder (default: runs/NAME-OF-SWEEP)")
@@ -132,7 +132,7 @@ def parser() -> argparse.ArgumentParser:
         "The working directory is uploaded. The command ends with the job's exit code; Ctrl-C leaves the job running."
     )
     add = command(_submit, "train a run or a sweep as a job on a Ray cluster, and print its output", more)
-    add("config", type=Path, metavar="CONFIG", help="a run or a sweep, in the working directory")
+    add("config", type=_path, metavar="CONFIG", help="a run or a sweep, in the working directory")
     dashboard = "the cluster's dashboard, for example http://127.0.0.1:8265"
     add("--address", required=True, metavar="URL", help=dashboard)
     where = "the run folder: an absolute path that all nodes of the cluster can see; for a run, also a URI"
@@ -171,11 +171,23 @@ def parser() -> argparse.ArgumentParser:
 
 def _path_or_uri(text: str) -> Path | str:
     """Read a path, or the URI of an object store; file:// is a path."""
-    if _URI_START.match(text) is None:
+    if _URI.match(text) is None:
         return Path(text)
     from chaosops_ray.store import remote
 
-    return remote.local_path(text) or text
+    try:
+        return remote.local_path(text) or text
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _without_secrets(line: str, arguments: Iterable[str]) -> str:
+    """Return a line without the keys in URIs that the command was given, which errors quote."""
+    for uri in [found[0] for given in arguments for found in _URI.finditer(given)]:
+        from chaosops_ray.store import remote
+
+        line = remote.hide(uri, line)
+    return line
 
 
 def _path(text: str) -> Path:
@@ -183,7 +195,7 @@ def _path(text: str) -> Path:
     if isinstance(found, str):
         from chaosops_ray.store import remote
 
-        raise InputError(
+        raise argparse.ArgumentTypeError(
             f"{remote.shown(found)} is a place in an object store; a folder or file of this machine goes here"
         )
     return found
@@ -199,16 +211,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A terminal that cannot show a character shows its code instead of stopping the command.
         if isinstance(output, io.TextIOWrapper):
             output.reconfigure(errors="backslashreplace")
-    try:
-        given = parser().parse_args(arguments)
-    except InputError as error:
-        print(f"{PROGRAM}: {one_line(error, _LONGEST_ERROR)}", file=sys.stderr)
-        return USAGE
+    given = parser().parse_args(arguments)
     try:
         code: int = given.run(given)
         sys.stdout.flush()
     except (InputError, ServedModelError) as error:
-        print(f"chaosops {given.command}: {one_line(error, _LONGEST_ERROR)}", file=sys.stderr)
+        line = one_line(_without_secrets(str(error), sys.argv[1:] if arguments is None else arguments), _LONGEST_ERROR)
+        print(f"chaosops {given.command}: {line}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
         print(f"chaosops {given.command}: interrupted", file=sys.stderr)
@@ -466,6 +475,8 @@ def _export(given: argparse.Namespace) -> int:
     if given.public and given.push is None:
         raise InputError("--public needs --push OWNER/NAME")
     with as_input_errors():
+        if given.out is None and isinstance(_path_or_uri(given.adapter), str):
+            raise InputError("a run in an object store is exported to this machine: name a new folder with --out")
         folder, number = policies.version_named(given.adapter)
         from chaosops_ray.training import export, hub
 

@@ -33,6 +33,7 @@ from chaosops_ray.store.run_folder import (
     EPISODES,
     EVALUATION,
     METRICS,
+    RESULTS,
     RunFolder,
 )
 
@@ -53,6 +54,7 @@ _SLOWEST_BYTES = 200_000
 _PAUSES = (1.0, 5.0)
 _CHUNK_BYTES = 1 << 23
 _MARKERS = {ADAPTERS: versions.MARKER, CHECKPOINTS: CONTENTS}
+_RECORDS = (CONFIG, METRICS, RESULTS, EVALUATION)
 _FOLDERS = {ADAPTERS: "policy-v", CHECKPOINTS: "update-"}
 _EPISODES = re.compile(rf"{EPISODES}/update-([0-9]{{6,}})\.parquet")
 # Of an error's text, what tells the cause. These two do not go away by themselves.
@@ -259,6 +261,11 @@ class Remote:
         self._deadline = deadline
         self._sizes: Mapping[str, int] = {}
 
+    def at(self, name: str) -> str:
+        """Return where a file is, as it may be printed."""
+        place, question, query = self.name.partition("?")
+        return f"{place.rstrip('/')}/{name}{question}{query}"
+
     def names(self) -> set[str]:
         """Return the names of all files."""
         self._sizes = self._ask("list", "", 0, self._objects.names)
@@ -282,7 +289,7 @@ class Remote:
         try:
             self._ask("fetch", name, self._sizes.get(name, 0), self._objects.fetch, name, to)
         except FileNotFoundError:
-            raise RemoteError(f"{self.name}/{name} went while it was fetched; start again") from None
+            raise RemoteError(f"{self.at(name)} went while it was fetched; start again") from None
 
     def delete(self, name: str) -> None:
         """Delete a file that may be gone."""
@@ -304,7 +311,7 @@ class Remote:
                     raise
                 why = self._hidden(one_line(error))
                 if not pauses or re.search(_FINAL, why):
-                    place = f"{self.name}/{name}" if name else self.name
+                    place = self.at(name) if name else self.name
                     raise RemoteError(f"cannot {what} {place}: {why}; {_advice(why)}") from None
             time.sleep(pauses.pop(0))
 
@@ -474,6 +481,25 @@ class MirroredFolder(RunFolder):
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def to_resume(names: set[str]) -> list[str]:
+    """Select what the run needs to go on from its last whole checkpoint: both kept ones, and all versions before."""
+    checkpoints, adapters = whole(names, CHECKPOINTS), whole(names, ADAPTERS)
+    if not checkpoints:  # it begins again, whatever there is of it
+        return [CONFIG]
+    wanted = [name for number in checkpoints for name in checkpoints[number]]
+    wanted += [name for number in adapters if number <= max(checkpoints) for name in adapters[number]]
+    return wanted + [name for name in _RECORDS if name in names]
+
+
+def to_read(names: set[str]) -> list[str]:
+    """Select what tells whether the run is as it was written, and which versions it has."""
+    markers = [name for files_of in whole(names, ADAPTERS).values() for name in files_of if is_marker(name)]
+    records = [name for name in _RECORDS if name in names]
+    if EVALUATION in names:
+        return [*records, *markers]
+    return [*records, *markers, *[name for files_of in whole(names, CHECKPOINTS).values() for name in files_of]]
 
 
 def whole(names: set[str], room: str) -> dict[int, list[str]]:

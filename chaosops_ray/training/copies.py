@@ -16,15 +16,12 @@ from chaosops_ray.config import Run
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import files, remote
-from chaosops_ray.store.remote import Mirror, MirroredFolder
+from chaosops_ray.store.remote import Mirror, MirroredFolder, Remote
 from chaosops_ray.store.run_folder import (
     ADAPTERS,
     CHECKPOINTS,
     CONFIG,
     EPISODES,
-    EVALUATION,
-    METRICS,
-    RESULTS,
     RunFolder,
 )
 from chaosops_ray.store.versions import AdapterError
@@ -32,7 +29,6 @@ from chaosops_ray.training import check, tiny
 
 # In the cache: the working folders of runs in stores, one for each time that one is started or resumed.
 _WORKING = "runs"
-_RECORDS = (CONFIG, METRICS, RESULTS, EVALUATION)
 
 
 def new(uri: str) -> Mirror:
@@ -51,16 +47,9 @@ def resumed(uri: str) -> tuple[Mirror, Run, AnyEnvironment]:
     _names(store)
     mirror = Mirror(store, _working_folder(uri))
     mirror.claim()
-    names = store.names()  # as it is now that nobody else may write
-    checkpoints, adapters = remote.whole(names, CHECKPOINTS), remote.whole(names, ADAPTERS)
-    done = max(checkpoints, default=-1)
-    wanted = [name for number in checkpoints for name in checkpoints[number]]
-    wanted += [name for number in adapters if number <= done for name in adapters[number]]
-    # Without a checkpoint the run begins again, whatever there is of it.
-    wanted += [name for name in _RECORDS if name in names and (done >= 0 or name == CONFIG)]
     try:
-        _fetch(mirror, wanted)
-        with _named(mirror.folder, store.name):
+        _fetch(mirror, remote.to_resume(store.names()))  # as it is now that nobody else may write
+        with _named(mirror.folder, store):
             _, run, environment = check.begun(mirror.folder)
     except InputError:
         shutil.rmtree(mirror.folder.parent, ignore_errors=True)
@@ -83,19 +72,13 @@ def fetched(uri: str, number: int | None) -> RunFolder:
     above = Path(tempfile.mkdtemp(prefix="chaosops-"))
     atexit.register(shutil.rmtree, above, ignore_errors=True)
     mirror = Mirror(store, above / remote.name_of(uri))
-    checkpoints, adapters = remote.whole(names, CHECKPOINTS), remote.whole(names, ADAPTERS)
-    wanted = [name for name in _RECORDS if name in names]
-    # Of the others their markers, which tell that they are there.
-    wanted += [name for files_of in adapters.values() for name in files_of if remote.is_marker(name)]
-    if EVALUATION not in names:
-        wanted += [name for one in checkpoints for name in checkpoints[one]]
-    _fetch(mirror, wanted)
-    with _named(mirror.folder, store.name):
+    _fetch(mirror, remote.to_read(names))
+    with _named(mirror.folder, store):
         folder = RunFolder(mirror.folder)
         if number is None:
             number = max([row["update"] for row in folder.check()], default=None)
-        if number in adapters:
-            mirror.fetch(adapters[number])
+        if number is not None:
+            mirror.fetch(remote.whole(names, ADAPTERS).get(number, []))
         check.recorded(folder)
         folder.version(number)
     return folder
@@ -118,7 +101,7 @@ def finish(folder: MirroredFolder, mirror: Mirror) -> None:
     shutil.rmtree(mirror.folder.parent)
 
 
-def _names(store: remote.Remote) -> set[str]:
+def _names(store: Remote) -> set[str]:
     names = store.names()
     if CONFIG not in names:
         raise InputError(f"{store.name} is not a run: it has no {CONFIG}; give one that `chaosops train` made")
@@ -147,10 +130,11 @@ def _delete_others(uri: str, own: Path) -> None:
 
 
 @contextmanager
-def _named(folder: Path, name: str) -> Iterator[None]:
+def _named(folder: Path, store: Remote) -> Iterator[None]:
     """Let errors about the copy name the store."""
     try:
         yield
     except (InputError, AdapterError) as error:
-        text = re.sub(rf"{re.escape(str(folder))}|{re.escape(str(folder.resolve()))}", lambda _: name, str(error))
+        paths = rf"(?:{re.escape(str(folder))}|{re.escape(str(folder.resolve()))})(?:/([\w./-]*))?"
+        text = re.sub(paths, lambda found: store.at(found[1]) if found[1] else store.name, str(error))
         raise InputError(text) from None

@@ -65,7 +65,7 @@ def train(
         finished = finish(loop.prepare(run, base, mirrored), progress, progress.say)
         progress.say("uploading")
         copies.finish(mirrored, mirror)
-        return finished._replace(page=f"{mirror.remote.name}/{finished.page.name}")
+        return finished._replace(page=mirror.remote.at(Path(finished.page).name))
 
 
 def finish(training: Training, watch: Watch, say: Say, patience: float = 0.0) -> Finished:
