@@ -109,8 +109,11 @@ class ArrowObjects:
 
     def names(self) -> dict[str, int]:
         """Return the names of all files, and their sizes."""
-        selector = fs.FileSelector(self._root, recursive=True, allow_not_found=True)
-        found = [one for one in self._filesystem.get_file_info(selector) if one.type == fs.FileType.File]
+        try:
+            infos = self._filesystem.get_file_info(fs.FileSelector(self._root, recursive=True))
+        except FileNotFoundError:  # no file has such a name yet; a bucket that is missing is another error
+            return {}
+        found = [one for one in infos if one.type == fs.FileType.File]
         return {one.path.removeprefix(f"{self._root}/"): one.size for one in found}
 
     def read(self, name: str) -> bytes:
