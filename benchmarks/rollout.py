@@ -25,6 +25,7 @@ from chaosops_ray.sim import curriculum
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.training import base_models, loop
 from chaosops_ray.training.mastery import NEW
+from chaosops_ray.workers.stop import Stop
 
 RUNS = 7
 BAR = 0.10
@@ -36,9 +37,9 @@ def measure(shards: int, base: base_models.BaseModel, folder: Path) -> dict[str,
     run = config.load(CONFIG, ["model=tiny", "curriculum=easy+medium+hard:1", f"rollout.shards={shards}"])
     training = loop.prepare(run, base, RunFolder.create(folder, "model: tiny\n"))
     found: dict[str, list[float]] = {"wall": [], "engine": [], "outside": [], "steps": [], "episodes": []}
-    with loop.placed(training) as (pool, learner):
+    with loop.placed(training, Stop()) as pool:
         state = loop.State(curriculum.parse(run.curriculum, training.environment.tiers, ()), NEW)
-        loop.publish(training, pool, learner, state, loop.probes(training))
+        loop.publish(training, pool, state, loop.probes(training))
         for number in range(RUNS + 1):
             busy, began = pool.busy_seconds(), time.perf_counter()
             tasks = training.plan.tasks(state.curriculum, number, 0, run.batch.scenarios)

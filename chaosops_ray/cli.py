@@ -25,6 +25,7 @@ from chaosops_ray.process_environment import set_variables
 from chaosops_ray.sim import ENVIRONMENTS, InputError, environment_named, environment_of
 from chaosops_ray.sim import seats as seating
 from chaosops_ray.store import files
+from chaosops_ray.workers.stop import TO_BE_RESUMED, StopError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -219,6 +220,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line = one_line(_without_secrets(str(error), sys.argv[1:] if arguments is None else arguments), _LONGEST_ERROR)
         print(f"chaosops {given.command}: {line}", file=sys.stderr)
         return USAGE
+    except StopError as error:
+        print(f"chaosops {given.command}: {error}", file=sys.stderr)
+        return TO_BE_RESUMED
     except KeyboardInterrupt:
         print(f"chaosops {given.command}: interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -239,8 +239,8 @@ class Evaluation(Section):
     policies: tuple[str, ...] = Field(
         default=("auto",),
         min_length=1,
-        description="policies to evaluate beside the trained one; [auto]: random, blind, heuristic, lookup and oracle, "
-        "and where they play oversight only, flag-nothing and flag-all; those that the world has",
+        description="policies to evaluate beside the trained one; [auto]: random, blind, naive, retrier, heuristic, "
+        "lookup and oracle, and where they play oversight only, flag-nothing and flag-all; those that the world has",
     )
     seats: str = Field(
         default="auto",

@@ -358,6 +358,11 @@ class Mirror:
         # What this process has uploaded or fetched: name and digest. Of a version or a checkpoint, its marker.
         self._known: dict[str, str] = {}
 
+    @property
+    def checkpoint(self) -> int:
+        """The number of updates of the last whole checkpoint in the store; 0 if there is none."""
+        return max(whole(set(self._known), CHECKPOINTS), default=0)
+
     def claim(self) -> None:
         """Make the run this process's; another one that trains it stops at its next upload."""
         self.remote.write(CLAIM, json.dumps({"token": self._token}).encode())

@@ -144,9 +144,8 @@ class RunFolder:
         for number, row in enumerate(rows, 1):
             if (row["update"], row.get("version")) != (number, number) or type(row.get("digest")) is not str:
                 raise InputError(f"{path}, line {number} is not that of update {number}; lines are missing or changed")
-        # A version is published before its update is in the metrics.
-        later = [one for one in versions.numbers(self.adapters) if one > len(rows) + 1]
-        later += [one for one in self.checkpoints() if one > len(rows)]
+        # A version is published before its update is in the metrics, and a run that is asked to end is saved then.
+        later = [one for one in (*versions.numbers(self.adapters), *self.checkpoints()) if one > len(rows) + 1]
         if later:
             lost = f"{path} ends after update {len(rows)}, but the run has made {max(later)}"
             raise InputError(f"{lost}; restore the file, or give another run")

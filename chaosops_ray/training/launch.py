@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
+from ray._private.state import state  # nothing public tells which nodes are being drained
 from rich.console import Console
 
 from chaosops_ray import evaluate, process_environment
@@ -26,6 +30,7 @@ from chaosops_ray.training.check import written
 from chaosops_ray.training.loop import Say, Training, Watch
 from chaosops_ray.wire import EpisodeReport, PolicyVersion
 from chaosops_ray.workers.bundles import check
+from chaosops_ray.workers.stop import TO_BE_RESUMED, Stop, StopError, on_sigterm
 
 _REPORT = "chaosops_ray.reports.run_report"
 
@@ -49,33 +54,72 @@ def train(
 ) -> Finished:
     """Start a new run in a new folder, or resume a folder's run from its last checkpoint.
 
-    With a mirror, `out` is its working folder.
+    With a mirror, `out` is its working folder. At SIGTERM, or when Ray drains this node, save what there is and raise
+    StopError.
     """
     out = out.resolve()
     before = RunFolder(out).metrics() if resume else ()
+
+    def late() -> None:
+        console.show_cursor()
+        sys.stderr.write(f"chaosops train: {to_be_resumed(str(stop.why), out, run, mirror)}\n")
+        sys.stderr.flush()
+        os._exit(TO_BE_RESUMED)
+
+    stop = Stop(draining, late=late)
     with (
+        said_how_to_resume(out, run, mirror),
+        on_sigterm(stop),
         Progress(console, environment, out.name, run.updates, run.alarm.kl, before) as progress,
         cluster([run], address, progress.say),
     ):
         base = base_models.prepare(run.model, run.world, progress.say)
         folder = RunFolder(out) if resume else RunFolder.create(out, written(run))
         if mirror is None:
-            return finish(loop.prepare(run, base, folder), progress, progress.say)
+            return finish(loop.prepare(run, base, folder), progress, progress.say, stop=stop)
         mirrored = copies.begin(mirror, is_new=not resume)
-        finished = finish(loop.prepare(run, base, mirrored), progress, progress.say)
+        finished = finish(loop.prepare(run, base, mirrored), progress, progress.say, stop=stop)
         progress.say("uploading")
         copies.finish(mirrored, mirror)
         return finished._replace(page=mirror.remote.at(Path(finished.page).name))
 
 
-def finish(training: Training, watch: Watch, say: Say, patience: float = 0.0) -> Finished:
+@contextmanager
+def said_how_to_resume(out: Path, run: Run, mirror: Mirror | None = None) -> Iterator[None]:
+    """Add to a StopError after which update the run goes on, and how."""
+    try:
+        yield
+    except StopError as asked:
+        raise StopError(to_be_resumed(str(asked), out, run, mirror)) from None
+
+
+def to_be_resumed(why: str, out: Path, run: Run, mirror: Mirror | None = None) -> str:
+    """Return the line that a run ends with that was asked to end."""
+    if not (out / run_folder.CONFIG).exists():
+        return f"{why}: ended before the run began; start it again"
+    # Of a run in a store, what was uploaded counts.
+    done = max(RunFolder(out).checkpoints(), default=0) if mirror is None else mirror.checkpoint
+    place = out if mirror is None else mirror.remote.name
+    return f"{why}: saved after update {done} of {run.updates}; go on with --resume {place}"
+
+
+def draining() -> str | None:
+    """Return why the run should end if Ray is about to take away the node that this process runs on."""
+    if not ray.is_initialized():
+        return None
+    node = ray.get_runtime_context().get_node_id()
+    return "Ray drains this node" if node in state.get_draining_nodes() else None
+
+
+def finish(training: Training, watch: Watch, say: Say, patience: float = 0.0, stop: Stop | None = None) -> Finished:
     """Make the remaining updates, evaluate, write the report; `patience` is for a process that still has the folder."""
     run, environment, folder = training.run, training.environment, training.folder
     say("placing actors")
     with folder.claimed(patience):
         selection = plan.set_named(run.evaluation.set, environment)
         scenarios = environment.scenarios(selection, evaluate.parse_seeds(run.evaluation.seeds))
-        trained = loop.train(training, watch, say, scenarios)
+        with nullcontext() if stop is None else stop.asked_for():
+            trained = loop.train(training, watch, say, scenarios, stop)
         evaluation = measure(training, trained.version, scenarios, trained.held_out)
         # Imported here: the plots' library takes a while, and by now nobody waits for the first update.
         return Finished(evaluation, import_module(_REPORT).write(folder, environment))
@@ -130,14 +174,19 @@ def cluster(runs: Sequence[Run], address: str | None, say: Say, beside: float = 
     if address is not None:
         os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"
         settings = {"runtime_env": {"env_vars": process_environment.ENVIRONMENT}}
+    on_signal = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR", **settings)
+    except SystemExit:
+        raise StopError("SIGTERM") from None  # Ray's own answer to it while it starts
     except Exception as error:
         # Ray raises a bare Exception if its processes do not start in time; subclasses that are not listed are defects.
         if type(error) is not Exception and not isinstance(error, ConnectionError | RuntimeError | ValueError):
             raise
         what = "Ray does not start" if address is None else f"no Ray cluster at {address}"
         raise InputError(f"{what}: {one_line(error)}") from None
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_signal)  # Ray has put its own in place
     try:
         for run in runs:
             check(run, ray.cluster_resources(), beside)

@@ -11,7 +11,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from statistics import fmean
 from typing import Any, NamedTuple, TypeAlias
 
@@ -34,11 +34,13 @@ from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.training.errors import AlarmError
 from chaosops_ray.training.mastery import Mastery, case_of
 from chaosops_ray.wire import EpisodeReport, Group, Ids, PolicyVersion
+from chaosops_ray.workers.actors import SamplerActor
 from chaosops_ray.workers.adoption import Adoption
 from chaosops_ray.workers.bundles import check
 from chaosops_ray.workers.health import PoolError
-from chaosops_ray.workers.pool import LOST, ActorPool, Collection, check_started, reason
+from chaosops_ray.workers.pool import LEARNER, LOST, ActorPool, Collection, check_started, reason
 from chaosops_ray.workers.samplers.build import settings
+from chaosops_ray.workers.stop import Stop, StopError
 from chaosops_ray.workers.watch import GoneError
 
 RESUME_FILE = "resume"
@@ -68,6 +70,7 @@ class Training(NamedTuple):
     weights: Mapping[str, Mapping[str, float]]
     folder: RunFolder
     reserved: PlacementGroup | None  # where the actors go; None to reserve resources for them
+    sampler_actor: Any = SamplerActor  # the class of the actors that host engines
 
 
 def prepare(run: Run, base: BaseModel, folder: RunFolder, reserved: PlacementGroup | None = None) -> Training:
@@ -78,64 +81,97 @@ def prepare(run: Run, base: BaseModel, folder: RunFolder, reserved: PlacementGro
 
 
 def train(
-    training: Training, watch: Watch, say: Say = lambda _text: None, held_out: Sequence[Scenario] = ()
+    training: Training,
+    watch: Watch,
+    say: Say = lambda _text: None,
+    held_out: Sequence[Scenario] = (),
+    stop: Stop | None = None,
 ) -> Trained:
-    """Make the remaining updates; if the learner dies, replace it and resume from the last checkpoint."""
+    """Make the remaining updates; if the learner dies, replace it and go back to the last checkpoint."""
     attempts = 1 + training.run.rollout.retries
-    for _ in range(attempts):
-        try:
-            return loop(training, watch, say, held_out)
-        except (*LOST, GoneError) as error:
-            check_started(", ".join(error.dead) if isinstance(error, GoneError) else "the learner", error)
-            lost = error
+    with placed(training, stop or Stop()) as pool:
+        for attempt in range(attempts):
+            try:
+                return loop(training, pool, watch, say, held_out)
+            except (*LOST, GoneError) as error:
+                check_started(", ".join(error.dead) if isinstance(error, GoneError) else LEARNER, error)
+                lost = error
+            if attempt + 1 < attempts:
+                say(f"{reason(lost)}; going back to the last checkpoint")
+                pool.replace_learner()
     raise PoolError(f"the learner died {attempts} times; the last error: {reason(lost)}")
 
 
-def loop(training: Training, watch: Watch, say: Say, held_out: Sequence[Scenario]) -> Trained:
+def loop(training: Training, pool: ActorPool, watch: Watch, say: Say, held_out: Sequence[Scenario]) -> Trained:
     """Run from the last checkpoint to the end; play the held-out scenarios after it, and on the way if configured."""
-    run, folder = training.run, training.folder
-    with placed(training) as (pool, learner):
-        state = State.restored(training, pool, learner)
-        texts = probes(training)
-        publish(training, pool, learner, state, texts)
-        measured: list[EpisodeReport] | None = None
-        while state.done < run.updates:
-            clock = Clock(pool.busy_seconds())
-            played, groups = collect(training, pool, state)
-            clock.lap("rollout", pool.busy_seconds())
-
-            if run.schedule == "pipelined":
-                play_ahead(training, pool, state)
-            if run.resources.colocate:
-                pool.release()
-            learning = learner.update.remote(groups, state.done) if groups else None
-            folder.record(state.done + 1, training.environment, played)  # while the learner works
-            learnt: dict[str, float] = {}
-            if learning is not None:
-                learnt = pool.ask(f"update {state.done + 1}", run.deadlines.update, learning)
-            clock.lap("update")
-
-            state.advance([result(training.environment, group) for group in played])
-            adoptions = publish(training, pool, learner, state, texts)
-            clock.lap("adopt")
-
-            row = metrics(training, state, played, groups, learnt, adoptions)
-            every, is_last = run.evaluation.every, state.done == run.updates
-            if every and (state.done % every == 0 or is_last):
-                scenarios = held_out if is_last else planning.during_the_run(run, held_out)
-                reports = play_held_out(training, pool, say, scenarios)
-                row["evaluation"] = evaluation(training, scenarios, reports)
-                measured = reports if is_last else None
-                clock.lap("evaluate")
-            row |= {"time": clock.laps, "actors_replaced": pool.replaced}
-            folder.log(row)
-            watch(row)
-            sound_alarm(training, row, say)  # before the checkpoint: no run resumes from an update that alarmed
-            if state.done % run.checkpoint_every == 0 or state.done == run.updates:
-                save(training, pool, learner, state)
+    run = training.run
+    state = State.restored(training, pool)
+    texts = probes(training)
+    publish(training, pool, state, texts)
+    measured: list[EpisodeReport] | None = None
+    try:
+        while state.row is not None or state.done < run.updates:
+            if state.row is None:
+                update(training, pool, state, texts)
+            measured = finish_update(training, pool, state, watch, say, held_out)
         if measured is None:  # otherwise measured after the last update
             measured = play_held_out(training, pool, say, held_out)
-        return Trained(state.version, measured)
+    except StopError:
+        save_at_the_end(training, pool, state)
+        raise
+    return Trained(state.version, measured)
+
+
+def update(training: Training, pool: ActorPool, state: State, texts: tuple[Ids, ...]) -> None:
+    """Make one update and publish its version; `state.row` is then its row of metrics."""
+    run, folder = training.run, training.folder
+    clock = Clock(pool.busy_seconds())
+    played, groups = collect(training, pool, state)
+    clock.lap("rollout", pool.busy_seconds())
+
+    if run.schedule == "pipelined":
+        play_ahead(training, pool, state)
+    if run.resources.colocate:
+        pool.release()
+    state.is_whole = False
+    learning = pool.learner.update.remote(groups, state.done) if groups else None
+    folder.record(state.done + 1, training.environment, played)  # while the learner works
+    learnt: dict[str, float] = {}
+    if learning is not None:
+        learnt = pool.ask(f"update {state.done + 1}", run.deadlines.update, learning)
+    clock.lap("update")
+
+    state.advance([result(training.environment, group) for group in played])
+    adoptions = publish(training, pool, state, texts)
+    clock.lap("adopt")
+    state.row = metrics(training, state, played, groups, learnt, adoptions) | {"time": clock.laps}
+    state.is_whole = True
+
+
+def finish_update(
+    training: Training, pool: ActorPool, state: State, watch: Watch, say: Say, held_out: Sequence[Scenario]
+) -> list[EpisodeReport] | None:
+    """Evaluate where it is due, log the update's row, write a checkpoint; return the reports of a last evaluation."""
+    run, folder, row = training.run, training.folder, dict(state.row or {})
+    measured = None
+    every, is_last = run.evaluation.every, state.done == run.updates
+    if every and (state.done % every == 0 or is_last):
+        began = time.monotonic()
+        scenarios = held_out if is_last else planning.during_the_run(run, held_out)
+        reports = play_held_out(training, pool, say, scenarios)
+        row["evaluation"] = evaluation(training, scenarios, reports)
+        row["time"] = {**row["time"], "evaluate": time.monotonic() - began}
+        measured = reports if is_last else None
+    row["actors_replaced"] = pool.replaced
+    folder.log(row)
+    state.row = None
+    watch(row)
+    state.is_whole = False  # no run resumes from an update that alarmed
+    sound_alarm(training, row, say, pool.stopping)
+    state.is_whole = True
+    if state.done % run.checkpoint_every == 0 or is_last:
+        save(training, pool, state)
+    return measured
 
 
 def result(environment: AnyEnvironment, group: Group) -> Result:
@@ -154,9 +190,11 @@ class State:
         self.groups: list[list[Result]] = []  # of every update; curriculum and mastery follow from them
         self.version = PolicyVersion(-1, "", "")
         self.ahead: deque[Collection] = deque()
+        self.row: Row | None = None  # of the last update, if it is not in the metrics yet
+        self.is_whole = True  # False while the learner may be further than this
 
     @classmethod
-    def restored(cls, training: Training, pool: ActorPool, learner: Any) -> State:
+    def restored(cls, training: Training, pool: ActorPool) -> State:
         """Restore the run's last checkpoint, or begin."""
         run, folder = training.run, training.folder
         state = cls(planning.curriculum(run, training.environment), Mastery(run.batch.near))
@@ -167,11 +205,12 @@ class State:
                 raise InputError(f"{path} was written by an older version of this program; start the run again")
             for groups in recorded["groups"]:
                 state.advance([tuple(group) for group in groups])
-            pool.ask(f"restoring {path.name}", run.deadlines.disk, learner.restore.remote(path))
+            state.row = recorded.get("row")
+            pool.ask(f"restoring {path.name}", run.deadlines.disk, pool.learner.restore.remote(path))
         # Versions after the checkpoint are published again, and on a GPU they may differ.
         keep = range(0 if path is None else state.done + 1)
-        pool.ask("deleting old versions", run.deadlines.disk, learner.prune.remote(keep))
-        folder.rewind(state.done)
+        pool.ask("deleting old versions", run.deadlines.disk, pool.learner.prune.remote(keep))
+        folder.rewind(state.done if state.row is None else state.done - 1)
         return state
 
     def advance(self, groups: Sequence[Result]) -> None:
@@ -182,36 +221,46 @@ class State:
         self.mastery = self.mastery.after([(case, returns) for case, _, returns in groups])
 
 
-def save(training: Training, pool: ActorPool, learner: Any, state: State) -> None:
+def save(training: Training, pool: ActorPool, state: State) -> None:
     """Write a checkpoint; delete the adapters that no checkpoint and no sampler needs any more."""
     folder, disk = training.folder, training.run.deadlines.disk
+    recorded = {"groups": state.groups} | ({} if state.row is None else {"row": state.row})
     with folder.checkpoint(state.done) as path:
-        pool.ask("saving its state", disk, learner.save.remote(path, state.done))
-        (path / _LOOP_STATE).write_text(json.dumps({"groups": state.groups}), encoding="utf-8")
+        pool.ask("saving its state", disk, pool.learner.save.remote(path, state.done))
+        (path / _LOOP_STATE).write_text(json.dumps(recorded), encoding="utf-8")
     recent = range(max(0, state.done - training.run.staleness - 1), state.done + 1)
     permanent = range(0, state.done, training.run.keep_every)
     keep = {*folder.checkpoints(), *recent, *permanent}
-    pool.ask("deleting old versions", disk, learner.prune.remote(keep))
+    pool.ask("deleting old versions", disk, pool.learner.prune.remote(keep))
+
+
+def save_at_the_end(training: Training, pool: ActorPool, state: State) -> None:
+    """Write a checkpoint of a run that is asked to end; if there is no time for it, the one before stays the last."""
+    if state.is_whole and state.done > max(training.folder.checkpoints(), default=0):
+        with suppress(StopError, GoneError, *LOST):
+            save(training, pool, state)
 
 
 @contextmanager
-def placed(training: Training) -> Iterator[tuple[ActorPool, Any]]:
+def placed(training: Training, stop: Stop) -> Iterator[ActorPool]:
     """Start the run's actors; stop them at the end."""
     run, base = training.run, training.base
     check(run, ray.cluster_resources())
-    pool = ActorPool(run, training.environment, base.path, base.layout, settings(run, base.path), training.reserved)
-    pool.place()
-    # The learner starts first because it loads the most.
-    placing = pool.options(pool.bundles.learner, run.resources.learner_cpus, run.resources.learner_gpus)
-    learner = LearnerActor.options(**placing).remote(
-        run, base.name, base.path, base.digest, training.weights, training.folder.path
+    engine = settings(run, base.path)
+    pool = ActorPool(
+        run, training.environment, base.path, base.layout, engine, stop, training.reserved, training.sampler_actor
     )
+
+    def make_learner(options: Mapping[str, Any]) -> Any:
+        return LearnerActor.options(**options).remote(
+            run, base.name, base.path, base.digest, training.weights, training.folder.path
+        )
+
     try:
-        pool.watch_learner(learner)
-        pool.start()
-        yield pool, learner
+        pool.place()
+        pool.start(make_learner)
+        yield pool
     finally:
-        ray.kill(learner)
         pool.stop()
 
 
@@ -263,9 +312,9 @@ def play_held_out(training: Training, pool: ActorPool, say: Say, scenarios: Sequ
     return reports
 
 
-def publish(training: Training, pool: ActorPool, learner: Any, state: State, texts: tuple[Ids, ...]) -> list[Adoption]:
+def publish(training: Training, pool: ActorPool, state: State, texts: tuple[Ids, ...]) -> list[Adoption]:
     """Publish the learner's policy as a version; every sampler proves it before playing it."""
-    disk = training.run.deadlines.disk
+    learner, disk = pool.learner, training.run.deadlines.disk
     state.version = pool.ask(f"publishing policy-v{state.done}", disk, learner.publish.remote(state.done))
     probe = pool.ask("scoring the probe", disk, learner.probe.remote(texts))
     learner.prepare.remote()  # meanwhile samplers adopt, and the first episodes are played
@@ -357,7 +406,7 @@ def summary(environment: AnyEnvironment, reports: Sequence[EpisodeReport]) -> Ro
     return found
 
 
-def sound_alarm(training: Training, row: Row, say: Say) -> None:
+def sound_alarm(training: Training, row: Row, say: Say, stop: Stop) -> None:
     """If KL to the base is over the alarm, stop the run or wait for a person; with `warn`, the metrics show it."""
     alarm = training.run.alarm
     kl = row["learner"].get("kl", 0.0)
@@ -370,5 +419,6 @@ def sound_alarm(training: Training, row: Row, say: Say) -> None:
     resume.unlink(missing_ok=True)  # the answer to an earlier alarm does not answer this one
     say(f"{alarmed}; paused; create the file {resume} to resume")
     while not resume.exists():
+        stop.check(finish=False)
         time.sleep(_PAUSE_SECONDS)
     resume.unlink()

@@ -20,7 +20,7 @@ from chaosops_ray.wire import Task
 FIRST_SEED = 100_000
 _SEEDS = 100_000_000
 AUTO = "auto"
-_USUAL = ("random", "blind", "heuristic", "lookup", "oracle")  # baselines; a world may have fewer
+_USUAL = ("random", "blind", "naive", "retrier", "heuristic", "lookup", "oracle")  # baselines; a world may have fewer
 # Baselines that are about one seat, where a policy plays no other.
 _OF_ONE_SEAT = {"oversight": ("flag-nothing", "flag-all")}
 

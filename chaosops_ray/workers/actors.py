@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,7 +16,7 @@ from chaosops_ray.store.versions import check_base
 from chaosops_ray.wire import Decoding, Group, Ids, Layout, PolicyVersion, Sample, SampleRequest, Task
 from chaosops_ray.workers.rollout import play_group
 from chaosops_ray.workers.samplers import build
-from chaosops_ray.workers.samplers.sampler import Sampler
+from chaosops_ray.workers.samplers.sampler import ImpossibleError, Sampler, check_samples
 
 # A cohort's name and its requests.
 Batch: TypeAlias = tuple[str, Sequence[SampleRequest]]
@@ -74,21 +75,27 @@ class Shard:
         self._environment = environment
         self._style = style
         self._codec = Codec(model, layout)
+        self._vocabulary = _vocabulary(model)
         self._decoding = decoding
         self._structured = structured
         # By sampler, version and decoding: the batches of the next message, and the answer to all of them.
         self._leaving: dict[tuple[str, int, Decoding], tuple[list[Batch], asyncio.Task[list[list[Sample]]]]] = {}
 
-    async def play(self, task: Task, name: str, host: Any, version: int) -> Group:
-        """Play all episodes of the task by this version, on the sampler host of this name."""
+    async def play(self, task: Task, name: str, host: Any, version: PolicyVersion) -> Group:
+        """Play all episodes of the task by this version, on the sampler host of this name.
+
+        Nothing that the sampler answers is taken on trust.
+        """
         decoding = self._decoding._replace(temperature=0.0) if task.greedy else self._decoding
-        key = (name, version, decoding)
+        key = (name, version.number, decoding)
 
         async def send() -> list[list[Sample]]:
             # Groups in step ask within one turn of the event loop, and share the message.
             await asyncio.sleep(0)
             batches, _ = self._leaving.pop(key)
-            found: list[list[Sample]] = await host.sample_batches.remote(batches, decoding, version)
+            found: list[list[Sample]] = await host.sample_batches.remote(batches, decoding, version.number)
+            if not isinstance(found, list) or len(found) != len(batches):
+                raise ImpossibleError(f"{name} answered {len(batches)} batches with something else")
             return found
 
         async def ask(cohort: str, requests: Sequence[SampleRequest], /) -> list[Sample]:
@@ -97,12 +104,24 @@ class Shard:
             batches, answer = self._leaving[key]
             place = len(batches)
             batches.append((cohort, requests))
-            return (await asyncio.shield(answer))[place]
+            samples = (await asyncio.shield(answer))[place]
+            try:
+                check_samples(requests, samples, decoding, version, self._vocabulary)
+            except ImpossibleError as error:
+                raise ImpossibleError(f"{name} answered with {error}") from None
+            return samples
 
         return await play_group(self._environment, self._codec, self._style, task, ask, structured=self._structured)
 
     async def ping(self) -> None:
         """Answer, as a sign of life."""
+
+
+def _vocabulary(model: Path) -> int:
+    """Return how many tokens the model has, which may be more than its tokenizer knows."""
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    size: int = config.get("text_config", config)["vocab_size"]
+    return size
 
 
 SamplerActor: Any = ray.remote(SamplerHost)

@@ -1,6 +1,6 @@
 """Health of the pool's samplers and shards, as a value: which are alive, and which samplers may serve.
 
-    STARTING ──heard──▶ STALE ──proven──▶ READY         wanted, released: READY ──▶ STALE
+    STARTING ──heard──▶ STALE ──proven──▶ READY         wanted, released, rewound: READY ──▶ STALE
         ▲                                               died: from anywhere ──▶ DEAD
         └──────────────────restarted─────────────────── DEAD
 
@@ -90,6 +90,11 @@ class PoolHealth:
         if target is not None and version != target and version.number <= target.number:
             raise HealthError(f"{version.name} is not newer than {target.name}, which is wanted; publish a new number")
         return replace(self, target=version)
+
+    def rewound(self) -> PoolHealth:
+        """Forget what was wanted and proven: the next version may have a number that was published before."""
+        members = {name: member._replace(proven=None) for name, member in self.members.items()}
+        return replace(self, members=members, target=None)
 
     def released(self, name: str) -> PoolHealth:
         """Note that a sampler gave its memory back, and with it what it had proven."""

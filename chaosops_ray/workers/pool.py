@@ -1,20 +1,22 @@
 """The pool of a run's actors: places them, lets samplers prove versions, dispatches tasks, replaces lost actors.
 
-A dead or silent actor is replaced, a new sampler proves the version first, and lost tasks are played again under the
-same seeds. When the configured retries are used up, the run ends with an error; a missing group is never made up.
+A dead or silent actor is replaced, and so is a sampler that answers something impossible. A new sampler proves the
+version first, and lost tasks are played again under the same seeds. When the learner is replaced, the samplers stay,
+and forget every version. When the configured retries are used up, the run ends with an error; a missing group is never
+made up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
-from ray.exceptions import GetTimeoutError, ObjectLostError, OutOfMemoryError, RayActorError, RayTaskError
+from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError, RayTaskError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -27,7 +29,8 @@ from chaosops_ray.workers.adoption import Adoption, check_adoption
 from chaosops_ray.workers.bundles import bundles
 from chaosops_ray.workers.health import PoolError, PoolHealth
 from chaosops_ray.workers.liveness import Limits
-from chaosops_ray.workers.samplers.sampler import SamplerError
+from chaosops_ray.workers.samplers.sampler import ImpossibleError, SamplerError
+from chaosops_ray.workers.stop import Stop
 from chaosops_ray.workers.watch import GoneError, Watch
 
 # What Ray raises for a process that is gone.
@@ -35,6 +38,14 @@ LOST = (RayActorError, OutOfMemoryError, ObjectLostError)
 PLACEMENT_SECONDS = 600.0
 LEARNER = "learner"
 _AT_ONCE = 1000
+
+
+class _Sent(NamedTuple):
+    """Where a group is played."""
+
+    shard: str
+    sampler: str
+    host: Any
 
 
 class ActorPool:
@@ -47,7 +58,9 @@ class ActorPool:
         model: Path,
         layout: Layout,
         engine: dict[str, Any],
+        stop: Stop,
         reserved: PlacementGroup | None = None,
+        sampler_actor: Any = SamplerActor,
     ) -> None:
         """`reserved` is a group whose first bundle is the caller's own and whose others are those of `bundles(run)`."""
         self._run = run
@@ -55,6 +68,7 @@ class ActorPool:
         self._model = model
         self._layout = layout
         self._engine = engine
+        self._sampler_actor = sampler_actor
         self.bundles = bundles(run)
         self._reserved = reserved
         self._placed: PlacementGroup | None = None
@@ -64,7 +78,13 @@ class ActorPool:
         self._health = PoolHealth.started([*self._samplers, *self._shards])
         self._probe: Probe | None = None
         self._deadlines = run.deadlines
-        self._watch = Watch(Limits(self._deadlines.quiet, self._deadlines.silence, self._deadlines.start))
+        limits = Limits(self._deadlines.quiet, self._deadlines.silence, self._deadlines.start)
+        self.stopping = stop
+        self._watch = Watch(limits, stop=stop)
+        self._make_learner: Callable[..., Any] | None = None
+        self._versions: set[int] = set()  # that samplers may hold
+        self._sent: dict[Any, _Sent] = {}  # groups that are being played
+        self.learner: Any = None
         self.replaced = 0
 
     def place(self) -> None:
@@ -73,21 +93,58 @@ class ActorPool:
         if self._placed is None:
             asked = self.bundles.to_place
             patience = max(PLACEMENT_SECONDS, self._run.resources.wait)
-            placed = placement_group(asked, strategy="PACK")
-            try:
-                ray.get(placed.ready(), timeout=patience)
-            except GetTimeoutError:
-                raise PoolError(f"the cluster did not place {asked} within {patience:g} s; see `ray status`") from None
-            self._placed = placed
+            self._placed = placement_group(asked, strategy="PACK")
+            if not self._watch.first([self._placed.ready()], {}, patience=patience):
+                raise PoolError(f"the cluster did not place {asked} within {patience:g} s; see `ray status`")
 
-    def start(self) -> None:
-        """Make the actors where they were placed."""
+    def start(self, make_learner: Callable[..., Any]) -> None:
+        """Make the actors where they were placed. `make_learner` takes the options of an actor."""
+        self._make_learner = make_learner
+        self._start_learner()  # first, because it loads the most
         for name in (*self._samplers, *self._shards):
             self._make(name)
 
-    def watch_learner(self, learner: Any) -> None:
-        """Watch over the learner, which the pool did not make and does not replace."""
-        self._watch.started(LEARNER, learner.ping.remote)
+    def _start_learner(self) -> None:
+        if self._make_learner is None:
+            raise PoolError("the pool was not started, so there is no learner to replace")
+        asked = self._run.resources
+        self.learner = self._make_learner(self.options(self.bundles.learner, asked.learner_cpus, asked.learner_gpus))
+        self._watch.started(LEARNER, self.learner.ping.remote)
+
+    def replace_learner(self) -> None:
+        """Make a new learner. Samplers stay, and forget every version: what it publishes next may be an older one."""
+        self.replaced += 1
+        ray.kill(self.learner)
+        self._start_learner()
+        self._health = self._health.rewound()
+        self._probe = None
+        self.cancel(list(self._sent))
+        versions, self._versions = self._versions, set()
+        for name in self._samplers:
+            try:
+                for number in versions:
+                    self._ask(name, f"forgetting policy-v{number}", self._actors[name].retire.remote(number))
+            except (*LOST, SamplerError, GoneError) as error:
+                self._replace(name, error)
+            else:
+                self._health = self._health.heard(name)
+
+    def cancel(self, refs: Sequence[Any]) -> None:
+        """Stop playing these groups; when this returns, nobody plays them any more.
+
+        A group that is played twice at the same time would share the sampler's cache with itself.
+        """
+        shards: dict[str, list[Any]] = {}
+        for ref in refs:
+            ray.cancel(ref)
+            shards.setdefault(self._sent.pop(ref).shard, []).append(ref)
+        for name, theirs in shards.items():
+            try:
+                while theirs:
+                    there = self._watch.first(theirs, {name: "ending a group"}, self._deadlines.silence)
+                    theirs = [ref for ref in theirs if ref not in there]
+            except GoneError as error:
+                self._replace(name, error)
 
     def ask(self, what: str, limit: float, ref: Any) -> Any:
         """Wait for what the learner was asked; raise GoneError if it is dead, or what it raises."""
@@ -108,7 +165,7 @@ class ActorPool:
         run, asked = self._run, self._run.resources
         if name in self._samplers:
             placed = self.options(self._samplers[name], asked.sampler_cpus, asked.sampler_gpus)
-            return SamplerActor.options(**placed, max_concurrency=_AT_ONCE).remote(run.sampler, self._engine)
+            return self._sampler_actor.options(**placed, max_concurrency=_AT_ONCE).remote(run.sampler, self._engine)
         placed = self.options(self._shards[name], asked.shard_cpus)
         decoding = Decoding(run.rollout.temperature, run.rollout.max_tokens, self._layout.stop)
         return ShardActor.options(**placed, max_concurrency=_AT_ONCE).remote(
@@ -117,9 +174,10 @@ class ActorPool:
 
     def stop(self) -> None:
         """End the actors and give the resources back."""
-        for actor in self._actors.values():
-            ray.kill(actor)
-        self._actors = {}
+        for actor in (*self._actors.values(), self.learner):
+            if actor is not None:
+                ray.kill(actor)
+        self._actors, self.learner = {}, None
         if self._placed is not None and self._reserved is None:
             remove_placement_group(self._placed)
         self._placed = None
@@ -128,6 +186,7 @@ class ActorPool:
         """Let every sampler prove the version, side by side, and then forget the one to retire."""
         self._health = self._health.wanted(version)
         self._probe = probe
+        self._versions.add(version.number)
 
         # All of them load it side by side.
         loading = {name: self._actors[name].adopt.remote(version) for name in self._samplers}
@@ -137,11 +196,11 @@ class ActorPool:
                 adoption = self._check(name, load)
                 if retire is not None:
                     self._ask(name, f"forgetting policy-v{retire}", self._actors[name].retire.remote(retire))
+                self._health = self._health.proven(name, adoption.version)
             except (*LOST, SamplerError, GoneError) as error:
-                self._replace(name, error)
-                adoption = self._check(name)
-            self._health = self._health.proven(name, adoption.version)
+                adoption = self._proven_anew(name, error)
             adoptions.append(adoption)
+        self._versions.discard(-1 if retire is None else retire)
         return adoptions
 
     def _ask(self, name: str, what: str, ref: Any) -> Any:
@@ -172,9 +231,10 @@ class ActorPool:
     def _replace(self, name: str, error: BaseException) -> None:
         check_started(name, error)
         self.replaced += 1
-        why = error.dead[name] if isinstance(error, GoneError) else reason(error) or "no sign of life"
+        gone = error.dead.get(name) if isinstance(error, GoneError) else None
+        why = gone or reason(error) or "no sign of life"
         self._health = self._health.died(name, why)
-        if self.replaced > self._run.rollout.retries * len(self._actors):
+        if self.replaced > self._run.rollout.retries * (len(self._actors) + 1):
             raise PoolError(
                 f"actors died {self.replaced} times, more than rollout.retries allows: {self._health.describe()}"
             )
@@ -214,17 +274,31 @@ class ActorPool:
         """Begin to play, by the version that was proven last."""
         return Collection(self, tasks, self.served())
 
-    def served(self) -> int:
+    def served(self) -> PolicyVersion:
         """Return the version that the samplers have proven."""
         if self._health.target is None or not self._health.ready:
             raise PoolError(f"no sampler has proven the policy, so nothing is played: {self._health.describe()}")
-        return self._health.target.number
+        return self._health.target
 
-    def send(self, task: Task, number: int, version: int) -> Any:
+    def send(self, task: Task, number: int, version: PolicyVersion) -> Any:
         """Send one task to a shard and a sampler."""
         ready, shards = self._health.ready, tuple(self._shards)
-        shard, sampler = self._actors[shards[number % len(shards)]], ready[number % len(ready)]
-        return shard.play.remote(task, sampler, self._actors[sampler], version)
+        sent = _Sent(shards[number % len(shards)], ready[number % len(ready)], self._actors[ready[number % len(ready)]])
+        ref = self._actors[sent.shard].play.remote(task, sent.sampler, sent.host, version)
+        self._sent[ref] = sent
+        return ref
+
+    def played(self, ref: Any) -> Group:
+        """Return a group that is there, or raise what came of it; replace a sampler that answered the impossible."""
+        sent = self._sent.pop(ref)
+        try:
+            group: Group = ray.get(ref)
+        except RayTaskError as error:
+            # Another group may have told of it before.
+            if isinstance(error.cause, ImpossibleError) and self._actors[sent.sampler] is sent.host:
+                self._revive(sent.sampler, error.cause)
+            raise
+        return group
 
     def replace_lost(self) -> None:
         """Replace the actors that are dead or silent; a new sampler proves the version before it serves."""
@@ -239,15 +313,28 @@ class ActorPool:
 
     def _revive(self, name: str, error: Exception) -> None:
         """Replace an actor; a new sampler proves the version before it serves."""
-        self._replace(name, error)
         if name in self._samplers:
-            self._health = self._health.proven(name, self._check(name).version)
+            self._proven_anew(name, error)
+        else:
+            self._replace(name, error)
+
+    def _proven_anew(self, name: str, error: Exception) -> Adoption:
+        """Replace a sampler, and again if the new one is lost before it has proven the version."""
+        while True:
+            self._replace(name, error)
+            try:
+                adoption = self._check(name)
+            except (*LOST, GoneError) as again:
+                error = again
+            else:
+                self._health = self._health.proven(name, adoption.version)
+                return adoption
 
 
 class Collection:
     """Groups that are being played."""
 
-    def __init__(self, pool: ActorPool, tasks: Sequence[Task], version: int) -> None:
+    def __init__(self, pool: ActorPool, tasks: Sequence[Task], version: PolicyVersion) -> None:
         self._pool = pool
         self._tasks = list(tasks)
         self._attempts = [0] * len(tasks)
@@ -263,15 +350,16 @@ class Collection:
             for ref in ready:
                 place = self._running.pop(ref)
                 try:
-                    found[place] = ray.get(ref)
+                    found[place] = self._pool.played(ref)
                 except LOST as error:
                     failed[place] = reason(error)
                 except RayTaskError as error:
                     if not isinstance(error.cause, (*LOST, SamplerError)):
-                        raise PoolError(f"{self._tasks[place].key}: {reason(error.cause)}") from error
+                        raise PoolError(f"{_described(self._tasks[place])}: {reason(error.cause)}") from error
                     failed[place] = reason(error.cause)
             if not ready and time.monotonic() >= until:
                 failed = dict.fromkeys(self._running.values(), f"no answer within rollout.deadline, {deadline:g} s")
+                self._pool.cancel(list(self._running))
                 self._running.clear()
             if failed:
                 self._again(failed, retries)
@@ -286,8 +374,12 @@ class Collection:
             self._attempts[place] += 1
             task = self._tasks[place]
             if self._attempts[place] > retries:
-                raise PoolError(f"{task.key} ({task.scenario}) failed {self._attempts[place]} times; the last: {why}")
+                raise PoolError(f"{_described(task)} failed {self._attempts[place]} times; the last: {why}")
             self._running[self._pool.send(task, place + self._attempts[place], version)] = place
+
+
+def _described(task: Task) -> str:
+    return f"the group {task.key} (scenario {task.scenario}, seed {task.seed})"
 
 
 def check_started(name: str, error: BaseException) -> None:

@@ -1,4 +1,6 @@
-"""Waiting for actors: whoever waits asks here, and no wait outlasts an actor that is dead by `Liveness`."""
+"""Waiting for actors: whoever waits asks here, and no wait outlasts an actor that is dead by `Liveness`, or a run that
+was asked to end.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from ray.exceptions import RayError
 from chaosops_ray.plain_text import one_line
 from chaosops_ray.workers.health import PoolError
 from chaosops_ray.workers.liveness import Limits, Liveness, Request
+from chaosops_ray.workers.stop import LOOK_SECONDS, Stop
 
 
 class GoneError(PoolError):
@@ -46,9 +49,10 @@ OF_RAY = Answers(_wait, ray.get, time.monotonic)
 class Watch:
     """The actors that somebody may wait for, each with the function that pings it."""
 
-    def __init__(self, limits: Limits, answers: Answers = OF_RAY) -> None:
+    def __init__(self, limits: Limits, answers: Answers = OF_RAY, stop: Stop | None = None) -> None:
         self._liveness = Liveness(limits)
         self._answers = answers
+        self._stop = stop
         self._pings: dict[str, Callable[[], Any]] = {}
 
     def started(self, name: str, ping: Callable[[], Any]) -> None:
@@ -61,18 +65,28 @@ class Watch:
         self._liveness = self._liveness.heard(name, self._answers.clock())
 
     def answer(self, name: str, what: str, limit: float, ref: Any) -> Any:
-        """Wait for what an actor was asked; raise GoneError if it is dead, or what the actor raises."""
-        self.first([ref], {name: what}, limit)
+        """Wait for what an actor was asked; raise GoneError if it is dead, or what the actor raises.
+
+        A run that is asked to end still waits for it, as long as it has time to finish what it does.
+        """
+        self.first([ref], {name: what}, limit, finish=True)
         value = self._answers.get(ref)
         self.heard(name)
         return value
 
     def first(
-        self, refs: Sequence[Any], asked: dict[str, str], limit: float = math.inf, patience: float = math.inf
+        self,
+        refs: Sequence[Any],
+        asked: dict[str, str],
+        limit: float = math.inf,
+        patience: float = math.inf,
+        *,
+        finish: bool = False,
     ) -> list[Any]:
         """Return those answers that are there, at least one, or none after so many seconds of patience.
 
-        Raise GoneError if one of the actors that were asked is dead; `asked` says by name what each is doing.
+        Raise GoneError if one of the actors that were asked is dead; `asked` says by name what each is doing. Raise
+        StopError if the run was asked to end; with `finish`, only when its time to finish is over.
         """
         clock = self._answers.clock
         until = clock() + patience
@@ -82,6 +96,8 @@ class Watch:
         pings: dict[Any, str] = {}
         try:
             while True:
+                if self._stop is not None:
+                    self._stop.check(finish=finish)
                 judged = self._liveness.judged(clock(), requests)
                 if judged.dead:
                     raise GoneError(dict(judged.dead))
@@ -89,6 +105,8 @@ class Watch:
                     pings[self._pings[name]()] = name
                     self._liveness = self._liveness.pinged(name, clock())
                 next_look = min(judged.until, until) if not judged.to_ping else clock()
+                if self._stop is not None:
+                    next_look = min(next_look, clock() + LOOK_SECONDS)
                 seconds = None if math.isinf(next_look) else max(0.0, next_look - clock())
                 ready = self._answers.wait([*refs, *pings], seconds)
                 for ping in [one for one in ready if one in pings]:

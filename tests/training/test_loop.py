@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
@@ -30,12 +31,14 @@ from chaosops_ray.sweeps import runner, spec
 from chaosops_ray.training import check as check_run
 from chaosops_ray.training import loop, plan, policies
 from chaosops_ray.wire import UNTRAINED, Decoding, Group, Ids, PolicyVersion, Sample, SampleRequest
+from chaosops_ray.workers.actors import Batch, SamplerHost
 from chaosops_ray.workers.adoption import AdoptionError
 from chaosops_ray.workers.bundles import bundles, check
 from chaosops_ray.workers.health import PoolError
 from chaosops_ray.workers.rollout import play_group
 from chaosops_ray.workers.samplers.torch import TorchSampler
-from tests.support.cluster import CONFIGS, digests, freeze, kill, make, ray_here, small_run, trained
+from chaosops_ray.workers.stop import Stop, StopError
+from tests.support.cluster import CONFIGS, digests, freeze, kill, make, processes, ray_here, small_run, trained
 from tests.support.tokenizers import chat_tokenizer, saved
 from tests.sweeps.test_spec import RUNS, SWEEPS, TWINS
 
@@ -125,6 +128,7 @@ class Disturbed(NamedTuple):
     training: loop.Training
     trained: loop.Trained
     told: list[dict[str, Any]]
+    samplers: list[list[int]]  # their processes, row by row
 
 
 @pytest.fixture(scope="module")
@@ -133,22 +137,25 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory, undisturbed: Undisturbed
     run = small_run(*LOCKSTEP, "rollout.shards=4", "evaluation.every=3", "evaluation.progress_seeds=1")
     training = make(tmp_path_factory.mktemp("disturbed") / "run", run)
     told: list[dict[str, Any]] = []
+    samplers: list[list[int]] = []
     victims = {1: "Shard", 2: "SamplerHost", 3: "Learner"}
 
     def strike(row: dict[str, Any]) -> None:
         told.append(row)
+        samplers.append([process.pid for process in processes("SamplerHost")])
         if row["update"] in victims:
             kill(victims.pop(row["update"]))
 
-    return Disturbed(training, loop.train(training, strike, held_out=undisturbed.scenarios), told)
+    return Disturbed(training, loop.train(training, strike, held_out=undisturbed.scenarios), told, samplers)
 
 
 def test_four_shards_and_the_death_of_every_actor_change_nothing(
     undisturbed: Undisturbed, disturbed: Disturbed
 ) -> None:
-    # A learner is replaced together with all others, and the run goes on from its checkpoint after two updates.
+    # With a new learner, the run goes on from its checkpoint after two updates, and the samplers stay.
     replaced = [(row["update"], row["actors_replaced"]) for row in disturbed.told]
-    assert replaced == [(1, 0), (2, 1), (3, 2), (3, 0), (4, 0), (5, 0), (6, 0)]
+    assert replaced == [(1, 0), (2, 1), (3, 2), (3, 3), (4, 3), (5, 3), (6, 3)]
+    assert disturbed.samplers[1] != disturbed.samplers[2] == disturbed.samplers[-1]
     assert digests(disturbed.training) == digests(undisturbed.training)
     assert [row["update"] for row in disturbed.training.folder.metrics()] == [*range(1, UPDATES + 1)]
     assert disturbed.training.folder.checkpoints() == undisturbed.training.folder.checkpoints()
@@ -204,6 +211,68 @@ def test_actors_that_hang_are_replaced_and_change_nothing(undisturbed: Undisturb
     assert told == [1, 2, 3, 3, 4, 5, 6]
     assert digests(training) == digests(undisturbed.training)
     assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in frozen)
+
+
+class Asking:
+    """A driver that asks the run to end: after that row, or when the run says that it does this."""
+
+    def __init__(self, after: int = -1, saying: str = "nothing") -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.stop = Stop()
+        self._after, self._saying = after, saying
+
+    def row(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        if row["update"] == self._after:
+            self.stop.ask("SIGTERM")
+
+    def say(self, text: str) -> None:
+        if self._saying in text:
+            self.stop.ask("SIGTERM")
+
+
+def test_a_run_that_is_asked_to_end_loses_nothing(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    """Between two updates, and in an evaluation, before that update's row is written."""
+    run = small_run(*LOCKSTEP, "rollout.shards=1", "checkpoint_every=5", "evaluation.every=4")
+    training = make(tmp_path / "run", run)
+    folder = training.folder
+    for asking, done, rows in ((Asking(after=3), 3, 3), (Asking(saying="held-out 0/"), 4, 3)):
+        with asking.stop.asked_for(), pytest.raises(StopError, match="SIGTERM"):
+            loop.train(training, asking.row, asking.say, undisturbed.scenarios, asking.stop)
+        assert folder.checkpoints()[-1] == done
+        assert [row["update"] for row in folder.check()] == list(range(1, rows + 1))
+    undisturbed_from_here = Asking()
+    loop.train(training, undisturbed_from_here.row, held_out=undisturbed.scenarios)
+    assert [row["update"] for row in undisturbed_from_here.rows] == [4, 5, 6]
+    assert digests(training) == digests(undisturbed.training)
+    assert [row["update"] for row in folder.metrics() if "evaluation" in row] == [4, 6]
+
+
+class GarbageHost(SamplerHost):
+    """Of a run's samplers, the first spoils a completion of version 2; the next ones find the mark that it left."""
+
+    def __init__(self, engine: str, settings: dict[str, Any]) -> None:
+        super().__init__(engine, settings)
+        self._mark = Path(settings["model"]).parent / "spoiled"
+
+    async def sample_batches(self, batches: Sequence[Batch], decoding: Decoding, number: int) -> list[list[Sample]]:
+        found = await super().sample_batches(batches, decoding, number)
+        if number == 2 and not self._mark.exists():
+            self._mark.touch()
+            found[0][0] = found[0][0]._replace(log_probs=(math.nan,) * len(found[0][0].tokens))
+        return found
+
+
+def test_a_sampler_that_answers_garbage_is_replaced_and_changes_nothing(
+    undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    training = make(tmp_path / "run", small_run(*LOCKSTEP, "rollout.shards=1"))
+    model = Path(shutil.copytree(training.base.path, tmp_path / "model"))
+    base = training.base._replace(path=model)
+    actor = ray.remote(GarbageHost)
+    loop.train(training._replace(base=base, sampler_actor=actor), lambda _row: None)
+    assert digests(training) == digests(undisturbed.training)
+    assert [row["actors_replaced"] for row in training.folder.metrics()] == [0, 0, 1, 1, 1, 1]
 
 
 @pytest.fixture
@@ -301,8 +370,8 @@ ALARMING = {"update": 3, "learner": {"kl": 0.5}}
 def test_an_alarm_can_stop_the_run(tmp_path: Path) -> None:
     training = make(tmp_path / "run", small_run("alarm.kl=0.4", "alarm.action=abort"))
     with pytest.raises(loop.AlarmError, match=r"update 3: .*alarm\.kl"):
-        loop.sound_alarm(training, ALARMING, lambda _text: None)
-    loop.sound_alarm(training, {"update": 3, "learner": {"kl": 0.4}}, lambda _text: None)
+        loop.sound_alarm(training, ALARMING, lambda _text: None, Stop())
+    loop.sound_alarm(training, {"update": 3, "learner": {"kl": 0.4}}, lambda _text: None, Stop())
 
 
 def test_a_pause_says_what_it_waits_for(tmp_path: Path) -> None:
@@ -316,7 +385,7 @@ def test_a_pause_says_what_it_waits_for(tmp_path: Path) -> None:
         heard.append(text)
         resume.touch()
 
-    loop.sound_alarm(training, ALARMING, answer)
+    loop.sound_alarm(training, ALARMING, answer, Stop())
     assert "alarm.kl" in heard[0]
     assert str(resume) in heard[0]
     assert not resume.exists()

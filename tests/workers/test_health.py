@@ -95,6 +95,13 @@ def test_what_is_wanted_only_grows() -> None:
             serving().wanted(wrong)
 
 
+def test_after_a_new_learner_an_older_version_may_be_wanted() -> None:
+    rewound = serving().died("shard", "killed").rewound()
+    assert (rewound.target, rewound.ready) == (None, ())
+    assert [rewound.of(name) for name in NAMES] == [Health.STALE, Health.STALE, Health.DEAD]
+    assert rewound.wanted(version(3)).proven("one", version(3)).ready == ("one",)
+
+
 def test_a_line_for_the_log() -> None:
     said = serving().died("two", "silent for 10 s").describe()
     assert said == "one ready (policy-v5); two dead (silent for 10 s); shard stale"
@@ -151,6 +158,11 @@ class AnyOrder(RuleBasedStateMachine):
     def released(self, name: str) -> None:
         self.book.pop(name, None)
         self.happen(self.health.released(name))
+
+    @rule()
+    def rewound(self) -> None:
+        self.book.clear()
+        self.happen(self.health.rewound())
 
     @rule(name=st.sampled_from(NAMES))
     def died(self, name: str) -> None:

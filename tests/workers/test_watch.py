@@ -9,6 +9,7 @@ import pytest
 from ray.exceptions import RayError
 
 from chaosops_ray.workers.liveness import Limits
+from chaosops_ray.workers.stop import GRACE_SECONDS, LOOK_SECONDS, Stop, StopError
 from chaosops_ray.workers.watch import Answers, GoneError, Watch
 
 LIMITS = Limits(quiet=10.0, silence=30.0, start=100.0)
@@ -150,3 +151,44 @@ def test_what_is_there_already_is_returned_at_once(world: World) -> None:
     world.now = 1000.0  # quiet for long: it is pinged, but nobody waits for the ping
     assert world.watch.first([there], {"one": "playing"}) == [there]
     assert world.now == 1000.0
+
+
+# -- a run that is asked to end ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stopping(world: World) -> Stop:
+    stop = Stop(clock=lambda: world.now)
+    world.watch = Watch(LIMITS, Answers(world.wait, world.get, lambda: world.now), stop)
+    world.start("one")
+    return stop
+
+
+def asked_after(world: World, stop: Stop, seconds: float) -> None:
+    """As a signal would, while somebody waits."""
+    wait, since = world.wait, world.now
+
+    def waiting(refs: list[int], limit: float | None) -> list[int]:
+        there = wait(refs, limit)
+        if world.now - since >= seconds and stop.why is None:
+            stop.ask("SIGTERM")
+        return there
+
+    world.watch = Watch(LIMITS, Answers(waiting, world.get, lambda: world.now), stop)
+    world.start("one")
+
+
+def test_groups_are_waited_for_no_longer(world: World, stopping: Stop) -> None:
+    asked_after(world, stopping, 3.0)
+    with stopping.asked_for(), pytest.raises(StopError):
+        world.watch.first([world.answers(100.0)], {"one": "playing"})
+    assert world.now <= 3.0 + LOOK_SECONDS
+
+
+def test_what_has_begun_is_finished_if_that_is_soon(world: World, stopping: Stop) -> None:
+    asked_after(world, stopping, 3.0)
+    with stopping.asked_for():
+        assert world.ask(3.0 + GRACE_SECONDS / 2) == "done"
+        with pytest.raises(StopError):
+            world.ask(GRACE_SECONDS)
+    assert world.now <= 3.0 + GRACE_SECONDS + 2 * LOOK_SECONDS

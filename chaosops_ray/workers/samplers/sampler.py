@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -11,10 +12,15 @@ from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleReques
 
 # The version number of samples of the base model.
 BASE = -1
+_ROUNDING = 1e-3
 
 
 class SamplerError(RuntimeError):
     """An engine cannot do what was asked; it never does something else instead."""
+
+
+class ImpossibleError(SamplerError):
+    """An engine answered something that no working engine answers to this request."""
 
 
 class Sampler(Protocol):
@@ -91,3 +97,41 @@ def check_choices(choices: tuple[Ids, ...], limit: int) -> None:
     for one, other in pairwise(sorted(set(choices))):
         if other[: len(one)] == one:
             raise SamplerError(f"the choice {one} is the beginning of the choice {other}; end all with the same token")
+
+
+def check_samples(
+    requests: Sequence[SampleRequest], found: object, decoding: Decoding, version: PolicyVersion, vocabulary: int
+) -> None:
+    """Raise ImpossibleError unless these are completions of the requests, by this version, as `Sampler.sample` says."""
+    if not isinstance(found, list) or len(found) != len(requests):
+        count = len(found) if isinstance(found, list) else "no list of"
+        raise ImpossibleError(f"{count} completions for {len(requests)} requests")
+    for request, sample in zip(requests, found, strict=True):
+        wrong = _wrong(request, sample, decoding, version, vocabulary)
+        if wrong is not None:
+            raise ImpossibleError(wrong)
+
+
+def _wrong(
+    request: SampleRequest, sample: object, decoding: Decoding, version: PolicyVersion, vocabulary: int
+) -> str | None:
+    if not isinstance(sample, Sample) or not isinstance(sample.tokens, tuple):
+        return f"a {type(sample).__name__} that is no completion"
+    tokens, log_probs = sample.tokens, sample.log_probs
+    if (sample.version, sample.digest) != (version.number, version.digest):
+        return f"a completion by policy-v{sample.version} ({str(sample.digest)[:12]}), asked was {version.name}"
+    if not 1 <= len(tokens) <= decoding.max_tokens:
+        return f"a completion of {len(tokens)} tokens; permitted are 1 to {decoding.max_tokens}"
+    if not isinstance(log_probs, tuple) or len(log_probs) != len(tokens):
+        return f"{len(tokens)} tokens without as many log-probabilities"
+    if any(type(token) is not int or not 0 <= token < vocabulary for token in tokens):
+        return f"a token that the vocabulary of {vocabulary} does not have"
+    # Rounding may lift a logarithm of nearly one above zero.
+    if any(type(one) is not float or not -math.inf < one <= _ROUNDING for one in log_probs):
+        return "a log-probability that is no finite number up to 0"
+    if request.choices is not None and tokens not in request.choices:
+        return "a completion that is none of the choices"
+    ends = [token in decoding.stop for token in tokens]
+    if sample.stopped != ends[-1] or (request.choices is None and any(ends[:-1])):
+        return "a completion that does not end where it says"
+    return None

@@ -133,11 +133,10 @@ class TorchSampler:
         """Forget a version, if it is loaded."""
         if number not in self._loaded or self._model is None:
             return
-        if len(self._loaded) == 1:
-            raise SamplerError(f"policy version {number} is the only one that is loaded; adopt another first")
         name = self._loaded.pop(number).name
-        self._model.set_adapter(next(iter(self._loaded.values())).name)
-        self._model.delete_adapter(name)
+        if self._loaded:
+            self._model.set_adapter(next(iter(self._loaded.values())).name)
+        self._unload(name)
         for cohort in [cohort for cohort, kept in self._kept.items() if kept.version == number]:
             del self._kept[cohort]
 

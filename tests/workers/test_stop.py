@@ -1,0 +1,81 @@
+"""A run that is asked to end: at once, or when it has finished what it does."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from chaosops_ray.workers.stop import GRACE_SECONDS, LOOK_SECONDS, Stop, StopError, on_sigterm
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_who_does_not_look_ends_at_once() -> None:
+    with pytest.raises(StopError, match="told to"):
+        Stop().ask("told to")
+
+
+def test_who_looks_may_finish_for_a_while() -> None:
+    clock = Clock()
+    stop = Stop(clock=clock)
+    with stop.asked_for():
+        stop.check(finish=False)
+        stop.ask("told to")
+        stop.ask("told again")
+        stop.check(finish=True)
+        with pytest.raises(StopError, match="told to"):
+            stop.check(finish=False)
+        clock.now += GRACE_SECONDS - 0.1
+        stop.check(finish=True)
+        clock.now += 0.1
+        with pytest.raises(StopError, match="told to"):
+            stop.check(finish=True)
+
+
+def test_another_reason_is_looked_for_once_a_second() -> None:
+    clock, looks, answers = Clock(), list[float](), [None, None, "the node goes"]
+
+    def look() -> str | None:
+        looks.append(clock.now)
+        return answers[len(looks) - 1]
+
+    stop = Stop(look, clock)
+    for _ in range(4):
+        stop.check(finish=False)
+        clock.now += LOOK_SECONDS / 2
+    stop.check(finish=True)  # it is found out now, and there is time to finish
+    assert looks == [100.0, 100.0 + LOOK_SECONDS, 100.0 + 2 * LOOK_SECONDS]
+    with pytest.raises(StopError, match="the node goes"):
+        stop.check(finish=False)
+
+
+def test_a_signal_asks_and_a_second_one_ends_the_process() -> None:
+    """In a process of its own, for the second signal ends it."""
+    child = os.fork()
+    if not child:
+        try:
+            stop = Stop()
+            with on_sigterm(stop), stop.asked_for():
+                os.kill(os.getpid(), signal.SIGTERM)
+                if stop.why == "SIGTERM":
+                    os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+
+
+def test_afterwards_the_signal_is_what_it_was() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with on_sigterm(Stop()):
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before
