@@ -7,12 +7,14 @@ other file either; a killed process leaves a hidden name that ends in `.part`, w
 
 from __future__ import annotations
 
+import atexit
 import errno
 import json
 import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import file_digest, sha256
@@ -189,6 +191,13 @@ def make_folder(path: Path) -> None:
         make_folder(path.parent)
         path.mkdir(exist_ok=True)
         to_disk(path.parent)
+
+
+def temporary_folder() -> Path:
+    """Make a folder that is deleted when this process ends."""
+    path = Path(tempfile.mkdtemp(prefix="chaosops-"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
 
 
 def sweep(folder: Path) -> None:

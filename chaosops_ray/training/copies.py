@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import re
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -69,9 +67,7 @@ def fetched(uri: str, number: int | None) -> RunFolder:
     """Fetch what a reader of one version needs into a temporary folder, checked; it goes when this process ends."""
     store = remote.opened(uri)
     names = _names(store)
-    above = Path(tempfile.mkdtemp(prefix="chaosops-"))
-    atexit.register(shutil.rmtree, above, ignore_errors=True)
-    mirror = Mirror(store, above / remote.name_of(uri))
+    mirror = Mirror(store, files.temporary_folder() / remote.name_of(uri))
     _fetch(mirror, remote.to_read(names))
     with _named(mirror.folder, store):
         folder = RunFolder(mirror.folder)
