@@ -44,11 +44,13 @@ _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 # Parts of a URI's query that are not secret; the value of any other is never shown.
 _OPEN_KEYS = ("endpoint_override", "region", "scheme")
 _HIDDEN = "***"
+# In Azure's URIs a container stands where others have a user.
+_NAMES_A_CONTAINER = ("abfs", "abfss")
 # Folders appear in these only with their files.
 _OBJECT_STORES = ("s3", "gcs", "abfs")
 # Without these pyarrow waits for a silent server for ever.
 _CONNECT_SECONDS, _REQUEST_SECONDS = 10.0, 20.0
-# Each request has this long, and a second more for so many bytes.
+# A request has this long with all its tries, and a second more for so many bytes.
 _DEADLINE_SECONDS = 120.0
 _SLOWEST_BYTES = 200_000
 _PAUSES = (1.0, 5.0)
@@ -64,7 +66,7 @@ _FINAL = f"{_NO_BUCKET}|{_FORBIDDEN}"
 _ADVICE = {
     _NO_BUCKET: "make the bucket, or name another",
     _FORBIDDEN: "check the credentials and what they permit",
-    "NETWORK_CONNECTION|[Tt]imeout|[Cc]onnect|resolve|no answer": "check the endpoint and the network",
+    "NETWORK_CONNECTION|UNAVAILABLE|[Tt]imeout|[Cc]onnect|resolve|no answer": "check the endpoint and the network",
 }
 
 
@@ -171,7 +173,9 @@ def shown(uri: str) -> str:
     """Return a URI as it may be printed and recorded: without user, password and keys."""
     scheme, rest = _parts(uri)
     place, question, query = rest.partition("?")
-    _, at, after = place.rpartition("@")
+    user, at, after = place.rpartition("@")
+    if scheme in _NAMES_A_CONTAINER and ":" not in user:
+        at, after = "", place
     pairs = [pair.partition("=") for pair in query.split("&")]
     query = "&".join([f"{key}={value if key in _OPEN_KEYS else _HIDDEN}" for key, _, value in pairs])
     return f"{scheme}://{_HIDDEN + at if at else ''}{after}{question}{query if question else ''}"
@@ -213,7 +217,7 @@ def opened(uri: str) -> Remote:
     """Open the store of a URI; nothing is asked of it yet."""
     name_of(uri)
     try:
-        filesystem, root = fs.FileSystem.from_uri(uri)
+        filesystem, root = fs.FileSystem.from_uri(_limited(uri))
         if isinstance(filesystem, fs.S3FileSystem):
             filesystem = _patient(filesystem)
     except (OSError, pa.ArrowException) as error:
@@ -222,6 +226,13 @@ def opened(uri: str) -> Remote:
             f"cannot open {shown(uri)}: {why}; write for example s3://bucket/run, and / and other signs in a key as %2F"
         ) from None
     return Remote(ArrowObjects(filesystem, root), shown(uri), lambda text: hide(uri, text))
+
+
+def _limited(uri: str) -> str:
+    """Return the URI with a limit to how long Google's library tries, which is a quarter of an hour by itself."""
+    if _parts(uri)[0] not in ("gs", "gcs") or "retry_limit_seconds=" in uri:
+        return uri
+    return f"{uri}{'&' if '?' in uri else '?'}retry_limit_seconds={_REQUEST_SECONDS:g}"
 
 
 def _patient(filesystem: fs.S3FileSystem) -> fs.S3FileSystem:
@@ -300,11 +311,11 @@ class Remote:
             self._ask("delete", name, 0, self._objects.delete, name)
 
     def _ask(self, what: str, name: str, size: int, work: Callable[..., T], *given: Any) -> T:
-        seconds = self._deadline + size / _SLOWEST_BYTES
+        until = time.monotonic() + self._deadline + size / _SLOWEST_BYTES
         pauses = list(self._pauses)
         while True:
             try:
-                return within(seconds, work, *given)
+                return within(until - time.monotonic(), work, *given)
             except FileNotFoundError as error:
                 if error.filename is not None:  # of this disk, not of the store
                     raise
@@ -313,7 +324,7 @@ class Remote:
                 if isinstance(error, OSError) and error.filename is not None:
                     raise
                 why = self._hidden(one_line(error))
-                if not pauses or re.search(_FINAL, why):
+                if not pauses or re.search(_FINAL, why) or time.monotonic() + pauses[0] >= until:
                     place = self.at(name) if name else self.name
                     raise RemoteError(f"cannot {what} {place}: {why}; {_advice(why)}") from None
             time.sleep(pauses.pop(0))
@@ -337,7 +348,7 @@ def within(seconds: float, work: Callable[..., T], *given: Any) -> T:
     if raised:
         raise raised[0]
     if not results:
-        raise TimeoutError(f"no answer within {seconds:g} s")
+        raise TimeoutError(f"no answer within {seconds:.3g} s")
     return results[0]
 
 

@@ -366,6 +366,8 @@ def test_a_folder_of_pyarrow_s_file_systems_is_a_store(tmp_path: Path) -> None:
             "s3://b/run?region=eu&scheme=http&session_token=abcdefg",
             "s3://b/run?region=eu&scheme=http&session_token=***",
         ),
+        ("abfs://container@account.dfs.core.windows.net/run", "abfs://container@account.dfs.core.windows.net/run"),
+        ("abfs://:password@account.dfs.core.windows.net/c/run", "abfs://***@account.dfs.core.windows.net/c/run"),
         ("S3://b/run?endpoint_override=h:1&secret", "s3://b/run?endpoint_override=h:1&secret=***"),
     ],
 )

@@ -152,7 +152,7 @@ def test_a_folder_a_file_uri_and_a_store_end_the_same_also_when_killed_anywhere(
             time.sleep(0.05)
             claimed = there.read(CLAIM)
         seen = len(there.names())
-        wanted = seen + draw.randint(1, 9)
+        wanted = seen + draw.randint(6, 20)
         while len(there.names()) < wanted and process.poll() is None:
             time.sleep(0.01)
         if process.poll() is not None:
