@@ -178,11 +178,17 @@ class Learner(Section):
 
 
 class Alarm(Section):
-    """The limit for KL to the base model."""
+    """The limits for KL to the base model, and for the distance of sampler and learner."""
 
     kl: float = Field(default=2.0, gt=0, description="limit in nats per token")
     action: Literal["warn", "pause", "abort"] = Field(
         default="warn", description="reaction above the limit; pause waits for a file `resume` in the run folder"
+    )
+    mismatch: float = Field(
+        default=0.1,
+        gt=0,
+        description="limit for the mean distance, in nats per token, of the sampler's log-probabilities from the "
+        "learner's; above it, a run in lockstep ends",
     )
 
 

@@ -10,7 +10,8 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple, TypeAlias
@@ -38,6 +39,7 @@ from chaosops_ray.training.errors import AlarmError
 from chaosops_ray.workers.bundles import HARDLY_ANY, bundles
 from chaosops_ray.workers.health import PoolError
 from chaosops_ray.workers.pool import PLACEMENT_SECONDS, reason
+from chaosops_ray.workers.stop import Stop, StopError, on_sigterm
 
 _TUNE = "tune"
 # In a run's folder: the text of the alarm that ended it; a mark that early stopping did.
@@ -81,11 +83,16 @@ def run(
     *,
     is_new: bool,
 ) -> Finished:
-    """Start a new sweep in a new folder, or resume one: play the trials that are not over, compare, report."""
+    """Start a new sweep in a new folder, or resume one: play the trials that are not over, compare, report.
+
+    At SIGTERM, end at once with StopError.
+    """
     out = out.resolve()
     folders = {trial.name: out / TRIALS / trial.name for trial in trials}
     lengths = {trial.name: trial.run.updates for trial in trials}
     with (
+        said_how_to_resume(out),
+        on_sigterm(Stop()),
         SweepProgress(console, environment, out.name, list(lengths.items())) as progress,
         launch.cluster([trial.run for trial in trials], address, progress.say, beside=HARDLY_ANY),
     ):
@@ -110,6 +117,16 @@ def run(
         digests = {trial.arm: bases[trial.run.model].digest for trial in trials}
         facts = report_facts(sweep, outcomes, comparison, digests)
         return Finished(comparison, sweep_report.write(out, environment, facts))
+
+
+@contextmanager
+def said_how_to_resume(out: Path) -> Iterator[None]:
+    """Add to a StopError how the sweep goes on."""
+    try:
+        yield
+    except StopError as asked:
+        how = f"go on with --resume {out}" if (out / SWEEP).exists() else "ended before it began; start it again"
+        raise StopError(f"{asked}: each trial is as its last checkpoint has it; {how}") from None
 
 
 def tuner(

@@ -407,8 +407,19 @@ def summary(environment: AnyEnvironment, reports: Sequence[EpisodeReport]) -> Ro
 
 
 def sound_alarm(training: Training, row: Row, say: Say, stop: Stop) -> None:
-    """If KL to the base is over the alarm, stop the run or wait for a person; with `warn`, the metrics show it."""
+    """If KL to the base is over the alarm, stop the run or wait for a person; with `warn`, the metrics show it.
+
+    In lockstep the learner is, before it learns, the policy that was played. If the sampler played another, that ends
+    the run.
+    """
     alarm = training.run.alarm
+    mismatch = row["learner"].get("mismatch", 0.0)
+    if training.run.schedule == "lockstep" and not mismatch <= alarm.mismatch:
+        raise AlarmError(
+            f"update {row['update']}: the sampler's log-probabilities are {mismatch:.2g} nats a token from the "
+            f"learner's, over alarm.mismatch={alarm.mismatch:g}; it played another policy than policy-v"
+            f"{row['version'] - 1}, or computes otherwise: give both the same model and precision"
+        )
     kl = row["learner"].get("kl", 0.0)
     if kl <= alarm.kl or alarm.action == "warn":
         return

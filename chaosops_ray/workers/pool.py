@@ -359,12 +359,16 @@ class Collection:
                     failed[place] = reason(error.cause)
             if not ready and time.monotonic() >= until:
                 failed = dict.fromkeys(self._running.values(), f"no answer within rollout.deadline, {deadline:g} s")
-                self._pool.cancel(list(self._running))
-                self._running.clear()
+                self.give_up()
             if failed:
                 self._again(failed, retries)
                 until = time.monotonic() + deadline
         return [found[place] for place in range(len(self._tasks))]
+
+    def give_up(self) -> None:
+        """Stop playing what is not there yet."""
+        self._pool.cancel(list(self._running))
+        self._running.clear()
 
     def _again(self, failed: dict[int, str], retries: int) -> None:
         self._pool.replace_lost()

@@ -19,8 +19,11 @@ END_SECONDS = 28.0
 LOOK_SECONDS = 1.0
 
 
-class StopError(Exception):
-    """The run was asked to end before it was over, and can be resumed."""
+class StopError(BaseException):
+    """The run was asked to end before it was over, and can be resumed.
+
+    Like KeyboardInterrupt it is no Exception, so that no library takes it for an error of its own work.
+    """
 
 
 class Stop:

@@ -6,6 +6,7 @@ import asyncio
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
@@ -287,6 +288,19 @@ def learner_here() -> Iterator[Callable[[loop.Training], Learner]]:
     torch.use_deterministic_algorithms(mode=False)
 
 
+def test_groups_that_are_given_up_leave_nothing_behind(tmp_path: Path) -> None:
+    """Whoever still played them would change what the sampler keeps of the same groups, and so the rounding."""
+    training = make(tmp_path / "run", small_run(*LOCKSTEP, "rollout.shards=2"))
+    with loop.placed(training, Stop()) as pool:
+        state = loop.State.restored(training, pool)
+        loop.publish(training, pool, state, loop.probes(training))
+        tasks = training.plan.tasks(state.curriculum, 0, 0, 4, state.mastery)
+        first = pool.dispatch(tasks).gather(600, 1)
+        pool.dispatch(tasks).give_up()
+        assert pool.dispatch(tasks).gather(600, 1) == first
+        assert pool.replaced == 0
+
+
 # -- sabotage ---------------------------------------------------------------------------------------------------------
 
 
@@ -372,6 +386,32 @@ def test_an_alarm_can_stop_the_run(tmp_path: Path) -> None:
     with pytest.raises(loop.AlarmError, match=r"update 3: .*alarm\.kl"):
         loop.sound_alarm(training, ALARMING, lambda _text: None, Stop())
     loop.sound_alarm(training, {"update": 3, "learner": {"kl": 0.4}}, lambda _text: None, Stop())
+
+
+@pytest.mark.parametrize("mismatch", [0.3, math.nan])
+def test_a_sampler_that_is_far_from_the_learner_stops_a_run_in_lockstep(tmp_path: Path, mismatch: float) -> None:
+    """Whatever it claims to play. In a pipelined run the learner is another version, and so always at a distance."""
+    row = {"update": 3, "version": 3, "learner": {"mismatch": mismatch}}
+    training = make(tmp_path / "run", small_run("alarm.mismatch=0.2"))
+    with pytest.raises(loop.AlarmError, match=r"update 3: .*alarm\.mismatch"):
+        loop.sound_alarm(training, row, lambda _text: None, Stop())
+    pipelined = make(tmp_path / "pipelined", small_run("alarm.mismatch=0.2", "schedule=pipelined"))
+    loop.sound_alarm(pipelined, row, lambda _text: None, Stop())
+
+
+class ImpostorHost(SamplerHost):
+    """Proves every version, and plays the base model in its place from version 2 on."""
+
+    async def sample_batches(self, batches: Sequence[Batch], decoding: Decoding, number: int) -> list[list[Sample]]:
+        engine: Any = self._sampler
+        with engine._model.disable_adapter() if number >= 2 else nullcontext():
+            return await super().sample_batches(batches, decoding, number)
+
+
+def test_a_sampler_that_plays_another_policy_than_it_proved_stops_the_run(tmp_path: Path) -> None:
+    training = make(tmp_path / "run", small_run("rollout.shards=1", "alarm.mismatch=0.001"))
+    with pytest.raises(loop.AlarmError, match=r"update 3: .*alarm\.mismatch"):
+        loop.train(training._replace(sampler_actor=ray.remote(ImpostorHost)), lambda _row: None)
 
 
 def test_a_pause_says_what_it_waits_for(tmp_path: Path) -> None:
