@@ -374,6 +374,12 @@ class Mirror:
         """The number of updates of the last whole checkpoint in the store; 0 if there is none."""
         return max(whole(set(self._known), CHECKPOINTS), default=0)
 
+    def check_new(self) -> None:
+        """Refuse a place that is taken; a claim alone is left of a process that was killed before it wrote anything."""
+        name = self.remote.name
+        if self.remote.names() - {CLAIM}:
+            raise InputError(f"{name} is not empty; name another place, or continue that run with --resume {name}")
+
     def claim(self) -> None:
         """Make the run this process's; another one that trains it stops at its next upload."""
         self.remote.write(CLAIM, json.dumps({"token": self._token}).encode())
@@ -382,7 +388,8 @@ class Mirror:
         """Raise ClaimError if another process has claimed the run since."""
         found = files.parse_object(self.remote.read(CLAIM) or b"")
         if found is None or found.get("token") != self._token:
-            raise ClaimError(f"{self.remote.name} was claimed by another process, which trains it now; this one stops")
+            other = "another process has claimed it, and trains it now or is done with it"
+            raise ClaimError(f"{self.remote.name} is no longer this process's: {other}; this one stops")
 
     def fetch(self, names: Sequence[str]) -> None:
         """Fetch files; markers last, and the configuration, which makes the folder a run, as the last of all."""
@@ -495,8 +502,9 @@ class MirroredFolder(RunFolder):
         except ClaimError:
             raise
         except RemoteError as error:
-            where = f"the whole run is in {self.path}; what was uploaded before is whole"
-            raise RemoteError(f"{error}; {where}, and --resume goes on from there") from None
+            name, done = self._mirror.remote.name, self._mirror.checkpoint
+            there = f"--resume {name} goes on after update {done}" if done else f"--resume {name} begins again"
+            raise RemoteError(f"{error}; {there}, --resume {self.path} with all that is here") from None
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------

@@ -31,12 +31,9 @@ _WORKING = "runs"
 
 def new(uri: str) -> Mirror:
     """Prepare the working folder of a new run; refuse a place in the store that is taken."""
-    store = remote.opened(uri)
-    if store.names():
-        raise InputError(
-            f"{store.name} is not empty; name another place, or continue that run with --resume {store.name}"
-        )
-    return Mirror(store, _working_folder(uri))
+    mirror = Mirror(remote.opened(uri), _working_folder(uri))
+    mirror.check_new()
+    return mirror
 
 
 def resumed(uri: str) -> tuple[Mirror, Run, AnyEnvironment]:
@@ -83,7 +80,9 @@ def fetched(uri: str, number: int | None) -> RunFolder:
 def begin(mirror: Mirror, *, is_new: bool) -> MirroredFolder:
     """Return the working folder as one that is uploaded with every checkpoint; a new run is there from now on."""
     if is_new:
+        mirror.check_new()  # again, because starting the cluster takes a while
         mirror.claim()
+        mirror.check_new()  # and nothing has come from a process that claimed it meanwhile
     folder = MirroredFolder(mirror.folder, mirror)
     if is_new:
         folder.push()

@@ -30,7 +30,8 @@ class Disk:
 
     def remount(self, option: str) -> None:
         """Change an option of the mount: ro, rw or size=N."""
-        _run("mount", "-o", f"remount,{option}", str(self.path))
+        refused = _run("mount", "-o", f"remount,{option}", str(self.path))
+        assert not refused, refused
 
     def names(self) -> list[str]:
         """All files and folders but the filler."""
