@@ -76,6 +76,7 @@ def mirror_of(objects: Objects, folder: Path) -> Mirror:
 def begin(objects: Objects, folder: Path) -> MirroredFolder:
     """A new run, as `train --out URI` begins one."""
     mirror = mirror_of(objects, folder)
+    mirror.check_new()
     mirror.claim()
     RunFolder.create(folder, "model: tiny\n")
     mirrored = MirroredFolder(folder, mirror)
@@ -173,7 +174,8 @@ def test_a_run_is_whole_in_the_store_wherever_its_process_stops(
         except (Stopped, RemoteError) as error:
             if isinstance(error, RemoteError):
                 assert "the endpoint is gone" in str(error)
-                assert not began or str(working) in str(error)
+                assert not began or f"--resume {working}" in str(error)
+                assert not began or f"--resume {NAME} " in str(error)
         else:
             break
         finally:
@@ -212,7 +214,6 @@ def test_a_run_that_is_killed_twice_while_it_goes_on_is_whole(quick: Path, undis
         store.announce = announce
         try:
             if CONFIG not in store.files:
-                store.files.clear()
                 train(begin(store, quick / str(starts) / "run"), 0)
             else:
                 train(*resume(store, quick / str(starts) / "run"))
@@ -274,7 +275,7 @@ def test_the_process_that_claimed_last_keeps_the_run(tmp_path: Path) -> None:
     newer, done = resume(store, tmp_path / "newer" / "run")
     before = dict(store.files)
     with (
-        pytest.raises(ClaimError, match=r"s3://bucket/run was claimed by another process"),
+        pytest.raises(ClaimError, match=r"s3://bucket/run is no longer this process's"),
         older.checkpoint(2) as path,
     ):
         (path / "learner.pt").write_text("older")

@@ -105,6 +105,17 @@ def test_a_place_that_is_taken_is_refused(uri: str, capsys: pytest.CaptureFixtur
     assert remote.opened(uri).names() == before
 
 
+def test_of_two_that_begin_the_same_run_the_later_one_does_not_take_what_the_other_has_made(store: Store) -> None:
+    uri = store.uri("twice/run")
+    first, second = copies.new(uri), copies.new(uri)
+    for mirror in (first, second):
+        RunFolder.create(mirror.folder, "model: tiny\n")
+    copies.begin(first, is_new=True)
+    with pytest.raises(InputError, match="is not empty"):
+        copies.begin(second, is_new=True)
+    first.check_claim()
+
+
 def cut(content: bytes) -> bytes | None:
     return content[: len(content) // 2]
 
