@@ -42,7 +42,17 @@ T = TypeVar("T")
 CLAIM = "claim.json"
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 # Parts of a URI's query that are not secret; the value of any other is never shown.
-_OPEN_KEYS = ("endpoint_override", "region", "scheme")
+_OPEN_KEYS = (
+    "allow_bucket_creation",
+    "endpoint_override",
+    "force_virtual_addressing",
+    "project_id",
+    "region",
+    "retry_limit_seconds",
+    "scheme",
+    "tls_ca_file_path",
+    "tls_verify_certificates",
+)
 _HIDDEN = "***"
 # In Azure's URIs a container stands where others have a user.
 _NAMES_A_CONTAINER = ("abfs", "abfss")
@@ -185,9 +195,11 @@ def hide(uri: str, text: str) -> str:
     """Return a text, such as an error's, without the secrets of a URI."""
     _, rest = _parts(uri)
     place, _, query = rest.partition("?")
-    user_and_password = place.rpartition("@")[0]
     values = [value for key, _, value in (pair.partition("=") for pair in query.split("&")) if key not in _OPEN_KEYS]
-    secret = {user_and_password, *user_and_password.split(":", 1), *values}
+    secret = set(values)
+    for user_and_password in (place.partition("@")[0], place.rpartition("@")[0]):
+        if "@" in place:
+            secret |= {user_and_password, *user_and_password.split(":", 1)}
     secret |= {unquote(one) for one in secret}
     text = text.replace(uri, shown(uri))
     for one in sorted(secret, key=len, reverse=True):
@@ -217,14 +229,15 @@ def opened(uri: str) -> Remote:
     """Open the store of a URI; nothing is asked of it yet."""
     name_of(uri)
     try:
-        filesystem, root = fs.FileSystem.from_uri(_limited(uri))
+        # Without a region in the URI this asks the store for one.
+        filesystem, root = within(_DEADLINE_SECONDS, fs.FileSystem.from_uri, _limited(uri))
         if isinstance(filesystem, fs.S3FileSystem):
             filesystem = _patient(filesystem)
     except (OSError, pa.ArrowException) as error:
         why = hide(uri, one_line(error))
-        raise RemoteError(
-            f"cannot open {shown(uri)}: {why}; write for example s3://bucket/run, and / and other signs in a key as %2F"
-        ) from None
+        spelling = "write for example s3://bucket/run, and a / in a key as %2F"
+        advice = spelling if isinstance(error, pa.ArrowInvalid) else _advice(why)
+        raise RemoteError(f"cannot open {shown(uri)}: {why}; {advice}") from None
     return Remote(ArrowObjects(filesystem, root), shown(uri), lambda text: hide(uri, text))
 
 

@@ -382,6 +382,12 @@ def test_an_error_s_text_loses_the_secrets_of_the_uri() -> None:
     assert remote.hide(uri, text) == f"it is true: {remote.shown(uri)} *** *** *** ***"
 
 
+def test_a_uri_in_a_list_loses_its_secrets_too() -> None:
+    """As the command line finds it in an argument: with what follows."""
+    assert "secretsecret" not in remote.hide("s3://KEYKEY:secretsecret@b/run@2,x", "no secretsecret")
+    assert remote.hide("s3://bucket/run", "the bucket/run is not there") == "the bucket/run is not there"
+
+
 BAD = {
     "a secret with a slash": "s3://KEYKEY:sec/retretret@bucket/run",
     "a space": "s3://KEYKEY:retret ret@bucket/run",
