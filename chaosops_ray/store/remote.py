@@ -28,6 +28,7 @@ from chaosops_ray.store import files, versions
 from chaosops_ray.store.run_folder import (
     ADAPTERS,
     CHECKPOINTS,
+    CHECKPOINTS_KEPT,
     CONFIG,
     CONTENTS,
     EPISODES,
@@ -524,11 +525,11 @@ class MirroredFolder(RunFolder):
 
 
 def to_resume(names: set[str]) -> list[str]:
-    """Select what the run needs to go on from its last whole checkpoint: both kept ones, and all versions before."""
+    """Select what the run needs to go on from its last whole checkpoint: the ones to keep, and all versions before."""
     checkpoints, adapters = whole(names, CHECKPOINTS), whole(names, ADAPTERS)
     if not checkpoints:  # it begins again, whatever there is of it
         return [CONFIG]
-    wanted = [name for number in checkpoints for name in checkpoints[number]]
+    wanted = [name for number in sorted(checkpoints)[-CHECKPOINTS_KEPT:] for name in checkpoints[number]]
     wanted += [name for number in adapters if number <= max(checkpoints) for name in adapters[number]]
     return wanted + [name for name in _RECORDS if name in names]
 
