@@ -27,12 +27,12 @@ COPY chaosops_ray chaosops_ray
 RUN pip install --no-cache-dir --no-deps --force-reinstall .
 
 # No process needs to be root. deploy/kuberay.yaml uses the same number: Kubernetes checks for root by number.
-RUN useradd --create-home --uid 1000 chaosops && install -d -o chaosops -g chaosops /shared
+RUN useradd --create-home --uid 1000 chaosops && install -d -o chaosops -g chaosops /data
 COPY tune_configs /home/chaosops/tune_configs
 
 # Folders, the GPU functions of the container, no telemetry, and the rest of chaosops_ray/process_environment.py.
-ENV HF_HOME=/shared/huggingface \
-    CHAOSOPS_CACHE=/shared/cache \
+ENV HF_HOME=/data/huggingface \
+    CHAOSOPS_CACHE=/data/cache \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     RAY_USAGE_STATS_ENABLED=0 \
     HF_HUB_DISABLE_TELEMETRY=1 \
@@ -42,6 +42,7 @@ ENV HF_HOME=/shared/huggingface \
     TRANSFORMERS_VERBOSITY=error \
     TOKENIZERS_PARALLELISM=false \
     OMP_WAIT_POLICY=PASSIVE \
+    MALLOC_MMAP_THRESHOLD_=4194304 \
     PYTHONWARNINGS=ignore::FutureWarning
 
 USER 1000:1000

@@ -14,7 +14,7 @@ INSTALLED := .venv/.installed
 UV_INSTALL = $(BIN)/python scripts/pip_settings.py $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
   -c $(PINS) $(if $(EXCLUDES),--excludes $(EXCLUDES)) -e
 
-.PHONY: help install demo test test-all check format bench docs lock clean
+.PHONY: help install demo test test-all check format bench chaos docs lock clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -72,12 +72,16 @@ bench: $(INSTALLED) ## print the benchmark tables
 	$(BIN)/python benchmarks/rollout.py
 	$(BIN)/python benchmarks/learner.py
 
-lock: $(INSTALLED) ## resolve every extra again into constraints.txt and constraints-gpu.txt
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/lock.py
+chaos: $(INSTALLED) ## kill and stop parts of runs in 260 rounds, for hours; continues where it was stopped
+	$(BIN)/python benchmarks/chaos.py --out runs/chaos --json docs/failure-modes.json
 
-docs: $(INSTALLED) ## write the references of commands and configuration, and the pictures
+lock: $(INSTALLED) ## resolve every extra again into constraints.txt and constraints-gpu.txt
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m scripts.lock
+
+docs: $(INSTALLED) ## write the references of commands and configuration, failure modes, and the pictures
 	$(BIN)/python -m scripts.cli_reference > docs/cli.md
 	$(BIN)/python -m scripts.config_reference > docs/config.md
+	$(BIN)/python -m scripts.failure_modes > docs/failure-modes.md
 	$(BIN)/python -m scripts.pictures
 
 clean: ## remove what the above made

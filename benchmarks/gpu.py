@@ -8,7 +8,7 @@ same path in seconds anywhere.
 
 The model has the shape of Qwen2.5-3B and random weights, in bf16, with LoRA of rank 32 on all linear layers and with
 activation checkpointing; rows are like transcripts in the full style: 600 to 2500 tokens, of which the policy wrote 30
-to 60 in each turn. What is measured is `PolicyTrainer.update`, and `publish` and `read` of its adapter.
+to 60 in each turn. What is measured is `PolicyTrainer.update`, and publishing and reading of its adapter.
 
     flops = tokens x (4 N + 6 A) + written x 4 H V          model FLOPs utilization = flops / seconds / peak
 
@@ -42,9 +42,9 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Con
 
 from chaosops_ray.config import Learner
 from chaosops_ray.learner import lora
+from chaosops_ray.learner.adapter import adapter_files
 from chaosops_ray.learner.batch import Row, micro_batches
 from chaosops_ray.learner.grpo import PolicyTrainer
-from chaosops_ray.learner.publish import publish
 from chaosops_ray.store import versions
 
 # Dense bf16 FLOP/s by what the device's name holds; the first that fits.
@@ -194,7 +194,9 @@ def measure(shape: Shape, device: str, count: int, runs: int, folder: Path) -> d
     seconds["update"] = timed(update, runs)
     memory = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else None
     seconds["KL to the base"] = timed(lambda _: trainer.divergence(rows), runs)
-    seconds["adapter export"] = timed(lambda number: publish(model, folder, number, BASE, "random"), runs)
+    seconds["adapter export"] = timed(
+        lambda number: versions.publish(folder, number, BASE, adapter_files(model, "random")), runs
+    )
     seconds["adapter digest"] = timed(lambda _: versions.read(folder / versions.folder_name(runs), BASE), runs)
 
     tokens, work = sum([len(row.tokens) for row in rows]), flops(model, shape, rows)

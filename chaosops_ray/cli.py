@@ -116,7 +116,8 @@ def parser() -> argparse.ArgumentParser:
     add("--out", **run_folder, help=f"the run folder, or {uri} (default: runs/NAME-OF-CONFIG)")
     add("--resume", **run_folder, help="continue this run from its last checkpoint")
     add("--address", **address)
-    add("--explain", action="store_true", help="print the complete configuration and its actors, and start nothing")
+    explain = "print the complete configuration, its actors and their memory, and start nothing"
+    add("--explain", action="store_true", help=explain)
 
     summary = "train the runs of a sweep side by side on Ray Tune and merge them into one report"
     add = command(_tune, summary, f"{here} Exit code 1 if a trial failed.")
@@ -136,7 +137,7 @@ def parser() -> argparse.ArgumentParser:
     add("config", type=_path, metavar="CONFIG", help="a run or a sweep, in the working directory")
     dashboard = "the cluster's dashboard, for example http://127.0.0.1:8265"
     add("--address", required=True, metavar="URL", help=dashboard)
-    where = "the run folder: an absolute path that all nodes of the cluster can see; for a run, also a URI"
+    where = "the run folder: an absolute path on the head node, where the job runs; for a run, also a URI"
     add("--out", **run_folder, required=True, help=where)
     add("--set", **settings, help="override a key, such as model=tiny; repeatable")
     add("--seed", **seed)
@@ -374,7 +375,9 @@ def _train(given: argparse.Namespace) -> int:
             run = check.read(given.config, given.set, given.seed)
             environment = check.look_over(run)
             if given.explain:
-                print(check.explain(run), end="")
+                print(check.explain(run), end="", flush=True)
+                if given.address is None:
+                    check.check_memory(run)
                 return 0
             if isinstance(given.out, str):
                 mirror = copies.new(given.out)
@@ -384,6 +387,8 @@ def _train(given: argparse.Namespace) -> int:
                 files.check_new_folder(out)
         if given.address is not None:
             check.knock(given.address)
+        else:
+            check.check_memory(run)
         from rich.console import Console
 
         from chaosops_ray.reports import tables, verdict

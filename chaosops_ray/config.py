@@ -125,7 +125,12 @@ class Rollout(Section):
     )
     structured: bool = Field(default=False, description="let the engine choose among the permitted actions only")
     deadline: float = Field(default=600, gt=0, description="seconds after which an unfinished group is played again")
-    retries: int = Field(default=2, ge=0, description="how often a group is played again before the run stops")
+    retries: int = Field(
+        default=2,
+        ge=0,
+        description="how often a group is played again before the run stops, and how often an actor may die between "
+        "two checkpoints",
+    )
 
 
 class Credit(Section):
@@ -197,10 +202,10 @@ class Deadlines(Section):
 
     quiet: float = Field(default=20, gt=0, description="without a sign of life, after which an actor is pinged")
     silence: float = Field(default=60, gt=0, description="without an answer to a ping")
-    start: float = Field(default=600, gt=0, description="to load libraries and model, beside what is asked of it first")
+    start: float = Field(default=600, gt=0, description="to get and load the model, beside what is asked of it first")
     adopt: float = Field(default=300, gt=0, description="for a sampler to load or score a version")
     update: float = Field(default=3600, gt=0, description="for the learner to learn from a batch")
-    disk: float = Field(default=600, gt=0, description="for the learner to publish, score, save, restore or delete")
+    disk: float = Field(default=600, gt=0, description="for the learner to send, score, save or restore")
 
 
 class Resources(Section):

@@ -8,6 +8,8 @@ from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 Ids: TypeAlias = tuple[int, ...]
+# Files on their way to another process: contents by name.
+Files: TypeAlias = Mapping[str, bytes]
 
 
 # Stands for a version's number and digest where no model took the action: a baseline or a served model did.
@@ -15,7 +17,7 @@ UNTRAINED = (-1, "")
 
 
 class PolicyVersion(NamedTuple):
-    """A published adapter: its number, the digest of its bytes, and the folder that holds them."""
+    """A published adapter: its number, the digest of its bytes, and the folder that holds them on some node."""
 
     number: int
     digest: str

@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from pip_settings import environment
+from scripts.pip_settings import environment
 
 ROOT = Path(__file__).parents[1]
 FILES: dict[str, tuple[str, str, tuple[str, ...]]] = {

@@ -5,10 +5,12 @@
 COMMAND is submitted as the job, from the root of the checkout; by default it prints what the cluster has. The sshd
 listens on loopback only, with keys made for the occasion. Everything lies in one temporary folder, the home of those
 who log in included: `ray up` writes there, not under yours. Other Rays of yours on this machine are left alone.
+Whatever ends the script, also Ctrl-C or `kill -9`, scripts/contained.py ends all that it started and deletes the
+folder.
 
 The head is 127.0.0.2 and the one worker 127.0.0.3, both of which Linux has without further ado; for 127.0.0.1 Ray would
 take an address that others reach. What is not tried: the installation, for which the checkout's .venv stands in, and
-the shared storage.
+nodes that see different files, which tests/training/test_apart.py tries.
 """
 
 from __future__ import annotations
@@ -22,21 +24,22 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import yaml
+
+from scripts.contained import contained
 
 ROOT = Path(__file__).parents[1]
 BIN = ROOT / ".venv" / "bin"
 HERE, HEAD, WORKER = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 ARCHIVE = "chaosops_ray.tar"
-STOP = "--stop"
+STOP, WORK = "--stop", "--work"
 # In the environment of every process of this cluster and of none else: what to end, and what to wait for.
 MARK = "CHAOSOPS_LOOPBACK"
 NEEDED = {"sshd": "openssh-server", "ssh": "openssh-client", "ssh-keygen": "openssh-client", "rsync": "rsync"}
@@ -45,7 +48,9 @@ JOB = [
     "-c",
     "import ray; ray.init(logging_level='ERROR'); print('nodes', len(ray.nodes()), ray.cluster_resources())",
 ]
-_PATIENCE = 120.0
+# A wait ends after so long without any progress, and in any case after the limit.
+_QUIET, _LIMIT = 180.0, 1800.0
+_SSHD_OF_ROOT = Path("/run/sshd")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -53,20 +58,37 @@ def main(arguments: Sequence[str]) -> None:
     if arguments[:1] == [STOP]:
         end(marked(Path(arguments[1])))
         return
+    if arguments[:1] == [WORK]:
+        up_and_down(Path(arguments[-1]), arguments[1:-1])
+        return
     for program, package in NEEDED.items():
         if found(program) is None:
             sys.exit(f"{program} is missing: apt-get install -y {package}")
-    signal.signal(signal.SIGTERM, _interrupted)
-    with ExitStack() as stack:
-        folder = stack.enter_context(own_folder())
-        ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
-        config = prepare(folder, ports)
-        stack.enter_context(sshd(folder, ports["ssh"]))
-        try_it(folder, config, ports, list(arguments) or JOB)
+    work = [sys.executable, "-m", "scripts.ray_up_on_loopback", WORK, *(arguments or JOB)]
+    # Where sshd of root goes before anybody has logged in; Debian makes it when the service starts.
+    makes_it = os.geteuid() == 0 and not _SSHD_OF_ROOT.exists()
+    sys.exit(contained(work, "chaosops-", partial(clean, made=[_SSHD_OF_ROOT] if makes_it else [])))
 
 
-def _interrupted(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt  # so that everything is given back on the way out
+def up_and_down(folder: Path, job: Sequence[str]) -> None:
+    """Everything, in a folder with a short name: Ray's sockets lie in it."""
+    if os.geteuid() == 0:
+        _SSHD_OF_ROOT.mkdir(mode=0o755, exist_ok=True)
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+    config = prepare(folder, ports)
+    with sshd(folder, ports["ssh"]):
+        try_it(folder, config, ports, job)
+
+
+def clean(folder: Path, made: Sequence[Path]) -> None:
+    """Delete what is left outside of the folder."""
+    for sockets in Path("/tmp").glob(f"ray_ssh_*/{control_folder(folder.name)}"):  # noqa: S108 - Ray's own choice
+        shutil.rmtree(sockets, ignore_errors=True)
+        with suppress(OSError):  # other clusters have sockets there
+            sockets.parent.rmdir()
+    for path in made:
+        with suppress(OSError):  # gone already, or another sshd has begun to use it
+            path.rmdir()
 
 
 def try_it(folder: Path, config: Path, ports: dict[str, int], job: Sequence[str]) -> None:
@@ -81,8 +103,8 @@ def try_it(folder: Path, config: Path, ports: dict[str, int], job: Sequence[str]
     run([ray, "exec", "--no-config-cache", *plain, str(config), f"ray status --address {HEAD}:{ports['gcs']}"], client)
     tunnel = [ray, "dashboard", "--no-config-cache", "--port", str(ports["tunnel"])]
     tunnel += ["--remote-port", str(ports["dashboard"]), str(config)]
-    with background(tunnel, client, folder / "tunnel.log"):
-        wait_for_port(HERE, ports["tunnel"])
+    with background(tunnel, client, folder / "tunnel.log") as process:
+        wait_for_port(HERE, ports["tunnel"], process)
         run([ray, "job", "submit", "--address", dashboard, "--working-dir", ".", "--", *job], client)
     run([ray, "down", "-y", *plain, str(config)], client)
     left = marked(folder)
@@ -99,19 +121,48 @@ def run(command: Sequence[str], environment: dict[str, str]) -> None:
 
 def wait_for_nodes(ray: str, config: Path, ports: dict[str, int], environment: dict[str, str]) -> None:
     """`ray up` returns when the head is up; the head starts the worker."""
+    folder = config.parent
+    logs = folder / "ray" / "session_latest" / "logs"
     listing = f"ray list nodes --address {HEAD}:{ports['gcs']} --filter state=ALIVE --format json"
-    until = time.monotonic() + _PATIENCE
-    while time.monotonic() < until:
-        asked = [ray, "exec", "--no-config-cache", str(config), listing]
+    asked = [ray, "exec", "--no-config-cache", str(config), listing]
+
+    def look() -> tuple[bool, Hashable]:
         ran = subprocess.run(  # noqa: S603 - ours
             asked, cwd=ROOT, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
         )
-        if ran.stdout.count('"node_ip"') == 2:
+        nodes = ran.stdout.count('"node_ip"')
+        # What the autoscaler prints while it sets the worker up; its other log also grows when nothing happens.
+        printed = sum([log.stat().st_size for log in logs.glob("monitor.*") if log.suffix in (".out", ".err")])
+        return nodes == 2, (nodes, printed, tuple(marked(folder)))
+
+    def why() -> str:
+        return "\n".join([*[log.read_text()[-3000:] for log in logs.glob("monitor*")], "the worker did not join"])
+
+    wait(look, why)
+
+
+def wait(
+    look: Callable[[], tuple[bool, Hashable]],
+    why: Callable[[], str],
+    quiet: float = _QUIET,
+    limit: float = _LIMIT,
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+) -> None:
+    """Look until it is so. As long as what is seen changes, something moves on, and a slow machine has more time."""
+    began = moved = clock()
+    seen: Hashable = None
+    while True:
+        is_so, now = look()
+        if is_so:
             return
-        time.sleep(2)
-    for log in (config.parent / "ray" / "session_latest" / "logs").glob("monitor*"):
-        print(log.read_text()[-3000:], file=sys.stderr)
-    sys.exit(f"the worker did not join within {_PATIENCE:g} s")
+        if now != seen:
+            seen, moved = now, clock()
+        if clock() - moved > quiet:
+            sys.exit(f"{why()}: nothing has changed for {quiet:g} s")
+        if clock() - began > limit:
+            sys.exit(f"{why()} within {limit:g} s")
+        pause(1.0)
 
 
 # -- the cluster's files --------------------------------------------------------------------------------------------
@@ -138,7 +189,7 @@ def prepare(folder: Path, ports: dict[str, int]) -> Path:
     # key on the head is named by ~, which ssh takes for the real home whatever HOME says.
     script(tools / "ssh", f'exec {found("ssh")} -p {ports["ssh"]} -i {folder / "user"} "$@"')
     # `ray stop`, which `ray down` calls by itself, ends every Ray of its user on the machine. Here it ends this one.
-    stop = shlex.join([str(BIN / "python"), str(Path(__file__).resolve()), STOP, str(folder)])
+    stop = f"env PYTHONPATH={ROOT} {BIN / 'python'} -m scripts.ray_up_on_loopback {STOP} {folder}"
     script(tools / "ray", f'[ "${{1-}}" = stop ] && exec {stop}\nexec {BIN / "ray"} "$@"')
     for name in ("python", "chaosops"):
         script(tools / name, f'exec {BIN / name} "$@"')
@@ -153,16 +204,14 @@ def prepare(folder: Path, ports: dict[str, int]) -> Path:
 
 def derive(config: dict[str, Any], folder: Path, commit: Path, ports: dict[str, int]) -> dict[str, Any]:
     """cluster-local.yaml with this machine in place of its machines, and only this cluster to stop."""
-    shared, tools = folder / "shared", folder / "home" / "chaosops" / "venv"
+    tools = folder / "home" / "chaosops" / "venv"
     setup = []
     for command in config["setup_commands"]:
-        if command.startswith("mountpoint"):
-            continue  # a folder of this machine is shared among the nodes of this machine
         if "uv pip install" in command:
             setup.append(f"mkdir -p {tools} && ln -sfn {folder / 'bin'} {tools / 'bin'}")
             setup.append(f"tar -tf ~/chaosops/commit/{ARCHIVE} pyproject.toml constraints-gpu.txt")
         else:
-            setup.append(command.replace("/shared", str(shared)))
+            setup.append(command)
     common = f"--object-store-memory=200000000 --num-cpus=1 {ANY_PORT}"
     changes = {
         "--port=6379": f"--port={ports['gcs']} --ray-client-server-port={ports['client']} --node-ip-address={HEAD}",
@@ -173,10 +222,9 @@ def derive(config: dict[str, Any], folder: Path, commit: Path, ports: dict[str, 
     }
 
     def here(commands: list[str]) -> list[str]:
-        kept = [command for command in commands if not command.startswith("mountpoint")]
         for old, new in changes.items():
-            kept = [command.replace(old, new) for command in kept]
-        return kept
+            commands = [command.replace(old, new) for command in commands]
+        return commands
 
     return {
         **config,
@@ -198,20 +246,6 @@ def script(path: Path, body: str) -> None:
 
 
 # -- what is started, and given back ----------------------------------------------------------------------------------
-
-
-@contextmanager
-def own_folder() -> Iterator[Path]:
-    """A folder with a short name, for Ray's sockets lie in it; what still runs from it is ended with it."""
-    folder = Path(tempfile.mkdtemp(prefix="chaosops-", dir="/tmp"))
-    try:
-        yield folder
-    finally:
-        while pids := marked(folder):  # what they were about to start, too
-            end(pids)
-        for sockets in Path("/tmp").glob(f"ray_ssh_*/{control_folder(folder.name)}"):  # noqa: S108 - Ray's own choice
-            shutil.rmtree(sockets, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def control_folder(cluster_name: str) -> str:
@@ -238,31 +272,31 @@ def sshd(folder: Path, port: int) -> Iterator[None]:
         f"ForceCommand {folder / 'login'}",
     ]
     (folder / "sshd_config").write_text("\n".join(settings) + "\n")
-    if os.geteuid() == 0:
-        # Where sshd of root goes before anybody has logged in; Debian makes it when the service starts.
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     command = [str(found("sshd")), "-D", "-e", "-f", str(folder / "sshd_config")]
-    with background(command, dict(os.environ), folder / "sshd.log"):
-        wait_for_port(HEAD, port)
+    with background(command, dict(os.environ), folder / "sshd.log") as process:
+        wait_for_port(HEAD, port, process)
         yield
 
 
 @contextmanager
-def background(command: Sequence[str], environment: dict[str, str], log: Path) -> Iterator[None]:
-    """A process that is ended on the way out, with those it has started."""
+def background(command: Sequence[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is ended on the way out, with those of its group."""
     with log.open("w") as output:
         process = subprocess.Popen(  # noqa: S603 - ours
             command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             start_new_session=True,
         )  # fmt: skip
     try:
-        yield
+        yield process
     except (SystemExit, subprocess.CalledProcessError):
         print(log.read_text()[-3000:], file=sys.stderr)
         raise
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=10)
+        for how in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):  # it has ended
+                os.killpg(process.pid, how)
+            with suppress(subprocess.TimeoutExpired):  # then by the other signal
+                process.wait(timeout=10)
 
 
 def found(program: str) -> str | None:
@@ -279,18 +313,19 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def wait_for_port(host: str, port: int) -> None:
-    """Until somebody listens."""
-    until = time.monotonic() + 30
-    while True:
+def wait_for_port(host: str, port: int, process: subprocess.Popen[bytes]) -> None:
+    """Until somebody listens, as long as the process that is to listen runs."""
+
+    def look() -> tuple[bool, Hashable]:
         try:
             socket.create_connection((host, port), timeout=1).close()
         except OSError:
-            if time.monotonic() > until:
-                sys.exit(f"nobody listens on {host}:{port}")
-            time.sleep(0.1)
-        else:
-            return
+            if process.poll() is not None:
+                sys.exit(f"{process.args!r} ended with {process.returncode} before it listened on {host}:{port}")
+            return False, None
+        return True, None
+
+    wait(look, lambda: f"nobody listens on {host}:{port}", quiet=_LIMIT)
 
 
 def marked(folder: Path) -> list[int]:
@@ -329,7 +364,4 @@ def alive(pid: int) -> bool:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except KeyboardInterrupt:
-        sys.exit(130)
+    main(sys.argv[1:])

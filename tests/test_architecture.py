@@ -28,9 +28,10 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "evaluate": ({"sim"}, {"numpy"}),
     "agents": ({"sim", "wire", "plain_text"}, {"httpx", "tokenizers"}),
     "store": ({"sim", "wire", "plain_text"}, {"pyarrow"}),
-    "workers": ({"sim", "wire", "plain_text", "config", "agents", "store"}, {"ray"}),
+    "transfer": ({"store"}, {"ray"}),
+    "workers": ({"sim", "wire", "plain_text", "config", "agents", "store", "transfer"}, {"ray"}),
     "learner": (
-        {"wire", "config", "process_environment", "store"},
+        {"wire", "config", "process_environment", "store", "transfer"},
         {"torch", "transformers", "peft", "trl", "datasets", "safetensors", "ray"},
     ),
     # Not ray, not torch: whoever looks at a run needs neither.
@@ -51,6 +52,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
             "workers",
             "learner",
             "store",
+            "transfer",
             "reports",
         },
         {"huggingface_hub", "ray", "rich", "tokenizers", "torch", "transformers", "yaml"},
@@ -263,7 +265,6 @@ ATOMIC = {"atomic_file", "atomic_folder", "checkpoint"}
 # By module and function, what writes otherwise.
 WRITES = {
     ("chaosops_ray/cli.py", "_discard_stdout"): "stdout is led to /dev/null after its reader has gone, or without room",
-    ("chaosops_ray/learner/learner.py", "save"): "fills the folder of RunFolder.checkpoint, in another process",
 }
 
 

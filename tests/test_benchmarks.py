@@ -14,6 +14,9 @@ import pytest
 import torch
 
 from benchmarks import gpu, learner
+from benchmarks import memory as memory_benchmark
+from chaosops_ray.process_environment import set_variables
+from tests.support.models import tiny_base
 
 ROOT = Path(__file__).parents[1]
 
@@ -189,3 +192,37 @@ def test_the_learner_s_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixt
     assert found["share_of_limit"]["limit"] == 1.0
     assert found["forwarded"]["stock"] == found["rows"] * found["longest"] > found["forwarded"]["learner"]
     assert found["forwarded"]["learner"] >= found["tokens"]
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+def readings(memory: list[int]) -> list[memory_benchmark.Reading]:
+    return [
+        memory_benchmark.Reading(at=100.0 * i, memory=size << 20, files=9, threads=3) for i, size in enumerate(memory)
+    ]
+
+
+def test_what_grows_in_the_warm_up_does_not_count() -> None:
+    found = memory_benchmark.compared(readings([100 + 10 * min(i, 40) for i in range(101)]), 10_000)
+    assert found["start"] == 100
+    assert found["after_warm_up"] == found["end"] == 500
+    assert found["change"] == found["slope_per_1000"] == found["files"] == 0
+
+
+def test_what_grows_after_it_does() -> None:
+    found = memory_benchmark.compared(readings([100 + i for i in range(101)]), 10_000)
+    assert found["after_warm_up"] == 145  # the median from 40 to 50 % of the way
+    assert found["end"] == 195
+    assert found["change"] == pytest.approx(50 / 145)
+    assert found["slope_per_1000"] == pytest.approx(10)
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_a_training_leaves_no_process_no_open_file_no_socket_and_no_shared_memory() -> None:
+    set_variables()
+    found = memory_benchmark.measure(256, 0.0, tiny_base())
+    assert found["left"] == {"actors": [], "processes": [], "open": {}, "shared memory": []}
+    assert list(found["processes"]) == ["driver", "learner", "sampler", "shard 0", "shard 1", "shard 2", "shard 3"]
+    assert {len(read) for read in found["readings"].values()} == {2}

@@ -21,8 +21,8 @@ from chaosops_ray.workers.bundles import bundles
 ROOT = Path(__file__).parents[1]
 LAUNCHED = ["cluster.yaml", "cluster-local.yaml"]
 RUNS = ["3a", "7b", "p0"]
-# Of the files that start processes; what shells on nodes are told besides is where things lie.
-WHERE = {"HF_HOME": "/shared/huggingface", "CHAOSOPS_CACHE": "/shared/cache"}
+# Where things lie in a container.
+WHERE = {"HF_HOME": "/data/huggingface", "CHAOSOPS_CACHE": "/data/cache"}
 
 
 def read(name: str) -> dict[str, Any]:
@@ -131,10 +131,11 @@ def test_head_and_workers_find_each_other(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LAUNCHED)
-def test_no_node_joins_without_the_shared_storage(name: str) -> None:
-    for which in ("head", "worker"):
-        commands = read(name)[f"{which}_start_ray_commands"]
-        assert commands.index("mountpoint -q /shared") < len(commands) - 1
+def test_nodes_need_no_common_storage(name: str) -> None:
+    config = read(name)
+    commands = [command for key, value in config.items() if key.endswith("_commands") for command in value]
+    assert commands
+    assert not [command for command in commands if "mount" in command or "/shared" in command]
 
 
 @pytest.mark.parametrize("name", LAUNCHED)
@@ -167,7 +168,7 @@ def test_the_addresses_of_ones_own_machines_are_nobodys() -> None:
 def test_shells_on_the_nodes_are_told_what_the_package_tells_itself(name: str) -> None:
     found = exported(read(name))
     assert found.pop("PATH") == '"$HOME/chaosops/venv/bin:$PATH"'
-    assert found == ENVIRONMENT | WHERE
+    assert found == ENVIRONMENT
 
 
 def test_containers_are_told_the_same() -> None:
@@ -234,13 +235,14 @@ def test_pods_may_do_little_and_get_what_they_ask_for() -> None:
         assert part["resources"]["requests"] == part["resources"]["limits"]
 
 
-def test_all_pods_share_one_storage_that_many_may_write() -> None:
+def test_only_the_head_has_storage_that_outlives_it() -> None:
     claim = kube("PersistentVolumeClaim")
-    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
-    for pod in pods():
-        (volume,) = pod["volumes"]
-        assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
-        assert [c["volumeMounts"] for c in pod["containers"]] == [[{"name": volume["name"], "mountPath": "/shared"}]]
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+    head, *workers = [pod["volumes"] for pod in pods()]
+    assert head == [{"name": "data", "persistentVolumeClaim": {"claimName": claim["metadata"]["name"]}}]
+    assert workers == [[{"name": "data", "emptyDir": {}}]] * 2
+    for container in containers():
+        assert container["volumeMounts"] == [{"name": "data", "mountPath": "/data"}]
 
 
 # -- Docker -----------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ NOWHERE = "no/such/folder"
         (2, ("train", "--resume", NOWHERE)),
         (0, ("tune", "tune_configs/phase3.yaml", *TINY, "--explain")),
         (2, ("tune", "--resume", NOWHERE)),
-        (2, ("submit", "tune_configs/3a.yaml", "--address", "nonsense", "--out", "/shared/run")),
+        (2, ("submit", "tune_configs/3a.yaml", "--address", "nonsense", "--out", "/data/run")),
         (0, ("evaluate", "--policies", "oracle", "--seeds", "1", "--tiers", "easy")),
         (2, ("evaluate", "--policies", f"trained={NOWHERE}")),
         (2, ("export", NOWHERE)),

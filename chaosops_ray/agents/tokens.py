@@ -27,8 +27,18 @@ class Codec:
     """A base model's tokenizer and the layout of its transcripts."""
 
     def __init__(self, model: Path, layout: Layout) -> None:
+        self._use(Tokenizer.from_file(str(model / TOKENIZER_FILE)), layout)
+
+    # A process on another node, which lacks the model's folder, gets the codec itself.
+    def __getstate__(self) -> dict[str, Any]:
+        return {"tokenizer": self._tokenizer, "layout": self.layout}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._use(**state)
+
+    def _use(self, tokenizer: Tokenizer, layout: Layout) -> None:
         self.layout = layout
-        self._tokenizer = Tokenizer.from_file(str(model / TOKENIZER_FILE))
+        self._tokenizer = tokenizer
         self._tokenizer.encode_special_tokens = True
         # The file may have been saved with either; a transcript is neither cut nor padded.
         self._tokenizer.no_truncation()

@@ -1,1 +1,1 @@
-"""The learner: advantages, batches, the update, and the adapters that it publishes."""
+"""The learner: advantages, batches, the update, and the adapters that come of them."""

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
 
 from chaosops_ray.config import Run
-from chaosops_ray.store.versions import check_base
-from chaosops_ray.wire import Group, Ids, PolicyVersion, Probe
+from chaosops_ray.transfer import BaseSource
+from chaosops_ray.wire import Files, Group, Ids, Probe
 
 if TYPE_CHECKING:
     from chaosops_ray.learner.learner import Learner
@@ -28,15 +27,13 @@ class LearnerHost:
     while it works.
     """
 
-    def __init__(
-        self, run: Run, name: str, model: Path, base: str, weights: Mapping[str, Mapping[str, float]], folder: Path
-    ) -> None:
-        check_base(model)  # before the libraries, which take a while
+    def __init__(self, run: Run, name: str, base: BaseSource, weights: Mapping[str, Mapping[str, float]]) -> None:
+        model = base.folder()  # before the libraries, which take a while
         self._one = ThreadPoolExecutor(1)
 
         def made() -> Learner:
             module = import_module("chaosops_ray.learner.learner")
-            learner: Learner = module.Learner(run, name, model, base, weights, folder)
+            learner: Learner = module.Learner(run, name, model, base.digest, weights)
             return learner
 
         # The thread that made it also works with it: torch keeps some of its settings by thread.
@@ -56,25 +53,21 @@ class LearnerHost:
         """Learn from the groups."""
         return await self._work(self._learner.update, groups, done)
 
-    async def publish(self, number: int) -> PolicyVersion:
-        """Write the current policy as a version."""
-        return await self._work(self._learner.publish, number)
-
-    async def prune(self, keep: Collection[int]) -> None:
-        """Delete all versions but these."""
-        await self._work(self._learner.prune, keep)
+    async def adapter(self) -> Files:
+        """Return the files of the current policy's adapter."""
+        return await self._work(self._learner.adapter)
 
     async def probe(self, texts: Sequence[Ids]) -> Probe:
         """Score the texts with the current policy."""
         return await self._work(self._learner.probe, texts)
 
-    async def save(self, folder: Path, done: int) -> None:
-        """Write all that the next update depends on."""
-        await self._work(self._learner.save, folder, done)
+    async def save(self, done: int) -> Files:
+        """Return all that the next update depends on."""
+        return await self._work(self._learner.save, done)
 
-    async def restore(self, folder: Path) -> None:
+    async def restore(self, saved: Files) -> None:
         """Go back to a saved state."""
-        await self._work(self._learner.restore, folder)
+        await self._work(self._learner.restore, saved)
 
 
 LearnerActor: Any = ray.remote(LearnerHost)

@@ -497,9 +497,9 @@ class MirroredFolder(RunFolder):
         super().__init__(path)
         self._mirror = mirror
 
-    def rewind(self, done: int) -> None:
+    def rewind(self, done: int, logged: int | None = None) -> None:
         """Delete what came after the first `done` updates."""
-        super().rewind(done)
+        super().rewind(done, logged)
         self._mirror.forget(done)
 
     @contextmanager

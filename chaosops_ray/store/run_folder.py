@@ -183,15 +183,18 @@ class RunFolder:
                 remedy = "use the version of the program that began the run, or train it again in a new folder"
                 raise InputError(f"{self.path}, {file}: {error}; {remedy}") from None
 
-    def rewind(self, done: int) -> None:
+    def rewind(self, done: int, logged: int | None = None) -> None:
         """Delete the files and metrics of updates after the first `done`, and unfinished files of killed writers.
 
-        From then on this process is the only writer, and stops if the metrics or the configuration change beside it.
+        `logged` is how many updates keep their metrics, if it is not all of them: a run that was asked to end may have
+        made an update whose line it has not written yet. From then on this process is the only writer, and stops if the
+        metrics or the configuration change beside it.
         """
         files.sweep(self.path)
         files.sweep(self.path / EPISODES)
         files.sweep(self.path / CHECKPOINTS)
-        files.write_lines(self.path / METRICS, [row for row in self.metrics() if row["update"] <= done])
+        last = done if logged is None else logged
+        files.write_lines(self.path / METRICS, [row for row in self.metrics() if row["update"] <= last])
         for path in (self.path / EPISODES).iterdir():
             found = _EPISODES.fullmatch(path.name)
             if found and int(found[1]) > done:

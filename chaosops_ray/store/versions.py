@@ -9,16 +9,25 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import file_digest, sha256
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chaosops_ray.store.files import atomic_file, parse_object, sealed
-from chaosops_ray.wire import PolicyVersion
+from chaosops_ray.store.files import (
+    atomic_file,
+    atomic_folder,
+    make_folder,
+    parse_object,
+    remove_folder,
+    sealed,
+    sweep,
+)
+from chaosops_ray.wire import Files, PolicyVersion
 
 SCHEMA = "adapter/1"
 WEIGHTS = "adapter_model.safetensors"
@@ -75,21 +84,24 @@ def digest(folder: Path) -> str:
 
 
 def check_base(folder: Path) -> None:
-    """Refuse a folder that is not a base model; on another machine than the one that prepared it, it may be missing."""
-    if not (folder / "config.json").is_file():
-        what = f"{folder} is not a base model: it has no config.json"
-        raise AdapterError(f"{what}; give the folder of a saved model, which all nodes must see")
+    """Refuse a folder that is not a base model."""
+    if not os.path.isfile(folder / "config.json"):  # also False where this process may not look
+        raise AdapterError(f"{folder} is not a base model: it has no config.json; give the folder of a saved model")
 
 
-def base_digest(folder: Path) -> str:
-    """Return the SHA-256 over names and bytes of a base model's configuration, tokenizer and weights."""
+def base_files(folder: Path) -> list[Path]:
+    """Return the files of a base model that its behaviour depends on: configuration, tokenizer and weights."""
     check_base(folder)
     weights = list(folder.glob("*.safetensors"))
     if not weights:
         raise AdapterError(f"{folder} has no *.safetensors weights; save the model with safetensors")
-    files = [folder / name for name in _BASE_FILES if os.path.lexists(folder / name)]
+    return sorted([folder / name for name in _BASE_FILES if os.path.lexists(folder / name)] + weights)
+
+
+def base_digest(folder: Path) -> str:
+    """Return the SHA-256 over names and bytes of a base model's files."""
     # The hub's cache consists of links; the digest is of the files that they lead to.
-    return _digest(sorted(files + weights), follow=True)
+    return _digest(base_files(folder), follow=True)
 
 
 def _digest(files: Iterable[Path], *, follow: bool) -> str:
@@ -125,6 +137,61 @@ def verify(version: PolicyVersion, base: str | None = None) -> Marker:
         found, wanted = marker.digest[:12], version.digest[:12]
         raise DigestError(f"{folder}: {version.name} has digest {found}, wanted is {wanted}; adopt the published one")
     return marker
+
+
+def publish(adapters: Path, number: int, base: str, files: Files) -> PolicyVersion:
+    """Write an adapter's two files as version `number`, trained on the base model of digest `base`.
+
+    The same bytes under the same number change nothing; other bytes under that number are an error. One process
+    writes here, so leftovers of killed ones are deleted first.
+    """
+    name = folder_name(number)
+    make_folder(adapters)
+    sweep(adapters)
+    target = adapters / name
+    if target.is_symlink():
+        raise AdapterError(f"{target} is a link; move it elsewhere and publish {name} again")
+    if target.is_dir() and not os.path.lexists(target / MARKER):
+        shutil.rmtree(target)
+    try:
+        # The rename shows all files at once. The marker is for copies, which are not atomic: it proves them complete.
+        with atomic_folder(target, replace=False) as unfinished:
+            for file in _FILES:
+                (unfinished / file).write_bytes(files[file])
+            marker = seal(unfinished, number, base)
+    except FileExistsError:
+        there = read(target, marker.base)
+        if there.digest != marker.digest:
+            raise AdapterError(
+                f"{target} was published with digest {there.digest[:12]} and would now be {marker.digest[:12]}; "
+                "a version never changes, publish under the next number"
+            ) from None
+        return there
+    return PolicyVersion(number, marker.digest, str(target.resolve()))
+
+
+def prune(adapters: Path, keep: Collection[int]) -> tuple[int, ...]:
+    """Delete all versions but these, and leftovers of killed writers; return the deleted numbers."""
+    sweep(adapters)
+    gone = sorted(set(numbers(adapters)) - set(keep))
+    for number in gone:
+        remove_folder(adapters / folder_name(number))
+    return tuple(gone)
+
+
+def packed(version: PolicyVersion) -> Files:
+    """Return a version's files, to be sent to another node; they are checked here, and again where they arrive."""
+    verify(version)
+    return {name: (Path(version.path) / name).read_bytes() for name in (*_FILES, MARKER)}
+
+
+def unpacked(version: PolicyVersion, files: Files, parent: Path) -> PolicyVersion:
+    """Write a version that was sent into a new folder of `parent`; return it with this path. Nothing is checked."""
+    folder = parent / version.name
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return version._replace(path=str(folder))
 
 
 def numbers(adapters: Path) -> list[int]:

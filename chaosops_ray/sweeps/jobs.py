@@ -42,7 +42,7 @@ def prepare(
             raise InputError(f"--out {remote.shown(out)}: leave user, password and keys out, {why}")
     elif not out.is_absolute():
         why = "the job's copy of the working directory is deleted at its end"
-        raise InputError(f"--out {out}: give an absolute folder that all nodes see; {why}")
+        raise InputError(f"--out {out}: give an absolute folder of the head node; {why}")
     check(config, settings, seed, seeds)
     arguments = [command(config), inside.as_posix(), "--address=auto", f"--out={out}"]
     arguments += [f"--set={setting}" for setting in settings]

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple, TypeAlias
 
+import ray
 from ray import cloudpickle, tune
 from ray.air.constants import EXPR_ERROR_PICKLE_FILE
 from ray.tune.experiment import Trial as TuneTrial
@@ -44,7 +45,7 @@ from chaosops_ray.workers.stop import Stop, StopError, on_sigterm
 _TUNE = "tune"
 # In a run's folder: the text of the alarm that ended it; a mark that early stopping did.
 _ALARMED, _STOPPED = "alarm.txt", "stopped-early"
-# If its folder is on another machine, a trial that died may hold the lock for a while.
+# If its folder is on another machine's disk, a trial that died may hold the lock for a while.
 _CLAIM_SECONDS = 120.0
 _LONGEST = 300
 _UPDATE, _SCORE = "update", "score"
@@ -94,11 +95,13 @@ def run(
         said_how_to_resume(out),
         on_sigterm(Stop()),
         SweepProgress(console, environment, out.name, list(lengths.items())) as progress,
-        launch.cluster([trial.run for trial in trials], address, progress.say, beside=HARDLY_ANY),
+        launch.cluster([trial.run for trial in trials], address, progress.say),
     ):
         # Each base model is made or fetched once, before any trial starts.
         worlds = {trial.run.model: trial.run.world for trial in trials}
         bases = {model: base_models.prepare(model, world, progress.say) for model, world in worlds.items()}
+        for arm in {trial.arm: trial.run for trial in trials}.values():  # a seed makes no difference
+            launch.check_memory(arm, environment, bases[arm.model].path, address)
         if is_new:
             for trial in trials:
                 RunFolder.create(folders[trial.name], check.written(trial.run))
@@ -176,8 +179,11 @@ def scheduler(sweep: Sweep, trials: Sequence[Trial]) -> TrialScheduler:
 
 
 def placement(run: Run) -> tune.PlacementGroupFactory:
-    """Return the resources of a trial: its own process, then the bundles of its run."""
-    return tune.PlacementGroupFactory([{"CPU": HARDLY_ANY}, *bundles(run).to_place], strategy="PACK")
+    """Return the resources of a trial: its own process, on this node, which has the folders; the bundles of its run."""
+    me = ray.get_runtime_context().get_node_id()
+    (here,) = [node["NodeManagerAddress"] for node in ray.nodes() if node["NodeID"] == me]
+    # Ray gives every node a resource of this name.
+    return tune.PlacementGroupFactory([{f"node:{here}": HARDLY_ANY}, *bundles(run).to_place], strategy="PACK")
 
 
 def play(path: Path, finish: Finish) -> None:

@@ -15,6 +15,7 @@ from chaosops_ray.wire import Layout
 
 WORLD = "incident"  # the world of a run that names none
 _PRETRAINED = "chaosops_ray.training.pretrained"
+_HUB = "huggingface_hub"
 _REMEDY = "give a model's folder, a hub name, or tiny"
 
 
@@ -25,6 +26,11 @@ class BaseModel(NamedTuple):
     path: Path
     digest: str
     layout: Layout
+
+    @property
+    def public_name(self) -> str:
+        """The name that adapters carry: of a model given by its path the folder's, as paths mean nothing elsewhere."""
+        return self.path.name if Path(self.name).expanduser().resolve() == self.path else self.name
 
 
 def prepare(name: str, world: str = WORLD, say: Callable[[str], None] = lambda _text: None) -> BaseModel:
@@ -38,6 +44,22 @@ def prepare(name: str, world: str = WORLD, say: Callable[[str], None] = lambda _
     # Imported here: it loads transformers, which a tiny model does not need.
     found: BaseModel = import_module(_PRETRAINED).prepare(name)
     return found
+
+
+def on_disk(name: str, world: str = WORLD) -> Path | None:
+    """Return the folder of the model of this name; None if it is not on this machine yet."""
+    if name in MADE_HERE:
+        folder = tiny.folder(environment_named(world), tiny.RECIPES[name])
+        return folder if folder.is_dir() else None
+    found = local(name)
+    if found is not None:
+        return found
+    # Imported here: it takes a second, which a model of this machine does not need.
+    try:
+        cached = import_module(_HUB).try_to_load_from_cache(name, "config.json")
+    except ValueError as error:
+        raise ConfigError(f"model: {name[:80]} is neither a folder nor a hub name ({error}); {_REMEDY}") from None
+    return Path(cached).parent if isinstance(cached, str) else None
 
 
 def local(name: str) -> Path | None:

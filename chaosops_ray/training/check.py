@@ -16,7 +16,7 @@ from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.seats import in_words
 from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.store.run_folder import CONFIG, RunFolder
-from chaosops_ray.training import base_models, plan, tiny
+from chaosops_ray.training import base_models, footprint, plan, tiny
 from chaosops_ray.workers.bundles import bundles
 
 _KNOCK_SECONDS = 5.0
@@ -81,7 +81,32 @@ def explain(run: Run) -> str:
     lines = "".join([f"  {line}\n" for line in actors])
     seats = in_words(environment_named(run.world), run.colleagues, "the policy that learns")
     seated = f"seats: {seats}\n" if run.colleagues else ""
-    return f"{written(run)}\nactors:\n{lines}together: {amount(total['CPU'], total['GPU'])}\n{seated}"
+    together = f"together: {amount(total['CPU'], total['GPU'])}\n"
+    return f"{written(run)}\nactors:\n{lines}{together}{seated}memory:\n{memory(run)}"
+
+
+def memory(run: Run) -> str:
+    """Describe the memory that each actor will need, beside what this machine permits."""
+    model = base_models.on_disk(run.model, run.world)
+    if model is None:
+        return f"  unknown until {run.model} is on this machine: it is {_coming(run)} when the run starts\n"
+    machine = footprint.here()
+    try:
+        found = footprint.needs(run, environment_named(run.world), model, machine)
+    except footprint.UnknownError as error:
+        return f"  unknown: {error}\n"
+    return footprint.explained(found, machine)
+
+
+def _coming(run: Run) -> str:
+    return "made" if run.model in MADE_HERE else "downloaded"
+
+
+def check_memory(run: Run) -> None:
+    """Raise ConfigError if this machine has too little memory for the run; nothing is known of a model not here yet."""
+    model = base_models.on_disk(run.model, run.world)
+    if model is not None:
+        footprint.check_here(run, environment_named(run.world), model)
 
 
 def amount(cpus: float, gpus: float) -> str:

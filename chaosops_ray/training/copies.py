@@ -14,6 +14,7 @@ from chaosops_ray.config import Run
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import files, remote
+from chaosops_ray.store.received import cache_folder
 from chaosops_ray.store.remote import Mirror, MirroredFolder, Remote
 from chaosops_ray.store.run_folder import (
     ADAPTERS,
@@ -23,7 +24,7 @@ from chaosops_ray.store.run_folder import (
     RunFolder,
 )
 from chaosops_ray.store.versions import AdapterError
-from chaosops_ray.training import check, tiny
+from chaosops_ray.training import check
 
 # In the cache: the working folders of runs in stores, one for each time that one is started or resumed.
 _WORKING = "runs"
@@ -104,7 +105,7 @@ def _names(store: Remote) -> set[str]:
 
 
 def _working_folder(uri: str) -> Path:
-    return tiny.cache_folder() / _WORKING / f"{_key(uri)}-{secrets.token_hex(4)}" / remote.name_of(uri)
+    return cache_folder() / _WORKING / f"{_key(uri)}-{secrets.token_hex(4)}" / remote.name_of(uri)
 
 
 def _key(uri: str) -> str:
@@ -113,7 +114,7 @@ def _key(uri: str) -> str:
 
 def _delete_others(uri: str, own: Path) -> None:
     """Delete earlier working folders of this run, unless a living process has one: the store is what counts."""
-    for above in (tiny.cache_folder() / _WORKING).glob(f"{_key(uri)}-*"):
+    for above in (cache_folder() / _WORKING).glob(f"{_key(uri)}-*"):
         path = above / own.name
         if path == own:
             continue

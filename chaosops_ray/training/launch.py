@@ -25,7 +25,7 @@ from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import files, run_folder
 from chaosops_ray.store.remote import Mirror
 from chaosops_ray.store.run_folder import RunFolder
-from chaosops_ray.training import base_models, copies, loop, plan, policies
+from chaosops_ray.training import base_models, copies, footprint, loop, plan, policies
 from chaosops_ray.training.check import written
 from chaosops_ray.training.loop import Say, Training, Watch
 from chaosops_ray.wire import EpisodeReport, PolicyVersion
@@ -74,6 +74,7 @@ def train(
         cluster([run], address, progress.say),
     ):
         base = base_models.prepare(run.model, run.world, progress.say)
+        check_memory(run, environment, base.path, address)
         folder = RunFolder(out) if resume else RunFolder.create(out, written(run))
         if mirror is None:
             return finish(loop.prepare(run, base, folder), progress, progress.say, stop=stop)
@@ -163,9 +164,18 @@ def results(folder: RunFolder, environment: AnyEnvironment) -> list[evaluate.Res
     return evaluate.results_of(environment, files.read_lines(path), str(path))
 
 
+def check_memory(run: Run, environment: AnyEnvironment, model: Path, address: str | None) -> None:
+    """Raise ConfigError if the run's actors cannot have the memory they need, here or on the cluster."""
+    if address is None:
+        footprint.check_here(run, environment, model)
+    else:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        footprint.check_cluster(run, environment, model, nodes)
+
+
 @contextmanager
-def cluster(runs: Sequence[Run], address: str | None, say: Say, beside: float = 0.0) -> Iterator[None]:
-    """Start Ray here, or connect to the address; check that it holds each of the runs, and some CPU beside."""
+def cluster(runs: Sequence[Run], address: str | None, say: Say) -> Iterator[None]:
+    """Start Ray here, or connect to the address; check that it holds each of the runs."""
     say("starting Ray" if address is None else f"connecting to Ray at {address}")
     # Processes of a Ray that is started here inherit the variables. Elsewhere they come with the job, and as a job that
     # was submitted may have set some of them itself, Ray must be told to merge the two.
@@ -176,7 +186,14 @@ def cluster(runs: Sequence[Run], address: str | None, say: Say, beside: float = 
         settings = {"runtime_env": {"env_vars": process_environment.ENVIRONMENT}}
     on_signal = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR", **settings)
+        # Without an address, Ray would look for a cluster that somebody else has started on this machine.
+        options: dict[str, Any] = {
+            "include_dashboard": False,
+            "log_to_driver": False,
+            "logging_level": "ERROR",
+            **settings,
+        }
+        ray.init(address=address or "local", **options)
     except SystemExit:
         raise StopError("SIGTERM") from None  # Ray's own answer to it while it starts
     except Exception as error:
@@ -189,7 +206,7 @@ def cluster(runs: Sequence[Run], address: str | None, say: Say, beside: float = 
         signal.signal(signal.SIGTERM, on_signal)  # Ray has put its own in place
     try:
         for run in runs:
-            check(run, ray.cluster_resources(), beside)
+            check(run, ray.cluster_resources())
         yield
     finally:
         ray.shutdown()

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple, TypeAlias
 
@@ -28,18 +29,19 @@ from chaosops_ray.sim.contract import AnyEnvironment, Scenario
 from chaosops_ray.sim.curriculum import Curriculum
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.worlds import environment_named
-from chaosops_ray.store.run_folder import RunFolder
+from chaosops_ray.store import versions
+from chaosops_ray.store.run_folder import CONTENTS, RunFolder
 from chaosops_ray.training import plan as planning
 from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.training.errors import AlarmError
 from chaosops_ray.training.mastery import Mastery, case_of
-from chaosops_ray.wire import EpisodeReport, Group, Ids, PolicyVersion
+from chaosops_ray.transfer import BaseSource
+from chaosops_ray.wire import EpisodeReport, Files, Group, Ids, PolicyVersion
 from chaosops_ray.workers.actors import SamplerActor
 from chaosops_ray.workers.adoption import Adoption
 from chaosops_ray.workers.bundles import check
 from chaosops_ray.workers.health import PoolError
 from chaosops_ray.workers.pool import LEARNER, LOST, ActorPool, Collection, check_started, reason
-from chaosops_ray.workers.samplers.build import settings
 from chaosops_ray.workers.stop import Stop, StopError
 from chaosops_ray.workers.watch import GoneError
 
@@ -88,18 +90,21 @@ def train(
     stop: Stop | None = None,
 ) -> Trained:
     """Make the remaining updates; if the learner dies, replace it and go back to the last checkpoint."""
-    attempts = 1 + training.run.rollout.retries
+    folder, retries = training.folder, training.run.rollout.retries
+    kept, deaths = -1, 0  # the checkpoint that the run has come to, and how often the learner died since
     with placed(training, stop or Stop()) as pool:
-        for attempt in range(attempts):
+        while True:
             try:
                 return loop(training, pool, watch, say, held_out)
             except (*LOST, GoneError) as error:
                 check_started(", ".join(error.dead) if isinstance(error, GoneError) else LEARNER, error)
-                lost = error
-            if attempt + 1 < attempts:
-                say(f"{reason(lost)}; going back to the last checkpoint")
-                pool.replace_learner()
-    raise PoolError(f"the learner died {attempts} times; the last error: {reason(lost)}")
+                why = str(error) if isinstance(error, GoneError) else f"{LEARNER}: {reason(error)}"
+            here = max(folder.checkpoints(), default=0)
+            kept, deaths = here, 1 + (deaths if here == kept else 0)
+            if deaths > retries:
+                raise PoolError(f"the learner died {deaths} times after update {here}; the last error: {why}")
+            say(f"{why}; going back to update {here}")
+            pool.replace_learner()
 
 
 def loop(training: Training, pool: ActorPool, watch: Watch, say: Say, held_out: Sequence[Scenario]) -> Trained:
@@ -171,6 +176,7 @@ def finish_update(
     state.is_whole = True
     if state.done % run.checkpoint_every == 0 or is_last:
         save(training, pool, state)
+        pool.forgive()
     return measured
 
 
@@ -206,11 +212,10 @@ class State:
             for groups in recorded["groups"]:
                 state.advance([tuple(group) for group in groups])
             state.row = recorded.get("row")
-            pool.ask(f"restoring {path.name}", run.deadlines.disk, pool.learner.restore.remote(path))
+            pool.ask(f"restoring {path.name}", run.deadlines.disk, pool.learner.restore.remote(saved(path)))
         # Versions after the checkpoint are published again, and on a GPU they may differ.
-        keep = range(0 if path is None else state.done + 1)
-        pool.ask("deleting old versions", run.deadlines.disk, pool.learner.prune.remote(keep))
-        folder.rewind(state.done if state.row is None else state.done - 1)
+        versions.prune(folder.adapters, range(0 if path is None else state.done + 1))
+        folder.rewind(state.done, state.done if state.row is None else state.done - 1)
         return state
 
     def advance(self, groups: Sequence[Result]) -> None:
@@ -223,15 +228,16 @@ class State:
 
 def save(training: Training, pool: ActorPool, state: State) -> None:
     """Write a checkpoint; delete the adapters that no checkpoint and no sampler needs any more."""
-    folder, disk = training.folder, training.run.deadlines.disk
+    folder = training.folder
     recorded = {"groups": state.groups} | ({} if state.row is None else {"row": state.row})
+    files = pool.ask("saving its state", training.run.deadlines.disk, pool.learner.save.remote(state.done))
     with folder.checkpoint(state.done) as path:
-        pool.ask("saving its state", disk, pool.learner.save.remote(path, state.done))
+        for name, content in files.items():
+            (path / name).write_bytes(content)
         (path / _LOOP_STATE).write_text(json.dumps(recorded), encoding="utf-8")
     recent = range(max(0, state.done - training.run.staleness - 1), state.done + 1)
     permanent = range(0, state.done, training.run.keep_every)
-    keep = {*folder.checkpoints(), *recent, *permanent}
-    pool.ask("deleting old versions", disk, pool.learner.prune.remote(keep))
+    versions.prune(folder.adapters, {*folder.checkpoints(), *recent, *permanent})
 
 
 def save_at_the_end(training: Training, pool: ActorPool, state: State) -> None:
@@ -241,20 +247,22 @@ def save_at_the_end(training: Training, pool: ActorPool, state: State) -> None:
             save(training, pool, state)
 
 
+def saved(checkpoint: Path) -> Files:
+    """Read what the learner saved."""
+    return {file.name: file.read_bytes() for file in checkpoint.iterdir() if file.name not in (_LOOP_STATE, CONTENTS)}
+
+
 @contextmanager
 def placed(training: Training, stop: Stop) -> Iterator[ActorPool]:
     """Start the run's actors; stop them at the end."""
     run, base = training.run, training.base
     check(run, ray.cluster_resources())
-    engine = settings(run, base.path)
-    pool = ActorPool(
-        run, training.environment, base.path, base.layout, engine, stop, training.reserved, training.sampler_actor
-    )
+    source = BaseSource.here(base.path, base.digest)
+    codec = Codec(base.path, base.layout)
+    pool = ActorPool(run, training.environment, source, codec, stop, training.reserved, training.sampler_actor)
 
     def make_learner(options: Mapping[str, Any]) -> Any:
-        return LearnerActor.options(**options).remote(
-            run, base.name, base.path, base.digest, training.weights, training.folder.path
-        )
+        return LearnerActor.options(**options).remote(run, base.public_name, source, training.weights)
 
     try:
         pool.place()
@@ -315,7 +323,8 @@ def play_held_out(training: Training, pool: ActorPool, say: Say, scenarios: Sequ
 def publish(training: Training, pool: ActorPool, state: State, texts: tuple[Ids, ...]) -> list[Adoption]:
     """Publish the learner's policy as a version; every sampler proves it before playing it."""
     learner, disk = pool.learner, training.run.deadlines.disk
-    state.version = pool.ask(f"publishing policy-v{state.done}", disk, learner.publish.remote(state.done))
+    adapter = pool.ask(f"sending policy-v{state.done}", disk, learner.adapter.remote())
+    state.version = versions.publish(training.folder.adapters, state.done, training.base.digest, adapter)
     probe = pool.ask("scoring the probe", disk, learner.probe.remote(texts))
     learner.prepare.remote()  # meanwhile samplers adopt, and the first episodes are played
     unwanted = state.done - 1 - (training.run.staleness if training.run.schedule == "pipelined" else 0)

@@ -27,6 +27,7 @@ from chaosops_ray.config import ConfigError
 from chaosops_ray.sim.contract import AnyEnvironment, Kinds, Scenario, Style
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.store.files import atomic_folder, reason
+from chaosops_ray.store.received import cache_folder
 from chaosops_ray.wire import Layout
 
 STYLE: Style = "compact"
@@ -41,8 +42,7 @@ _LIBRARIES = ("torch", "transformers", "tokenizers")
 _SAMPLED_EPISODES = 60
 # Several times what a model takes, and asked for before the minute that it takes to make it.
 _ROOM_BYTES = 1 << 23
-_CACHE = "CHAOSOPS_CACHE"
-_ELSEWHERE = f"make room there, or set {_CACHE} to a folder on another disk"
+_ELSEWHERE = "make room there, or set CHAOSOPS_CACHE to a folder on another disk"
 _MAKER = "chaosops_ray.training.warm_up"
 
 
@@ -78,12 +78,6 @@ RECIPES = {
 }
 
 
-def cache_folder() -> Path:
-    """Return the folder of made models: CHAOSOPS_CACHE, or one in the user's cache."""
-    given = os.environ.get(_CACHE)
-    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chaosops_ray"
-
-
 def key(environment: AnyEnvironment, recipe: Recipe) -> str:
     """Return a digest of everything the model is made of: recipe, libraries, world, rules, tokens, texts, actions.
 
@@ -108,26 +102,31 @@ def key(environment: AnyEnvironment, recipe: Recipe) -> str:
     return sha256(json.dumps(made_of).encode()).hexdigest()[:12]
 
 
+def folder(environment: AnyEnvironment, recipe: Recipe) -> Path:
+    """Return where the model is, or will be once it is made."""
+    return cache_folder() / f"tiny-{key(environment, recipe)}"
+
+
 def ensure(
     environment: AnyEnvironment, recipe: Recipe, progress: Callable[[int, int], None] = lambda _done, _steps: None
 ) -> Path:
     """Return the model's folder; make the model if it is not cached. `progress` receives steps done and in total."""
-    folder = cache_folder() / f"tiny-{key(environment, recipe)}"
-    if folder.is_dir():
-        return folder
+    made = folder(environment, recipe)
+    if made.is_dir():
+        return made
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(folder.parent).free < _ROOM_BYTES:
+        made.parent.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(made.parent).free < _ROOM_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with atomic_folder(folder, replace=False) as temporary:
+        with atomic_folder(made, replace=False) as temporary:
             # Imported here: it loads torch and transformers, which a cached model does not need.
             import_module(_MAKER).build(temporary, environment, recipe, progress)
     except FileExistsError:
-        if not folder.is_dir():  # otherwise another process made the same model meanwhile
+        if not made.is_dir():  # otherwise another process made the same model meanwhile
             raise
     except OSError as error:
-        raise ConfigError(f"model: cannot keep it in {folder}: {reason(error)}; {_ELSEWHERE}") from None
-    return folder
+        raise ConfigError(f"model: cannot keep it in {made}: {reason(error)}; {_ELSEWHERE}") from None
+    return made
 
 
 def layout(model: Path) -> Layout:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any, TypeAlias
 
 import ray
 
 from chaosops_ray.agents.tokens import Codec
+from chaosops_ray.config import Run
 from chaosops_ray.sim.contract import AnyEnvironment, Style
-from chaosops_ray.store.versions import check_base
-from chaosops_ray.wire import Decoding, Group, Ids, Layout, PolicyVersion, Sample, SampleRequest, Task
+from chaosops_ray.store import versions
+from chaosops_ray.store.scratch import scratch
+from chaosops_ray.transfer import BaseSource
+from chaosops_ray.wire import Decoding, Files, Group, Ids, PolicyVersion, Sample, SampleRequest, Task
 from chaosops_ray.workers.rollout import play_group
 from chaosops_ray.workers.samplers import build
-from chaosops_ray.workers.samplers.sampler import ImpossibleError, Sampler, check_samples
+from chaosops_ray.workers.samplers.sampler import ImpossibleError, Sampler, SamplerError, check_samples
 
 # A cohort's name and its requests.
 Batch: TypeAlias = tuple[str, Sequence[SampleRequest]]
@@ -25,13 +27,20 @@ Batch: TypeAlias = tuple[str, Sequence[SampleRequest]]
 class SamplerHost:
     """An engine in a process of its own; the methods are those of `Sampler`."""
 
-    def __init__(self, engine: str, settings: dict[str, Any]) -> None:
-        check_base(Path(settings["model"]))  # before the libraries, which take a while
-        self._sampler: Sampler = build.build(engine, settings)
+    def __init__(self, run: Run, base: BaseSource) -> None:
+        model = base.folder()  # before the libraries, which take a while
+        self._sampler: Sampler = build.build(run.sampler, build.settings(run, model))
 
-    async def adopt(self, version: PolicyVersion) -> int:
-        """Load a version; return how many modules it is bound to."""
-        return await self._sampler.adopt(version)
+    async def adopt(self, version: PolicyVersion, files: Files) -> int:
+        """Load a version from its files, which the engine checks; return how many modules it is bound to."""
+        with ExitStack() as stack:
+            try:
+                folder = stack.enter_context(scratch())
+                here = await asyncio.to_thread(versions.unpacked, version, files, folder)
+            except OSError as error:
+                remedy = "make room or write permission there, or set TMPDIR on this node"
+                raise SamplerError(f"cannot write {version.name} for the engine ({error}); {remedy}") from error
+            return await self._sampler.adopt(here)
 
     async def retire(self, number: int) -> None:
         """Forget a version."""
@@ -66,16 +75,16 @@ class Shard:
         self,
         environment: AnyEnvironment,
         style: Style,
-        model: Path,
-        layout: Layout,
+        codec: Codec,
+        vocabulary: int,
         decoding: Decoding,
         *,
         structured: bool,
     ) -> None:
         self._environment = environment
         self._style = style
-        self._codec = Codec(model, layout)
-        self._vocabulary = _vocabulary(model)
+        self._codec = codec
+        self._vocabulary = vocabulary
         self._decoding = decoding
         self._structured = structured
         # By sampler, version and decoding: the batches of the next message, and the answer to all of them.
@@ -115,13 +124,6 @@ class Shard:
 
     async def ping(self) -> None:
         """Answer, as a sign of life."""
-
-
-def _vocabulary(model: Path) -> int:
-    """Return how many tokens the model has, which may be more than its tokenizer knows."""
-    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    size: int = config.get("text_config", config)["vocab_size"]
-    return size
 
 
 SamplerActor: Any = ray.remote(SamplerHost)

@@ -48,12 +48,11 @@ def _bundle(cpus: float, gpus: float) -> dict[str, float]:
     return {kind: amount for kind, amount in (("CPU", cpus), ("GPU", gpus)) if amount}
 
 
-def check(run: Run, available: dict[str, float], beside: float = 0.0) -> None:
-    """Raise ConfigError if the cluster lacks what the run needs, with `beside` more CPUs: the run would never start."""
+def check(run: Run, available: dict[str, float]) -> None:
+    """Raise ConfigError if the cluster lacks what the run needs: the run would never start."""
     if run.resources.wait:
         return
-    total = bundles(run).total
-    for kind, wanted in {**total, "CPU": total["CPU"] + beside}.items():
+    for kind, wanted in bundles(run).total.items():
         if wanted > available.get(kind, 0.0) + 1e-9:
             raise ConfigError(
                 f"resources: the run needs {wanted:g} {kind}s and the cluster has {available.get(kind, 0.0):g}; "

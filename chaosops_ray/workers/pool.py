@@ -9,6 +9,7 @@ made up.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,10 +21,13 @@ from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError, Ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.config import Run
 from chaosops_ray.plain_text import one_line
 from chaosops_ray.sim.contract import AnyEnvironment
-from chaosops_ray.wire import Decoding, Group, Ids, Layout, PolicyVersion, Probe, Task
+from chaosops_ray.store import versions
+from chaosops_ray.transfer import BaseSource
+from chaosops_ray.wire import Decoding, Group, Ids, PolicyVersion, Probe, Task
 from chaosops_ray.workers.actors import SamplerActor, ShardActor
 from chaosops_ray.workers.adoption import Adoption, check_adoption
 from chaosops_ray.workers.bundles import bundles
@@ -55,9 +59,8 @@ class ActorPool:
         self,
         run: Run,
         environment: AnyEnvironment,
-        model: Path,
-        layout: Layout,
-        engine: dict[str, Any],
+        base: BaseSource,
+        codec: Codec,
         stop: Stop,
         reserved: PlacementGroup | None = None,
         sampler_actor: Any = SamplerActor,
@@ -65,9 +68,10 @@ class ActorPool:
         """`reserved` is a group whose first bundle is the caller's own and whose others are those of `bundles(run)`."""
         self._run = run
         self._environment = environment
-        self._model = model
-        self._layout = layout
-        self._engine = engine
+        self._base = base
+        self._codec = ray.put(codec)
+        self._vocabulary = _vocabulary(base.path)
+        self._stop_tokens = codec.layout.stop
         self._sampler_actor = sampler_actor
         self.bundles = bundles(run)
         self._reserved = reserved
@@ -86,6 +90,7 @@ class ActorPool:
         self._sent: dict[Any, _Sent] = {}  # groups that are being played
         self.learner: Any = None
         self.replaced = 0
+        self._deaths = 0  # of shards and samplers, since the run last got on
 
     def place(self) -> None:
         """Reserve the resources, unless the caller did."""
@@ -129,6 +134,10 @@ class ActorPool:
             else:
                 self._health = self._health.heard(name)
 
+    def forgive(self) -> None:
+        """Count deaths from here: the run got on in spite of those before."""
+        self._deaths = 0
+
     def cancel(self, refs: Sequence[Any]) -> None:
         """Stop playing these groups; when this returns, nobody plays them any more.
 
@@ -165,11 +174,16 @@ class ActorPool:
         run, asked = self._run, self._run.resources
         if name in self._samplers:
             placed = self.options(self._samplers[name], asked.sampler_cpus, asked.sampler_gpus)
-            return self._sampler_actor.options(**placed, max_concurrency=_AT_ONCE).remote(run.sampler, self._engine)
+            return self._sampler_actor.options(**placed, max_concurrency=_AT_ONCE).remote(run, self._base)
         placed = self.options(self._shards[name], asked.shard_cpus)
-        decoding = Decoding(run.rollout.temperature, run.rollout.max_tokens, self._layout.stop)
+        decoding = Decoding(run.rollout.temperature, run.rollout.max_tokens, self._stop_tokens)
         return ShardActor.options(**placed, max_concurrency=_AT_ONCE).remote(
-            self._environment, run.rendering, self._model, self._layout, decoding, structured=run.rollout.structured
+            self._environment,
+            run.rendering,
+            self._codec,
+            self._vocabulary,
+            decoding,
+            structured=run.rollout.structured,
         )
 
     def stop(self) -> None:
@@ -189,7 +203,8 @@ class ActorPool:
         self._versions.add(version.number)
 
         # All of them load it side by side.
-        loading = {name: self._actors[name].adopt.remote(version) for name in self._samplers}
+        files = ray.put(versions.packed(version))
+        loading = {name: self._actors[name].adopt.remote(version, files) for name in self._samplers}
         adoptions = []
         for name, load in loading.items():
             try:
@@ -218,7 +233,7 @@ class ActorPool:
 
         # The two methods that the check calls.
         async def adopt(version: PolicyVersion) -> Any:
-            ref = host.adopt.remote(version) if loading is None else loading
+            ref = host.adopt.remote(version, versions.packed(version)) if loading is None else loading
             return self._ask(name, f"loading {version.name}", ref)
 
         async def score(texts: Sequence[Ids], number: int | None) -> Any:
@@ -231,12 +246,13 @@ class ActorPool:
     def _replace(self, name: str, error: BaseException) -> None:
         check_started(name, error)
         self.replaced += 1
+        self._deaths += 1
         gone = error.dead.get(name) if isinstance(error, GoneError) else None
         why = gone or reason(error) or "no sign of life"
         self._health = self._health.died(name, why)
-        if self.replaced > self._run.rollout.retries * (len(self._actors) + 1):
+        if self._deaths > self._run.rollout.retries * len(self._actors):
             raise PoolError(
-                f"actors died {self.replaced} times, more than rollout.retries allows: {self._health.describe()}"
+                f"actors died {self._deaths} times, more than rollout.retries allows: {self._health.describe()}"
             )
         ray.kill(self._actors[name])
         self._make(name)
@@ -384,6 +400,13 @@ class Collection:
 
 def _described(task: Task) -> str:
     return f"the group {task.key} (scenario {task.scenario}, seed {task.seed})"
+
+
+def _vocabulary(model: Path) -> int:
+    """Return how many tokens the model has, which may be more than its tokenizer knows."""
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    size: int = config.get("text_config", config)["vocab_size"]
+    return size
 
 
 def check_started(name: str, error: BaseException) -> None:

@@ -44,6 +44,8 @@ def _wait(refs: list[Any], seconds: float | None) -> list[Any]:
 
 
 OF_RAY = Answers(_wait, ray.get, time.monotonic)
+# A wait that ends so much later than it was to end tells that this process itself stood still.
+_STOOD_STILL_SECONDS = 5.0
 
 
 class Watch:
@@ -54,15 +56,32 @@ class Watch:
         self._answers = answers
         self._stop = stop
         self._pings: dict[str, Callable[[], Any]] = {}
+        self._stood_still = 0.0
+
+    def _now(self) -> float:
+        """Return the time that counts: that of the clock, without what this process did not see."""
+        return self._answers.clock() - self._stood_still
+
+    def _wait(self, refs: list[Any], seconds: float) -> list[Any]:
+        """Wait; if this process was stopped meanwhile, none of that time counts against anybody.
+
+        Answers may have come that it has not seen yet.
+        """
+        began = self._answers.clock()
+        ready = self._answers.wait(refs, None if math.isinf(seconds) else seconds)
+        passed = self._answers.clock() - began
+        if passed > seconds + _STOOD_STILL_SECONDS:
+            self._stood_still += passed
+        return ready
 
     def started(self, name: str, ping: Callable[[], Any]) -> None:
         """Watch over an actor that has just been started, also again."""
         self._pings[name] = ping
-        self._liveness = self._liveness.started(name, self._answers.clock())
+        self._liveness = self._liveness.started(name, self._now())
 
     def heard(self, name: str) -> None:
         """Note a sign of life."""
-        self._liveness = self._liveness.heard(name, self._answers.clock())
+        self._liveness = self._liveness.heard(name, self._now())
 
     def answer(self, name: str, what: str, limit: float, ref: Any) -> Any:
         """Wait for what an actor was asked; raise GoneError if it is dead, or what the actor raises.
@@ -88,7 +107,7 @@ class Watch:
         Raise GoneError if one of the actors that were asked is dead; `asked` says by name what each is doing. Raise
         StopError if the run was asked to end; with `finish`, only when its time to finish is over.
         """
-        clock = self._answers.clock
+        clock = self._now
         until = clock() + patience
         requests = {name: Request(what, clock(), limit) for name, what in asked.items()}
         for name, request in requests.items():
@@ -107,8 +126,7 @@ class Watch:
                 next_look = min(judged.until, until) if not judged.to_ping else clock()
                 if self._stop is not None:
                     next_look = min(next_look, clock() + LOOK_SECONDS)
-                seconds = None if math.isinf(next_look) else max(0.0, next_look - clock())
-                ready = self._answers.wait([*refs, *pings], seconds)
+                ready = self._wait([*refs, *pings], max(0.0, next_look - clock()))
                 for ping in [one for one in ready if one in pings]:
                     self._hear(pings.pop(ping), ping)
                 there = [one for one in ready if one in refs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -220,3 +221,14 @@ def test_a_transcript_is_neither_cut_nor_filled_up(tmp_path: Path, setting: str)
     for text in ("a", "long " * 50):
         assert codec.decode(codec.encode(text)) == text
         assert len(codec.encode(text)) == len(text)
+
+
+def test_a_codec_that_was_sent_to_another_process_spells_alike(every: dict[str, Codec]) -> None:
+    """Also what only looks like a special token."""
+    for codec in every.values():
+        sent = pickle.loads(pickle.dumps(codec))  # noqa: S301 - ours
+        assert sent.layout == codec.layout
+        for text in ("a long ☃ text\n", "<|im_end|>", "noop"):
+            assert sent.encode(text) == codec.encode(text)
+            assert sent.decode(codec.encode(text)) == codec.decode(codec.encode(text))
+            assert sent.action(text) == codec.action(text)

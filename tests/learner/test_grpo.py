@@ -16,8 +16,7 @@ from chaosops_ray.learner import lora
 from chaosops_ray.learner.batch import Row
 from chaosops_ray.learner.grpo import REPORTED
 from chaosops_ray.learner.probe import TOLERANCE_FP32, probe
-from chaosops_ray.learner.publish import publish
-from tests.support.models import MODULES, small_model, small_peft
+from tests.support.models import MODULES, publish, small_model, small_peft
 from tests.support.trainers import HARMLESS, TEMPERATURE, Watched, random_row, random_rows, sampled_by
 
 pytestmark = [pytest.mark.filterwarnings(one) for one in HARMLESS]

@@ -203,6 +203,15 @@ def test_a_rewind_deletes_what_came_later_and_what_killed_writers_left(run: RunF
     assert run.metrics() == [{"update": 1}, {"update": 2}, {"update": 3}]
 
 
+def test_an_update_whose_line_is_still_to_be_written_keeps_its_episodes(run: RunFolder) -> None:
+    for update in (1, 2, 3):
+        run.log({"update": update})
+        (run.path / "episodes" / f"update-{update:06d}.parquet").touch()
+    run.rewind(2, logged=1)
+    assert names(run.path / "episodes") == ["update-000001.parquet", "update-000002.parquet"]
+    assert run.metrics() == [{"update": 1}]
+
+
 @pytest.mark.parametrize("row", [{}, {"update": "3"}, {"update": True}, {"update": None}, {"update": 1.0}])
 def test_a_line_of_metrics_without_its_update_is_an_input_error(run: RunFolder, row: dict[str, object]) -> None:
     run.log({"update": 1})

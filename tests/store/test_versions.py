@@ -320,3 +320,32 @@ def test_a_base_that_is_none(base: Path, tmp_path: Path) -> None:
         versions.base_digest(base)
     with pytest.raises(AdapterError, match=r"config\.json"):
         versions.base_digest(tmp_path / "missing")
+
+
+# -- on the way to another node ---------------------------------------------------------------------------------------
+
+
+def test_what_was_sent_is_the_version(tmp_path: Path) -> None:
+    version = versions.read(published(tmp_path))
+    arrived = versions.unpacked(version, versions.packed(version), tmp_path / "elsewhere")
+    assert arrived == version._replace(path=str(tmp_path / "elsewhere" / "policy-v12"))
+    assert versions.verify(arrived, BASE) == versions.verify(version, BASE)
+
+
+def test_what_has_changed_on_disk_is_not_sent(tmp_path: Path) -> None:
+    version = versions.read(published(tmp_path))
+    (Path(version.path) / versions.WEIGHTS).write_bytes(weights(content=b"\x01\x02\x03\x05"))
+    with pytest.raises(DigestError, match=f"{version.path}.*policy-v12"):
+        versions.packed(version)
+
+
+@pytest.mark.parametrize("name", [versions.CONFIG, versions.WEIGHTS, versions.MARKER])
+def test_what_has_changed_on_the_way_is_refused(tmp_path: Path, name: str) -> None:
+    """Each of the three files: cut short, empty, or missing."""
+    version = versions.read(published(tmp_path))
+    sent = versions.packed(version)
+    without = {other: content for other, content in sent.items() if other != name}
+    for number, files in enumerate([sent | {name: sent[name][:-1]}, sent | {name: b""}, without]):
+        arrived = versions.unpacked(version, files, tmp_path / str(number))
+        with pytest.raises(AdapterError, match="policy-v12"):
+            versions.verify(arrived)

@@ -11,7 +11,11 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from chaosops_ray.training import base_models, tiny
+from chaosops_ray.learner.adapter import adapter_files
+from chaosops_ray.store import versions
+from chaosops_ray.store.received import cache_folder
+from chaosops_ray.training import base_models
+from chaosops_ray.wire import PolicyVersion
 
 VOCABULARY = 64
 # Two layers of seven linear modules each; the head stays out.
@@ -67,10 +71,15 @@ def small_adapter(folder: Path, model_path: Path, seed: int, scale: float) -> Pa
     return folder
 
 
+def publish(model: PeftModel, adapters: Path, number: int, base: str, base_name: str) -> PolicyVersion:
+    """Publish the model's adapter, as learner and driver do together."""
+    return versions.publish(adapters, number, base, adapter_files(model, base_name))
+
+
 @cache
 def tiny_base() -> base_models.BaseModel:
     """The tiny model, from the user's cache; where it is not there yet, one test process builds it and others wait."""
-    folder = tiny.cache_folder()
+    folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "tests.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -225,3 +225,16 @@ def test_a_control_token_that_text_can_spell_is_told(copied: Path) -> None:
     assert "tokenizer.json lets text spell '<|im_end|>'; mark it as special there" in refused(
         base_models.prepare, str(copied)
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "public"), [("{folder}/my-model", "my-model"), ("my-model", "my-model"), ("owner/model", "owner/model")]
+)
+def test_adapters_name_a_model_and_no_path_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, public: str
+) -> None:
+    """By its folder, also a relative one, or by its name on the hub."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "my-model"
+    found = base_models.BaseModel(given.format(folder=tmp_path), path, "00" * 32, Layout((), (), (), (), (), ()))
+    assert found.public_name == public

@@ -11,9 +11,10 @@ import pytest
 from chaosops_ray.cli import main
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import remote, versions
+from chaosops_ray.store.received import cache_folder
 from chaosops_ray.store.remote import CLAIM, Mirror
 from chaosops_ray.store.run_folder import CONFIG, EVALUATION, METRICS, RunFolder
-from chaosops_ray.training import copies, policies, tiny
+from chaosops_ray.training import copies, policies
 from tests.support.runs import INCIDENT
 from tests.support.s3 import Store, s3_here
 from tests.training.test_record import UPDATES, make
@@ -44,7 +45,7 @@ def uri(store: Store, run: Path, request: pytest.FixtureRequest) -> str:
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache with the tiny model, and nothing else in it."""
-    usual = tiny.cache_folder()
+    usual = cache_folder()
     path = tmp_path / "cache"
     path.mkdir()
     for made in usual.glob("tiny-*"):

@@ -24,7 +24,7 @@ from huggingface_hub import HfApi, ModelCard
 
 from chaosops_ray.cli import main
 from chaosops_ray.config import load
-from chaosops_ray.learner import lora, publish
+from chaosops_ray.learner import lora
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import run_folder, versions
 from chaosops_ray.store.run_folder import RunFolder
@@ -32,6 +32,7 @@ from chaosops_ray.training import base_models, check, export
 from chaosops_ray.training import hub as hub_upload
 from tests.support import runs
 from tests.support.disk import mounted
+from tests.support.models import publish
 from tests.support.runs import INCIDENT
 
 CONFIG = Path(__file__).parents[2] / "tune_configs" / "3a.yaml"
@@ -47,9 +48,7 @@ def make_run(path: Path, model: str = "tiny") -> Path:
     folder = RunFolder.create(path, check.written(given))
     base = base_models.prepare(model)
     adapted = lora.with_adapter(lora.load_base(str(base.path), "cpu"), 4, 8, 0)
-    published = [
-        publish.publish(adapted, folder.adapters, number, base.digest, base.path.name) for number in (1, UPDATES)
-    ]
+    published = [publish(adapted, folder.adapters, number, base.digest, base.path.name) for number in (1, UPDATES)]
     record(path, {version.number: version.digest for version in published})
     return path
 

@@ -15,7 +15,7 @@ from chaosops_ray import config
 from chaosops_ray import evaluate as evaluation
 from chaosops_ray.cli import main
 from chaosops_ray.config import load
-from chaosops_ray.learner import lora, publish
+from chaosops_ray.learner import lora
 from chaosops_ray.reports import run_report
 from chaosops_ray.sim import environment_named
 from chaosops_ray.sim.errors import InputError
@@ -23,6 +23,7 @@ from chaosops_ray.store import episodes, run_folder, versions
 from chaosops_ray.training import base_models, check, launch, loop, policies
 from chaosops_ray.wire import EpisodeReport
 from tests.support import runs
+from tests.support.models import publish
 
 CONFIG = str(Path(__file__).parents[2] / "tune_configs" / "3a.yaml")
 INCIDENT = environment_named("incident")
@@ -41,6 +42,7 @@ MISTAKES = {
     "typo in a setting": (["--set", "learner.lora_rnk=8"], "learner.lora_rnk"),
     "typo in the file": (["--set", "modle=tiny"], "modle"),
     "no such model": (["--set", "model=/no/such/model"], "/no/such/model"),
+    "a name that no hub has": (["--set", "model=no such!"], "no such!"),
     "a value out of range": (["--set", "batch.group=1"], "batch.group"),
     "a curriculum that is none": (["--set", "curriculum=easy:5,extreme:5"], "extreme"),
     "a world that is none": (["--set", "world=chess"], "chess"),
@@ -127,7 +129,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = run_folder.RunFolder.create(path, check.written(given))
     base = base_models.prepare("tiny")
     model = lora.with_adapter(lora.load_base(str(base.path), "cpu"), 4, 8, 0)
-    version = publish.publish(model, folder.adapters, 3, base.digest, base.name)
+    version = publish(model, folder.adapters, 3, base.digest, base.name)
     runs.log(folder, {3: version.digest}, 3)
     return path
 
@@ -246,7 +248,7 @@ def other_base(run: Path) -> None:
     base = base_models.prepare("tiny")
     shutil.rmtree(run / "adapters" / "policy-v3")
     model = lora.with_adapter(lora.load_base(str(base.path), "cpu"), 4, 8, 0)
-    publish.publish(model, run / "adapters", 3, "0" * 64, base.name)
+    publish(model, run / "adapters", 3, "0" * 64, base.name)
 
 
 def remove_configuration(run: Path) -> None:

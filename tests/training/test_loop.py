@@ -31,6 +31,7 @@ from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.sweeps import runner, spec
 from chaosops_ray.training import check as check_run
 from chaosops_ray.training import loop, plan, policies
+from chaosops_ray.transfer import BaseSource
 from chaosops_ray.wire import UNTRAINED, Decoding, Group, Ids, PolicyVersion, Sample, SampleRequest
 from chaosops_ray.workers.actors import Batch, SamplerHost
 from chaosops_ray.workers.adoption import AdoptionError
@@ -247,14 +248,19 @@ def test_a_run_that_is_asked_to_end_loses_nothing(undisturbed: Undisturbed, tmp_
     assert [row["update"] for row in undisturbed_from_here.rows] == [4, 5, 6]
     assert digests(training) == digests(undisturbed.training)
     assert [row["update"] for row in folder.metrics() if "evaluation" in row] == [4, 6]
+    recorded = [
+        sorted(path.name for path in (one / "episodes").iterdir())
+        for one in (folder.path, undisturbed.training.folder.path)
+    ]
+    assert recorded[0] == recorded[1]
 
 
 class GarbageHost(SamplerHost):
     """Of a run's samplers, the first spoils a completion of version 2; the next ones find the mark that it left."""
 
-    def __init__(self, engine: str, settings: dict[str, Any]) -> None:
-        super().__init__(engine, settings)
-        self._mark = Path(settings["model"]).parent / "spoiled"
+    def __init__(self, run: config.Run, base: BaseSource) -> None:
+        super().__init__(run, base)
+        self._mark = base.path.parent / "spoiled"
 
     async def sample_batches(self, batches: Sequence[Batch], decoding: Decoding, number: int) -> list[list[Sample]]:
         found = await super().sample_batches(batches, decoding, number)
@@ -282,7 +288,7 @@ def learner_here() -> Iterator[Callable[[loop.Training], Learner]]:
 
     def made(training: loop.Training) -> Learner:
         base = training.base
-        return Learner(training.run, base.name, base.path, base.digest, training.weights, training.folder.path)
+        return Learner(training.run, base.public_name, base.path, base.digest, training.weights)
 
     yield made
     torch.use_deterministic_algorithms(mode=False)
@@ -364,15 +370,20 @@ def test_an_adapter_that_was_tampered_with_is_not_gone_on_from(
     folder = RunFolder(Path(shutil.copytree(training.folder.path, tmp_path / "run")))
     flip_a_byte(folder.version())
     learner = learner_here(training._replace(folder=folder))
-    learner.restore(folder.checkpoint_path(UPDATES))
+    learner.restore(loop.saved(folder.checkpoint_path(UPDATES)))
     with pytest.raises(versions.AdapterError, match=f"policy-v{UPDATES}"):
-        learner.publish(UPDATES)
+        versions.publish(folder.adapters, UPDATES, training.base.digest, learner.adapter())
 
 
 def test_a_learner_that_cannot_start_is_not_tried_again(tmp_path: Path) -> None:
     training = make(tmp_path / "run", small_run("rollout.shards=1"))
-    broken = training._replace(base=training.base._replace(path=tmp_path / "nothing"))
-    with pytest.raises(PoolError, match=r"learner.*nothing"):
+    model = Path(shutil.copytree(training.base.path, tmp_path / "model"))
+    broken = training._replace(base=training.base._replace(path=model))
+    (model / "model.safetensors").write_bytes(b"")
+    with pytest.raises(PoolError, match=r"learner does not start: .*[Ss]afetensor"):
+        loop.train(broken, lambda _row: None)
+    shutil.rmtree(model)
+    with pytest.raises(versions.AdapterError, match=f"{model} is not a base model"):
         loop.train(broken, lambda _row: None)
 
 
@@ -574,7 +585,7 @@ def test_any_chat_model_learns_to_choose_among_completions_of_many_tokens(
     training = make(tmp_path / "run", run)
     base, environment = training.base, training.environment
     learner, sampler = learner_here(training), TorchSampler(base.path, threads=1)
-    first = learner.publish(0)
+    first = versions.publish(training.folder.adapters, 0, base.digest, learner.adapter())
     asyncio.run(sampler.adopt(first))
     decoding = Decoding(run.rollout.temperature, run.rollout.max_tokens, base.layout.stop)
 
@@ -589,7 +600,7 @@ def test_any_chat_model_learns_to_choose_among_completions_of_many_tokens(
     ]
     assert max(len(tokens) for group in groups for tokens in written(group)) > 1
     assert learner.update(groups, 0)["mismatch_max"] < 1e-3
-    assert learner.publish(1).digest != first.digest
+    assert learner.adapter()[versions.WEIGHTS] != versions.packed(first)[versions.WEIGHTS]
 
 
 def written(group: Group) -> list[Ids]:

@@ -18,9 +18,10 @@ import psutil
 import pytest
 
 from chaosops_ray.store import remote, versions
+from chaosops_ray.store.received import cache_folder
 from chaosops_ray.store.remote import CLAIM
 from chaosops_ray.store.run_folder import EVALUATION, METRICS, RunFolder
-from chaosops_ray.training import check, copies, loop, tiny
+from chaosops_ray.training import check, copies, loop
 from tests.support.cluster import CONFIGS, SMALL, digests, make, ray_here, small_run, trained
 from tests.support.models import tiny_base
 from tests.support.s3 import KEYS, Store, s3_here
@@ -78,7 +79,7 @@ def test_a_run_in_a_store_that_is_stopped_ends_as_one_in_a_folder(
 
 def cache(tmp_path: Path) -> Path:
     """A cache with the models that are made, and no working folders."""
-    usual, path = tiny.cache_folder(), tmp_path / "cache"
+    usual, path = cache_folder(), tmp_path / "cache"
     tiny_base()
     path.mkdir()
     for made in usual.glob("tiny-*"):

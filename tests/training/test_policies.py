@@ -17,7 +17,6 @@ from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.cli import main
 from chaosops_ray.config import Rollout, Run
 from chaosops_ray.evaluate import Played, Player
-from chaosops_ray.learner.publish import publish
 from chaosops_ray.sim import ENVIRONMENTS, play
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import versions
@@ -30,7 +29,7 @@ from chaosops_ray.wire import UNTRAINED, PolicyVersion, SampleRequest
 from chaosops_ray.workers.samplers import build
 from chaosops_ray.workers.samplers.sampler import BASE, Engine, SamplerError
 from chaosops_ray.workers.samplers.torch import TorchSampler
-from tests.support.models import small_peft
+from tests.support.models import publish, small_peft
 from tests.support.scripted_sampler import ScriptedSampler
 from tests.support.tokenizers import chat_tokenizer, saved
 

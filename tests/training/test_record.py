@@ -12,7 +12,7 @@ import pytest
 from chaosops_ray.cli import main
 from chaosops_ray.config import load
 from chaosops_ray.evaluate import result, rows
-from chaosops_ray.learner import lora, publish
+from chaosops_ray.learner import lora
 from chaosops_ray.reports import evaluation
 from chaosops_ray.sim.episode import play
 from chaosops_ray.sim.errors import InputError
@@ -22,6 +22,7 @@ from chaosops_ray.sweeps import runner
 from chaosops_ray.sweeps.spec import Trial
 from chaosops_ray.training import base_models, check, export, policies
 from tests.support import runs
+from tests.support.models import publish
 from tests.support.runs import INCIDENT
 
 CONFIG = Path(__file__).parents[2] / "tune_configs" / "3a.yaml"
@@ -35,7 +36,7 @@ def make(path: Path, seed: int) -> Path:
     digests = {}
     for number in (0, 2, UPDATES):
         model = lora.with_adapter(lora.load_base(str(base.path), "cpu"), 4, 8, seed + 10 * number)
-        digests[number] = publish.publish(model, folder.adapters, number, base.digest, base.name).digest
+        digests[number] = publish(model, folder.adapters, number, base.digest, base.name).digest
     runs.log(folder, digests, UPDATES)
     for done in (2, UPDATES):
         with folder.checkpoint(done) as checkpoint:

@@ -12,7 +12,6 @@ import torch
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from chaosops_ray.agents.tokens import Codec
-from chaosops_ray.learner.publish import publish
 from chaosops_ray.sim import ENVIRONMENTS, environment_of
 from chaosops_ray.sim.contract import Style
 from chaosops_ray.store import versions
@@ -20,7 +19,7 @@ from chaosops_ray.training import pretrained, tiny, warm_up
 from chaosops_ray.wire import Decoding, Layout, PolicyVersion, Sample, SampleRequest, Task
 from chaosops_ray.workers.rollout import EpisodeRollout, play, play_together
 from chaosops_ray.workers.samplers.torch import TorchSampler
-from tests.support.models import small_peft
+from tests.support.models import publish, small_peft
 from tests.support.tokenizers import byte_tokenizer, chat_tokenizer, saved
 
 HARD = (

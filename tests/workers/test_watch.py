@@ -22,12 +22,17 @@ class World:
         self.now = 0.0
         self.due: dict[int, tuple[float, Any]] = {}
         self.pinged: list[float] = []
+        self.stopped_at = self.stopped_for = math.inf  # when the process that waits is stopped, and for how long
         self.watch = Watch(LIMITS, Answers(self.wait, self.get, lambda: self.now))
 
     def wait(self, refs: list[int], seconds: float | None) -> list[int]:
         end = min([math.inf if seconds is None else self.now + seconds, *[self.due[ref][0] for ref in refs]])
         assert end < math.inf, "this wait would never end"
         self.now = max(self.now, end)
+        if self.now >= self.stopped_at:
+            # It wakes up when its own time is over, and has not read yet what came meanwhile.
+            self.now, self.stopped_at = self.now + self.stopped_for, math.inf
+            return []
         return [ref for ref in refs if self.due[ref][0] <= self.now]
 
     def get(self, ref: int) -> Any:
@@ -151,6 +156,23 @@ def test_what_is_there_already_is_returned_at_once(world: World) -> None:
     world.now = 1000.0  # quiet for long: it is pinged, but nobody waits for the ping
     assert world.watch.first([there], {"one": "playing"}) == [there]
     assert world.now == 1000.0
+
+
+@pytest.mark.parametrize("at", [5.0, 10.0, 25.0, 39.0, 40.0])
+def test_the_time_in_which_the_driver_itself_was_stopped_counts_against_nobody(world: World, at: float) -> None:
+    """Before the ping, while it is on its way, and at the moment that would be its end."""
+    world.start("one", answers=29.0)
+    world.stopped_at, world.stopped_for = at, 5000.0
+    assert world.ask(120.0, limit=200.0) == "done"
+
+
+def test_who_is_dead_is_told_though_the_driver_was_stopped() -> None:
+    world = World()
+    world.start("one", answers=math.inf)
+    world.stopped_at, world.stopped_for = 25.0, 5000.0
+    with pytest.raises(GoneError, match="one: no sign of life"):
+        world.ask(math.inf)
+    assert world.now == 5070.0  # a whole silence after it woke up
 
 
 # -- a run that is asked to end ---------------------------------------------------------------------------------------

@@ -34,7 +34,8 @@ class Sampler(Protocol):
     async def adopt(self, version: PolicyVersion) -> int:
         """Check the adapter's digest and load it under its own name; return how many modules it is bound to.
 
-        An adapter that is bound to none is not kept.
+        An adapter that is bound to none is not kept. When this returns, the folder of the version is not needed any
+        more.
         """
         ...
 

@@ -20,13 +20,12 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GraniteConfig, GraniteForCausalLM
 
-from chaosops_ray.learner.publish import publish
 from chaosops_ray.store import versions
 from chaosops_ray.store.versions import AdapterError, DigestError
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest
 from chaosops_ray.workers.samplers.sampler import BASE, SamplerError
 from chaosops_ray.workers.samplers.torch import TorchSampler
-from tests.support.models import MODULES, VOCABULARY, small_model, small_peft
+from tests.support.models import MODULES, VOCABULARY, publish, small_model, small_peft
 
 TEMPERATURE = 0.8
 FREE = Decoding(TEMPERATURE, 1, ())
@@ -541,6 +540,16 @@ def test_the_last_version_cannot_be_retired(base: Path, adapters: Path) -> None:
 def test_adopting_a_version_again_is_no_error(base: Path, adapters: Path) -> None:
     sampler = engine(base, version(adapters, 1), version(adapters, 1))
     assert len(ask(sampler, requests(2))) == 2
+
+
+def test_a_version_that_was_adopted_needs_its_folder_no_more(base: Path, adapters: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(adapters / "policy-v1", tmp_path / "policy-v1"))
+    sampler = engine(base, versions.read(folder), version(adapters, 2))
+    before = ask(sampler, requests(2), number=1)
+    shutil.rmtree(folder)
+    asyncio.run(sampler.release())
+    assert ask(sampler, requests(2), number=1) == before
+    asyncio.run(sampler.retire(1))
 
 
 def test_another_digest_under_the_same_number_is_told(base: Path, adapters: Path, tmp_path: Path) -> None:

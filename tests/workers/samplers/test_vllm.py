@@ -201,6 +201,17 @@ def test_a_fresh_adapter_binds_all_its_modules_and_scores_as_the_base_does(serve
     assert fresh == pytest.approx(base, abs=1e-5)
 
 
+def test_a_version_that_was_adopted_needs_its_folder_no_more(served: Served) -> None:
+    served.adopt(1)
+    before, folder = served.run(served.sampler.score([PROMPT], 1)), Path(served.publish(1).path)
+    away = folder.rename(folder.with_name("away"))
+    try:
+        assert served.run(served.sampler.score([PROMPT], 1)) == before
+        assert served.sample(1)[0].version == 1
+    finally:
+        away.rename(folder)
+
+
 def test_an_adapter_whose_targets_are_not_in_the_model_binds_nothing_and_serves_nothing(served: Served) -> None:
     """The engine itself accepts it, and would answer from the base model."""
     assert served.adopt(10, rename=(".layers.", ".blocks.")) == 0

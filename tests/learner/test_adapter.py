@@ -13,11 +13,11 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from chaosops_ray.learner import publish as publishing
-from chaosops_ray.learner.publish import prune, publish
+from chaosops_ray.learner.adapter import adapter_files
 from chaosops_ray.store import versions
-from chaosops_ray.store.versions import AdapterError
-from tests.support.models import MODULES, small_model, small_peft
+from chaosops_ray.store.versions import AdapterError, prune
+from chaosops_ray.wire import Files
+from tests.support.models import MODULES, publish, small_model, small_peft
 
 # PEFT 0.21 asks transformers 5.13 and later for an attribute that has a new name there.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
@@ -112,7 +112,7 @@ def test_the_same_weights_digest_alike_wherever_they_lie(adapters: Path, base: P
 
 
 def test_a_path_is_no_name_for_a_base(model: PeftModel, adapters: Path, digest: str) -> None:
-    with pytest.raises(AdapterError, match=r"policy-v0 .* name"):
+    with pytest.raises(AdapterError, match=r"/home/me/model is a path of this machine.* name"):
         publish(model, adapters, 0, digest, "/home/me/model")
     assert not adapters.exists()
 
@@ -158,24 +158,31 @@ def test_what_a_crash_left_is_removed(model: PeftModel, adapters: Path, digest: 
     assert names(adapters) == ["policy-v6", "policy-v7"]
 
 
-@pytest.mark.parametrize("step", ["_config", "_weights"])
-def test_a_failure_on_the_way_leaves_nothing(
-    model: PeftModel, adapters: Path, digest: str, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+class FullDisk(dict[str, bytes]):
+    """Files of which one no longer fits."""
 
+    def __init__(self, files: Files, last: str) -> None:
+        super().__init__(files)
+        self.last = last
+
+    def __getitem__(self, name: str) -> bytes:
+        if name == self.last:
+            raise OSError(28, "No space left on device")
+        return super().__getitem__(name)
+
+
+@pytest.mark.parametrize("last", [versions.CONFIG, versions.WEIGHTS])
+def test_a_failure_on_the_way_leaves_nothing(model: PeftModel, adapters: Path, digest: str, last: str) -> None:
     publish(model, adapters, 6, digest, "tiny")
-    monkeypatch.setattr(publishing, step, full)
     with pytest.raises(OSError, match="No space"):
-        publish(model, adapters, 7, digest, "tiny")
+        versions.publish(adapters, 7, digest, FullDisk(adapter_files(model, "tiny"), last))
     assert names(adapters) == ["policy-v6"]
 
 
-def test_a_killed_learner_leaves_no_version(
+def test_a_killed_driver_leaves_no_version(
     model: PeftModel, adapters: Path, digest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Until the last step nothing that a reader takes for a version is there; the next learner cleans up.
+    """Until the last step nothing that a reader takes for a version is there; the next driver cleans up.
 
     tests/store/test_files.py kills the writer of a folder at every step.
     """
