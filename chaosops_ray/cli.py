@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -23,6 +24,7 @@ from chaosops_ray.plain_text import one_line
 from chaosops_ray.process_environment import set_variables
 from chaosops_ray.sim import ENVIRONMENTS, InputError, environment_named, environment_of
 from chaosops_ray.sim import seats as seating
+from chaosops_ray.store import files
 from chaosops_ray.workers.stop import TO_BE_RESUMED, StopError
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ DIFFERS = 1
 TRIAL_FAILED = 1
 INTERRUPTED = 130
 DIFFERENCES_SHOWN = 20
+
+
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S*")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -67,8 +72,9 @@ def parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made.add_argument
 
-    file: dict[str, Any] = {"type": Path, "metavar": "FILE"}
-    folder: dict[str, Any] = {"type": Path, "metavar": "FOLDER"}
+    file: dict[str, Any] = {"type": _path, "metavar": "FILE"}
+    folder: dict[str, Any] = {"type": _path, "metavar": "FOLDER"}
+    run_folder: dict[str, Any] = {"type": _path_or_uri, "metavar": "FOLDER"}
     settings: dict[str, Any] = {"action": "append", "default": [], "metavar": "KEY=VALUE"}
     rule_set = "a rule set, such as strict (its present version, the default), published, or strict,multiplier=2"
     seed = {"metavar": "N", "help": "the run's seed, the same as --set seed=N"}
@@ -101,13 +107,14 @@ def parser() -> argparse.ArgumentParser:
     add("--episodes", **file, help="write every step of every episode to this file, as Parquet")
     add("--plots", **folder, help="draw the plots into this folder, as PNG")
 
+    uri = "the URI of a place in an object store, such as s3://bucket/run"
     add = command(_train, "train a policy on a Ray cluster, evaluate it, write a report", here)
     config = "a configuration, such as tune_configs/3a.yaml; docs/config.md lists the keys"
-    add("config", type=Path, nargs="?", metavar="CONFIG", help=config)
+    add("config", type=_path, nargs="?", metavar="CONFIG", help=config)
     add("--set", **settings, help="override a key of the file, such as model=tiny; repeatable")
     add("--seed", **seed)
-    add("--out", **folder, help="the run folder (default: runs/NAME-OF-CONFIG)")
-    add("--resume", **folder, help="continue this run from its last checkpoint")
+    add("--out", **run_folder, help=f"the run folder, or {uri} (default: runs/NAME-OF-CONFIG)")
+    add("--resume", **run_folder, help="continue this run from its last checkpoint")
     add("--address", **address)
     explain = "print the complete configuration, its actors and their memory, and start nothing"
     add("--explain", action="store_true", help=explain)
@@ -115,7 +122,7 @@ def parser() -> argparse.ArgumentParser:
     summary = "train the runs of a sweep side by side on Ray Tune and merge them into one report"
     add = command(_tune, summary, f"{here} Exit code 1 if a trial failed.")
     sweep = "a sweep, such as tune_configs/phase3.yaml; see docs/config.md"
-    add("config", type=Path, nargs="?", metavar="SWEEP", help=sweep)
+    add("config", type=_path, nargs="?", metavar="SWEEP", help=sweep)
     add("--set", **settings, help="override a key of every run of the sweep, such as model=tiny; repeatable")
     add("--seeds", metavar="A-B", help="train each arm with these seeds, not with those of the sweep")
     add("--out", **folder, help="the sweep's folder (default: runs/NAME-OF-SWEEP)")
@@ -127,10 +134,11 @@ def parser() -> argparse.ArgumentParser:
         "The working directory is uploaded. The command ends with the job's exit code; Ctrl-C leaves the job running."
     )
     add = command(_submit, "train a run or a sweep as a job on a Ray cluster, and print its output", more)
-    add("config", type=Path, metavar="CONFIG", help="a run or a sweep, in the working directory")
+    add("config", type=_path, metavar="CONFIG", help="a run or a sweep, in the working directory")
     dashboard = "the cluster's dashboard, for example http://127.0.0.1:8265"
     add("--address", required=True, metavar="URL", help=dashboard)
-    add("--out", **folder, required=True, help="the run folder: an absolute path on the head node, where the job runs")
+    where = "the run folder: an absolute path on the head node, where the job runs; for a run, also a URI"
+    add("--out", **run_folder, required=True, help=where)
     add("--set", **settings, help="override a key, such as model=tiny; repeatable")
     add("--seed", **seed)
     add("--seeds", metavar="A-B", help="for a sweep: train each arm with these seeds")
@@ -163,6 +171,38 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
+def _path_or_uri(text: str) -> Path | str:
+    """Read a path, or the URI of an object store; file:// is a path."""
+    if _URI.match(text) is None:
+        return Path(text)
+    from chaosops_ray.store import remote
+
+    try:
+        return remote.local_path(text) or text
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _without_secrets(line: str, arguments: Iterable[str]) -> str:
+    """Return a line without the keys in URIs that the command was given, which errors quote."""
+    for uri in [found[0] for given in arguments for found in _URI.finditer(given)]:
+        from chaosops_ray.store import remote
+
+        line = remote.hide(uri, line)
+    return line
+
+
+def _path(text: str) -> Path:
+    found = _path_or_uri(text)
+    if isinstance(found, str):
+        from chaosops_ray.store import remote
+
+        raise argparse.ArgumentTypeError(
+            f"{remote.shown(found)} is a place in an object store; a folder or file of this machine goes here"
+        )
+    return found
+
+
 def _by_world(listed: str) -> str:
     return "; ".join([f"{name}: {', '.join(getattr(world, listed))}" for name, world in ENVIRONMENTS.items()])
 
@@ -178,7 +218,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = given.run(given)
         sys.stdout.flush()
     except (InputError, ServedModelError) as error:
-        print(f"chaosops {given.command}: {one_line(error, _LONGEST_ERROR)}", file=sys.stderr)
+        line = one_line(_without_secrets(str(error), sys.argv[1:] if arguments is None else arguments), _LONGEST_ERROR)
+        print(f"chaosops {given.command}: {line}", file=sys.stderr)
         return USAGE
     except StopError as error:
         print(f"chaosops {given.command}: {error}", file=sys.stderr)
@@ -187,16 +228,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"chaosops {given.command}: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has ended; without this, Python reports the error again when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()  # its reader has ended
         return 0
+    except OSError as error:
+        return _storage_failed(given.command, error)
     return code
+
+
+def _storage_failed(command: str, error: OSError) -> int:
+    # Ray's wrapper of an error that crossed a process holds the error itself as its cause.
+    cause = getattr(error, "cause", error)
+    why = files.in_words(cause) if isinstance(cause, OSError) else None
+    if why is None:
+        raise error
+    resumed = ", or continue it with --resume if it has begun" if command in ("train", "tune") else ""
+    print(f"chaosops {command}: {why}, then run the command again{resumed}", file=sys.stderr)
+    if cause.filename is None:  # perhaps it is our output that has no room
+        _discard_stdout()
+    return USAGE
+
+
+def _discard_stdout() -> None:
+    # Otherwise Python reports the error again when it closes stdout.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _evaluate(given: argparse.Namespace) -> int:
     from chaosops_ray import evaluate
     from chaosops_ray.reports import tables
-    from chaosops_ray.store import episodes, files
+    from chaosops_ray.store import episodes
 
     # Check everything before the first episode.
     environment = environment_named(given.world)
@@ -296,8 +356,7 @@ def _input_errors() -> AbstractContextManager[None]:
 
 def _train(given: argparse.Namespace) -> int:
     set_variables()
-    from chaosops_ray.store import files
-    from chaosops_ray.training import check
+    from chaosops_ray.training import check, copies
     from chaosops_ray.training.errors import as_input_errors
 
     if (given.config is None) == (given.resume is None):
@@ -306,7 +365,11 @@ def _train(given: argparse.Namespace) -> int:
         raise InputError("--resume continues a run unchanged; remove --set, --seed, --out and --explain")
     # Everything that can be refused is refused before Ray and the plots are imported, which takes seconds.
     with as_input_errors():
-        if given.resume is not None:
+        mirror = None
+        if isinstance(given.resume, str):
+            mirror, run, environment = copies.resumed(given.resume)
+            out = mirror.folder
+        elif given.resume is not None:
             out, run, environment = check.begun(given.resume)
         else:
             run = check.read(given.config, given.set, given.seed)
@@ -316,8 +379,12 @@ def _train(given: argparse.Namespace) -> int:
                 if given.address is None:
                     check.check_memory(run)
                 return 0
-            out = given.out if given.out is not None else Path("runs") / given.config.stem
-            files.check_new_folder(out)
+            if isinstance(given.out, str):
+                mirror = copies.new(given.out)
+                out = mirror.folder
+            else:
+                out = given.out if given.out is not None else Path("runs") / given.config.stem
+                files.check_new_folder(out)
         if given.address is not None:
             check.knock(given.address)
         else:
@@ -328,13 +395,14 @@ def _train(given: argparse.Namespace) -> int:
         from chaosops_ray.training import launch
 
         resume = given.resume is not None
-        finished = launch.train(run, environment, out, given.address, Console(), resume=resume)
+        finished = launch.train(run, environment, out, given.address, Console(), resume=resume, mirror=mirror)
+        place = str(out) if mirror is None else mirror.remote.name
     for line in tables.models_lines(finished.evaluation["policies"]):
         print(line)
     _console().print(tables.table(environment, finished.evaluation["cells"], "tier"))
     print(f"verdict: {verdict.verdict(environment, finished.evaluation)}")
     print(f"report: {finished.page}")
-    print(f"watch it play: {shlex.join([_called(), *launch.to_watch(run, environment, out)])}")
+    print(f"watch it play: {shlex.join([_called(), *launch.to_watch(run, environment, place)])}")
     return 0
 
 
@@ -348,7 +416,6 @@ def _called() -> str:
 
 def _tune(given: argparse.Namespace) -> int:
     set_variables()
-    from chaosops_ray.store import files
     from chaosops_ray.sweeps import spec
     from chaosops_ray.training import check
     from chaosops_ray.training.errors import as_input_errors
@@ -417,6 +484,8 @@ def _export(given: argparse.Namespace) -> int:
     if given.public and given.push is None:
         raise InputError("--public needs --push OWNER/NAME")
     with as_input_errors():
+        if given.out is None and isinstance(_path_or_uri(given.adapter), str):
+            raise InputError("a run in an object store is exported to this machine: name a new folder with --out")
         folder, number = policies.version_named(given.adapter)
         from chaosops_ray.training import export, hub
 

@@ -82,6 +82,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
 # Libraries that a single module may import beside those of its room.
 MORE = {
     "chaosops_ray/reports/model_card.py": {"huggingface_hub", "yaml"},
+    "chaosops_ray/training/warm_up.py": {"safetensors"},
     "chaosops_ray/workers/samplers/torch.py": {"torch", "transformers", "peft", "safetensors"},
     "chaosops_ray/workers/samplers/vllm.py": {"torch", "vllm"},
 }
@@ -170,6 +171,38 @@ def test_sim_has_no_clock_no_identity_and_no_global_randomness(module: Path) -> 
                 assert node.args
 
 
+# A clock that a person or a server sets back or forward: nothing may wait by it, or order or name anything by it.
+# All waits and durations are taken from time.monotonic.
+WALL_CLOCK = {"time", "time_ns", "localtime", "gmtime", "ctime", "strftime", "st_mtime", "st_mtime_ns", "st_ctime"}
+
+
+def reads_the_wall_clock(code: str) -> bool:
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and node.module == "time":
+            return True  # under another name it would not be recognized
+        if isinstance(node, ast.Attribute):
+            owner = node.value.id if isinstance(node.value, ast.Name) else ""
+            if node.attr in WALL_CLOCK and (owner == "time" or node.attr.startswith("st_")):
+                return True
+            if node.attr in READS_THE_CLOCK and owner in ("datetime", "date"):
+                return True
+    return False
+
+
+@pytest.mark.parametrize("module", MODULES, ids=named)
+def test_a_clock_that_jumps_changes_nothing(module: Path) -> None:
+    assert not reads_the_wall_clock(module.read_text())
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["time.time()", "datetime.now()", "date.today()", "from time import time", "path.stat().st_mtime", "time.ctime()"],
+)
+def test_a_reading_of_the_wall_clock_is_recognized(code: str) -> None:
+    assert reads_the_wall_clock(code)
+    assert not reads_the_wall_clock("time.monotonic(); time.sleep(1); run.time; given.today()")
+
+
 def is_set(node: ast.expr) -> bool:
     if isinstance(node, ast.Set | ast.SetComp):
         return True
@@ -231,7 +264,7 @@ WRITERS = {"write_text", "write_bytes", "touch", "symlink_to", "hardlink_to"}
 ATOMIC = {"atomic_file", "atomic_folder", "checkpoint"}
 # By module and function, what writes otherwise.
 WRITES = {
-    ("chaosops_ray/cli.py", "main"): "stdout is led to /dev/null after its reader has gone",
+    ("chaosops_ray/cli.py", "_discard_stdout"): "stdout is led to /dev/null after its reader has gone, or without room",
 }
 
 

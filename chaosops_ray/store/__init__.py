@@ -1,1 +1,1 @@
-"""Files: atomic writes, run folders, episodes in Parquet, adapter versions."""
+"""Files: atomic writes, run folders and their copies in object stores, episodes in Parquet, adapter versions."""

@@ -72,7 +72,9 @@ def write_episodes(
     """
     metadata = {**COLUMNS.metadata, _POLICIES_KEY: json.dumps({name: dict(one) for name, one in models.items()})}
     columns = COLUMNS.with_metadata(metadata)
-    with atomic_file(path) as temporary, pq.ParquetWriter(temporary, columns, compression="zstd") as file:
+    # With checksums, a byte that changes later is an error when it is read, also in a column that no replay compares.
+    options: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
+    with atomic_file(path) as temporary, pq.ParquetWriter(temporary, columns, **options) as file:
         writer = EpisodeWriter(file)
         yield writer
         writer.flush()
@@ -151,7 +153,7 @@ def read_episodes(path: Path) -> Iterator[RecordedEpisode]:
     """Yield the episodes of a file, one after the other, without holding them all."""
     try:
         # With our own file handle pyarrow never looks at the path, and the file is closed after an error, too.
-        with path.open("rb") as handle, pq.ParquetFile(handle) as file:
+        with path.open("rb") as handle, pq.ParquetFile(handle, page_checksum_verification=True) as file:
             yield from _read(path, file)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         why = one_line(getattr(error, "strerror", None) or error, part="first")

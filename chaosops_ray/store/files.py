@@ -7,12 +7,14 @@ other file either; a killed process leaves a hidden name that ends in `.part`, w
 
 from __future__ import annotations
 
+import atexit
 import errno
 import json
 import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import file_digest, sha256
@@ -26,6 +28,17 @@ _UNFINISHED = re.compile(r"\..*\.[0-9a-f]{8}\.part", re.DOTALL)
 # A name may have 255 bytes; the rest is for the marks of an unfinished one.
 _MAX_NAME_BYTES = 200
 _SEAL = "seal"
+_LONGEST_IN_WORDS = 1000
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_CHECK_DISK = "check the disk and its mount"
+# The errors of a file system that a person can do something about; any other is a defect of this program.
+_REMEDIES = {
+    **dict.fromkeys((*_FULL, errno.EFBIG), "make room there"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "make it writable"),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP), "put the file or folder back"),
+    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT), _CHECK_DISK),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files, ulimit -n"),
+}
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
 
@@ -49,12 +62,43 @@ def reason(error: Exception) -> str:
     return one_line(getattr(error, "strerror", None) or error)
 
 
+def remedy(error: OSError) -> str | None:
+    """Return what a person can do about an error of the file system; None for any other error."""
+    return _REMEDIES.get(error.errno or 0)
+
+
+def in_words(error: OSError) -> str | None:
+    """Return what went wrong where, and the remedy, of an error of the file system; None for any other error."""
+    advice = remedy(error)
+    if advice is None or (error.filename is None and error.errno not in _FULL):
+        return None
+    place = "the disk" if error.filename is None else os.fsdecode(error.filename)
+    return one_line(f"{place}: {os.strerror(error.errno or 0)}; {advice}", _LONGEST_IN_WORDS)
+
+
+@contextmanager
+def naming(path: Path, inside: Path | None = None) -> Iterator[None]:
+    """Let errors of the file system that name no file, or one in the unfinished `inside`, name this path instead."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        named = None if error.filename is None else Path(os.fsdecode(error.filename))
+        if named is None:
+            error.filename = str(path)
+        elif inside is not None and named.is_relative_to(inside):
+            error.filename = str(path / named.relative_to(inside))
+        raise
+
+
 def check_folder(path: Path) -> None:
     """Refuse a folder that does not exist or cannot be written into."""
     if not path.is_dir():
         raise InputError(f"there is no folder {path}; make it first")
     if not os.access(path, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write into {path}: no permission")
+        is_read_only = os.statvfs(path).f_flag & os.ST_RDONLY
+        raise InputError(f"cannot write into {path}: {'it is mounted read-only' if is_read_only else 'no permission'}")
 
 
 def check_new_folder(path: Path) -> None:
@@ -82,14 +126,15 @@ def atomic_file(path: Path) -> Iterator[Path]:
     try:
         temporary.touch(exist_ok=False)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {reason(error)}") from None
-    try:
-        yield temporary
-        to_disk(temporary)
-        temporary.replace(target)
-        to_disk(target.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise InputError(f"cannot write {path}: {reason(error)}; {remedy(error) or 'name another'}") from None
+    with naming(path, temporary):
+        try:
+            yield temporary
+            to_disk(temporary)
+            temporary.replace(target)
+            to_disk(target.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -101,13 +146,14 @@ def atomic_folder(path: Path, *, replace: bool) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(path))
     temporary = _beside(target)
-    temporary.mkdir()
-    try:
-        yield temporary
-        _tree_to_disk(temporary)
-        _take_name(temporary, target, replace=replace)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with naming(path, temporary):
+        temporary.mkdir()
+        try:
+            yield temporary
+            _tree_to_disk(temporary)
+            _take_name(temporary, target, replace=replace)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _take_name(temporary: Path, target: Path, *, replace: bool) -> None:
@@ -147,6 +193,13 @@ def make_folder(path: Path) -> None:
         to_disk(path.parent)
 
 
+def temporary_folder() -> Path:
+    """Make a folder that is deleted when this process ends."""
+    path = Path(tempfile.mkdtemp(prefix="chaosops-"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
+
+
 def sweep(folder: Path) -> None:
     """Delete the unfinished files of killed writers in a folder; only for the one process that may write there."""
     for path in folder.iterdir():
@@ -161,7 +214,8 @@ def to_disk(path: Path) -> None:
     """Return when the contents of a file, or the names in a folder, are on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        with naming(path):
+            os.fsync(handle)
     finally:
         os.close(handle)
 
@@ -202,10 +256,19 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
     """Append a row as a line of JSON.
 
     Other processes see it when this returns, and a killed process loses no row; only `to_disk` makes it safe against a
-    crash of the machine. A process killed in the middle leaves a last line without an end, which `read_lines` drops.
+    crash of the machine. A process killed in the middle leaves a last line without an end, which `read_lines` drops;
+    an error in the middle, such as a full disk, leaves nothing of the line.
     """
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, allow_nan=False) + "\n")
+    left = memoryview((json.dumps(row, allow_nan=False) + "\n").encode())
+    # Without a buffer, which would be written again when the file is closed.
+    with naming(path), path.open("ab", buffering=0) as file:
+        end = file.tell()
+        try:
+            while left:  # a disk that is nearly full takes a part
+                left = left[file.write(left) :]
+        except OSError:
+            file.truncate(end)
+            raise
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -50,6 +50,8 @@ class RunFolder:
             raise InputError(f"{path} is not a run: it has no {CONFIG}; give a folder that `chaosops train` made")
         self.path = path
         self.adapters = path / ADAPTERS
+        # The size of the metrics, and the digest of the configuration, as this process left them; see `rewind`.
+        self._left: tuple[int, str] | None = None
 
     @classmethod
     def create(cls, path: Path, config: str) -> RunFolder:
@@ -86,7 +88,22 @@ class RunFolder:
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Append a line of metrics. A killed process loses none; `checkpoint` protects them from a machine's crash."""
+        self._check_left()
         files.append_line(self.path / METRICS, row)
+        if self._left is not None:
+            self._left = self._now()
+
+    def _now(self) -> tuple[int, str]:
+        path = self.path / METRICS
+        return path.stat().st_size if path.exists() else 0, files.digest(self.path / CONFIG)
+
+    def _check_left(self) -> None:
+        """Refuse to go on if another process has changed what this one trains."""
+        if self._left is None:
+            return
+        for name, left, there in zip((METRICS, CONFIG), self._left, self._now(), strict=True):
+            if left != there:
+                raise InputError(f"{self.path / name} was changed or removed while the run trained; {_RESTORE}")
 
     def metrics(self) -> list[dict[str, Any]]:
         """Read the lines of metrics, without a last one that a crash cut short."""
@@ -170,8 +187,10 @@ class RunFolder:
         """Delete the files and metrics of updates after the first `done`, and unfinished files of killed writers.
 
         `logged` is how many updates keep their metrics, if it is not all of them: a run that was asked to end may have
-        made an update whose line it has not written yet.
+        made an update whose line it has not written yet. From then on this process is the only writer, and stops if the
+        metrics or the configuration change beside it.
         """
+        files.sweep(self.path)
         files.sweep(self.path / EPISODES)
         files.sweep(self.path / CHECKPOINTS)
         last = done if logged is None else logged
@@ -180,6 +199,7 @@ class RunFolder:
             found = _EPISODES.fullmatch(path.name)
             if found and int(found[1]) > done:
                 path.unlink()
+        self._left = self._now()
 
     def record(self, update: int, environment: AnyEnvironment, groups: Sequence[Group]) -> None:
         """Simulate the update's episodes again from their actions, and write each step."""
@@ -202,6 +222,7 @@ class RunFolder:
         # A run that was rewound makes the same checkpoint again.
         with files.atomic_folder(self.checkpoint_path(done), replace=True) as folder:
             yield folder
+            self._check_left()
             size = 0
             if (self.path / METRICS).exists():
                 files.to_disk(self.path / METRICS)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from chaosops_ray.config import is_sweep, read
 from chaosops_ray.sim.errors import InputError
+from chaosops_ray.store import remote
 from chaosops_ray.sweeps import spec
 from chaosops_ray.training import check as check_run
 
@@ -29,11 +30,17 @@ class Job(NamedTuple):
 
 
 def prepare(
-    config: Path, settings: Sequence[str], seed: str | None, seeds: str | None, out: Path, working_dir: Path
+    config: Path, settings: Sequence[str], seed: str | None, seeds: str | None, out: Path | str, working_dir: Path
 ) -> Job:
     """Make the job for a configuration, after all checks that this machine can make."""
     inside = _inside(config, working_dir)
-    if not out.is_absolute():
+    if isinstance(out, str):
+        if command(config) == "tune":
+            raise InputError(f"--out {remote.shown(out)}: a sweep is in a folder that all nodes see; name its path")
+        if remote.shown(out) != out:
+            why = "the job's command is shown and logged; let the nodes have them in their environment"
+            raise InputError(f"--out {remote.shown(out)}: leave user, password and keys out, {why}")
+    elif not out.is_absolute():
         why = "the job's copy of the working directory is deleted at its end"
         raise InputError(f"--out {out}: give an absolute folder of the head node; {why}")
     check(config, settings, seed, seeds)

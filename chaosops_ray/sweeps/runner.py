@@ -204,6 +204,11 @@ def play(path: Path, finish: Finish) -> None:
     except AlarmError as error:
         # Not an error: Tune would retry the trial, and the configuration says that an alarm ends it.
         files.write_text(folder.path / _ALARMED, str(error))
+    except OSError as error:
+        why = files.in_words(getattr(error, "cause", error))
+        if why is None:
+            raise
+        raise PoolError(f"{why}, then resume the sweep") from error
 
 
 def score(row: loop.Row) -> float:

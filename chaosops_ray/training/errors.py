@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,7 +18,6 @@ class AlarmError(RuntimeError):
     """KL to the base exceeded alarm.kl, and alarm.action is abort."""
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 # Errors that name the problem and the remedy; any other error is a defect of this program and keeps its trace.
 _MODELS = (ServedModelError, AdapterError, SamplerError, AdoptionError)
 _KNOWN = (ConfigError, PoolError, AlarmError, FloatingPointError, *_MODELS)
@@ -34,8 +32,3 @@ def as_input_errors() -> Iterator[None]:
         # Ray's wrapper of an error that crossed a process holds the error itself as its cause.
         cause = getattr(error, "cause", None)
         raise InputError(str(cause if isinstance(cause, Exception) else error)) from error
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        place = error.filename or "the disk"
-        raise InputError(f"{place}: {error.strerror}; make room, then --resume the run") from error

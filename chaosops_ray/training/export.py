@@ -16,7 +16,7 @@ from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.store import versions
-from chaosops_ray.store.files import atomic_folder, make_folder, reason
+from chaosops_ray.store.files import atomic_folder, make_folder, reason, remedy
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.training import base_models, check
 from chaosops_ray.wire import PolicyVersion
@@ -58,7 +58,8 @@ def export(folder: RunFolder, number: int | None, out: Path | None, license_name
             _check_for_paths(temporary / versions.CONFIG, version)
             (temporary / CARD).write_text(card, encoding="utf-8")
     except OSError as error:
-        raise InputError(f"cannot write {target}: {reason(error)}") from None
+        advice = remedy(error) or "name another folder with --out"
+        raise InputError(f"cannot write {target}: {reason(error)}; {advice}") from None
     return Exported(target, version)
 
 

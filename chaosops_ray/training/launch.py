@@ -23,8 +23,9 @@ from chaosops_ray.reports.progress import Progress
 from chaosops_ray.sim.contract import AnyEnvironment, Scenario
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import files, run_folder
+from chaosops_ray.store.remote import Mirror
 from chaosops_ray.store.run_folder import RunFolder
-from chaosops_ray.training import base_models, footprint, loop, plan, policies
+from chaosops_ray.training import base_models, copies, footprint, loop, plan, policies
 from chaosops_ray.training.check import written
 from chaosops_ray.training.loop import Say, Training, Watch
 from chaosops_ray.wire import EpisodeReport, PolicyVersion
@@ -38,28 +39,36 @@ class Finished(NamedTuple):
     """The evaluation of a run that is over, and the page of its report."""
 
     evaluation: dict[str, Any]
-    page: Path
+    page: Path | str
 
 
 def train(
-    run: Run, environment: AnyEnvironment, out: Path, address: str | None, console: Console, *, resume: bool
+    run: Run,
+    environment: AnyEnvironment,
+    out: Path,
+    address: str | None,
+    console: Console,
+    *,
+    resume: bool,
+    mirror: Mirror | None = None,
 ) -> Finished:
     """Start a new run in a new folder, or resume a folder's run from its last checkpoint.
 
-    At SIGTERM, or when Ray drains this node, save what there is and raise StopError.
+    With a mirror, `out` is its working folder. At SIGTERM, or when Ray drains this node, save what there is and raise
+    StopError.
     """
     out = out.resolve()
     before = RunFolder(out).metrics() if resume else ()
 
     def late() -> None:
         console.show_cursor()
-        sys.stderr.write(f"chaosops train: {to_be_resumed(str(stop.why), out, run)}\n")
+        sys.stderr.write(f"chaosops train: {to_be_resumed(str(stop.why), out, run, mirror)}\n")
         sys.stderr.flush()
         os._exit(TO_BE_RESUMED)
 
     stop = Stop(draining, late=late)
     with (
-        said_how_to_resume(out, run),
+        said_how_to_resume(out, run, mirror),
         on_sigterm(stop),
         Progress(console, environment, out.name, run.updates, run.alarm.kl, before) as progress,
         cluster([run], address, progress.say),
@@ -67,24 +76,32 @@ def train(
         base = base_models.prepare(run.model, run.world, progress.say)
         check_memory(run, environment, base.path, address)
         folder = RunFolder(out) if resume else RunFolder.create(out, written(run))
-        return finish(loop.prepare(run, base, folder), progress, progress.say, stop=stop)
+        if mirror is None:
+            return finish(loop.prepare(run, base, folder), progress, progress.say, stop=stop)
+        mirrored = copies.begin(mirror, is_new=not resume)
+        finished = finish(loop.prepare(run, base, mirrored), progress, progress.say, stop=stop)
+        progress.say("uploading")
+        copies.finish(mirrored, mirror)
+        return finished._replace(page=mirror.remote.at(Path(finished.page).name))
 
 
 @contextmanager
-def said_how_to_resume(out: Path, run: Run) -> Iterator[None]:
+def said_how_to_resume(out: Path, run: Run, mirror: Mirror | None = None) -> Iterator[None]:
     """Add to a StopError after which update the run goes on, and how."""
     try:
         yield
     except StopError as asked:
-        raise StopError(to_be_resumed(str(asked), out, run)) from None
+        raise StopError(to_be_resumed(str(asked), out, run, mirror)) from None
 
 
-def to_be_resumed(why: str, out: Path, run: Run) -> str:
+def to_be_resumed(why: str, out: Path, run: Run, mirror: Mirror | None = None) -> str:
     """Return the line that a run ends with that was asked to end."""
     if not (out / run_folder.CONFIG).exists():
         return f"{why}: ended before the run began; start it again"
-    done = max(RunFolder(out).checkpoints(), default=0)
-    return f"{why}: saved after update {done} of {run.updates}; go on with --resume {out}"
+    # Of a run in a store, what was uploaded counts.
+    done = max(RunFolder(out).checkpoints(), default=0) if mirror is None else mirror.checkpoint
+    place = out if mirror is None else mirror.remote.name
+    return f"{why}: saved after update {done} of {run.updates}; go on with --resume {place}"
 
 
 def draining() -> str | None:
@@ -109,7 +126,7 @@ def finish(training: Training, watch: Watch, say: Say, patience: float = 0.0, st
         return Finished(evaluation, import_module(_REPORT).write(folder, environment))
 
 
-def to_watch(run: Run, environment: AnyEnvironment, out: Path) -> list[str]:
+def to_watch(run: Run, environment: AnyEnvironment, out: str) -> list[str]:
     """Return the arguments of `chaosops` that show the trained policy in a held-out scenario of the hardest tier."""
     seed = evaluate.parse_seeds(run.evaluation.seeds)[0]
     scenario = environment.scenarios(plan.set_named(run.evaluation.set, environment), [seed])[-1]

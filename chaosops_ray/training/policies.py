@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,10 +30,10 @@ from chaosops_ray.reports.tables import plain
 from chaosops_ray.sim import seats
 from chaosops_ray.sim.contract import AnyEnvironment, Policy, PolicyFactory, Scenario
 from chaosops_ray.sim.errors import InputError
-from chaosops_ray.store import versions
+from chaosops_ray.store import remote, versions
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.store.versions import AdapterError
-from chaosops_ray.training import base_models, check, plan
+from chaosops_ray.training import base_models, check, copies, plan
 from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.wire import Decoding, PolicyVersion, Sample, SampleRequest, Task
 from chaosops_ray.workers.rollout import play_together
@@ -134,7 +135,8 @@ def players(
     found: dict[str, Player] = {}
     for given in spelling.split(","):
         kind, equals, what = given.partition("=")
-        name = kind if equals and spelling.count(f"{kind}=") == 1 else given
+        shown = f"{kind}={remote.shown(what)}" if remote.is_uri(what) else given
+        name = kind if equals and spelling.count(f"{kind}=") == 1 else shown
         if name in found:
             raise InputError(f"policy {name} is named twice")
         if not equals:
@@ -254,9 +256,19 @@ def served(environment: AnyEnvironment, spelling: str) -> ServedPolicy:
 
 def version_named(spelling: str) -> tuple[RunFolder, int | None]:
     """Return the run of a spelling such as runs/3a or runs/3a@120, and its version; None is the last one."""
+    if remote.is_uri(spelling):
+        return _in_a_store(spelling)
     path, at, number = spelling.rpartition("@")
     if not at:
         return RunFolder(Path(spelling)), None
     if not number.isascii() or not number.isdigit():
         raise InputError(f"{spelling[:80]!r}: after the @ must come a version's number, for example runs/3a@120")
     return RunFolder(Path(path)), int(number)
+
+
+def _in_a_store(spelling: str) -> tuple[RunFolder, int | None]:
+    # Only a number at the end is a version: before it, an @ may stand after a user and a password.
+    named = re.fullmatch(r"(.+)@([0-9]{1,9})", spelling)
+    uri, number = (named[1], int(named[2])) if named else (spelling, None)
+    path = remote.local_path(uri)
+    return (copies.fetched(uri, number) if path is None else RunFolder(path)), number

@@ -7,8 +7,11 @@ likely; it learns nothing about what to do. A cached model is found without torc
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
+import shutil
 from collections.abc import Callable
 from functools import lru_cache
 from hashlib import sha256
@@ -23,7 +26,7 @@ from chaosops_ray.agents.tokens import TOKENIZER_FILE
 from chaosops_ray.config import ConfigError
 from chaosops_ray.sim.contract import AnyEnvironment, Kinds, Scenario, Style
 from chaosops_ray.sim.rng import stream
-from chaosops_ray.store.files import atomic_folder
+from chaosops_ray.store.files import atomic_folder, reason
 from chaosops_ray.store.received import cache_folder
 from chaosops_ray.wire import Layout
 
@@ -37,6 +40,9 @@ _FIRST_SEED = 1_000_000_000
 _LIBRARIES = ("torch", "transformers", "tokenizers")
 # Episodes whose texts go into the key: they cover each failure in each tier, and take well under a second.
 _SAMPLED_EPISODES = 60
+# Several times what a model takes, and asked for before the minute that it takes to make it.
+_ROOM_BYTES = 1 << 23
+_ELSEWHERE = "make room there, or set CHAOSOPS_CACHE to a folder on another disk"
 _MAKER = "chaosops_ray.training.warm_up"
 
 
@@ -108,14 +114,18 @@ def ensure(
     made = folder(environment, recipe)
     if made.is_dir():
         return made
-    made.parent.mkdir(parents=True, exist_ok=True)
     try:
+        made.parent.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(made.parent).free < _ROOM_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with atomic_folder(made, replace=False) as temporary:
             # Imported here: it loads torch and transformers, which a cached model does not need.
             import_module(_MAKER).build(temporary, environment, recipe, progress)
     except FileExistsError:
         if not made.is_dir():  # otherwise another process made the same model meanwhile
             raise
+    except OSError as error:
+        raise ConfigError(f"model: cannot keep it in {made}: {reason(error)}; {_ELSEWHERE}") from None
     return made
 
 

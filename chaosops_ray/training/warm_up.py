@@ -6,6 +6,7 @@ that random play draws from. Recipe and world determine every byte of the result
 
 from __future__ import annotations
 
+import errno
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,11 +14,13 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import torch
+from safetensors import SafetensorError
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from chaosops_ray.agents.tokens import Codec, Transcript
+from chaosops_ray.plain_text import one_line
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.training import tiny
 from chaosops_ray.training.tiny import PIECES, STYLE, Recipe
@@ -44,7 +47,11 @@ def build(folder: Path, environment: AnyEnvironment, recipe: Recipe, progress: C
     tokenizer = make_tokenizer(environment, recipe)
     tokenizer.save_pretrained(folder)
     codec = Codec(folder, tiny.layout(folder))
-    warmed_up(environment, codec, tokenizer, recipe, progress).save_pretrained(folder)
+    model = warmed_up(environment, codec, tokenizer, recipe, progress)
+    try:
+        model.save_pretrained(folder)
+    except SafetensorError as error:  # it carries no number, and a full disk is nearly all that there is
+        raise OSError(errno.EIO, one_line(error)) from None
 
 
 def make_tokenizer(environment: AnyEnvironment, recipe: Recipe) -> PreTrainedTokenizerFast:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -149,6 +151,32 @@ def test_metrics_are_on_disk_before_the_checkpoint_is(run: RunFolder, monkeypatc
     assert synced["metrics.jsonl"] is False
     assert synced["."] is False
     assert synced["checkpoints"] is True
+
+
+@pytest.mark.parametrize("damage", ["removed", "cut", "empty"])
+@pytest.mark.parametrize("name", ["learner.pt", "loop.json", "contents.json"])
+def test_what_the_error_of_a_damaged_checkpoint_advises_works(run: RunFolder, name: str, damage: str) -> None:
+    for done in (1, 2):
+        run.log({"update": done})
+        with run.checkpoint(done) as path:
+            for file in ("learner.pt", "loop.json"):
+                (path / file).write_text(f"{file} after {done}")
+    file = run.checkpoint_path(2) / name
+    content = file.read_bytes()
+    file.unlink()
+    if damage != "removed":
+        file.write_bytes(content[:-9] if damage == "cut" else b"")
+    with pytest.raises(InputError) as told:
+        run.last_checkpoint()
+    assert str(file) in str(told.value)
+    advised = re.search("; delete (.*) to resume after update 1$", str(told.value))
+    assert advised
+    shutil.rmtree(advised[1])
+    last = RunFolder(run.path).last_checkpoint()
+    assert last == run.checkpoint_path(1)
+    assert (last / "learner.pt").read_text() == "learner.pt after 1"
+    run.rewind(1)
+    assert run.metrics() == [{"update": 1}]
 
 
 # -- metrics and episodes ---------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def test_the_command_to_watch_names_a_held_out_scenario_of_the_hardest_tier(
     run = config.load(DEMO, ["model=tiny", *settings])
     world = ENVIRONMENTS[run.world]
     assert world is environment
-    arguments = launch.to_watch(run, world, Path("runs/my run"))
+    arguments = launch.to_watch(run, world, "runs/my run")
     given = cli.parser().parse_args(arguments)
     assert (given.command, given.policy) == ("play", "trained=runs/my run")
     assert scenario in (None, given.scenario)

@@ -31,6 +31,7 @@ from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.training import base_models, check, export
 from chaosops_ray.training import hub as hub_upload
 from tests.support import runs
+from tests.support.disk import mounted
 from tests.support.models import publish
 from tests.support.runs import INCIDENT
 
@@ -103,6 +104,20 @@ def test_an_export_holds_the_published_bytes_and_a_card(copy: Path, capsys: pyte
     assert versions.digest(out) == version.digest
     assert [path.name for path in out.parent.iterdir()] == [out.name]
     assert out.stat().st_mode & 0o777 == 0o777 & ~(os.umask(umask := os.umask(0)) or umask)
+
+
+def test_an_export_on_a_full_disk_is_one_line_and_leaves_nothing(
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with mounted(tmp_path / "disk", "1m") as disk:
+        out = disk.path / "out"
+        for room in (0, 1 << 12, 1 << 13):
+            disk.fill(but=room)
+            assert run_export(copy, "--out", out) == 2
+            assert f"cannot write {out}: No space left on device; make room there" in told(capsys)
+            assert disk.names() == []
+        disk.clear()
+        assert run_export(copy, "--out", out) == 0
 
 
 def test_the_card_says_what_the_run_was_and_what_came_out(copy: Path, tmp_path: Path) -> None:
