@@ -96,11 +96,164 @@ MODES = (
 )
 
 
+class Case(NamedTuple):
+    """Something else that can break, and the test that breaks it."""
+
+    what: str
+    seen: str
+    kept: str
+    test: str  # its file under tests/, and its name
+
+
+LINE = "one line that names the file, the reason and the remedy; exit code 2"
+CHECKPOINT = "all up to the last checkpoint; `--resume` ends equal"
+
+CASES = {
+    "Storage": (
+        Case(
+            "the disk fills while a run writes to it",
+            LINE,
+            f"nothing is half-written under a final name; with room again, {CHECKPOINT}",
+            "training/test_full_disk.py::test_a_run_on_a_disk_that_fills_is_resumed_when_there_is_room",
+        ),
+        Case(
+            "the disk becomes read-only",
+            LINE,
+            "what was written before",
+            "store/test_disk.py::test_a_disk_that_becomes_read_only_is_named",
+        ),
+        Case(
+            "a line of metrics meets a full disk",
+            LINE,
+            "the lines before; no part of the line stays",
+            "store/test_disk.py::test_a_line_is_appended_whole_or_not_at_all",
+        ),
+        Case(
+            "a file of the run is removed or cut while it trains",
+            LINE,
+            "nothing is made up in its place",
+            "store/test_disk.py::test_a_run_that_is_changed_while_it_trains_stops_and_says_so",
+        ),
+        Case(
+            "any file of a finished run is removed, cut, changed or swapped",
+            f"the same figures as before, or {LINE}",
+            "the rest of the folder",
+            "training/test_record.py::test_what_reads_a_changed_run_says_the_same_or_refuses",
+        ),
+        Case(
+            "a checkpoint is half-written or damaged",
+            "one line that names it, and the folder to delete",
+            "the checkpoint before, from which the run goes on if the other is deleted as the line says",
+            "store/test_run_folder.py::test_what_the_error_of_a_damaged_checkpoint_advises_works",
+        ),
+        Case(
+            "a Parquet file of episodes is cut or damaged",
+            LINE,
+            "the other files",
+            "store/test_episodes.py::test_a_damaged_file_is_an_error_of_one_line_and_takes_neither_memory_nor_time",
+        ),
+        Case(
+            "the clock of the machine jumps",
+            "nothing: waits and deadlines do not look at it",
+            EVERYTHING,
+            "test_architecture.py::test_a_clock_that_jumps_changes_nothing",
+        ),
+        Case(
+            "a process that writes to an object store stops at any request",
+            "nothing in the store that looks whole and is not",
+            "the last checkpoint that was uploaded as a whole",
+            "store/test_remote.py::test_a_run_is_whole_in_the_store_wherever_its_process_stops",
+        ),
+        Case(
+            "two processes train the same run in an object store",
+            "the older one ends with a line that says so",
+            "the run of the newer one",
+            "store/test_remote.py::test_the_process_that_claimed_last_keeps_the_run",
+        ),
+        Case(
+            "an object store does not answer",
+            "the request is tried again twice, and then one line",
+            "the working folder, and what was uploaded before",
+            "store/test_remote.py::test_a_request_that_hangs_is_given_up",
+        ),
+        Case(
+            "a node has another model under the path of the base model, or a part of it",
+            "nothing: it gets the model from the driver's node",
+            EVERYTHING,
+            "store/test_received.py::test_a_model_that_has_arrived_in_part_is_not_used",
+        ),
+    ),
+    "Answers that are wrong": (
+        Case(
+            "a sampler answers the impossible: too few completions, a token that does not exist or is none of the "
+            "choices, no finite log-probability, another version",
+            REPLACED,
+            "everything; its groups are played again",
+            "training/test_loop.py::test_a_sampler_that_answers_garbage_is_replaced_and_changes_nothing",
+        ),
+        Case(
+            "a sampler serves another policy than the version it adopts, in one of eight ways",
+            "one line that names the cause; exit code 2",
+            "all up to the last checkpoint; the version played nothing",
+            "workers/test_adoption.py::test_an_adapter_that_can_be_seen_is_never_proven_by_the_base",
+        ),
+        Case(
+            "a sampler plays another policy than it has proven",
+            "a run in lockstep ends with one line that names `alarm.mismatch`; exit code 2",
+            "all up to the last checkpoint",
+            "training/test_loop.py::test_a_sampler_that_plays_another_policy_than_it_proved_stops_the_run",
+        ),
+        Case(
+            "an adapter changes on disk between two updates",
+            "one line that names the version; exit code 2",
+            "all up to the last checkpoint",
+            "training/test_loop.py::test_an_adapter_that_was_tampered_with_is_never_served",
+        ),
+        Case(
+            "a group fails again and again",
+            "one line that names its scenario and its seed; exit code 2",
+            "all up to the last checkpoint",
+            "workers/test_collection.py::test_what_fails_again_and_again_is_named_with_its_scenario_and_seed",
+        ),
+    ),
+    "Memory": (
+        Case(
+            "a run needs more memory than there is",
+            "one line before anything starts, with the need, the limit and the setting to change; exit code 2",
+            "nothing was begun",
+            "training/test_footprint.py::test_a_run_that_cannot_fit_is_refused_in_one_line_before_anything_starts",
+        ),
+        Case(
+            "a sampler keeps more of past turns than fits",
+            "nothing: the oldest are dropped and computed again",
+            EVERYTHING,
+            "workers/samplers/test_torch.py::test_what_is_kept_never_takes_more_than_its_share",
+        ),
+        Case(
+            "the system kills a process for want of memory",
+            "as for SIGKILL, above",
+            "as for SIGKILL, above",
+            "test_chaos.py::test_runs_whose_parts_are_killed_and_stopped_end_as_if_nothing_had_been",
+        ),
+    ),
+}
+
+
 def reference() -> str:
     """The page."""
     figures = json.loads(FIGURES.read_text(encoding="utf-8"))
-    # What else can break, such as storage and memory, comes before the notes, as sections of its own.
-    return "\n".join([INTRODUCTION, *table(figures), "", MEASURED.format(machine=figures["machine"]), NOTES])
+    parts = [INTRODUCTION, *table(figures), "", MEASURED.format(machine=figures["machine"]), *cases(), NOTES]
+    return "\n".join(parts)
+
+
+def cases() -> Iterator[str]:
+    """The sections of what tests break."""
+    for section, listed in CASES.items():
+        yield f"## {section}\n"
+        yield "| what breaks | what one sees | what is kept | the test, under `tests/` |"
+        yield "|---|---|---|---|"
+        yield from [f"| {one.what} | {one.seen} | {one.kept} | `{one.test}` |" for one in listed]
+        yield ""
 
 
 def table(figures: Mapping[str, Any]) -> Iterator[str]:

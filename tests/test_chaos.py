@@ -189,3 +189,9 @@ def test_the_page_has_a_row_for_everything_that_the_suite_does_and_nothing_else(
     assert [*figures["rounds"]] == [f"{target} {kind}" for target, kind in chaos.ROUNDS]
     assert figures["ended"] == figures["equal"] == figures["runs"]
     assert figures["episodes_lost"] == figures["processes_left"] == 0
+
+
+@pytest.mark.parametrize("test", [case.test for cases in failure_modes.CASES.values() for case in cases])
+def test_each_other_case_has_the_test_that_the_page_names(test: str) -> None:
+    file, _, name = test.partition("::")
+    assert f"def {name}(" in (ROOT / "tests" / file).read_text()
