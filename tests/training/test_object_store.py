@@ -160,7 +160,8 @@ def test_a_folder_a_file_uri_and_a_store_end_the_same_also_when_killed_anywhere(
         while len(there.names()) < wanted and process.poll() is None:
             time.sleep(0.01)
         if process.poll() is not None:
-            assert process.returncode == 0, process.communicate()
+            _, said = process.communicate()
+            assert process.returncode == 0, said
             break
         kill(process)
         print(f"killed {part} at {len(there.names())} files, {sorted(remote.whole(there.names(), 'checkpoints'))}")
