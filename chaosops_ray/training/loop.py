@@ -138,19 +138,20 @@ def update(training: Training, pool: ActorPool, state: State, texts: tuple[Ids, 
         play_ahead(training, pool, state)
     if run.resources.colocate:
         pool.release()
-    state.is_whole = False
-    learning = pool.learner.update.remote(groups, state.done) if groups else None
-    folder.record(state.done + 1, training.environment, played)  # while the learner works
-    learnt: dict[str, float] = {}
-    if learning is not None:
-        learnt = pool.ask(f"update {state.done + 1}", run.deadlines.update, learning)
-    clock.lap("update")
+    with pool.stopping.finishing():
+        state.is_whole = False
+        learning = pool.learner.update.remote(groups, state.done) if groups else None
+        folder.record(state.done + 1, training.environment, played)  # while the learner works
+        learnt: dict[str, float] = {}
+        if learning is not None:
+            learnt = pool.ask(f"update {state.done + 1}", run.deadlines.update, learning)
+        clock.lap("update")
 
-    state.advance([result(training.environment, group) for group in played])
-    adoptions = publish(training, pool, state, texts)
-    clock.lap("adopt")
-    state.row = metrics(training, state, played, groups, learnt, adoptions) | {"time": clock.laps}
-    state.is_whole = True
+        state.advance([result(training.environment, group) for group in played])
+        adoptions = publish(training, pool, state, texts)
+        clock.lap("adopt")
+        state.row = metrics(training, state, played, groups, learnt, adoptions) | {"time": clock.laps}
+        state.is_whole = True
 
 
 def finish_update(
@@ -230,7 +231,8 @@ def save(training: Training, pool: ActorPool, state: State) -> None:
     """Write a checkpoint; delete the adapters that no checkpoint and no sampler needs any more."""
     folder = training.folder
     recorded = {"groups": state.groups} | ({} if state.row is None else {"row": state.row})
-    files = pool.ask("saving its state", training.run.deadlines.disk, pool.learner.save.remote(state.done))
+    with pool.stopping.finishing():
+        files = pool.ask("saving its state", training.run.deadlines.disk, pool.learner.save.remote(state.done))
     with folder.checkpoint(state.done) as path:
         for name, content in files.items():
             (path / name).write_bytes(content)
@@ -439,6 +441,6 @@ def sound_alarm(training: Training, row: Row, say: Say, stop: Stop) -> None:
     resume.unlink(missing_ok=True)  # the answer to an earlier alarm does not answer this one
     say(f"{alarmed}; paused; create the file {resume} to resume")
     while not resume.exists():
-        stop.check(finish=False)
+        stop.check()
         time.sleep(_PAUSE_SECONDS)
     resume.unlink()

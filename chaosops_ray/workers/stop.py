@@ -46,6 +46,7 @@ class Stop:
         self._late = late
         self._looked = -LOOK_SECONDS
         self._waits = False
+        self._finishes = False
 
     def ask(self, why: str) -> None:
         """Ask the run to end. It ends at once unless it said that it will look by itself."""
@@ -70,15 +71,24 @@ class Stop:
         finally:
             self._waits = False
 
-    def check(self, *, finish: bool) -> None:
-        """Raise StopError if the run was asked to end; with `finish`, only when the time to finish is over."""
+    @contextmanager
+    def finishing(self) -> Iterator[None]:
+        """Within this, the run is given some time, because what it does would be lost if it were not finished."""
+        self._finishes = True
+        try:
+            yield
+        finally:
+            self._finishes = False
+
+    def check(self) -> None:
+        """Raise StopError if the run was asked to end, and has nothing to finish or no time for it any more."""
         now = self._clock()
         if self.why is None and now - self._looked >= LOOK_SECONDS:
             self._looked = now
             why = self._look()
             if why is not None:
                 self._asked(why)
-        if self.why is not None and not (finish and now - self._since < GRACE_SECONDS):
+        if self.why is not None and not (self._finishes and now - self._since < GRACE_SECONDS):
             raise StopError(self.why)
 
 

@@ -84,11 +84,8 @@ class Watch:
         self._liveness = self._liveness.heard(name, self._now())
 
     def answer(self, name: str, what: str, limit: float, ref: Any) -> Any:
-        """Wait for what an actor was asked; raise GoneError if it is dead, or what the actor raises.
-
-        A run that is asked to end still waits for it, as long as it has time to finish what it does.
-        """
-        self.first([ref], {name: what}, limit, finish=True)
+        """Wait for what an actor was asked; raise GoneError if it is dead, or what the actor raises."""
+        self.first([ref], {name: what}, limit)
         value = self._answers.get(ref)
         self.heard(name)
         return value
@@ -99,13 +96,11 @@ class Watch:
         asked: dict[str, str],
         limit: float = math.inf,
         patience: float = math.inf,
-        *,
-        finish: bool = False,
     ) -> list[Any]:
         """Return those answers that are there, at least one, or none after so many seconds of patience.
 
         Raise GoneError if one of the actors that were asked is dead; `asked` says by name what each is doing. Raise
-        StopError if the run was asked to end; with `finish`, only when its time to finish is over.
+        StopError if the run was asked to end and has nothing to finish.
         """
         clock = self._now
         until = clock() + patience
@@ -116,7 +111,7 @@ class Watch:
         try:
             while True:
                 if self._stop is not None:
-                    self._stop.check(finish=finish)
+                    self._stop.check()
                 judged = self._liveness.judged(clock(), requests)
                 if judged.dead:
                     raise GoneError(dict(judged.dead))

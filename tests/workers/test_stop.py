@@ -29,17 +29,18 @@ def test_who_looks_may_finish_for_a_while() -> None:
     clock = Clock()
     stop = Stop(clock=clock)
     with stop.asked_for():
-        stop.check(finish=False)
+        stop.check()
         stop.ask("told to")
         stop.ask("told again")
-        stop.check(finish=True)
+        with stop.finishing():
+            stop.check()
+            clock.now += GRACE_SECONDS - 0.1
+            stop.check()
         with pytest.raises(StopError, match="told to"):
-            stop.check(finish=False)
-        clock.now += GRACE_SECONDS - 0.1
-        stop.check(finish=True)
+            stop.check()
         clock.now += 0.1
-        with pytest.raises(StopError, match="told to"):
-            stop.check(finish=True)
+        with stop.finishing(), pytest.raises(StopError, match="told to"):
+            stop.check()
 
 
 def test_another_reason_is_looked_for_once_a_second() -> None:
@@ -51,12 +52,13 @@ def test_another_reason_is_looked_for_once_a_second() -> None:
 
     stop = Stop(look, clock)
     for _ in range(4):
-        stop.check(finish=False)
+        stop.check()
         clock.now += LOOK_SECONDS / 2
-    stop.check(finish=True)  # it is found out now, and there is time to finish
+    with stop.finishing():
+        stop.check()  # it is found out now, and there is time to finish
     assert looks == [100.0, 100.0 + LOOK_SECONDS, 100.0 + 2 * LOOK_SECONDS]
     with pytest.raises(StopError, match="the node goes"):
-        stop.check(finish=False)
+        stop.check()
 
 
 def test_a_signal_asks_and_a_second_one_ends_the_process() -> None:

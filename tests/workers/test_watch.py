@@ -209,7 +209,7 @@ def test_groups_are_waited_for_no_longer(world: World, stopping: Stop) -> None:
 
 def test_what_has_begun_is_finished_if_that_is_soon(world: World, stopping: Stop) -> None:
     asked_after(world, stopping, 3.0)
-    with stopping.asked_for():
+    with stopping.asked_for(), stopping.finishing():
         assert world.ask(3.0 + GRACE_SECONDS / 2) == "done"
         with pytest.raises(StopError):
             world.ask(GRACE_SECONDS)
