@@ -91,9 +91,10 @@ def run(
     out = out.resolve()
     folders = {trial.name: out / TRIALS / trial.name for trial in trials}
     lengths = {trial.name: trial.run.updates for trial in trials}
+    stop = Stop()
     with (
         said_how_to_resume(out),
-        on_sigterm(Stop()),
+        on_sigterm(stop),
         SweepProgress(console, environment, out.name, list(lengths.items())) as progress,
         launch.cluster([trial.run for trial in trials], address, progress.say),
     ):
@@ -110,10 +111,12 @@ def run(
         over = [name for name, folder in folders.items() if is_over(folder)]
         for name in over:
             progress.was_over(name, lengths[name])
-        watch = Watch(progress, out / TRIALS, trials, stops_early=sweep.stop_early.keep < 1)
+        watch = Watch(progress, out / TRIALS, trials, stop, stops_early=sweep.stop_early.keep < 1)
         if len(over) < len(trials):
             progress.say("placing trials")
-            tuner(out, sweep, [trial for trial in trials if trial.name not in over], watch).fit()
+            # An exception from a signal's handler, in the middle of a call of Ray, would end in one of Ray's own.
+            with stop.asked_for():
+                tuner(out, sweep, [trial for trial in trials if trial.name not in over], watch).fit()
         progress.say("comparing")
         outcomes = [outcome(trial, folders[trial.name], environment, watch.failed) for trial in trials]
         comparison = compare(environment, sweep, outcomes)
@@ -233,8 +236,11 @@ def brief(row: loop.Row) -> dict[str, Any]:
 class Watch(tune.Callback):
     """A callback that passes Tune's events on to the display."""
 
-    def __init__(self, progress: SweepProgress, folders: Path, trials: Sequence[Trial], *, stops_early: bool) -> None:
+    def __init__(
+        self, progress: SweepProgress, folders: Path, trials: Sequence[Trial], stop: Stop, *, stops_early: bool
+    ) -> None:
         self._progress = progress
+        self._stop = stop
         self._stops_early = stops_early
         self._folders = folders
         self._patience = max([PLACEMENT_SECONDS, *[trial.run.resources.wait for trial in trials]])
@@ -247,7 +253,8 @@ class Watch(tune.Callback):
     # Tune passes the arguments of all callbacks by name.
 
     def on_step_end(self, *_: Any, **info: Any) -> None:
-        """Stop with an error when no trial has been running for too long."""
+        """Stop when the sweep is asked to end, and with an error when no trial has been running for too long."""
+        self._stop.check()
         states = {trial.status for trial in info["trials"]}
         if TuneTrial.RUNNING in states or TuneTrial.PENDING not in states:
             self._ran = time.monotonic()

@@ -17,6 +17,7 @@ from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.sweeps import runner, spec
 from chaosops_ray.training import check, loop
 from chaosops_ray.workers.health import PoolError
+from chaosops_ray.workers.stop import Stop, StopError
 from tests.support import runs
 from tests.support.cluster import SMALL, ray_here
 from tests.support.models import tiny_base
@@ -103,12 +104,24 @@ def test_who_does_worse_is_stopped_early_and_who_fails_is_retried(tmp_path: Path
     tiny_base()
     lengths = [(trial.name, trial.run.updates) for trial in trials]
     with ray_here(cpus=2, gpus=0), SweepProgress(Console(file=screen), runs.INCIDENT, "race", lengths) as progress:
-        watch = runner.Watch(progress, out / spec.TRIALS, trials, stops_early=True)
+        watch = runner.Watch(progress, out / spec.TRIALS, trials, Stop(), stops_early=True)
         runner.tuner(out, sweep, trials, watch, scripted()).fit()
     ended = [runner.outcome(trial, out / spec.TRIALS / trial.name, runs.INCIDENT, watch.failed) for trial in trials]
     assert [(one.state, len(one.rows)) for one in ended] == [("finished", 4), ("stopped", 1), ("failed", 0)]
     assert ended[2].why == "u0/g0 was played by nobody"
     assert screen.getvalue().count("broken-s0: failed") == 2  # retried once
+
+
+def test_a_sweep_that_is_asked_to_end_ends_between_two_steps_of_tune(tmp_path: Path) -> None:
+    """Tune goes on until then: Ray's calls take no exception from a signal."""
+    _, trials = spec.load_sweep(CONFIGS / "phase3.yaml", SMALL, "0")
+    stop, screen = Stop(), Console(file=io.StringIO())
+    with SweepProgress(screen, runs.INCIDENT, "race", []) as progress, stop.asked_for():
+        watch = runner.Watch(progress, tmp_path, trials, stop, stops_early=False)
+        watch.on_step_end(trials=[])
+        stop.ask("SIGTERM")
+        with pytest.raises(StopError, match="SIGTERM"):
+            watch.on_step_end(trials=[])
 
 
 def test_the_score_by_which_trials_are_compared_is_the_mean_over_tiers() -> None:
