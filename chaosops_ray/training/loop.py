@@ -168,7 +168,7 @@ def finish_update(
         row["evaluation"] = evaluation(training, scenarios, reports)
         row["time"] = {**row["time"], "evaluate": time.monotonic() - began}
         measured = reports if is_last else None
-    row["actors_replaced"] = pool.replaced
+    row |= {"actors_replaced": pool.replaced}
     folder.log(row)
     state.row = None
     watch(row)

@@ -283,13 +283,19 @@ def reported() -> set[str]:
 def test_every_figure_is_explained() -> None:
     page = (ROOT / "docs" / "metrics.md").read_text()
     explained = set(re.findall(r"`(\w+)`", page))
-    written = keys("training/loop.py", "metrics", "summary", "loop") | keys("learner/learner.py", "update") | reported()
+    written = (
+        keys("training/loop.py", "metrics", "summary", "update", "finish_update")
+        | keys("learner/learner.py", "update")
+        | reported()
+    )
     assert {"kl", "mean", "rollout", "mismatch", "actors_replaced"} <= written
     assert written - explained == set()
 
 
 def test_the_scripted_run_has_the_rows_that_a_run_writes() -> None:
     found = runs.row(1)
-    top = keys("training/loop.py", "metrics", "loop") - {"evaluate"}  # only where the held-out set was played
+    top = keys("training/loop.py", "metrics", "update", "finish_update") - {
+        "evaluate"
+    }  # only where the held-out set was played
     assert set(found) | set(found["groups"]) | set(found["adoption"]) | set(found["time"]) == top | {"engine"}
     assert set(found["learner"]) == reported() | keys("learner/learner.py", "update")
