@@ -108,5 +108,10 @@ def on_sigterm(stop: Stop) -> Iterator[None]:
     former = signal.signal(signal.SIGTERM, received)
     try:
         yield
+    except SystemError:
+        # What a call of Ray makes of an exception that a signal's handler raises in the middle of it.
+        if stop.why is None:
+            raise
+        raise StopError(stop.why) from None
     finally:
         signal.signal(signal.SIGTERM, former)

@@ -81,3 +81,18 @@ def test_afterwards_the_signal_is_what_it_was() -> None:
     with on_sigterm(Stop()):
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def broken_by_the_signal() -> None:
+    """As a call of Ray is, during which a signal arrives."""
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except StopError as error:
+        raise SystemError("a call returned a result with an exception set") from error
+
+
+def test_a_call_that_the_signal_broke_is_the_signal_s_doing() -> None:
+    with pytest.raises(StopError, match="SIGTERM"), on_sigterm(Stop()):
+        broken_by_the_signal()
+    with pytest.raises(SystemError, match="odd"), on_sigterm(Stop()):
+        raise SystemError("odd")
