@@ -48,6 +48,7 @@ def check_environment(environment: AnyEnvironment, scenarios: Sequence[Scenario]
                 _check_after_end(environment, episode)
                 _check_words(environment, episode)
                 _check_permitted(environment, episode)
+                _check_vocabulary(environment, episode)
             # One long, wandering episode stands for the others where whole futures are compared.
             _check_futures(environment, episode)
             _check_strays(environment, scenario, rules)
@@ -94,6 +95,7 @@ def trace(environment: AnyEnvironment, episode: AnyEpisode) -> str:
     for step in episode.steps:
         whole.update(environment.dump(step.world))
         whole.update(environment.dump_view(step.view).encode())
+        whole.update(repr(dict(environment.symbols(step.view))).encode())
         for style in STYLES:
             whole.update(environment.render(step.view, None, style).encode())
         whole.update(environment.dump_action(step.action).encode())
@@ -131,6 +133,9 @@ def _check_views(environment: AnyEnvironment, episode: AnyEpisode) -> None:
     json.loads(kept[-1][1])
     for view, before in kept:
         assert environment.dump_view(view) == before
+        found = environment.symbols(view)
+        assert found
+        assert all(type(name) is str and type(value) is float and math.isfinite(value) for name, value in found.items())
     for step, world in zip(episode.steps, worlds, strict=False):
         assert environment.view(world, step.role) == step.view
 
@@ -195,6 +200,24 @@ def _check_permitted(environment: AnyEnvironment, episode: AnyEpisode) -> None:
                     taken = environment.step(before, action).action
                     assert environment.step(before, environment.parse_action(text)).action == taken
                     assert environment.load_action(environment.dump_action(taken)) == taken
+
+
+def _check_vocabulary(environment: AnyEnvironment, episode: AnyEpisode) -> None:
+    """All that is permitted is in the role's fixed list, which has each spelling once, as an action writes itself."""
+    for role in environment.roles:
+        listed = environment.vocabulary(role)
+        if listed is None:
+            continue
+        assert listed == environment.vocabulary(role)
+        assert len(set(listed)) == len(listed)
+        for spelling in listed:
+            assert environment.format_action(environment.parse_action(spelling), "compact") == spelling
+    for step in episode.steps:
+        listed = environment.vocabulary(step.role)
+        if listed is not None:
+            kinds = environment.permitted(step.view)
+            assert kinds, "a role with a fixed list of actions may always do one of them"
+            assert {environment.format_action(action, "compact") for kind in kinds for action in kind} <= set(listed)
 
 
 def _check_futures(environment: AnyEnvironment, episode: AnyEpisode) -> None:

@@ -74,6 +74,7 @@ class Incident(Environment[World, View, Action]):
     parse_action = staticmethod(text.parse_action)
     format_action = staticmethod(text.format_action)
     permitted = staticmethod(text.permitted)
+    vocabulary = staticmethod(text.spellings)
     dump_action = staticmethod(text.dump_action)
     load_action = staticmethod(text.load_action)
     board = staticmethod(board)

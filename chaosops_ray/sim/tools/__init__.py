@@ -94,6 +94,7 @@ class Tools(Environment[World, View, Action]):
     parse_action = staticmethod(text.parse_action)
     format_action = staticmethod(text.format_action)
     permitted = staticmethod(choices.permitted)
+    vocabulary = staticmethod(choices.vocabulary)
     dump_action = staticmethod(text.dump_action)
     load_action = staticmethod(text.load_action)
     board = staticmethod(board)
