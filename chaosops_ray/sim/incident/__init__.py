@@ -73,6 +73,7 @@ class Incident(Environment[World, View, Action]):
     render = staticmethod(text.render)
     parse_action = staticmethod(text.parse_action)
     format_action = staticmethod(text.format_action)
+    forms = staticmethod(text.forms)
     permitted = staticmethod(text.permitted)
     vocabulary = staticmethod(text.spellings)
     dump_action = staticmethod(text.dump_action)
