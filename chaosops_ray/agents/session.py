@@ -29,6 +29,10 @@ from chaosops_ray.sim.errors import InputError
 OVER = "The episode is over."
 
 
+class NoTurnError(InputError):
+    """An episode that the colleagues played to its end before the caller had a turn."""
+
+
 class Earned(NamedTuple):
     """What the episode earned since a caller's turn before: the reward is the sum of its components.
 
@@ -63,7 +67,7 @@ class Session:
         self._counted = 0
         self._observe()
         if self.view is None:
-            raise InputError(f"no turn of {scenario.identity} is left to the caller: colleagues played all of it")
+            raise NoTurnError(f"no turn of {scenario.identity} is left to the caller: colleagues played all of it")
 
     @property
     def is_over(self) -> bool:

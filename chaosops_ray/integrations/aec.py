@@ -112,7 +112,7 @@ class Turns(AECEnv[str, NDArray[np.float32], int]):
         """Return all that the role whose turn it is sees now, as text."""
         if self.render_mode is None:
             return None
-        environment, world = self.game.environment, self.game.session.episode.end
+        environment, world = self.game.environment, self.game.session.running.world
         return environment.render(environment.view(world, self.agent_selection), None, "full")
 
     def close(self) -> None:

@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chaosops_ray.agents.session import Earned, Session
+from chaosops_ray.agents.session import Earned, NoTurnError, Session
 from chaosops_ray.integrations import symbolic
 from chaosops_ray.integrations.scenarios import Scenarios
 from chaosops_ray.sim import environment_named, seats
-from chaosops_ray.sim.contract import AnyEnvironment
+from chaosops_ray.sim.contract import AnyEnvironment, Scenario
 from chaosops_ray.sim.errors import InputError, unknown
+from chaosops_ray.sim.rng import stream
 
 # What a seat is paid: all that the episode earns, or the stream of reward that its world pays it.
 PAYS = ("return", "stream")
+_MOST_DRAWS = 100
 
 
 class Game:
@@ -53,9 +55,22 @@ class Game:
         return self._session
 
     def begin(self, number: int, scenario: str | None = None) -> None:
-        """Begin the episode of this number, or of a scenario that is named."""
-        chosen = self._scenarios.drawn(number) if scenario is None else self.environment.scenario(scenario)
-        self._session = Session(self.environment, chosen, self.rules, colleagues=self.colleagues)
+        """Begin the episode of this number, or of a scenario that is named; of those drawn, one with a turn to take."""
+        if scenario is not None:
+            self._session = self._opened(self.environment.scenario(scenario))
+            return
+        draw = stream(number, "integrations/game")
+        for _ in range(_MOST_DRAWS):
+            try:
+                self._session = self._opened(self._scenarios.drawn(draw))
+            except NoTurnError:
+                continue  # colleagues may end an episode before its last role has a turn
+            return
+        raise InputError(f"colleagues leave no turn to {', '.join(self.roles)} in {_MOST_DRAWS} scenarios; name others")
+
+    def _opened(self, scenario: Scenario) -> Session:
+        colleagues = seats.built(self.environment, self.colleagues, scenario, self.rules)
+        return Session(self.environment, scenario, self.rules, colleagues)
 
     def features(self, role: str) -> NDArray[np.float32]:
         """Return what a role sees now."""
@@ -78,4 +93,4 @@ class Game:
         return float(earned.reward if self._pay == "return" else earned.streams[self.environment.pay[role]])
 
     def _view(self, role: str) -> Any:
-        return self.environment.view(self.session.episode.end, role)
+        return self.environment.view(self.session.running.world, role)

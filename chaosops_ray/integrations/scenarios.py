@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from chaosops_ray.sim import training_seeds
 from chaosops_ray.sim.contract import AnyEnvironment, Scenario
 from chaosops_ray.sim.errors import InputError, unknown
-from chaosops_ray.sim.rng import stream
+from chaosops_ray.sim.rng import Stream
 
 
 class Scenarios:
@@ -25,9 +25,8 @@ class Scenarios:
         if not self._cases:
             raise InputError(f"set {selection} of world {environment.name} has no scenarios of {', '.join(tiers)}")
 
-    def drawn(self, number: int) -> Scenario:
-        """Draw a scenario; the same number gives the same one in every process."""
-        draw = stream(number, "integrations/scenario")
+    def drawn(self, draw: Stream) -> Scenario:
+        """Draw a scenario."""
         case = draw.choice(self._cases[draw.choice(list(self._cases))])
         seed = training_seeds.FIRST + draw.below(training_seeds.COUNT)
         return self._environment.scenario(case._replace(seed=seed).identity)

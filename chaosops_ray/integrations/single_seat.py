@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 from chaosops_ray.integrations import symbolic
@@ -29,7 +30,7 @@ class SingleSeat(gymnasium.Env[Observation, np.int64]):
     uses; `options={"scenario": ID}` begins the one of that id.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"]}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}
 
     def __init__(
         self,
@@ -57,7 +58,9 @@ class SingleSeat(gymnasium.Env[Observation, np.int64]):
         others = [other for other in environment.roles if other != self.role]
         beside = dict.fromkeys(others, colleagues) if isinstance(colleagues, str) else dict(colleagues)
         if set(beside) != set(others):
-            raise InputError(f"colleagues must name a baseline for each of {', '.join(others)}, got {', '.join(beside)}")
+            raise InputError(
+                f"colleagues must name a baseline for each of {', '.join(others)}, got {', '.join(beside)}"
+            )
         self.game = Game(
             environment, colleagues=beside, rules=rules, selection=selection, tiers=tiers, pay=pay, size=size
         )
@@ -79,7 +82,7 @@ class SingleSeat(gymnasium.Env[Observation, np.int64]):
         """Take an action; the others play on until it is this seat's turn again, or the episode is over."""
         earned = self.game.act(action)
         reward = self.game.paid(self.role, earned)
-        info = self._info() | {"components": {name: value for name, value in earned.components}}
+        info = self._info() | {"components": dict(earned.components)}
         return self._observation(), reward, self.game.session.is_over, False, info
 
     def action_masks(self) -> NDArray[np.bool_]:
@@ -91,12 +94,14 @@ class SingleSeat(gymnasium.Env[Observation, np.int64]):
         if self.render_mode is None:
             return None
         session = self.game.session
-        return self.game.environment.render(
-            self.game.environment.view(session.episode.end, self.role), None, "full"
-        )
+        return self.game.environment.render(self.game.environment.view(session.running.world, self.role), None, "full")
 
     def _observation(self) -> Observation:
         return self.game.session.text if self._is_text else self.game.features(self.role)
 
     def _info(self) -> dict[str, Any]:
         return {"action_mask": self.game.mask(self.role)}
+
+
+# For `gymnasium.make(SPEC, role=…)`; no name is registered when this module is imported.
+SPEC = EnvSpec("chaosops/SingleSeat-v0", entry_point=SingleSeat)

@@ -77,7 +77,9 @@ def model_in_words(model: Mapping[str, Any]) -> str:
     if "served" in model:
         return f"the served model {model['served']}"
     if "algorithm" in model:
-        return f"run {model['run']}, {model['algorithm']} after {model['steps']} steps ({model['digest'][:DIGEST_SHOWN]})"
+        return (
+            f"run {model['run']}, {model['algorithm']} after {model['steps']} steps ({model['digest'][:DIGEST_SHOWN]})"
+        )
     base = f"{model['model']} ({model['base'][:DIGEST_SHOWN]})"
     if "run" not in model:
         return f"the base model {base}"

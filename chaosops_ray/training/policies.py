@@ -131,8 +131,8 @@ def players(
 
     `sampler` is the engine that plays trained and base models; base models choose among the permitted actions only if
     `structured`, trained ones as their runs did. `colleagues` play beside each of them; with None, a trained one has
-    those of its run's evaluation, and the others have none. `others` are further kinds of models, as in KIND=FOLDER: each
-    is given its world, what stands after the =, and the colleagues or None.
+    those of its run's evaluation, and the others have none. `others` are further kinds of models, as in KIND=FOLDER:
+    each is given its world, what stands after the =, and the colleagues or None.
     """
     beside = colleagues or {}
     found: dict[str, Player] = {}

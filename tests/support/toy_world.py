@@ -112,7 +112,8 @@ class Toy(Environment[World, View, Any]):
         return _offered(view.role, view.shut)
 
     def vocabulary(self, role: str) -> tuple[str, ...]:
-        return ("wait", *[f"guess {stated}" for stated in GUESSES] if role == GUESSER else [f"open {box}" for box in COLOURS])
+        more = [f"guess {stated}" for stated in GUESSES] if role == GUESSER else [f"open {box}" for box in COLOURS]
+        return ("wait", *more)
 
     def step(self, world: World, action: object) -> Transition[World, Any]:
         role, taken = self.acting(world), self.admit(action)

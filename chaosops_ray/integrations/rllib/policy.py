@@ -111,7 +111,9 @@ class PpoPlayer:
         with self.live() as build:
             for scenario in scenarios:
                 episode = play(self.environment, scenario, rules, build(scenario, rules))
-                yield Played(episode, tuple([UNTRAINED if one.role in self.colleagues else own for one in episode.steps]))
+                yield Played(
+                    episode, tuple([UNTRAINED if one.role in self.colleagues else own for one in episode.steps])
+                )
 
     def live(self) -> AbstractContextManager[PolicyFactory]:
         """Return the policy with its colleagues."""
@@ -129,7 +131,9 @@ def player(
     if record["world"] != environment.name:
         raise InputError(f"{path} was trained in world {record['world']}, not {environment.name}; evaluate it there")
     if record["fingerprint"] != fingerprint(environment, record["roles"], record["size"]):
-        raise InputError(f"{path} was trained on views or actions that world {environment.name} no longer has; train it again")
+        raise InputError(
+            f"{path} was trained on views or actions that world {environment.name} no longer has; train it again"
+        )
     beside = record["seats"] if colleagues is None else colleagues
     for role in seats.left(environment, beside):
         if role not in record["roles"]:
@@ -153,6 +157,8 @@ def _networks(path: Path, record: Mapping[str, Any], environment: AnyEnvironment
     networks = {}
     for role in record["roles"]:
         network = Network(record["size"], record["hidden"], len(symbolic.vocabulary(environment, role)))
-        network.load_state_dict({name.removeprefix(f"{role}."): one for name, one in tensors.items() if name.startswith(f"{role}.")})
+        network.load_state_dict(
+            {name.removeprefix(f"{role}."): one for name, one in tensors.items() if name.startswith(f"{role}.")}
+        )
         networks[role] = network.eval()
     return networks

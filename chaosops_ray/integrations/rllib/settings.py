@@ -42,7 +42,9 @@ class Ppo(Section):
     reward_scale: float = Field(default=0.02, gt=0, description="what rewards are multiplied by for the learner")
     episodes: int = Field(default=8, ge=1, description="episodes that are played side by side")
     samplers: int = Field(default=0, ge=0, description="processes that play; 0: the one that learns plays, too")
-    probe: int = Field(default=48, ge=1, description="scenarios that are played greedily after an update, to see how far it is")
+    probe: int = Field(
+        default=48, ge=1, description="scenarios that are played greedily after an update, to see how far it is"
+    )
     probe_every: int = Field(default=5, ge=1, description="updates between two of these")
 
 

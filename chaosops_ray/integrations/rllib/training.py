@@ -1,4 +1,4 @@
-"""A PPO run from its settings to its folder: RLlib plays and learns, and what it has learned is tried out now and then."""
+"""A PPO run from its settings to its folder: RLlib plays and learns, and now and then it is tried out greedily."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def probed(settings: Ppo, game: Game, networks: Mapping[str, Network]) -> float:
     scenarios = Scenarios(environment, game_settings(settings)["selection"], settings.tiers)
     build = seats.beside(environment, policy.factory(environment, networks, settings.features), game.colleagues)
     draw = stream(settings.seed, "integrations/probe")
-    chosen = [scenarios.drawn(draw.bits()) for _ in range(settings.probe)]
+    chosen = [scenarios.drawn(draw) for _ in range(settings.probe)]
     return float(np.mean([play(environment, one, game.rules, build(one, game.rules)).total for one in chosen]))
 
 
