@@ -62,6 +62,11 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         {"sim", "plain_text", "config", "evaluate", "process_environment", "workers", "store", "reports", "training"},
         {"aiohttp", "numpy", "pydantic", "ray", "rich", "yaml"},
     ),
+    # Leaves: ways into the worlds for other libraries. Only the command line imports them.
+    "integrations": (
+        {"sim", "wire", "plain_text", "config", "evaluate", "agents", "store"},
+        {"numpy", "gymnasium", "pettingzoo", "pydantic"},
+    ),
     "cli": (
         {
             "",
@@ -75,12 +80,18 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
             "reports",
             "training",
             "sweeps",
+            "integrations",
         },
         {"rich"},
     ),
 }
 # Libraries that a single module may import beside those of its room.
 MORE = {
+    "chaosops_ray/integrations/rllib/environment.py": {"ray"},
+    "chaosops_ray/integrations/rllib/module.py": {"ray", "torch"},
+    "chaosops_ray/integrations/rllib/network.py": {"torch"},
+    "chaosops_ray/integrations/rllib/policy.py": {"torch", "safetensors"},
+    "chaosops_ray/integrations/rllib/training.py": {"ray"},
     "chaosops_ray/reports/model_card.py": {"huggingface_hub", "yaml"},
     "chaosops_ray/training/warm_up.py": {"safetensors"},
     "chaosops_ray/workers/samplers/torch.py": {"torch", "transformers", "peft", "safetensors"},
