@@ -60,7 +60,11 @@ def bare(
         if role in others:
             action = others[role](view)
         else:
-            before = role, symbolic.features(environment, view, SIZE).tolist(), symbolic.mask(environment, view).tolist()
+            before = (
+                role,
+                symbolic.features(environment, view, SIZE).tolist(),
+                symbolic.mask(environment, view).tolist(),
+            )
             number = chosen(environment, role, numbers[len(turns) % len(numbers)])
             action = environment.parse_action(symbolic.vocabulary(environment, role)[number])
         after = environment.step(world, action)

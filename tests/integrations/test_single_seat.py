@@ -30,7 +30,7 @@ INCIDENT = ENVIRONMENTS["incident"]
     "settings",
     [
         {"role": "oversight"},
-        {"role": "manager", "colleagues": "oracle", "tiers": ("easy",)},
+        {"role": "manager", "colleagues": "oracle"},
         {"role": "sre", "colleagues": {"oversight": "flag-nothing", "dev": "lookup", "manager": "random"}},
         {"role": "dev", "observation": "text"},
         {"world": "tools"},
@@ -88,11 +88,9 @@ def test_the_same_seed_gives_the_same_episodes_and_another_seed_others() -> None
 def test_a_text_is_what_a_language_model_in_this_seat_reads() -> None:
     env = SingleSeat(role="oversight", observation="text")
     first, _ = env.reset(options={"scenario": "incident/db_deadlock/easy/3"})
-    world = INCIDENT.start(INCIDENT.scenario("incident/db_deadlock/easy/3"), "strict")
-    assert isinstance(first, str)
-    assert first.startswith(INCIDENT.render(INCIDENT.view(world, "oversight"), None, "full").splitlines()[1])or "Step 2" in first
+    assert first == INCIDENT.render(env.game.session.view, None, "full")
     later, *_ = env.step(0)
-    assert isinstance(later, str)
+    assert later.startswith("Step 6\n")
     assert len(later) < len(first)
 
 
@@ -137,8 +135,8 @@ def test_a_step_outside_of_an_episode_is_refused() -> None:
         pass
     with pytest.raises(InputError, match="call reset first"):
         env.step(0)
+    env.reset(seed=1)
     with pytest.raises(InputError, match="action -1 of agent"):
-        env.reset(seed=1)
         env.step(np.int64(-1))
 
 

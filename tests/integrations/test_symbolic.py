@@ -80,7 +80,7 @@ def test_the_order_of_the_items_does_not_matter_but_for_which_is_last() -> None:
 class Named(Toy):
     """A world that gives symbols of its own."""
 
-    def symbols(self, view: object, /) -> dict[str, float]:
+    def symbols(self, _view: object, /) -> dict[str, float]:
         return self.given
 
     given: dict[str, float] = {}  # noqa: RUF012
@@ -130,7 +130,7 @@ def test_a_world_without_a_list_of_actions_is_refused() -> None:
         symbolic.vocabulary(Free(), "opener")
 
 
-@pytest.mark.parametrize("environment", (INCIDENT, TOOLS), ids=lambda world: world.name)
+@pytest.mark.parametrize("environment", [INCIDENT, TOOLS], ids=lambda world: world.name)
 def test_drawn_scenarios_have_seeds_that_no_report_uses(environment: Environment) -> None:
     tiers = environment.tiers[1:]
     scenarios = Scenarios(environment, environment.selections[-1], tiers)

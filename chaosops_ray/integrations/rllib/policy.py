@@ -157,8 +157,9 @@ def _networks(path: Path, record: Mapping[str, Any], environment: AnyEnvironment
     networks = {}
     for role in record["roles"]:
         network = Network(record["size"], record["hidden"], len(symbolic.vocabulary(environment, role)))
-        network.load_state_dict(
-            {name.removeprefix(f"{role}."): one for name, one in tensors.items() if name.startswith(f"{role}.")}
-        )
+        own = {name.removeprefix(f"{role}."): one for name, one in tensors.items() if name.startswith(f"{role}.")}
+        if {name: one.shape for name, one in own.items()} != {n: one.shape for n, one in network.state_dict().items()}:
+            raise InputError(f"{path} holds weights that do not fit the network of {role}; {_REMEDY}")
+        network.load_state_dict(own)
         networks[role] = network.eval()
     return networks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from chaosops_ray import config
 from chaosops_ray.config import Schedule, Scheduled, Section, Weight
@@ -46,6 +46,12 @@ class Ppo(Section):
         default=48, ge=1, description="scenarios that are played greedily after an update, to see how far it is"
     )
     probe_every: int = Field(default=5, ge=1, description="updates between two of these")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Ppo:
+        if self.minibatch > self.batch:
+            raise ValueError(f"minibatch must not be above batch, got {self.minibatch} and {self.batch}")
+        return self
 
 
 def load(path: Path, settings: Sequence[str], seed: str | None) -> Ppo:

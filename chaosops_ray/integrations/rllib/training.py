@@ -98,10 +98,8 @@ def train(settings: Ppo, tell: Callable[[str], None]) -> Trained:
                 reached = probed(settings, game, _networks(algorithm, game))
                 rows.append({"updates": updates, "steps": steps, "seconds": round(seconds, 1), "return": reached})
                 left = seconds * max(0, settings.steps - steps) / steps
-                tell(
-                    f"{steps} of {settings.steps} steps · return {reached:+.1f} on {settings.probe} scenarios of training "
-                    f"· {seconds:.0f} s, about {left:.0f} s left"
-                )
+                tried = f"return {reached:+.1f} on {settings.probe} scenarios of training"
+                tell(f"{steps} of {settings.steps} steps · {tried} · {seconds:.0f} s, about {left:.0f} s left")
             if is_last:
                 return Trained(_networks(algorithm, game), tuple(rows))
     finally:
