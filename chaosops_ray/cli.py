@@ -499,8 +499,6 @@ def _ppo(given: argparse.Namespace) -> int:
     out = given.out if given.out is not None else Path("runs") / given.config.stem
     with as_input_errors():
         read = settings.load(given.config, given.set, given.seed)
-        if not out.parent.exists() and given.out is None:
-            files.make_folder(out.parent)
         files.check_new_folder(out)
         from chaosops_ray.integrations.rllib import training
 

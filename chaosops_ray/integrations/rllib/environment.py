@@ -26,6 +26,8 @@ class Table(MultiAgentEnv):
     def __init__(self, settings: Mapping[str, Any]) -> None:
         """Make the environment."""
         super().__init__()
+        # RLlib gives neighbouring seeds to the environments of a process, and the next ones to those of the next process.
+        self._process = int(getattr(settings, "worker_index", 0))
         given = dict(settings)
         self._scale = float(given.pop("scale", 1.0))
         self._weights: Mapping[str, Mapping[str, float]] = given.pop("weights", {})
@@ -47,7 +49,7 @@ class Table(MultiAgentEnv):
         super().reset(seed=seed)
         if seed is not None:
             self._seed, self._resets = seed, 0
-        number = stream(self._seed, "integrations/reset", self._resets).bits()
+        number = stream(self._seed, f"integrations/reset/{self._process}", self._resets).bits()
         self._resets += 1
         self.game.begin(number, (options or {}).get("scenario"))
         return self._observed(), {}

@@ -34,7 +34,7 @@ class Ppo(Section):
     minibatch: int = Field(default=256, ge=1, description="steps of a role in each optimizer step")
     epochs: int = Field(default=6, ge=1, description="how often each update goes through its batch")
     learning_rate: Scheduled = Field(default=Schedule(start=1e-3, end=1e-3), description="learning rate")
-    entropy: Scheduled = Field(default=Schedule(start=0.01, end=0.0), description="coefficient of the entropy bonus")
+    entropy: Scheduled = Field(default=Schedule(start=0.01, end=0.01), description="coefficient of the entropy bonus")
     discount: float = Field(default=0.95, ge=0, le=1, description="discount of later rewards, by turn of a role")
     smoothing: float = Field(default=0.9, ge=0, le=1, description="lambda of generalised advantage estimation")
     clip: float = Field(default=0.2, gt=0, lt=1, description="ratios outside of 1 plus or minus this are clipped")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -71,12 +72,12 @@ def check(settings: Ppo) -> Game:
 
 def run(settings: Ppo, out: Path, tell: Callable[[str], None]) -> policy.PpoPlayer:
     """Train on a Ray of this machine, and write the run's folder whole; `tell` is given a line after each try."""
+    game = check(settings)
     files.make_folder(out.parent)
     with files.atomic_folder(out, replace=False) as folder:
         with _ray(settings.samplers):
             trained = train(settings, tell)
         files.write_lines(folder / METRICS, trained.rows)
-        game = check(settings)
         steps = int(trained.rows[-1]["steps"])
         policy.write(folder, game.environment, trained.networks, settings.model_dump(mode="json"), steps)
     return policy.player(game.environment, str(out), game.colleagues)
@@ -104,6 +105,8 @@ def train(settings: Ppo, tell: Callable[[str], None]) -> Trained:
                 return Trained(_networks(algorithm, game), tuple(rows))
     finally:
         algorithm.stop()
+        # RLlib makes a folder for logs in ~/ray_results, and leaves it empty.
+        shutil.rmtree(algorithm.logdir, ignore_errors=True)
 
 
 def probed(settings: Ppo, game: Game, networks: Mapping[str, Network]) -> float:
