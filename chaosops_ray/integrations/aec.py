@@ -52,10 +52,10 @@ class Turns(AECEnv[str, NDArray[np.float32], int]):
         self.max_cycles = max_cycles
         self.render_mode = render_mode
         self.possible_agents = list(self.game.roles)
-        self.agents = []
+        self.agents: list[str] = []
         self.observation_spaces = {role: of_features(size) for role in self.game.roles}
         # What a space samples without a seed is the same each time, too.
-        self.action_spaces = {
+        self.action_spaces: dict[str, spaces.Discrete[Any]] = {
             role: spaces.Discrete(len(listed), seed=0) for role, listed in self.game.vocabularies.items()
         }
         self._seed = 0
@@ -66,7 +66,7 @@ class Turns(AECEnv[str, NDArray[np.float32], int]):
         """Return the space of a role's vectors."""
         return self.observation_spaces[agent]
 
-    def action_space(self, agent: str) -> spaces.Discrete:
+    def action_space(self, agent: str) -> spaces.Discrete[Any]:
         """Return the space of a role's actions."""
         return self.action_spaces[agent]
 
@@ -138,7 +138,7 @@ class Rounds(ParallelEnv[str, NDArray[np.float32], int]):
         self._turns = Turns(**settings)
         self.render_mode = self._turns.render_mode
         self.possible_agents = self._turns.possible_agents
-        self.agents = []
+        self.agents: list[str] = []
         self.observation_spaces = self._turns.observation_spaces
         self.action_spaces = self._turns.action_spaces
 
@@ -146,7 +146,7 @@ class Rounds(ParallelEnv[str, NDArray[np.float32], int]):
         """Return the space of a role's vectors."""
         return self.observation_spaces[agent]
 
-    def action_space(self, agent: str) -> spaces.Discrete:
+    def action_space(self, agent: str) -> spaces.Discrete[Any]:
         """Return the space of a role's actions."""
         return self.action_spaces[agent]
 

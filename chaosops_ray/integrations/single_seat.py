@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import gymnasium
 import numpy as np
@@ -30,7 +30,7 @@ class SingleSeat(gymnasium.Env[Observation, np.int64]):
     uses; `options={"scenario": ID}` begins the one of that id.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012 - as Gymnasium declares it
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class SingleSeat(gymnasium.Env[Observation, np.int64]):
         )
         self._is_text = observation == "text"
         self.render_mode = render_mode
-        self.observation_space = of_text() if self._is_text else of_features(size)  # type: ignore[assignment]
+        self.observation_space = of_text() if self._is_text else of_features(size)
         self.action_space = spaces.Discrete(len(self.game.vocabularies[self.role]))
 
     def reset(
@@ -104,4 +104,4 @@ class SingleSeat(gymnasium.Env[Observation, np.int64]):
 
 
 # For `gymnasium.make(SPEC, role=…)`; no name is registered when this module is imported.
-SPEC = EnvSpec("chaosops/SingleSeat-v0", entry_point=SingleSeat)
+SPEC = EnvSpec("chaosops/SingleSeat-v0", entry_point=f"{__name__}:{SingleSeat.__name__}")

@@ -8,6 +8,7 @@ from typing import Any
 from gymnasium import spaces
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
+from chaosops_ray.agents.session import Earned
 from chaosops_ray.integrations.game import Game
 from chaosops_ray.integrations.spaces import of_features, of_mask
 from chaosops_ray.sim.rng import stream
@@ -26,7 +27,7 @@ class Table(MultiAgentEnv):
     def __init__(self, settings: Mapping[str, Any]) -> None:
         """Make the environment."""
         super().__init__()
-        # RLlib gives neighbouring seeds to the environments of a process, and the next ones to those of the next process.
+        # RLlib seeds the environments of a process one after the other, and the next process begins one seed further.
         self._process = int(getattr(settings, "worker_index", 0))
         given = dict(settings)
         self._scale = float(given.pop("scale", 1.0))
@@ -38,7 +39,9 @@ class Table(MultiAgentEnv):
             role: spaces.Dict({OBSERVATIONS: features, ACTION_MASK: of_mask(len(listed))})
             for role, listed in self.game.vocabularies.items()
         }
-        self.action_spaces = {role: spaces.Discrete(len(listed)) for role, listed in self.game.vocabularies.items()}
+        self.action_spaces: dict[str, spaces.Discrete[Any]] = {
+            role: spaces.Discrete(len(listed)) for role, listed in self.game.vocabularies.items()
+        }
         self._seed = 0
         self._resets = 0
 
@@ -58,12 +61,11 @@ class Table(MultiAgentEnv):
         self, action_dict: dict[str, Any]
     ) -> tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, Any]]:
         """Take the action of the role whose turn it is."""
-        role = self.game.session.role
-        earned = self.game.act(action_dict[role])
+        earned = self.game.act(action_dict[str(self.game.session.role)])
         rewards = {one: self._scale * self._paid(one, earned) for one in self.game.roles}
         return self._observed(), rewards, {_ALL: self.game.session.is_over}, {_ALL: False}, {}
 
-    def _paid(self, role: str, earned: Any) -> float:
+    def _paid(self, role: str, earned: Earned) -> float:
         weights = self._weights.get(role)
         if weights is None:
             return self.game.paid(role, earned)

@@ -12,13 +12,8 @@ class Network(nn.Module):
     def __init__(self, size: int, hidden: int, actions: int) -> None:
         """Make it for vectors of this size."""
         super().__init__()
-        self.policy = _tower(size, hidden, actions)
-        self.value = _tower(size, hidden, 1)
-        # It begins as good as uniform over what is permitted.
-        with torch.no_grad():
-            last = self.policy[-1]
-            last.weight.mul_(0.01)
-            last.bias.zero_()
+        self.policy = _tower(size, hidden, actions, first=0.01)
+        self.value = _tower(size, hidden, 1, first=1.0)
 
     def logits(self, features: Tensor, mask: Tensor) -> Tensor:
         """Return the logits of the actions; what is not permitted has no probability."""
@@ -31,7 +26,10 @@ class Network(nn.Module):
         return found.squeeze(-1)
 
 
-def _tower(size: int, hidden: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(size, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, outputs)
-    )
+def _tower(size: int, hidden: int, outputs: int, first: float) -> nn.Sequential:
+    """Make a tower; with a small `first`, a policy begins as good as uniform over what is permitted."""
+    last = nn.Linear(hidden, outputs)
+    with torch.no_grad():
+        last.weight.mul_(first)
+        last.bias.mul_(first)
+    return nn.Sequential(nn.Linear(size, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh(), last)

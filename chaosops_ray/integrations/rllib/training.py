@@ -144,6 +144,7 @@ def configured(settings: Ppo, game: Game) -> PPOConfig:
             train_batch_size_per_learner=settings.batch,
             minibatch_size=settings.minibatch,
             num_epochs=settings.epochs,
+            shuffle_batch_per_epoch=True,
             gamma=settings.discount,
             lambda_=settings.smoothing,
             clip_param=settings.clip,
