@@ -91,7 +91,7 @@ MORE = {
     "chaosops_ray/integrations/rllib/module.py": {"ray", "torch"},
     "chaosops_ray/integrations/rllib/network.py": {"torch"},
     "chaosops_ray/integrations/rllib/policy.py": {"torch", "safetensors"},
-    "chaosops_ray/integrations/rllib/training.py": {"ray"},
+    "chaosops_ray/integrations/rllib/training.py": {"ray", "torch"},
     "chaosops_ray/reports/model_card.py": {"huggingface_hub", "yaml"},
     "chaosops_ray/training/warm_up.py": {"safetensors"},
     "chaosops_ray/workers/samplers/torch.py": {"torch", "transformers", "peft", "safetensors"},

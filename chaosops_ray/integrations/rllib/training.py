@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import ray
+import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
@@ -86,6 +87,7 @@ def run(settings: Ppo, out: Path, tell: Callable[[str], None]) -> policy.PpoPlay
 def train(settings: Ppo, tell: Callable[[str], None]) -> Trained:
     """Train until the steps are done."""
     game = check(settings)
+    torch.set_num_threads(1)  # the networks are so small that threads would only wait for each other
     began, rows = time.monotonic(), []
     algorithm = configured(settings, game).build_algo()
     try:
