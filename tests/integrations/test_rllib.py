@@ -205,6 +205,13 @@ def test_a_damaged_run_is_an_error_and_nothing_plays(
     assert not (tmp_path / "figures.json").exists()
 
 
+def test_a_place_in_an_object_store_is_refused_without_its_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--policies", "ppo=s3://key:secretsecret@bucket/run"]) == 2
+    said = capsys.readouterr().err
+    assert "is a place in an object store" in said
+    assert "secretsecret" not in said
+
+
 def test_weights_are_never_unpickled(tmp_path: Path) -> None:
     """A file of torch.save with the right digest is refused."""
     folder, _ = made(tmp_path / "run")

@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ from chaosops_ray.sim import seats
 from chaosops_ray.sim.contract import AnyEnvironment, Policy, PolicyFactory, Scenario
 from chaosops_ray.sim.episode import play
 from chaosops_ray.sim.errors import InputError
-from chaosops_ray.store import files
+from chaosops_ray.store import files, remote
 from chaosops_ray.wire import UNTRAINED
 
 SCHEMA = "ppo/1"
@@ -120,10 +119,10 @@ class PpoPlayer:
         return nullcontext(seats.beside(self.environment, self.build, self.colleagues))
 
 
-def player(
-    environment: AnyEnvironment, folder: str, colleagues: Mapping[str, str] | None = MappingProxyType({})
-) -> PpoPlayer:
+def player(environment: AnyEnvironment, folder: str, colleagues: Mapping[str, str] | None = None) -> PpoPlayer:
     """Read the player of a run's folder; without `colleagues` it has those that it was trained with."""
+    if remote.is_uri(folder):
+        raise InputError(f"{remote.shown(folder)} is a place in an object store; copy the run to this machine first")
     path = Path(folder)
     record = files.read_sealed(path / RECORD, _REMEDY)
     if record.get("schema") != SCHEMA:
