@@ -286,6 +286,7 @@ def test_settings_of_rllib_are_lines_between_corners() -> None:
 
 
 @pytest.mark.cluster
+@pytest.mark.filterwarnings("ignore:.*Overriding environment")  # a second run in one process
 def test_a_run_from_its_file_to_its_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command trains, writes a folder, and repeats bit for bit; what is in the folder plays."""
     written = {key: value for key, value in SMALL.model_dump(mode="json").items() if key != "streams"}

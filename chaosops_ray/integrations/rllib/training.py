@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -87,6 +88,8 @@ def run(settings: Ppo, out: Path, tell: Callable[[str], None]) -> policy.PpoPlay
 def train(settings: Ppo, tell: Callable[[str], None]) -> Trained:
     """Train until the steps are done."""
     game = check(settings)
+    for library in ("ray.rllib", "ray.tune"):
+        logging.getLogger(library).setLevel(logging.ERROR)  # they warn of their own ways
     torch.set_num_threads(1)  # the networks are so small that threads would only wait for each other
     began, rows = time.monotonic(), []
     algorithm = configured(settings, game).build_algo()
