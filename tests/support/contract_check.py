@@ -50,7 +50,6 @@ def check_environment(environment: AnyEnvironment, scenarios: Sequence[Scenario]
                 _check_after_end(environment, episode)
                 _check_words(environment, episode)
                 _check_permitted(environment, episode)
-                _check_vocabulary(environment, episode)
             # One long, wandering episode stands for the others where whole futures are compared.
             _check_futures(environment, episode)
             _check_strays(environment, scenario, rules)
@@ -122,6 +121,17 @@ def _nested(depth: int) -> object:
     for _ in range(depth):
         value = {"action": value}
     return value
+
+
+def check_vocabularies(environment: AnyEnvironment) -> None:
+    """A role's fixed list, if it has one, has each spelling once, as the action writes itself."""
+    for role in environment.roles:
+        listed = environment.vocabulary(role)
+        if listed is not None:
+            assert listed == environment.vocabulary(role)
+            assert len(set(listed)) == len(listed)
+            for spelling in listed:
+                assert environment.format_action(environment.parse_action(spelling), "compact") == spelling
 
 
 def _refusal(method: Callable[..., object], *arguments: object) -> str:
@@ -239,34 +249,19 @@ def _check_permitted(environment: AnyEnvironment, episode: AnyEpisode) -> None:
     for before, step in zip(_worlds(episode), episode.steps, strict=False):
         kinds = environment.permitted(step.view)
         assert environment.permitted(step.view) is kinds
+        listed = environment.vocabulary(step.role)
+        assert listed is None or kinds, "a role with a fixed list of actions may always do one of them"
         if kinds is not None:
             assert all(kinds)
             actions = [action for kind in kinds for action in kind]
             for style in STYLES:
                 spelt = [environment.format_action(action, style) for action in actions]
                 assert len(set(spelt)) == len(spelt)
+                assert listed is None or style != "compact" or set(spelt) <= set(listed)
                 for action, text in zip(actions, spelt, strict=True):
                     taken = environment.step(before, action).action
                     assert environment.step(before, environment.parse_action(text)).action == taken
                     assert environment.load_action(environment.dump_action(taken)) == taken
-
-
-def _check_vocabulary(environment: AnyEnvironment, episode: AnyEpisode) -> None:
-    """All that is permitted is in the role's fixed list, which has each spelling once, as an action writes itself."""
-    for role in environment.roles:
-        listed = environment.vocabulary(role)
-        if listed is None:
-            continue
-        assert listed == environment.vocabulary(role)
-        assert len(set(listed)) == len(listed)
-        for spelling in listed:
-            assert environment.format_action(environment.parse_action(spelling), "compact") == spelling
-    for step in episode.steps:
-        listed = environment.vocabulary(step.role)
-        if listed is not None:
-            kinds = environment.permitted(step.view)
-            assert kinds, "a role with a fixed list of actions may always do one of them"
-            assert {environment.format_action(action, "compact") for kind in kinds for action in kind} <= set(listed)
 
 
 def _check_futures(environment: AnyEnvironment, episode: AnyEpisode) -> None:
