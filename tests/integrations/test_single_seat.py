@@ -84,7 +84,7 @@ def test_the_same_seed_gives_the_same_episodes_and_another_seed_others() -> None
 
 
 def test_a_text_is_what_a_language_model_in_this_seat_reads() -> None:
-    env = SingleSeat(role="oversight", observation="text")
+    env = SingleSeat(role="oversight", colleagues="flag-nothing", observation="text")
     first, _ = env.reset(options={"scenario": "incident/db_deadlock/easy/3"})
     assert first == INCIDENT.render(env.game.session.view, None, "full")
     later, *_ = env.step(0)
