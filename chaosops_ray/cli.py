@@ -283,7 +283,9 @@ def _evaluate(given: argparse.Namespace) -> int:
     models = {name: player.model for name, player in players.items() if player.model}
     results = []
     with ExitStack() as stack:
-        writer = stack.enter_context(episodes.write_episodes(given.episodes, models)) if given.episodes else None
+        writer = (
+            stack.enter_context(episodes.write_episodes(given.episodes, models, selection)) if given.episodes else None
+        )
         playing = evaluate.play_all(players, scenarios, rules)
         if _names_models(given.policies):
             playing = _with_input_errors(playing)
