@@ -12,12 +12,12 @@ and step n of an episode happens n seconds after its beginning.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeAlias
 from zipfile import ZipFile, ZipInfo
 
 from inspect_ai.event import Event, InfoEvent, ModelEvent, SpanBeginEvent, SpanEndEvent, ToolEvent
@@ -30,6 +30,7 @@ from inspect_ai.log import (
     EvalSample,
     EvalScore,
     EvalSpec,
+    EvalStats,
     HeadlineMetric,
     write_eval_log,
 )
@@ -43,11 +44,13 @@ from inspect_ai.model import (
     GenerateConfig,
     ModelConfig,
     ModelOutput,
+    StopReason,
 )
 from inspect_ai.scorer import Score
 from inspect_ai.tool import ToolCall
 
 from chaosops_ray import __version__, evaluate
+from chaosops_ray.agents.session import OVER
 from chaosops_ray.integrations import recorded
 from chaosops_ray.integrations.recorded import Conversation, Part, Turn
 from chaosops_ray.sim.contract import AnyEnvironment, Style
@@ -63,25 +66,26 @@ _EARLIEST_IN_ZIP = (1980, 1, 1, 0, 0, 0)
 _ID_LENGTH = 22
 _LONGEST_NAME = 60
 
+Track: TypeAlias = Callable[[Iterator[Conversation]], Iterable[Conversation]]
 
-def export(
-    path: Path, out: Path, style: Style, policy: str | None, track: Callable[[Iterator[Conversation]], Any]
-) -> list[Path]:
-    """Write the episodes of a file as logs; return the paths.
 
-    If `out` ends in .eval, it is the log of the one part that the file or the policy has. Otherwise it is a new folder
-    with a log for each.
+def export(path: Path, out: Path, style: Style, policy: str | None, track: Track = iter) -> list[Path]:
+    """Write the episodes of a file, or of one policy in it, as logs; return the paths.
+
+    If `out` ends in .eval, it is the only log. Otherwise it is a new folder with a log for each policy.
     """
     recording, source = read_recording(path), files.digest(path)
-    chosen = _chosen(path, policy)
+    chosen = recorded.parts(path, policy)
+    if out.suffix == SUFFIX and len(chosen) > 1:
+        listed = "; ".join([f"{part.policy} in {part.world} under {part.rules}" for part in chosen])
+        raise InputError(f"{path} makes {len(chosen)} logs ({listed}); name a new folder, or one policy with --policy")
+    drafts = files.temporary_folder()
 
     def write(part: Part, target: Path) -> None:
-        _write(log(recording, source, part, style, list(track(recorded.conversations(path, style, part)))), target)
+        conversations = list(track(recorded.conversations(path, style, part)))
+        _write(log(recording, source, part, style, conversations), drafts / f"draft{SUFFIX}", target)
 
     if out.suffix == SUFFIX:
-        if len(chosen) > 1:
-            listed = ", ".join([f"{part.policy} in {part.world} under {part.rules}" for part in chosen])
-            raise InputError(f"{path} makes {len(chosen)} logs ({listed}); name a new folder, not {out.name}")
         with files.atomic_file(out) as temporary:
             write(chosen[0], temporary)
         return [out]
@@ -93,24 +97,11 @@ def export(
     return [out / name for name in names]
 
 
-def _chosen(path: Path, policy: str | None) -> list[Part]:
-    found = recorded.parts(path)
-    if not found:
-        raise InputError(f"{path} has no episodes; give a file that evaluate --episodes wrote")
-    chosen = [part for part in found if policy in (None, part.policy)]
-    if not chosen:
-        known = ", ".join(dict.fromkeys(part.policy for part in found))
-        raise InputError(f"{path} has no episodes of policy {policy!r}; it has {known}")
-    return chosen
-
-
 def _file_name(part: Part) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", f"{part.world}-{part.policy}")[:_LONGEST_NAME]
 
 
-def log(
-    recording: Recording, source: str, part: Part, style: Style, conversations: Sequence[Conversation]
-) -> EvalLog:
+def log(recording: Recording, source: str, part: Part, style: Style, conversations: Sequence[Conversation]) -> EvalLog:
     """Return the log of some episodes of one policy, of a file with this digest."""
     environment = conversations[0].environment
     run = _identity(source)
@@ -119,13 +110,13 @@ def log(
     for one in conversations:
         scenario = one.recorded.scenario
         epochs[scenario] = epochs.get(scenario, 0) + 1
-        samples.append(_sample(one, epochs[scenario], _identity(run, style, str(one.recorded.number))))
+        samples.append(_sample(one, epochs[scenario], _identity(run, style, *part, scenario, str(epochs[scenario]))))
     results = [evaluate.result(environment, part.policy, one.episode) for one in conversations]
     evaluated = evaluate.summary(environment, results, part.rules, recording.selection, None, models=recording.models)
     model = dict(recording.models.get(part.policy, {}))
-    task_id = _identity(part.world, part.rules, recording.selection)
     headline = _headline(environment)
     seats = {role: player for one in conversations for role, player in one.players.items()}
+    has_seats = len(environment.roles) > 1
     return EvalLog(
         status="success",
         eval=EvalSpec(
@@ -133,14 +124,15 @@ def log(
             run_id=run,
             created=NO_DATE.isoformat(),
             task=part.world,
-            task_id=task_id,
+            # Two logs of one task id are taken for attempts at the same thing, of which only the last is listed.
+            task_id=_identity(run, "task", style, *part),
             task_version=part.rules,
             task_display_name=environment.title,
             task_args={"rules": part.rules, "set": recording.selection, "style": style},
             dataset=EvalDataset(name=recording.selection or None, samples=len(epochs), sample_ids=list(epochs)),
             model=part.policy,
             model_args=model,
-            model_roles={role: ModelConfig(model=player) for role, player in seats.items()} if len(seats) > 1 else None,
+            model_roles={role: ModelConfig(model=player) for role, player in seats.items()} if has_seats else None,
             config=EvalConfig(epochs=max(epochs.values())),
             packages={"chaosops_ray": __version__},
             metadata={"world": part.world, "rules": part.rules, "set": recording.selection, "policy": part.policy}
@@ -154,6 +146,7 @@ def log(
             headline=HeadlineMetric(scorer=headline, score=headline, metric=ALL),
             metadata={"evaluation": evaluated},
         ),
+        stats=EvalStats(started_at=NO_DATE.isoformat(), completed_at=NO_DATE.isoformat()),
         samples=samples,
     )
 
@@ -206,7 +199,7 @@ def _sample(one: Conversation, epoch: int, identity: str) -> EvalSample:
         input=f"{scenario.identity}\n\n{first.text}",
         target="",
         messages=messages,
-        output=_output(one.turns[-1], messages[-1]),
+        output=[event.output for event in events if isinstance(event, ModelEvent)][-1],
         scores={name: Score(value=value) for name, value in figures.items()},
         metadata={
             "episode": one.recorded.number,
@@ -226,79 +219,91 @@ def _sample(one: Conversation, epoch: int, identity: str) -> EvalSample:
 
 def _transcript(one: Conversation, identity: str) -> tuple[list[Event], list[ChatMessage]]:
     """Return the events of an episode, and the messages of all its seats in the order of play."""
+    has_seats = len(one.environment.roles) > 1
     events: list[Event] = []
     everything: list[ChatMessage] = []
     heard: dict[str, list[ChatMessage]] = {}  # by role, what the seat has been told and has said so far
-    calls: dict[str, ToolCall] = {}  # by role, the call that its next text answers
     for turn in one.turns:
-        seat = heard.setdefault(turn.role, [])
-        begun = len(seat)
-        about: dict[str, Any] = {"metadata": {"seat": turn.role}}
-
-        def name(of: str, turn: Turn = turn) -> str:
-            return f"{identity}-{turn.step}-{of}"
-
-        if not seat:
-            prompt = one.system_prompts[turn.role]
-            seat.append(ChatMessageSystem(id=name("system"), content=prompt, source="input", **about))
-        seat.append(_told(turn, calls.pop(turn.role, None), name("text"), about))
-        asked = list(seat)
-        said = ChatMessageAssistant(
-            id=name("action"), content=turn.action, source="generate", model=turn.player, **about
+        seat, name = heard.setdefault(turn.role, []), f"{identity}-{turn.step}"
+        about = {"seat": turn.role} if has_seats else None
+        told = _told(one, turn, seat, name, about)
+        answer = ChatMessageAssistant(
+            id=f"{name}-action",
+            content=turn.action,
+            tool_calls=None if turn.call is None else [ToolCall(f"{name}-call", turn.call.tool, turn.call.arguments)],
+            source="generate",
+            model=turn.player,
+            metadata=about,
         )
-        if turn.call is not None:
-            calls[turn.role] = ToolCall(id=name("call"), function=turn.call.tool, arguments=turn.call.arguments)
-            said.tool_calls = [calls[turn.role]]
-        seat.append(said)
-        everything += seat[begun:]
-        span = name("span")
-        when: dict[str, Any] = {
-            "timestamp": NO_DATE + timedelta(seconds=turn.step),
-            "working_start": float(turn.step),
-            "span_id": span,
-        }
-        model = ModelEvent(
-            uuid=name("model"),
+        took_place = _events(turn, [*seat, *told], answer, name)
+        events += _in_span(turn, took_place, name) if has_seats else took_place
+        seat += [*told, answer]
+        everything += [*told, answer]
+    return events, everything
+
+
+def _told(
+    one: Conversation, turn: Turn, heard: Sequence[ChatMessage], name: str, about: dict[str, str] | None
+) -> list[ChatMessage]:
+    """Return what a seat is told in a turn; if its last action was a call, this is the call's result."""
+    told: list[ChatMessage] = []
+    if not heard:
+        prompt = one.system_prompts[turn.role]
+        told.append(ChatMessageSystem(id=f"{name}-system", content=prompt, source="input", metadata=about))
+    made = heard[-1].tool_calls if heard and isinstance(heard[-1], ChatMessageAssistant) else None
+    if made:
+        (call,) = made
+        about_call: dict[str, Any] = {"tool_call_id": call.id, "function": call.function}
+        told.append(ChatMessageTool(id=f"{name}-text", content=turn.text, metadata=about, **about_call))
+    else:
+        told.append(ChatMessageUser(id=f"{name}-text", content=turn.text, source="input", metadata=about))
+    return told
+
+
+def _events(turn: Turn, asked: list[ChatMessage], answer: ChatMessageAssistant, identity: str) -> list[Event]:
+    """Return what took place in a turn: the model was asked, a tool called, and it was worth something."""
+    when = _when(turn)
+    reason: StopReason = "stop" if turn.call is None else "tool_calls"
+    events: list[Event] = [
+        ModelEvent(
+            uuid=f"{identity}-model",
             model=turn.player,
             role=turn.role,
             input=asked,
             tools=[],
             tool_choice="none",
             config=GenerateConfig(),
-            output=_output(turn, said),
+            output=ModelOutput(model=turn.player, choices=[ChatCompletionChoice(message=answer, stop_reason=reason)]),
             metadata={"version": turn.version, "digest": turn.digest} if turn.digest else None,
             **when,
         )
-        events += [SpanBeginEvent(uuid=name("begin"), id=span, type="agent", name=turn.role, **when), model]
-        if turn.call is not None:
-            events.append(
-                ToolEvent(
-                    uuid=name("tool"),
-                    id=calls[turn.role].id,
-                    function=turn.call.tool,
-                    arguments=turn.call.arguments,
-                    result=turn.answer or "",
-                    **when,
-                )
+    ]
+    if turn.call is not None:
+        events.append(
+            ToolEvent(
+                uuid=f"{identity}-tool",
+                id=f"{identity}-call",
+                function=turn.call.tool,
+                arguments=turn.call.arguments,
+                result=OVER if turn.answer is None else turn.answer,
+                **when,
             )
-        events += [
-            InfoEvent(uuid=name("info"), source="chaosops", data=turn.consequences, **when),
-            SpanEndEvent(uuid=name("end"), id=span, **when),
-        ]
-    return events, everything
+        )
+    return [*events, InfoEvent(uuid=f"{identity}-info", source="chaosops", data=turn.consequences, **when)]
 
 
-def _told(turn: Turn, call: ToolCall | None, identity: str, about: Mapping[str, Any]) -> ChatMessage:
-    """Return what the seat read: the result of its last call, if that was one, and a message of the user otherwise."""
-    if call is None:
-        return ChatMessageUser(id=identity, content=turn.text, source="input", **about)
-    return ChatMessageTool(id=identity, content=turn.text, tool_call_id=call.id, function=call.function, **about)
+def _in_span(turn: Turn, events: Sequence[Event], identity: str) -> list[Event]:
+    """Put the events of a turn into a span under the name of the seat."""
+    span, when = f"{identity}-span", _when(turn)
+    return [
+        SpanBeginEvent(uuid=f"{identity}-begin", id=span, span_id=span, name=turn.role, **when),
+        *[event.model_copy(update={"span_id": span}) for event in events],
+        SpanEndEvent(uuid=f"{identity}-end", id=span, span_id=span, **when),
+    ]
 
 
-def _output(turn: Turn, said: ChatMessage) -> ModelOutput:
-    assert isinstance(said, ChatMessageAssistant)
-    reason: Any = "stop" if turn.call is None else "tool_calls"
-    return ModelOutput(model=turn.player, choices=[ChatCompletionChoice(message=said, stop_reason=reason)])
+def _when(turn: Turn) -> dict[str, Any]:
+    return {"timestamp": NO_DATE + timedelta(seconds=turn.step), "working_start": float(turn.step)}
 
 
 def _identity(*named: str) -> str:
@@ -306,12 +311,11 @@ def _identity(*named: str) -> str:
     return sha256("\0".join(named).encode()).hexdigest()[:_ID_LENGTH]
 
 
-def _write(found: EvalLog, target: Path) -> None:
-    """Write a log into the empty file `target`; Inspect dates the members of the archive, so it is copied without."""
-    draft = files.temporary_folder() / f"draft{SUFFIX}"
+def _write(found: EvalLog, draft: Path, target: Path) -> None:
+    """Write a log into `target`, by way of a draft: Inspect dates the members of its archive, and the copy does not."""
     write_eval_log(found, draft)
     with ZipFile(draft) as drafted, ZipFile(target, "w") as archive:
         for member in drafted.infolist():
-            undated = ZipInfo(member.filename, _EARLIEST_IN_ZIP)
-            archive.writestr(undated, drafted.read(member), member.compress_type)
-    draft.unlink()
+            archive.writestr(
+                ZipInfo(member.filename, _EARLIEST_IN_ZIP), drafted.read(member), compress_type=member.compress_type
+            )

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from chaosops_ray.agents.seat import Seat
 from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, Style
+from chaosops_ray.sim.errors import InputError, unknown
 from chaosops_ray.store.episodes import RecordedEpisode, read_episodes, replayed
 
 
@@ -66,15 +67,21 @@ def part_of(recorded: RecordedEpisode) -> Part:
     return Part(recorded.scenario.partition("/")[0], recorded.rules, recorded.policy)
 
 
-def parts(path: Path) -> list[Part]:
-    """Return the parts of a file, in the order in which they begin."""
-    return list(dict.fromkeys(part_of(recorded) for recorded in read_episodes(path)))
+def parts(path: Path, policy: str | None) -> list[Part]:
+    """Return the parts of a file, or those of one policy, in the order in which they begin."""
+    found = list(dict.fromkeys(part_of(recorded) for recorded in read_episodes(path)))
+    if not found:
+        raise InputError(f"{path} has no episodes; give a file that evaluate --episodes wrote")
+    chosen = [part for part in found if policy in (None, part.policy)]
+    if not chosen:
+        raise unknown("policy of this file", policy, [part.policy for part in found])
+    return chosen
 
 
-def conversations(path: Path, style: Style, part: Part | None = None) -> Iterator[Conversation]:
-    """Yield the episodes of a file, or of one part of it; InputError where one does not replay."""
+def conversations(path: Path, style: Style, part: Part) -> Iterator[Conversation]:
+    """Yield the episodes of a part of a file; InputError where one does not replay."""
     for recorded in read_episodes(path):
-        if part is None or part_of(recorded) == part:
+        if part_of(recorded) == part:
             yield conversation(recorded, style)
 
 

@@ -158,7 +158,7 @@ class RecordedEpisode(NamedTuple):
 
 
 class Recording(NamedTuple):
-    """What a file says of all its episodes: which model each policy is that is one, and the evaluation set, if known."""
+    """What a file says of all its episodes: of each policy that is a model which one, and the evaluation set, or ""."""
 
     models: Mapping[str, Mapping[str, Any]]
     selection: str
