@@ -572,22 +572,27 @@ def _replay(given: argparse.Namespace) -> int:
 
 
 def _export_log(given: argparse.Namespace) -> int:
-    def track(items: Iterable[Item]) -> Iterable[Item]:
-        return _tracked("exporting", items)
+    from chaosops_ray.integrations import recorded
 
+    def track(episodes: Iterable[Item]) -> Iterable[Item]:
+        return _tracked("exporting", episodes)
+
+    source = recorded.source(given.file, given.policy)
     if given.format == "atif":
+        if given.out.suffix:
+            raise InputError(f"ATIF has a file for each seat of each episode; name a new folder, not {given.out}")
         from chaosops_ray.integrations import atif
 
-        if given.out.suffix:
-            raise InputError(f"ATIF has a file for each seat of each episode: name a new folder, not {given.out}")
-        written = atif.export(given.file, given.out, given.style, given.policy, track)
+        written = atif.export(source, given.out, given.style, track)
         print(f"wrote {given.out}: {len(written)} trajectories")
         return 0
+    # Everything that can be refused is refused before Inspect is imported, which takes seconds.
+    recorded.check_place(source, given.out)
     if find_spec("inspect_ai") is None:
         raise InputError("logs of Inspect need inspect-ai, which is not installed; install chaosops-ray[inspect]")
     from chaosops_ray.integrations import inspect_log
 
-    for path in inspect_log.export(given.file, given.out, given.style, given.policy, track):
+    for path in inspect_log.export(source, given.out, given.style, track):
         print(f"wrote {path}")
     return 0
 

@@ -7,36 +7,34 @@ gives the files to the validator of that package.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from chaosops_ray import __version__, evaluate
 from chaosops_ray.agents.forms import tool_schema
 from chaosops_ray.integrations import recorded
-from chaosops_ray.integrations.recorded import Conversation, Turn
+from chaosops_ray.integrations.recorded import Conversation, Source, Track, Turn
 from chaosops_ray.sim.contract import Style
 from chaosops_ray.store import files
-from chaosops_ray.store.episodes import Recording, read_recording
+from chaosops_ray.store.episodes import Recording
 
 SCHEMA = "ATIF-v1.7"
 NOTES = "Messages of the agent are its recorded actions as text, not the completions that they were read from."
+_ID_LENGTH = 22
 
-Track: TypeAlias = Callable[[Iterator[Conversation]], Iterable[Conversation]]
 
-
-def export(path: Path, out: Path, style: Style, policy: str | None, track: Track = iter) -> list[Path]:
-    """Write the episodes of a file, or of one policy in it, into a new folder; return the paths."""
-    recording, source = read_recording(path), files.digest(path)
-    chosen = recorded.parts(path, policy)
+def export(source: Source, out: Path, style: Style, track: Track = iter) -> list[Path]:
+    """Write a trajectory for each seat of each episode into a new folder; return the paths."""
     files.check_new_folder(out)
     names = []
     with files.atomic_folder(out, replace=False) as folder:
-        episodes = (one for part in chosen for one in recorded.conversations(path, style, part))
-        for number, one in enumerate(track(episodes)):
+        episodes = (one for part in source.parts for one in recorded.conversations(source, style, part))
+        for one in track(episodes):
             for role in one.players:
-                name = f"{number:06d}-{role}.json"
-                files.write_json(folder / name, trajectory(one, role, recording, f"{source[:22]}-{number}"))
+                name = f"{one.recorded.number:06d}-{role}.json"
+                session = f"{source.digest[:_ID_LENGTH]}-{style}-{one.recorded.number}"
+                files.write_json(folder / name, trajectory(one, role, source.recording, session))
                 names.append(name)
     return [out / name for name in names]
 

@@ -12,12 +12,12 @@ and step n of an episode happens n seconds after its beginning.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from statistics import fmean
-from typing import Any, TypeAlias
+from typing import Any
 from zipfile import ZipFile, ZipInfo
 
 from inspect_ai.event import Event, InfoEvent, ModelEvent, SpanBeginEvent, SpanEndEvent, ToolEvent
@@ -52,13 +52,11 @@ from inspect_ai.tool import ToolCall
 from chaosops_ray import __version__, evaluate
 from chaosops_ray.agents.session import OVER
 from chaosops_ray.integrations import recorded
-from chaosops_ray.integrations.recorded import Conversation, Part, Turn
+from chaosops_ray.integrations.recorded import EVAL, Conversation, Part, Source, Track, Turn
+from chaosops_ray.sim import environment_named
 from chaosops_ray.sim.contract import AnyEnvironment, Style
-from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import files
-from chaosops_ray.store.episodes import Recording, read_recording
 
-SUFFIX = ".eval"
 ALL = "mean"
 # Stands where the format wants a date and the record has none.
 NO_DATE = datetime(1970, 1, 1, tzinfo=UTC)
@@ -66,33 +64,26 @@ _EARLIEST_IN_ZIP = (1980, 1, 1, 0, 0, 0)
 _ID_LENGTH = 22
 _LONGEST_NAME = 60
 
-Track: TypeAlias = Callable[[Iterator[Conversation]], Iterable[Conversation]]
 
+def export(source: Source, out: Path, style: Style, track: Track = iter) -> list[Path]:
+    """Write a log for each part of a file; return the paths.
 
-def export(path: Path, out: Path, style: Style, policy: str | None, track: Track = iter) -> list[Path]:
-    """Write the episodes of a file, or of one policy in it, as logs; return the paths.
-
-    If `out` ends in .eval, it is the only log. Otherwise it is a new folder with a log for each policy.
+    If `out` ends in .eval, it is the log of the only part. Otherwise it is a new folder.
     """
-    recording, source = read_recording(path), files.digest(path)
-    chosen = recorded.parts(path, policy)
-    if out.suffix == SUFFIX and len(chosen) > 1:
-        listed = "; ".join([f"{part.policy} in {part.world} under {part.rules}" for part in chosen])
-        raise InputError(f"{path} makes {len(chosen)} logs ({listed}); name a new folder, or one policy with --policy")
+    recorded.check_place(source, out)
     drafts = files.temporary_folder()
 
     def write(part: Part, target: Path) -> None:
-        conversations = list(track(recorded.conversations(path, style, part)))
-        _write(log(recording, source, part, style, conversations), drafts / f"draft{SUFFIX}", target)
+        conversations = track(recorded.conversations(source, style, part))
+        _write(log(source, part, style, conversations), drafts / f"draft{EVAL}", target)
 
-    if out.suffix == SUFFIX:
+    if out.suffix == EVAL:
         with files.atomic_file(out) as temporary:
-            write(chosen[0], temporary)
+            write(source.parts[0], temporary)
         return [out]
-    files.check_new_folder(out)
-    names = [f"{number}-{_file_name(part)}{SUFFIX}" for number, part in enumerate(chosen, start=1)]
+    names = [f"{number}-{_file_name(part)}{EVAL}" for number, part in enumerate(source.parts, start=1)]
     with files.atomic_folder(out, replace=False) as folder:
-        for part, name in zip(chosen, names, strict=True):
+        for part, name in zip(source.parts, names, strict=True):
             write(part, folder / name)
     return [out / name for name in names]
 
@@ -101,22 +92,25 @@ def _file_name(part: Part) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", f"{part.world}-{part.policy}")[:_LONGEST_NAME]
 
 
-def log(recording: Recording, source: str, part: Part, style: Style, conversations: Sequence[Conversation]) -> EvalLog:
-    """Return the log of some episodes of one policy, of a file with this digest."""
-    environment = conversations[0].environment
-    run = _identity(source)
+def log(source: Source, part: Part, style: Style, conversations: Iterable[Conversation]) -> EvalLog:
+    """Return the log of a part of a file."""
+    environment, run, selection = environment_named(part.world), _identity(source.digest), source.recording.selection
+    samples: list[EvalSample] = []
+    results: list[evaluate.Result] = []
     epochs: dict[str, int] = {}
-    samples = []
+    seats: dict[str, list[str]] = {}
     for one in conversations:
         scenario = one.recorded.scenario
         epochs[scenario] = epochs.get(scenario, 0) + 1
-        samples.append(_sample(one, epochs[scenario], _identity(run, style, *part, scenario, str(epochs[scenario]))))
-    results = [evaluate.result(environment, part.policy, one.episode) for one in conversations]
-    evaluated = evaluate.summary(environment, results, part.rules, recording.selection, None, models=recording.models)
-    model = dict(recording.models.get(part.policy, {}))
-    headline = _headline(environment)
-    seats = {role: player for one in conversations for role, player in one.players.items()}
-    has_seats = len(environment.roles) > 1
+        result = evaluate.result(environment, part.policy, one.episode)
+        samples.append(_sample(one, result, epochs[scenario], _identity(run, style, str(one.recorded.number))))
+        results.append(result)
+        for role, player in one.players.items():
+            if player not in seats.setdefault(role, []):
+                seats[role].append(player)
+    model = dict(source.recording.models.get(part.policy, {}))
+    evaluated = evaluate.summary(environment, results, part.rules, selection, None, models={part.policy: model})
+    headline = environment.headline_name
     return EvalLog(
         status="success",
         eval=EvalSpec(
@@ -128,14 +122,14 @@ def log(recording: Recording, source: str, part: Part, style: Style, conversatio
             task_id=_identity(run, "task", style, *part),
             task_version=part.rules,
             task_display_name=environment.title,
-            task_args={"rules": part.rules, "set": recording.selection, "style": style},
-            dataset=EvalDataset(name=recording.selection or None, samples=len(epochs), sample_ids=list(epochs)),
+            task_args={"rules": part.rules, "set": selection, "style": style},
+            dataset=EvalDataset(name=selection or None, samples=len(epochs), sample_ids=list(epochs)),
             model=part.policy,
             model_args=model,
-            model_roles={role: ModelConfig(model=player) for role, player in seats.items()} if has_seats else None,
+            model_roles=_model_roles(seats) if len(environment.roles) > 1 else None,
             config=EvalConfig(epochs=max(epochs.values())),
             packages={"chaosops_ray": __version__},
-            metadata={"world": part.world, "rules": part.rules, "set": recording.selection, "policy": part.policy}
+            metadata={"world": part.world, "rules": part.rules, "set": selection, "policy": part.policy}
             | ({"model": model} if model else {}),
             headline_metric=HeadlineMetric(score=headline, metric=ALL),
         ),
@@ -151,13 +145,15 @@ def log(recording: Recording, source: str, part: Part, style: Style, conversatio
     )
 
 
-def _headline(environment: AnyEnvironment) -> str:
-    return environment.headline_name
+def _model_roles(seats: Mapping[str, Sequence[str]]) -> dict[str, ModelConfig | list[ModelConfig]]:
+    """Return the players of each seat as Inspect has them: one, or a list where they differ between episodes."""
+    of_each = {role: [ModelConfig(model=player) for player in players] for role, players in seats.items()}
+    return {role: models[0] if len(models) == 1 else models for role, models in of_each.items()}
 
 
 def _figures(environment: AnyEnvironment, found: evaluate.Result) -> dict[str, float]:
     """Return the headline score and the metrics that are defined for this episode, by name."""
-    return {_headline(environment): found.headline} | {
+    return {environment.headline_name: found.headline} | {
         name: value for name, value in found.metrics.items() if value is not None
     }
 
@@ -166,7 +162,7 @@ def _scores(environment: AnyEnvironment, results: Sequence[evaluate.Result]) -> 
     """Return the mean of each figure, over all episodes and by tier."""
     figures = [(found.scenario.tier, _figures(environment, found)) for found in results]
     scores = []
-    for name in [_headline(environment), *[metric.name for metric in environment.metrics]]:
+    for name in [environment.headline_name, *[metric.name for metric in environment.metrics]]:
         by_tier = {
             tier: [of_one[name] for played, of_one in figures if played == tier and name in of_one]
             for tier in environment.tiers
@@ -188,19 +184,17 @@ def _scores(environment: AnyEnvironment, results: Sequence[evaluate.Result]) -> 
     return scores
 
 
-def _sample(one: Conversation, epoch: int, identity: str) -> EvalSample:
+def _sample(one: Conversation, result: evaluate.Result, epoch: int, identity: str) -> EvalSample:
     environment, scenario = one.environment, one.episode.scenario
     events, messages = _transcript(one, identity)
-    figures = _figures(environment, evaluate.result(environment, one.recorded.policy, one.episode))
-    first = one.turns[0]
     return EvalSample(
         id=scenario.identity,
         epoch=epoch,
-        input=f"{scenario.identity}\n\n{first.text}",
+        input=f"{scenario.identity}\n\n{one.turns[0].text}",
         target="",
         messages=messages,
         output=[event.output for event in events if isinstance(event, ModelEvent)][-1],
-        scores={name: Score(value=value) for name, value in figures.items()},
+        scores={name: Score(value=value) for name, value in _figures(environment, result).items()},
         metadata={
             "episode": one.recorded.number,
             "tier": scenario.tier,

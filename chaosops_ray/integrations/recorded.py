@@ -7,14 +7,18 @@ completions that they were read from: what a seat said is its action as this pro
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from chaosops_ray.agents.seat import Seat
+from chaosops_ray.sim import environment_of
 from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, Style
 from chaosops_ray.sim.errors import InputError, unknown
-from chaosops_ray.store.episodes import RecordedEpisode, read_episodes, replayed
+from chaosops_ray.store import files
+from chaosops_ray.store.episodes import RecordedEpisode, Recording, read_episodes, read_recording, replayed
+
+EVAL = ".eval"
 
 
 class Call(NamedTuple):
@@ -54,6 +58,10 @@ class Conversation(NamedTuple):
         return {turn.role: turn.player for turn in self.turns}
 
 
+# Wraps the episodes on their way, for instance to show progress.
+Track: TypeAlias = Callable[[Iterable[Conversation]], Iterable[Conversation]]
+
+
 class Part(NamedTuple):
     """The episodes of a file that belong into one log."""
 
@@ -62,27 +70,48 @@ class Part(NamedTuple):
     policy: str
 
 
-def part_of(recorded: RecordedEpisode) -> Part:
-    """Return the part of the file that an episode belongs to."""
-    return Part(recorded.scenario.partition("/")[0], recorded.rules, recorded.policy)
+class Source(NamedTuple):
+    """A file of episodes, and the parts of it that are to be written."""
+
+    path: Path
+    digest: str
+    recording: Recording
+    parts: tuple[Part, ...]
 
 
-def parts(path: Path, policy: str | None) -> list[Part]:
-    """Return the parts of a file, or those of one policy, in the order in which they begin."""
-    found = list(dict.fromkeys(part_of(recorded) for recorded in read_episodes(path)))
+def source(path: Path, policy: str | None = None) -> Source:
+    """Read which parts a file has, in the order in which they begin; with `policy`, only its parts."""
+    recording = read_recording(path)
+    found = list(dict.fromkeys(_part_of(recorded) for recorded in read_episodes(path)))
     if not found:
         raise InputError(f"{path} has no episodes; give a file that evaluate --episodes wrote")
-    chosen = [part for part in found if policy in (None, part.policy)]
+    chosen = tuple([part for part in found if policy in (None, part.policy)])
     if not chosen:
-        raise unknown("policy of this file", policy, [part.policy for part in found])
-    return chosen
+        raise unknown(f"policy of {path}", policy, dict.fromkeys(part.policy for part in found))
+    return Source(path, files.digest(path), recording, chosen)
 
 
-def conversations(path: Path, style: Style, part: Part) -> Iterator[Conversation]:
+def check_place(source: Source, out: Path) -> None:
+    """Refuse a place that cannot take a log for each part, before the logs are made."""
+    if out.suffix != EVAL:
+        files.check_new_folder(out)
+        return
+    if len(source.parts) > 1:
+        listed = "; ".join([f"{part.policy} in {part.world} under {part.rules}" for part in source.parts])
+        made = f"{source.path} makes {len(source.parts)} logs ({listed})"
+        raise InputError(f"{made}; name a new folder instead of {out}, or one policy with --policy")
+    files.check_writable(out)
+
+
+def conversations(source: Source, style: Style, part: Part) -> Iterator[Conversation]:
     """Yield the episodes of a part of a file; InputError where one does not replay."""
-    for recorded in read_episodes(path):
-        if part_of(recorded) == part:
+    for recorded in read_episodes(source.path):
+        if _part_of(recorded) == part:
             yield conversation(recorded, style)
+
+
+def _part_of(recorded: RecordedEpisode) -> Part:
+    return Part(environment_of(recorded.scenario).name, recorded.rules, recorded.policy)
 
 
 def conversation(recorded: RecordedEpisode, style: Style) -> Conversation:

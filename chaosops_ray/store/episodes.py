@@ -211,13 +211,16 @@ def _check_schema(path: Path, schema: pa.Schema) -> None:
 
 def _read(file: pq.ParquetFile) -> Iterator[RecordedEpisode]:
     rows = (row for batch in file.iter_batches(batch_size=1000) for row in batch.to_pylist())
+    latest = -1
     for number, of_one in groupby(rows, itemgetter("episode")):
         steps = tuple(islice(of_one, MAX_EPISODE_ROWS + 1))
         if any(value is None for row in steps for value in row.values()):
             raise InputError(f"episode {number} has an empty field; the file was not written by this program")
         if len(steps) > MAX_EPISODE_ROWS:
             raise InputError(f"episode {number} has more than {MAX_EPISODE_ROWS} steps; no world has so many")
-        first = steps[0]
+        if number <= latest:
+            raise InputError(f"episode {number} comes after episode {latest}; the file was not written by this program")
+        latest, first = number, steps[0]
         yield RecordedEpisode(number, first["policy"], first["scenario"], first["rules"], steps)
 
 
