@@ -1,7 +1,7 @@
 """Recorded episodes as trajectories in ATIF, the Agent Trajectory Interchange Format of the Harbor project.
 
 A trajectory is the conversation of one seat of one episode; those of an episode share its session. The format is JSON
-and written without Harbor's package, which needs a newer Python and a version of MCP that OpenEnv refuses. A test
+and written without Harbor's package, which needs a newer Python and a version of FastMCP that OpenEnv refuses. A test
 gives the files to the validator of that package.
 """
 

@@ -275,7 +275,8 @@ def cut(path: Path) -> Path:
 def with_metadata(path: Path, **metadata: bytes) -> Path:
     table = pq.read_table(path)
     other = path.with_name("metadata.parquet")
-    pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata}), other)
+    changed = {key.encode(): value for key, value in metadata.items()}
+    pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), **changed}), other)
     return other
 
 
