@@ -579,15 +579,13 @@ def _export_log(given: argparse.Namespace) -> int:
 
     source = recorded.source(given.file, given.policy)
     if given.format == "atif":
-        if given.out.suffix:
-            raise InputError(f"ATIF has a file for each seat of each episode; name a new folder, not {given.out}")
         from chaosops_ray.integrations import atif
 
         written = atif.export(source, given.out, given.style, track)
         print(f"wrote {given.out}: {len(written)} trajectories")
         return 0
     # Everything that can be refused is refused before Inspect is imported, which takes seconds.
-    recorded.check_place(source, given.out)
+    recorded.check_place(source, given.out, in_a_file=True)
     if find_spec("inspect_ai") is None:
         raise InputError("logs of Inspect need inspect-ai, which is not installed; install chaosops-ray[inspect]")
     from chaosops_ray.integrations import inspect_log

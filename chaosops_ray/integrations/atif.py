@@ -26,7 +26,7 @@ _ID_LENGTH = 22
 
 def export(source: Source, out: Path, style: Style, track: Track = iter) -> list[Path]:
     """Write a trajectory for each seat of each episode into a new folder; return the paths."""
-    files.check_new_folder(out)
+    recorded.check_place(source, out, in_a_file=False)
     names = []
     with files.atomic_folder(out, replace=False) as folder:
         episodes = (one for part in source.parts for one in recorded.conversations(source, style, part))

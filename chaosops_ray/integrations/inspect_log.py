@@ -70,7 +70,7 @@ def export(source: Source, out: Path, style: Style, track: Track = iter) -> list
 
     If `out` ends in .eval, it is the log of the only part. Otherwise it is a new folder.
     """
-    recorded.check_place(source, out)
+    recorded.check_place(source, out, in_a_file=True)
     drafts = files.temporary_folder()
 
     def write(part: Part, target: Path) -> None:

@@ -91,16 +91,16 @@ def source(path: Path, policy: str | None = None) -> Source:
     return Source(path, files.digest(path), recording, chosen)
 
 
-def check_place(source: Source, out: Path) -> None:
-    """Refuse a place that cannot take a log for each part, before the logs are made."""
-    if out.suffix != EVAL:
-        files.check_new_folder(out)
-        return
-    if len(source.parts) > 1:
+def check_place(source: Source, out: Path, *, in_a_file: bool) -> None:
+    """Refuse a place that cannot take what is made of the parts: a new folder, or if that can be, a file."""
+    is_file = in_a_file and out.suffix == EVAL
+    if not is_file and out.suffix in (EVAL, ".json"):
+        raise InputError(f"name a new folder{f', or a file that ends in {EVAL}' if in_a_file else ''}, not {out}")
+    if is_file and len(source.parts) > 1:
         listed = "; ".join([f"{part.policy} in {part.world} under {part.rules}" for part in source.parts])
         made = f"{source.path} makes {len(source.parts)} logs ({listed})"
         raise InputError(f"{made}; name a new folder instead of {out}, or one policy with --policy")
-    files.check_writable(out)
+    (files.check_writable if is_file else files.check_new_folder)(out)
 
 
 def conversations(source: Source, style: Style, part: Part) -> Iterator[Conversation]:

@@ -328,7 +328,11 @@ def test_a_damaged_or_edited_file_is_one_line_and_leaves_nothing(
 
 
 def test_a_place_that_is_taken_is_refused(two_seats: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for out, said in {"taken": "is not empty", "no/such/out.eval": "there is no folder"}.items():
+    for out, said in {
+        "taken": "is not empty",
+        "no/such/out.eval": "there is no folder",
+        "out.json": "ends in .eval",
+    }.items():
         (tmp_path / "taken").mkdir(exist_ok=True)
         (tmp_path / "taken" / "file").write_text("mine")
         assert main(["export-log", str(two_seats), str(tmp_path / out)]) == 2
