@@ -584,7 +584,7 @@ def _export_log(given: argparse.Namespace) -> int:
         written = atif.export(source, given.out, given.style, track)
         print(f"wrote {given.out}: {len(written)} trajectories")
         return 0
-    # Everything that can be refused is refused before Inspect is imported, which takes seconds.
+    # What the command names is checked before Inspect is imported, which takes seconds.
     recorded.check_place(source, given.out, in_a_file=True)
     if find_spec("inspect_ai") is None:
         raise InputError("logs of Inspect need inspect-ai, which is not installed; install chaosops-ray[inspect]")

@@ -11,13 +11,11 @@ import sys
 import urllib.parse
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from inspect_ai.event import InfoEvent, ModelEvent, SpanBeginEvent, ToolEvent
-from inspect_ai.log import EvalLog, read_eval_log, read_eval_log_samples
 
 from chaosops_ray.agents.session import OVER
 from chaosops_ray.cli import main
@@ -26,6 +24,9 @@ from chaosops_ray.sim.speech import Unparsed
 from chaosops_ray.sim.tools.model import Call
 from chaosops_ray.store.episodes import COLUMNS, RecordedEpisode, read_episodes, write_episodes
 from tests.support.recordings import SEATS, chat, edited, evaluated
+
+if TYPE_CHECKING:
+    from inspect_ai.log import EvalLog
 
 ROOT = Path(__file__).parents[2]
 INCIDENT, TOOLS = ENVIRONMENTS["incident"], ENVIRONMENTS["tools"]
@@ -49,8 +50,19 @@ def exported(world: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def read(path: Path, *, resolve: bool = False) -> EvalLog:
+    """Read a log with Inspect's own reader, which takes seconds to import: only the tests that need it wait for it."""
+    from inspect_ai.log import read_eval_log
+
+    return read_eval_log(path, resolve_attachments=resolve)
+
+
+def events(sample: Any, kind: str) -> list[Any]:
+    return [event for event in sample.events if event.event == kind]
+
+
 def logs(exported: Path) -> dict[str, EvalLog]:
-    found = [read_eval_log(path, resolve_attachments=True) for path in sorted((exported / "logs").iterdir())]
+    found = [read(path, resolve=True) for path in sorted((exported / "logs").iterdir())]
     return {log.eval.model: log for log in found}
 
 
@@ -116,7 +128,7 @@ def test_messages_are_what_chat_seats_read_and_said(exported: Path) -> None:
                 for text in [*[message["content"] for message in turn.conversation[-turn.new :]], turn.answer]
             ]
             assert [message.text for message in sample.messages] == expected
-            models = [event for event in sample.events if isinstance(event, ModelEvent)]
+            models = events(sample, "model")
             assert [event.role for event in models] == [turn.role for turn in turns]
             for event, turn in zip(models, turns, strict=True):
                 assert [message.text for message in event.input] == [one["content"] for one in turn.conversation]
@@ -131,7 +143,7 @@ def test_each_step_has_its_events_and_rewards(exported: Path) -> None:
     for policy, log in logs(exported).items():
         for sample in log.samples or []:
             rows = episodes(exported, policy)[str(sample.id)].rows
-            told: list[Any] = [event.data for event in sample.events if isinstance(event, InfoEvent)]
+            told: list[Any] = [event.data for event in events(sample, "info")]
             assert [data["reward"] for data in told] == [row["reward"] for row in rows]
             assert [data["outcome"] for data in told] == [row["outcome"] for row in rows]
             assert [data["state_hash"] for data in told] == [row["state_hash"] for row in rows]
@@ -144,7 +156,7 @@ def test_a_tool_is_called_and_its_result_is_what_the_agent_reads_next(world: str
     for policy, log in logs(exported).items():
         for sample in log.samples or []:
             recorded = [json.loads(row["action"]) for row in episodes(exported, policy)[str(sample.id)].rows]
-            called = [event for event in sample.events if isinstance(event, ToolEvent)]
+            called = events(sample, "tool")
             if world == "incident":
                 assert not called
                 continue
@@ -174,24 +186,26 @@ def two_seats(tmp_path: Path) -> Path:
 
 def test_a_log_says_which_model_played_which_seat(two_seats: Path, tmp_path: Path) -> None:
     assert main(["export-log", str(two_seats), str(tmp_path / "out.eval")]) == 0
-    log = read_eval_log(tmp_path / "out.eval")
+    log = read(tmp_path / "out.eval")
     assert log.eval.model == "trained"
     assert log.eval.model_args == MODEL == (log.eval.metadata or {})["model"]
     assert log.eval.model_roles is not None
     players = {role: config.model for role, config in log.eval.model_roles.items()}  # type: ignore[union-attr]
     assert players == {"sre": "oracle", "oversight": "trained", "dev": "oracle"}
     assert log.samples is not None
-    for event in [event for sample in log.samples for event in sample.events if isinstance(event, ModelEvent)]:
+    for event in [event for sample in log.samples for event in events(sample, "model")]:
         assert event.model == players[str(event.role)]
         expected = {"version": 240, "digest": DIGEST} if event.role == "oversight" else None
         assert event.metadata == expected
-    spans = [event.name for event in log.samples[0].events if isinstance(event, SpanBeginEvent)]
+    spans = [event.name for event in events(log.samples[0], "span_begin")]
     assert spans == [row["role"] for row in next(read_episodes(two_seats)).rows]
     for message in log.samples[0].messages:
         assert (message.metadata or {})["seat"] in players
 
 
 def test_episodes_of_one_scenario_are_epochs(two_seats: Path, tmp_path: Path) -> None:
+    from inspect_ai.log import read_eval_log_samples
+
     assert main(["export-log", str(two_seats), str(tmp_path / "out.eval")]) == 0
     samples = list(read_eval_log_samples(tmp_path / "out.eval"))
     assert [sample.epoch for sample in samples] == [1, 2, 3]
@@ -203,7 +217,7 @@ def test_episodes_of_one_scenario_are_epochs(two_seats: Path, tmp_path: Path) ->
 
 def test_the_style_is_that_of_the_texts(two_seats: Path, tmp_path: Path) -> None:
     assert main(["export-log", str(two_seats), str(tmp_path / "out.eval"), "--style", "compact"]) == 0
-    log = read_eval_log(tmp_path / "out.eval", resolve_attachments=True)
+    log = read(tmp_path / "out.eval", resolve=True)
     first = next(iter(chat(next(read_episodes(two_seats)), "compact")))
     assert log.samples is not None
     assert [message.text for message in log.samples[0].messages[:2]] == [one["content"] for one in first.conversation]
@@ -242,7 +256,7 @@ def test_texts_with_odd_characters_go_through(tmp_path: Path) -> None:
     assert main(["export-log", str(path), str(tmp_path / "logs")]) == 0
     (file,) = (tmp_path / "logs").iterdir()
     assert re.fullmatch(r"1-tools-[A-Za-z0-9.-]+\.eval", file.name)
-    log = read_eval_log(file)
+    log = read(file)
     assert log.eval.model == policy
     assert log.samples is not None
     for sample, recorded in zip(log.samples, read_episodes(path), strict=True):
@@ -344,7 +358,7 @@ def test_a_place_that_is_taken_is_refused(two_seats: Path, tmp_path: Path, capsy
     assert main(["export-log", str(edited(two_seats, 1, reward=7.5)), str(old)]) == 2
     assert old.read_text() == "an older log"
     assert main(["export-log", str(two_seats), str(old)]) == 0
-    assert read_eval_log(old).status == "success"
+    assert read(old).status == "success"
 
 
 def test_an_unknown_policy_is_named_beside_the_known(
