@@ -1,0 +1,1 @@
+"""Other projects' formats and interfaces, each a leaf that only the command line imports."""
