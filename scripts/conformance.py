@@ -1,8 +1,8 @@
 """Run the conformance suites of other libraries against the installed wheel, in a folder outside of the repository.
 
 `make conformance` runs it. It builds the wheel and installs it with the extras `serve` and `gym` into an environment of
-its own. There, from a temporary folder, it runs the suites of Gymnasium and PettingZoo, unmodified, and `openenv validate
---url` on a server for each world.
+its own. There, from a temporary folder, it runs the suites of Gymnasium and PettingZoo, unmodified, and `openenv
+validate --url` on a server for each world.
 """
 
 from __future__ import annotations
