@@ -1,0 +1,1 @@
+"""The worlds in the forms that other libraries take."""
