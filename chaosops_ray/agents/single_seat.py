@@ -95,9 +95,7 @@ def single_seat(
     cases = tuple([case for case in drawn if not tiers or case.tier in tiers])
     if not cases:
         raise InputError(f"the scenarios {selection!r} have none of tier {', '.join(tiers)}; choose another tier")
-    return SingleSeat(
-        environment, role, environment.rules(rules or environment.rule_sets[0]), found, cases, style
-    )
+    return SingleSeat(environment, role, environment.rules(rules or environment.rule_sets[0]), found, cases, style)
 
 
 def leave(session: Session) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Literal, Optional, Union
+from typing import Any, Literal
 
 from chaosops_ray.agents.session import Session
 from chaosops_ray.agents.single_seat import FIRST_SEED, SingleSeat, leave
@@ -52,7 +52,7 @@ class SeatEnvironment:
         """Return the return of the episode; a seat that stopped early says nothing until its end."""
         session = session_of(self)
         leave(session)
-        return session.episode.total
+        return float(session.episode.total)  # a sum of no components is a whole number
 
     def _call(self, name: str, arguments: dict[str, Any]) -> str:
         """Take the action of a tool call; return what the seat is told next."""
@@ -127,7 +127,7 @@ def _tool(form: Form) -> Callable[..., str]:
     return tool
 
 
-_HINTS: dict[str, Any] = {"text": str, "whole": int, "number": float, "probability": float, "scalar": Union[str, float]}
+_HINTS: dict[str, Any] = {"text": str, "whole": int, "number": float, "probability": float, "scalar": str | float}
 _DESCRIBED = {
     "text": "A text.",
     "whole": "A whole number.",
@@ -139,7 +139,7 @@ _DESCRIBED = {
 
 def _hint(parameter: Parameter) -> Any:
     hint = Literal[parameter.valid] if parameter.valid else _HINTS[parameter.kind]
-    return hint if parameter.is_required or parameter.default is not None else Optional[hint]
+    return hint if parameter.is_required or parameter.default is not None else hint | None
 
 
 def _docstring(form: Form) -> str:
