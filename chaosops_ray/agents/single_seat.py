@@ -99,6 +99,6 @@ def single_seat(
 
 
 def leave(session: Session) -> None:
-    """End an episode that its caller no longer plays: the seats say nothing until it is over, and it is paid as such."""
+    """End an episode that its caller no longer plays: the seats that it played say nothing until it is over."""
     while not session.is_over:
         session.say("")

@@ -54,16 +54,26 @@ class SeatEnvironment:
         leave(session)
         return float(session.episode.total)  # a sum of no components is a whole number
 
-    def _call(self, name: str, arguments: dict[str, Any]) -> str:
+    def _call(self, form: Form, arguments: dict[str, Any]) -> str:
         """Take the action of a tool call; return what the seat is told next."""
         session = session_of(self)
         if session.is_over:
             return session.text
-        action, turn = session.environment.call(name, arguments), len(session.running.steps)
+        action, turn = session.environment.call(form.name, arguments), len(session.running.steps)
         session.act(action)
-        taken = session.running.steps[turn].action
-        wrong = f"That call of {name} is not valid: {taken.reason}.\n" if isinstance(taken, Unparsed) else ""
-        return wrong + session.text
+        wrong = _wrong(form, arguments, session.running.steps[turn].action)
+        return f"That call of {form.name} is not valid: {wrong}.\n{session.text}" if wrong else session.text
+
+
+def _wrong(form: Form, arguments: dict[str, Any], taken: object) -> str:
+    """Say what is wrong with a call; a world may take a name that does not exist as an action that helps nobody."""
+    if isinstance(taken, Unparsed):
+        return taken.reason
+    for parameter in form.parameters:
+        given = arguments.get(parameter.name)
+        if parameter.valid and given is not None and given not in parameter.valid:
+            return f"{parameter.name} must be one of {', '.join(parameter.valid)}"
+    return ""
 
 
 def session_of(environment: SeatEnvironment) -> Session:
@@ -101,7 +111,7 @@ def rows(seat: SingleSeat, count: int, first_seed: int = FIRST_SEED) -> list[dic
 def _tool(form: Form) -> Callable[..., str]:
     # Whatever a model passes is accepted here, and judged by the world; the signature tells what is expected.
     def tool(self: SeatEnvironment, /, **arguments: Any) -> str:
-        return self._call(form.name, arguments)
+        return self._call(form, arguments)
 
     hints = {parameter.name: _hint(parameter) for parameter in form.parameters}
     described: Any = tool

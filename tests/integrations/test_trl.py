@@ -134,6 +134,12 @@ def test_a_call_that_is_not_valid_is_told_so_before_what_is_new() -> None:
     first, _, rest = wrong.restart(svc="db").partition("\n")
     assert first == "That call of restart is not valid: restart has no field svc."
     assert rest == right.noop()
+    first, _, rest = wrong.restart(service="mainframe").partition("\n")
+    assert first == "That call of restart is not valid: service must be one of auth, payments, notifications, db."
+    assert rest.startswith("Step ")
+    tools = environment_class(single_seat("tools"))()
+    tools.reset(seed=50_001)
+    assert "calculator has no argument 'wrong'; it takes expression" in tools.calculator(wrong="")
 
 
 def test_after_the_end_calls_change_nothing() -> None:
