@@ -4,8 +4,9 @@
     python examples/trl_grpo.py tools
     python examples/trl_grpo.py tools --model Qwen/Qwen3-0.6B    # a real model, where one can be had and run
 
-Without --model, a tiny one is made on the spot (tiny_chat_model.py): it calls the seat's tools at random. A few steps
-show that TRL's trainer plays the world through tool calls and is paid by it; they are too few to learn anything.
+Without --model, a tiny one is made on the spot (tiny_chat_model.py): at random, it makes the calls that the heuristic
+makes in these scenarios. A few steps show that TRL's trainer plays the world through tool calls and is paid by it; they
+are too few to learn anything.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("world", choices=["incident", "tools"])
     parser.add_argument("--role", default="", help="the seat, where the world has several")
     parser.add_argument("--colleagues", default="heuristic", help="the baseline that plays the other seats")
-    parser.add_argument("--scenarios", type=int, default=4)
+    parser.add_argument("--scenarios", type=int, default=2)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--model", help="a model's name or folder; without it, a tiny model is made")
     given = parser.parse_args()
@@ -40,14 +41,15 @@ def main() -> None:
     world_tier = {"incident": "easy", "tools": "warmup"}[given.world]
     seat = single_seat(given.world, given.role, colleagues=given.colleagues, tiers=[world_tier])
     data = rows(seat, given.scenarios)
-    model, tokenizer = (given.model, None) if given.model else make(seat, data, ("random", "heuristic"))
+    model, tokenizer = (given.model, None) if given.model else make(seat, data, ("heuristic",))
     environments: list[SeatEnvironment] = []
 
+    made = environment_class(seat)
+
     def environment() -> SeatEnvironment:
-        environments.append(environment_class_of_seat())
+        environments.append(made())
         return environments[-1]
 
-    environment_class_of_seat = environment_class(seat)
     with tempfile.TemporaryDirectory() as folder:
         trainer = GRPOTrainer(
             model=model,

@@ -240,13 +240,14 @@ with hidden("vllm"):
 @pytest.mark.slow
 @pytest.mark.parametrize("seat", [["incident", "--role", "dev"], ["tools"]], ids=lambda seat: seat[0])
 def test_trls_own_trainer_calls_tools_and_is_paid_by_the_world(seat: list[str]) -> None:
-    command = [sys.executable, "-c", EXAMPLE, *seat, "--steps", "2"]
+    command = [sys.executable, "-c", EXAMPLE, *seat, "--steps", "3"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr[-2000:]
     steps = re.findall(r"^step \d: ([\d.]+) calls a rollout, reward ([-+\d.]+)$", ran.stdout, re.MULTILINE)
     returns = re.findall(r"^episode: \d+ turns of all seats, return ([-+\d.]+)$", ran.stdout, re.MULTILINE)
-    assert len(steps) == 2
+    assert len(steps) == 3
     assert len(returns) == 8
     assert all(float(calls) >= 1 for calls, _ in steps)
+    assert any(float(reward) for _, reward in steps)
     # The trainer's last figure is the mean over the episodes that the environments have played last.
     assert float(steps[-1][1]) == pytest.approx(sum(map(float, returns)) / len(returns), abs=1e-3)
