@@ -23,6 +23,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from chaosops_ray.agents.single_seat import single_seat
 from chaosops_ray.integrations.trl import SeatEnvironment, environment_class, rows, session_of
+from chaosops_ray.sim import ENVIRONMENTS, InputError
 
 GROUP = 4
 
@@ -30,7 +31,7 @@ GROUP = 4
 def main() -> None:
     """Train, and print a line for each step and each episode of the last one."""
     parser = argparse.ArgumentParser(description="Train a seat of a world with TRL's GRPOTrainer.")
-    parser.add_argument("world", choices=["incident", "tools"])
+    parser.add_argument("world", choices=list(ENVIRONMENTS))
     parser.add_argument("--role", default="", help="the seat, where the world has several")
     parser.add_argument("--colleagues", default="heuristic", help="the baseline that plays the other seats")
     parser.add_argument("--scenarios", type=int, default=2)
@@ -38,13 +39,15 @@ def main() -> None:
     parser.add_argument("--model", help="a model's name or folder; without it, a tiny model is made")
     given = parser.parse_args()
 
-    world_tier = {"incident": "easy", "tools": "warmup"}[given.world]
-    seat = single_seat(given.world, given.role, colleagues=given.colleagues, tiers=[world_tier])
-    data = rows(seat, given.scenarios)
+    easiest = ENVIRONMENTS[given.world].tiers[:1]
+    try:
+        seat = single_seat(given.world, given.role, colleagues=given.colleagues, tiers=easiest)
+        data = rows(seat, given.scenarios)
+    except InputError as error:
+        parser.error(str(error))
     model, tokenizer = (given.model, None) if given.model else make(seat, data, ("heuristic",))
-    environments: list[SeatEnvironment] = []
-
     made = environment_class(seat)
+    environments: list[SeatEnvironment] = []
 
     def environment() -> SeatEnvironment:
         environments.append(made())
@@ -63,7 +66,7 @@ def main() -> None:
                 num_generations=GROUP,
                 max_completion_length=4_000,
                 max_tool_calling_iterations=12,
-                learning_rate=1e-3,
+                learning_rate=1e-6 if given.model else 1e-3,
                 logging_steps=1,
                 save_strategy="no",
                 report_to="none",

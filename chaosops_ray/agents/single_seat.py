@@ -22,7 +22,7 @@ from chaosops_ray.sim.episode import RunningEpisode
 from chaosops_ray.sim.errors import InputError, unknown
 from chaosops_ray.sim.rng import stream
 
-# Reports, and what the project trains on itself, draw no seeds from here on up to a million.
+# Neither reports nor this project's own training draw seeds from here to 100,000.
 FIRST_SEED = 50_000
 # How many seeds are tried for each one that is asked for, where colleagues may end an episode before the seat's turn.
 _TRIED = 100
