@@ -94,7 +94,7 @@ def single_seat(
     drawn = environment.scenarios(selection or environment.selections[0], [0])
     cases = tuple([case for case in drawn if not tiers or case.tier in tiers])
     if not cases:
-        raise InputError(f"the scenarios {selection!r} have none of tier {', '.join(tiers)}; choose another tier")
+        raise InputError(f"the scenarios of {selection or environment.selections[0]} have none of tier {', '.join(tiers)}; choose another tier")
     return SingleSeat(environment, role, environment.rules(rules or environment.rule_sets[0]), found, cases, style)
 
 
