@@ -14,7 +14,7 @@ INSTALLED := .venv/.installed
 UV_INSTALL = $(BIN)/python scripts/pip_settings.py $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
   -c $(PINS) $(if $(EXCLUDES),--excludes $(EXCLUDES)) -e
 
-.PHONY: help install demo test test-all verifiers check format bench chaos docs lock clean
+.PHONY: help install demo test test-all verifiers check format bench chaos conformance docs lock clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -89,6 +89,9 @@ bench: $(INSTALLED) ## print the benchmark tables
 
 chaos: $(INSTALLED) ## kill and stop parts of runs in 260 rounds, for hours; continues where it was stopped
 	$(BIN)/python benchmarks/chaos.py --out runs/chaos --json docs/failure-modes.json
+
+conformance: $(TRAIN) ## run the suites of Gymnasium, PettingZoo and OpenEnv against the installed wheel
+	$(BIN)/python -m scripts.conformance
 
 lock: $(INSTALLED) ## resolve every extra again into constraints.txt and constraints-gpu.txt
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m scripts.lock

@@ -16,7 +16,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from trl.chat_template_utils import qwen2_5_chat_template
 
-from chaosops_ray.agents.single_seat import SingleSeat
+from chaosops_ray.agents.seat_spec import SeatSpec
 from chaosops_ray.integrations.trl import environment_class
 
 Call = tuple[str, str]  # the tool's name, and its arguments as JSON
@@ -28,7 +28,7 @@ OPEN, CLOSE, PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 TURNS, BATCH = 4, 4  # conversations of the warm-up: their length, and how many a step takes
 
 
-def calls_of(seat: SingleSeat, seeds: list[int], policies: tuple[str, ...]) -> list[Call]:
+def calls_of(seat: SeatSpec, seeds: list[int], policies: tuple[str, ...]) -> list[Call]:
     """Return the calls that baselines make in this seat, in the scenarios of the seeds."""
     environment, found = seat.environment, {}
     for name in policies:
@@ -51,7 +51,7 @@ def spelt(call: Call) -> str:
 
 
 def make(
-    seat: SingleSeat, rows: list[dict[str, Any]], policies: tuple[str, ...], steps: int = 60
+    seat: SeatSpec, rows: list[dict[str, Any]], policies: tuple[str, ...], steps: int = 60
 ) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
     """Make the model and its tokenizer for these rows of a data set."""
     torch.manual_seed(0)
@@ -80,7 +80,7 @@ def make(
     return model, tokenizer
 
 
-def conversation(seat: SingleSeat, row: dict[str, Any], calls: list[Call], draw: random.Random) -> Messages:
+def conversation(seat: SeatSpec, row: dict[str, Any], calls: list[Call], draw: random.Random) -> Messages:
     """Play the first turns of an episode with calls drawn at random; return the messages."""
     environment = environment_class(seat)()
     system, user = row["prompt"]

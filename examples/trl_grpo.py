@@ -21,7 +21,7 @@ from datasets import Dataset
 from tiny_chat_model import make
 from trl import GRPOConfig, GRPOTrainer
 
-from chaosops_ray.agents.single_seat import single_seat
+from chaosops_ray.agents.seat_spec import seat_spec
 from chaosops_ray.integrations.trl import SeatEnvironment, environment_class, rows, session_of
 from chaosops_ray.sim import ENVIRONMENTS, InputError
 
@@ -41,7 +41,7 @@ def main() -> None:
 
     easiest = ENVIRONMENTS[given.world].tiers[:1]
     try:
-        seat = single_seat(given.world, given.role, colleagues=given.colleagues, tiers=easiest)
+        seat = seat_spec(given.world, given.role, colleagues=given.colleagues, tiers=easiest)
         data = rows(seat, given.scenarios)
     except InputError as error:
         parser.error(str(error))

@@ -1,1 +1,1 @@
-"""The worlds in the forms that other libraries take."""
+"""Other projects' formats and interfaces, each a leaf that only the command line imports."""

@@ -1,6 +1,6 @@
 """A seat of a world as an environment of TRL's `GRPOTrainer`: each action of the seat is a tool that the model calls.
 
-    seat = single_seat("incident", "dev", tiers=["easy"])
+    seat = seat_spec("incident", "dev", tiers=["easy"])
     trainer = GRPOTrainer(
         model=model,
         train_dataset=Dataset.from_list(rows(seat, 100)),
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from chaosops_ray.agents.session import Session
-from chaosops_ray.agents.single_seat import FIRST_SEED, SingleSeat, leave
+from chaosops_ray.agents.seat_spec import FIRST_SEED, SeatSpec, leave
 from chaosops_ray.sim.actions import Form, Parameter
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.speech import Unparsed
@@ -37,7 +37,7 @@ class SeatEnvironment:
     Colleagues play the other seats between two calls.
     """
 
-    _seat: SingleSeat
+    _seat: SeatSpec
     _session: Session | None = None
 
     def reset(self, *, seed: int | None = None, scenario: str | None = None, **_columns: object) -> str:
@@ -83,7 +83,7 @@ def session_of(environment: SeatEnvironment) -> Session:
     return environment._session
 
 
-def environment_class(seat: SingleSeat) -> type[SeatEnvironment]:
+def environment_class(seat: SeatSpec) -> type[SeatEnvironment]:
     """Make the class for `environment_factory`: its public methods are the seat's actions, `reset` and `get_reward`."""
     world, forms = seat.environment.name, seat.environment.forms(seat.role, seat.rules)
     for form in forms:
@@ -94,7 +94,7 @@ def environment_class(seat: SingleSeat) -> type[SeatEnvironment]:
     return type(name, (SeatEnvironment,), {"_seat": seat, **{form.name: _tool(form) for form in forms}})
 
 
-def rows(seat: SingleSeat, count: int, first_seed: int = FIRST_SEED) -> list[dict[str, Any]]:
+def rows(seat: SeatSpec, count: int, first_seed: int = FIRST_SEED) -> list[dict[str, Any]]:
     """Make rows for a data set: the prompt, to which `reset` adds the first observation, and a seed.
 
     A seed names no failure, question or answer, and the prompt is the same in each row.

@@ -15,7 +15,7 @@ from transformers.utils import get_json_schema
 
 from chaosops_ray.agents.forms import tool_schema
 from chaosops_ray.agents.session import OVER
-from chaosops_ray.agents.single_seat import SingleSeat, single_seat
+from chaosops_ray.agents.seat_spec import SeatSpec, seat_spec
 from chaosops_ray.integrations.trl import environment_class, rows, session_of
 from chaosops_ray.sim import InputError, environment_named
 from tests.support.bare import bare
@@ -23,15 +23,15 @@ from tests.support.toy_world import Toy
 
 ROOT = Path(__file__).parents[2]
 SEATS = [
-    *[single_seat("incident", role) for role in environment_named("incident").roles],
-    single_seat("incident", "oversight", rules="published", colleagues="sre=oracle,dev=oracle,manager=random"),
-    single_seat("tools"),
-    single_seat("tools", rules="published", selection="published"),
-    single_seat(Toy(), "guesser", colleagues="random"),
+    *[seat_spec("incident", role) for role in environment_named("incident").roles],
+    seat_spec("incident", "oversight", rules="published", colleagues="sre=oracle,dev=oracle,manager=random"),
+    seat_spec("tools"),
+    seat_spec("tools", rules="published", selection="published"),
+    seat_spec(Toy(), "guesser", colleagues="random"),
 ]
 
 
-def named(seat: SingleSeat) -> str:
+def named(seat: SeatSpec) -> str:
     return f"{seat.environment.name} {seat.role} {seat.rules}"
 
 
@@ -42,7 +42,7 @@ def tool_methods(environment: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("seat", SEATS, ids=named)
-def test_the_public_methods_are_the_actions_of_the_seat_and_nothing_else(seat: SingleSeat) -> None:
+def test_the_public_methods_are_the_actions_of_the_seat_and_nothing_else(seat: SeatSpec) -> None:
     environment = environment_class(seat)()
     forms = seat.environment.forms(seat.role, seat.rules)
     assert set(tool_methods(environment)) == {form.name for form in forms} | {"reset", "get_reward"}
@@ -52,7 +52,7 @@ def test_the_public_methods_are_the_actions_of_the_seat_and_nothing_else(seat: S
 
 
 @pytest.mark.parametrize("seat", SEATS, ids=named)
-def test_trl_reads_from_the_methods_what_the_forms_say(seat: SingleSeat) -> None:
+def test_trl_reads_from_the_methods_what_the_forms_say(seat: SeatSpec) -> None:
     environment = environment_class(seat)()
     for form in seat.environment.forms(seat.role, seat.rules):
         method = getattr(environment, form.name)
@@ -74,7 +74,7 @@ def test_trl_reads_from_the_methods_what_the_forms_say(seat: SingleSeat) -> None
 
 @pytest.mark.parametrize("policy", ["random", "heuristic"])
 @pytest.mark.parametrize("seat", SEATS, ids=named)
-def test_calls_give_the_texts_the_reward_and_the_end_of_the_bare_world(seat: SingleSeat, policy: str) -> None:
+def test_calls_give_the_texts_the_reward_and_the_end_of_the_bare_world(seat: SeatSpec, policy: str) -> None:
     if policy not in seat.environment.policies:
         policy = "random"
     environment = environment_class(seat)()
@@ -110,7 +110,7 @@ HOSTILE: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("seat", SEATS, ids=named)
-def test_wrong_arguments_cost_a_turn_and_are_answered_with_text(seat: SingleSeat) -> None:
+def test_wrong_arguments_cost_a_turn_and_are_answered_with_text(seat: SeatSpec) -> None:
     environment = environment_class(seat)()
     seed = seat.seeds(1)[0]
     for form in seat.environment.forms(seat.role, seat.rules):
@@ -127,7 +127,7 @@ def test_wrong_arguments_cost_a_turn_and_are_answered_with_text(seat: SingleSeat
 
 
 def test_a_call_that_is_not_valid_is_told_so_before_what_is_new() -> None:
-    seat = single_seat("incident", "dev")
+    seat = seat_spec("incident", "dev")
     wrong, right = environment_class(seat)(), environment_class(seat)()
     wrong.reset(seed=50_001)
     right.reset(seed=50_001)
@@ -137,13 +137,13 @@ def test_a_call_that_is_not_valid_is_told_so_before_what_is_new() -> None:
     first, _, rest = wrong.restart(service="mainframe").partition("\n")
     assert first == "That call of restart is not valid: service must be one of auth, payments, notifications, db."
     assert rest.startswith("Step ")
-    tools = environment_class(single_seat("tools"))()
+    tools = environment_class(seat_spec("tools"))()
     tools.reset(seed=50_001)
     assert "calculator has no argument 'wrong'; it takes expression" in tools.calculator(wrong="")
 
 
 def test_after_the_end_calls_change_nothing() -> None:
-    environment = environment_class(single_seat("tools"))()
+    environment = environment_class(seat_spec("tools"))()
     environment.reset(seed=50_000)
     assert environment.submit_answer(answer="42", reasoning="") == OVER
     before, reward = session_of(environment).episode, environment.get_reward()
@@ -153,7 +153,7 @@ def test_after_the_end_calls_change_nothing() -> None:
 
 
 def test_a_seat_that_stops_early_is_paid_for_a_whole_episode() -> None:
-    seat = single_seat("incident", "dev", tiers=["easy"])
+    seat = seat_spec("incident", "dev", tiers=["easy"])
     stopped, waited = environment_class(seat)(), environment_class(seat)()
     for environment in (stopped, waited):
         environment.reset(seed=50_000)
@@ -165,7 +165,7 @@ def test_a_seat_that_stops_early_is_paid_for_a_whole_episode() -> None:
 
 
 def test_instances_play_apart_and_a_reset_begins_again() -> None:
-    made = environment_class(single_seat("incident", "sre"))
+    made = environment_class(seat_spec("incident", "sre"))
     one, other = made(), made()
     first = one.reset(seed=50_001)
     assert other.reset(seed=50_001) == first
@@ -178,11 +178,11 @@ def test_instances_play_apart_and_a_reset_begins_again() -> None:
 @pytest.mark.parametrize("columns", [{}, {"prompt": "x"}, {"seed": 1, "scenario": "incident/db_deadlock/easy/1"}])
 def test_a_row_without_a_choice_of_scenario_is_refused(columns: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="a column seed"):
-        environment_class(single_seat("incident", "sre"))().reset(**columns)
+        environment_class(seat_spec("incident", "sre"))().reset(**columns)
 
 
 def test_nothing_can_be_earned_before_an_episode_has_begun() -> None:
-    environment = environment_class(single_seat("incident", "sre"))()
+    environment = environment_class(seat_spec("incident", "sre"))()
     with pytest.raises(InputError, match="reset"):
         environment.get_reward()
     with pytest.raises(InputError, match="reset"):
@@ -190,7 +190,7 @@ def test_nothing_can_be_earned_before_an_episode_has_begun() -> None:
 
 
 @pytest.mark.parametrize("seat", [SEATS[1], SEATS[3], SEATS[-2]], ids=named)
-def test_rows_hold_one_prompt_and_seeds_that_give_the_seat_a_turn(seat: SingleSeat) -> None:
+def test_rows_hold_one_prompt_and_seeds_that_give_the_seat_a_turn(seat: SeatSpec) -> None:
     environment, data = environment_class(seat)(), rows(seat, 20)
     assert all(set(row) == {"prompt", "seed"} for row in data)
     assert len({row["seed"] for row in data}) == 20
@@ -216,7 +216,7 @@ class Clashing(Toy):
 
 def test_an_action_with_a_name_of_trls_own_is_refused() -> None:
     with pytest.raises(InputError, match="reset"):
-        environment_class(single_seat(Clashing(), "guesser", colleagues="random"))
+        environment_class(seat_spec(Clashing(), "guesser", colleagues="random"))
 
 
 def test_the_python_of_the_docs_runs() -> None:

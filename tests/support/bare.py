@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from chaosops_ray.agents.single_seat import SingleSeat
+from chaosops_ray.agents.seat_spec import SeatSpec
 from chaosops_ray.sim import seats
 
 
@@ -20,7 +20,7 @@ class Bare(NamedTuple):
     end: bytes
 
 
-def bare(seat: SingleSeat, seed: int, policy: str) -> Bare:
+def bare(seat: SeatSpec, seed: int, policy: str) -> Bare:
     """Play the scenario of this seed, with the baseline in the seat."""
     environment, scenario = seat.environment, seat.scenario(seed)
     choose = environment.policies[policy](scenario, seat.rules)

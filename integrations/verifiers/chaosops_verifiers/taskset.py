@@ -15,7 +15,7 @@ from pydantic import Field
 from verifiers.v1.harnesses.null import NullHarnessConfig
 
 from chaosops_ray.agents.session import Session
-from chaosops_ray.agents.single_seat import FIRST_SEED, SingleSeat, leave, single_seat
+from chaosops_ray.agents.seat_spec import FIRST_SEED, SeatSpec, leave, seat_spec
 from chaosops_ray.sim.contract import AnyEpisode
 
 ID = "chaosops-verifiers"
@@ -40,10 +40,10 @@ class SeatTask(vf.Task[SeatData]):
     """An episode in the seat, scored by the components that the world pays."""
 
     @property
-    def seat(self) -> SingleSeat:
+    def seat(self) -> SeatSpec:
         """The seat that the model takes."""
         data = self.data
-        return single_seat(
+        return seat_spec(
             data.world,
             data.role,
             rules=data.rules,
@@ -125,7 +125,7 @@ class SeatTaskset(vf.Taskset[SeatTask, SeatTasksetConfig]):
     def load(self) -> Iterator[SeatTask]:
         """Yield the tasks."""
         config = self.config
-        seat = single_seat(
+        seat = seat_spec(
             config.world,
             config.role,
             rules=config.rules,

@@ -3,7 +3,7 @@
 Libraries that train one model on one conversation take the worlds in this form. A seed says nothing about the
 scenario that it draws, so it can stand in a data set that a model, or a stranger, may see.
 
->>> seat = single_seat("incident", "oversight", colleagues="heuristic", tiers=["easy"])
+>>> seat = seat_spec("incident", "oversight", colleagues="heuristic", tiers=["easy"])
 >>> session = seat.session(seat.scenario(7))
 >>> session.role
 'oversight'
@@ -28,7 +28,7 @@ FIRST_SEED = 50_000
 _TRIED = 100
 
 
-class SingleSeat(NamedTuple):
+class SeatSpec(NamedTuple):
     """A role of a world: the rules, the baselines that play the other roles, and the cases that it meets."""
 
     environment: AnyEnvironment
@@ -63,7 +63,7 @@ class SingleSeat(NamedTuple):
         return RunningEpisode(self.environment, scenario, self.rules, policies).acting is not None
 
 
-def single_seat(
+def seat_spec(
     world: str | AnyEnvironment,
     role: str = "",
     *,
@@ -72,7 +72,7 @@ def single_seat(
     tiers: Sequence[str] = (),
     selection: str = "",
     style: Style = "full",
-) -> SingleSeat:
+) -> SeatSpec:
     """Describe a seat; a world with one role needs not name it.
 
     `colleagues` is the baseline that plays every other seat, or one for each, such as `sre=oracle,dev=heuristic,…`.
@@ -94,8 +94,10 @@ def single_seat(
     drawn = environment.scenarios(selection or environment.selections[0], [0])
     cases = tuple([case for case in drawn if not tiers or case.tier in tiers])
     if not cases:
-        raise InputError(f"the scenarios of {selection or environment.selections[0]} have none of tier {', '.join(tiers)}; choose another tier")
-    return SingleSeat(environment, role, environment.rules(rules or environment.rule_sets[0]), found, cases, style)
+        raise InputError(
+            f"the scenarios of {selection or environment.selections[0]} have none of tier {', '.join(tiers)}; choose another tier"
+        )
+    return SeatSpec(environment, role, environment.rules(rules or environment.rule_sets[0]), found, cases, style)
 
 
 def leave(session: Session) -> None:

@@ -6,8 +6,8 @@ import doctest
 
 import pytest
 
-from chaosops_ray.agents import single_seat as module
-from chaosops_ray.agents.single_seat import leave, single_seat
+from chaosops_ray.agents import seat_spec as module
+from chaosops_ray.agents.seat_spec import leave, seat_spec
 from chaosops_ray.sim import InputError
 
 
@@ -16,16 +16,16 @@ def test_the_example_of_the_module() -> None:
 
 
 def test_a_seed_draws_the_same_scenario_each_time_and_every_case_is_drawn() -> None:
-    seat = single_seat("incident", "oversight", tiers=["easy", "hard"])
+    seat = seat_spec("incident", "oversight", tiers=["easy", "hard"])
     drawn = [seat.scenario(seed) for seed in range(200)]
-    assert drawn == [single_seat("incident", "oversight", tiers=["easy", "hard"]).scenario(seed) for seed in range(200)]
+    assert drawn == [seat_spec("incident", "oversight", tiers=["easy", "hard"]).scenario(seed) for seed in range(200)]
     assert {one.tier for one in drawn} == {"easy", "hard"}
     assert {(one.case, one.setting) for one in drawn} == {(case.case, case.setting) for case in seat.cases}
     assert [one.seed for one in drawn] == list(range(200))
 
 
 def test_seeds_are_those_that_leave_the_seat_a_turn() -> None:
-    seat = single_seat("incident", "manager", colleagues="oracle")  # it seldom has anything left to do
+    seat = seat_spec("incident", "manager", colleagues="oracle")  # it seldom has anything left to do
     seeds = seat.seeds(3)
     assert all(seat.session(seat.scenario(seed)).role == "manager" for seed in seeds)
     skipped = [seed for seed in range(module.FIRST_SEED, seeds[-1]) if seed not in seeds]
@@ -34,14 +34,14 @@ def test_seeds_are_those_that_leave_the_seat_a_turn() -> None:
         with pytest.raises(InputError, match="no turn"):
             seat.session(seat.scenario(seed))
     with pytest.raises(InputError, match="manager has a turn in 0 of 200 scenarios"):
-        single_seat("incident", "manager", colleagues="oracle", tiers=["easy"]).seeds(2)
+        seat_spec("incident", "manager", colleagues="oracle", tiers=["easy"]).seeds(2)
 
 
 def test_colleagues_are_one_baseline_or_one_for_each_role() -> None:
-    seat = single_seat("incident", "dev", colleagues="sre=oracle,oversight=random,manager=heuristic")
+    seat = seat_spec("incident", "dev", colleagues="sre=oracle,oversight=random,manager=heuristic")
     assert seat.colleagues == {"sre": "oracle", "oversight": "random", "manager": "heuristic"}
-    assert set(single_seat("incident", "dev", colleagues="oracle").colleagues.values()) == {"oracle"}
-    assert single_seat("tools").colleagues == {}
+    assert set(seat_spec("incident", "dev", colleagues="oracle").colleagues.values()) == {"oracle"}
+    assert seat_spec("tools").colleagues == {}
 
 
 @pytest.mark.parametrize(
@@ -59,11 +59,11 @@ def test_colleagues_are_one_baseline_or_one_for_each_role() -> None:
 )
 def test_what_does_not_exist_is_named(settings: dict[str, object], named: str) -> None:
     with pytest.raises(InputError, match=named):
-        single_seat("incident", **{"role": "dev", **settings})  # type: ignore[arg-type]
+        seat_spec("incident", **{"role": "dev", **settings})  # type: ignore[arg-type]
 
 
 def test_a_seat_that_is_left_says_nothing_until_the_end() -> None:
-    seat = single_seat("tools")
+    seat = seat_spec("tools")
     session = seat.session(seat.scenario(1))
     leave(session)
     assert session.is_over
