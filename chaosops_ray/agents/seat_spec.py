@@ -1,7 +1,7 @@
 """One seat of a world for a learner, where baselines play the other seats and a seed chooses the scenario.
 
-Libraries that train one model on one conversation take the worlds in this form. A seed says nothing about the
-scenario that it draws, so it can stand in a data set that a model, or a stranger, may see.
+Libraries that train one model on one conversation take the worlds in this form. A seed names nothing of the
+scenario that it draws, so it can stand in a data set that a model may see.
 
 >>> seat = seat_spec("incident", "oversight", colleagues="heuristic", tiers=["easy"])
 >>> session = seat.session(seat.scenario(7))
@@ -91,12 +91,10 @@ def seat_spec(
     for tier in tiers:
         if tier not in environment.tiers:
             raise unknown("tier", tier, environment.tiers)
-    drawn = environment.scenarios(selection or environment.selections[0], [0])
-    cases = tuple([case for case in drawn if not tiers or case.tier in tiers])
+    selection = selection or environment.selections[0]
+    cases = tuple([case for case in environment.scenarios(selection, [0]) if not tiers or case.tier in tiers])
     if not cases:
-        raise InputError(
-            f"the scenarios of {selection or environment.selections[0]} have none of tier {', '.join(tiers)}; choose another tier"
-        )
+        raise InputError(f"the scenarios of {selection} have none of tier {', '.join(tiers)}; choose another tier")
     return SeatSpec(environment, role, environment.rules(rules or environment.rule_sets[0]), found, cases, style)
 
 

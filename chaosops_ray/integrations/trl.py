@@ -17,8 +17,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
-from chaosops_ray.agents.session import Session
 from chaosops_ray.agents.seat_spec import FIRST_SEED, SeatSpec, leave
+from chaosops_ray.agents.session import Session
 from chaosops_ray.sim.actions import Form, Parameter
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.speech import Unparsed

@@ -14,8 +14,8 @@ import pytest
 from transformers.utils import get_json_schema
 
 from chaosops_ray.agents.forms import tool_schema
-from chaosops_ray.agents.session import OVER
 from chaosops_ray.agents.seat_spec import SeatSpec, seat_spec
+from chaosops_ray.agents.session import OVER
 from chaosops_ray.integrations.trl import environment_class, rows, session_of
 from chaosops_ray.sim import InputError, environment_named
 from tests.support.bare import bare

@@ -14,8 +14,8 @@ import verifiers.v1 as vf
 from pydantic import Field
 from verifiers.v1.harnesses.null import NullHarnessConfig
 
-from chaosops_ray.agents.session import Session
 from chaosops_ray.agents.seat_spec import FIRST_SEED, SeatSpec, leave, seat_spec
+from chaosops_ray.agents.session import Session
 from chaosops_ray.sim.contract import AnyEpisode
 
 ID = "chaosops-verifiers"
