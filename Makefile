@@ -14,7 +14,7 @@ INSTALLED := .venv/.installed
 UV_INSTALL = $(BIN)/python scripts/pip_settings.py $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
   -c $(PINS) $(if $(EXCLUDES),--excludes $(EXCLUDES)) -e
 
-.PHONY: help install demo test test-all check format bench chaos docs lock clean
+.PHONY: help install demo test test-all verifiers check format bench chaos conformance docs lock clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -42,6 +42,21 @@ test: $(INSTALLED) ## run the test suite
 
 test-all: $(INSTALLED) ## run the slow tests too
 	$(PYTEST) -m 'slow or not slow'
+
+# verifiers and openenv exclude each other's releases of mcp, so this taskset has an environment of its own.
+TASKSET := integrations/verifiers
+TASKSET_BIN := $(TASKSET)/.venv/bin
+TASKSET_INSTALLED := $(TASKSET)/.venv/.installed
+
+$(TASKSET_INSTALLED): pyproject.toml $(TASKSET)/pyproject.toml scripts/pip_settings.py
+	$(PYTHON) -m venv $(TASKSET)/.venv
+	$(TASKSET_BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(TASKSET_BIN)/python scripts/pip_settings.py $(TASKSET_BIN)/uv pip install --quiet \
+	  --python $(TASKSET_BIN)/python -e . -e '$(TASKSET)[dev]'
+	@touch $@
+
+verifiers: $(TASKSET_INSTALLED) ## install the taskset for verifiers in an environment of its own, and test it
+	cd $(TASKSET) && .venv/bin/python -m pytest
 
 check: $(INSTALLED) ## lint, format check, strict types
 	$(BIN)/ruff check .
@@ -75,6 +90,9 @@ bench: $(INSTALLED) ## print the benchmark tables
 chaos: $(INSTALLED) ## kill and stop parts of runs in 260 rounds, for hours; continues where it was stopped
 	$(BIN)/python benchmarks/chaos.py --out runs/chaos --json docs/failure-modes.json
 
+conformance: $(TRAIN) ## run the suites of Gymnasium, PettingZoo and OpenEnv against the installed wheel
+	$(BIN)/python -m scripts.conformance
+
 lock: $(INSTALLED) ## resolve every extra again into constraints.txt and constraints-gpu.txt
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m scripts.lock
 
@@ -85,4 +103,4 @@ docs: $(INSTALLED) ## write the references of commands and configuration, failur
 	$(BIN)/python -m scripts.pictures
 
 clean: ## remove what the above made
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv $(TASKSET)/.venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -15,6 +15,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -24,6 +25,7 @@ from chaosops_ray.plain_text import one_line
 from chaosops_ray.process_environment import set_variables
 from chaosops_ray.sim import ENVIRONMENTS, InputError, environment_named, environment_of
 from chaosops_ray.sim import seats as seating
+from chaosops_ray.sim.contract import STYLES
 from chaosops_ray.store import files
 from chaosops_ray.workers.stop import TO_BE_RESUMED, StopError
 
@@ -68,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     def command(run: Callable[[argparse.Namespace], int], summary: str, more: str = "") -> Callable[..., Any]:
         """Add a command; return the function that adds its options."""
         description = f"{summary[0].upper()}{summary[1:]}. {more}".strip()
-        made = commands.add_parser(run.__name__.removeprefix("_"), help=summary, description=description)
+        made = commands.add_parser(run.__name__[1:].replace("_", "-"), help=summary, description=description)
         made.set_defaults(run=run)
         return made.add_argument
 
@@ -175,7 +177,24 @@ def parser() -> argparse.ArgumentParser:
 
     more = "Exit code 1 if anything differs."
     add = command(_replay, "simulate recorded episodes again and compare every step", more)
-    add("file", **file, help="episodes in Parquet, as evaluate --episodes writes them")
+    recording = "episodes in Parquet, as evaluate --episodes writes them"
+    add("file", **file, help=recording)
+
+    more = (
+        "Every episode is simulated again and compared. Logs of Inspect need the extra chaosops-ray[inspect]; "
+        "look at them with `inspect view`."
+    )
+    add = command(_export_log, "write recorded episodes in a log format of other tools", more)
+    add("file", **file, help=recording)
+    out = "a file that ends in .eval, for the log of one policy; or a new folder"
+    add("out", type=_path, metavar="OUT", help=out)
+    formats = (
+        "inspect: the log format of Inspect, a log for each policy (default); "
+        "atif: Agent Trajectory Interchange Format, a file for each seat of each episode"
+    )
+    add("--format", choices=("inspect", "atif"), default="inspect", help=formats)
+    add("--policy", metavar="NAME", help="write only the episodes of this policy")
+    add("--style", choices=STYLES, default="full", help="the style of the texts that the seats read (default: full)")
     return root
 
 
@@ -291,7 +310,9 @@ def _evaluate(given: argparse.Namespace) -> int:
     models = {name: player.model for name, player in players.items() if player.model}
     results = []
     with ExitStack() as stack:
-        writer = stack.enter_context(episodes.write_episodes(given.episodes, models)) if given.episodes else None
+        writer = (
+            stack.enter_context(episodes.write_episodes(given.episodes, models, selection)) if given.episodes else None
+        )
         playing = evaluate.play_all(players, scenarios, rules)
         if _names_models(given.policies):
             playing = _with_input_errors(playing)
@@ -582,6 +603,30 @@ def _replay(given: argparse.Namespace) -> int:
         print(f"chaosops replay: {len(found)} differences in {count} episodes of {given.file}", file=sys.stderr)
         return DIFFERS
     print(f"{count} episodes, {steps} steps: every view, action, outcome, reward and state hash is the same")
+    return 0
+
+
+def _export_log(given: argparse.Namespace) -> int:
+    from chaosops_ray.integrations import recorded
+
+    def track(episodes: Iterable[Item]) -> Iterable[Item]:
+        return _tracked("exporting", episodes)
+
+    source = recorded.source(given.file, given.policy)
+    if given.format == "atif":
+        from chaosops_ray.integrations import atif
+
+        written = atif.export(source, given.out, given.style, track)
+        print(f"wrote {given.out}: {len(written)} trajectories")
+        return 0
+    # What the command names is checked before Inspect is imported, which takes seconds.
+    recorded.check_place(source, given.out, in_a_file=True)
+    if find_spec("inspect_ai") is None:
+        raise InputError("logs of Inspect need inspect-ai, which is not installed; install chaosops-ray[inspect]")
+    from chaosops_ray.integrations import inspect_log
+
+    for path in inspect_log.export(source, given.out, given.style, track):
+        print(f"wrote {path}")
     return 0
 
 

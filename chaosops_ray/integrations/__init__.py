@@ -1,1 +1,1 @@
-"""The worlds as environments of other libraries; nothing else in the package imports them."""
+"""Other projects' formats and interfaces, each a leaf that only the command line imports."""

@@ -24,12 +24,13 @@ from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode
 from chaosops_ray.sim.episode import replay
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.worlds import environment_of
-from chaosops_ray.store.files import atomic_file
+from chaosops_ray.store.files import atomic_file, parse_object
 from chaosops_ray.wire import UNTRAINED
 
 EPISODES_SCHEMA = "episodes/3"
 _SCHEMA_KEY = b"chaosops_schema"
 _POLICIES_KEY = b"chaosops_policies"
+_SET_KEY = b"chaosops_set"
 _ROWS_AT_ONCE = 20_000
 # Far above any world's episode: a file with longer ones is refused before it fills the memory.
 MAX_EPISODE_ROWS = 10_000
@@ -64,13 +65,15 @@ def state_hash(environment: AnyEnvironment, world: Any) -> str:
 
 @contextmanager
 def write_episodes(
-    path: Path, models: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    path: Path, models: Mapping[str, Mapping[str, Any]] = MappingProxyType({}), selection: str = ""
 ) -> Iterator[EpisodeWriter]:
     """Yield a writer of episodes into a Parquet file, which appears when this ends without an error.
 
-    `models` tells of each policy that is a model which one it is; the file's metadata keep it.
+    `models` tells of each policy that is a model which one it is, and `selection` is the evaluation set that was
+    played; the file's metadata keep both.
     """
-    metadata = {**COLUMNS.metadata, _POLICIES_KEY: json.dumps({name: dict(one) for name, one in models.items()})}
+    policies = json.dumps({name: dict(one) for name, one in models.items()})
+    metadata = {**COLUMNS.metadata, _POLICIES_KEY: policies, _SET_KEY: selection}
     columns = COLUMNS.with_metadata(metadata)
     # With checksums, a byte that changes later is an error when it is read, also in a column that no replay compares.
     options: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
@@ -148,58 +151,117 @@ class RecordedEpisode(NamedTuple):
     rules: str
     rows: tuple[dict[str, Any], ...]
 
+    @property
+    def name(self) -> str:
+        """How errors name the episode."""
+        return f"episode {self.number} ({self.policy} on {self.scenario})"
+
+
+class Recording(NamedTuple):
+    """What a file says of all its episodes: of each policy that is a model which one, and the evaluation set, or ""."""
+
+    models: Mapping[str, Mapping[str, Any]]
+    selection: str
+
+
+def read_recording(path: Path) -> Recording:
+    """Read what a file says of all its episodes."""
+    with _opened(path) as file:
+        metadata = file.schema_arrow.metadata
+        models = parse_object(metadata.get(_POLICIES_KEY, b"{}"))
+        try:
+            selection = metadata.get(_SET_KEY, b"").decode()
+        except UnicodeDecodeError:
+            models = None
+        if models is None or not all(_is_flat(model) for model in models.values()):
+            raise InputError(f"{path} does not say which models it is of; the file was not written by this program")
+        return Recording(models, selection)
+
+
+def _is_flat(model: object) -> bool:
+    scalars = (str, int, float, type(None))
+    return isinstance(model, dict) and all(isinstance(value, scalars) for value in model.values())
+
 
 def read_episodes(path: Path) -> Iterator[RecordedEpisode]:
     """Yield the episodes of a file, one after the other, without holding them all."""
+    with _opened(path) as file:
+        yield from _read(file)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
         # With our own file handle pyarrow never looks at the path, and the file is closed after an error, too.
         with path.open("rb") as handle, pq.ParquetFile(handle, page_checksum_verification=True) as file:
-            yield from _read(path, file)
+            _check_schema(path, file.schema_arrow)
+            yield file
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         why = one_line(getattr(error, "strerror", None) or error, part="first")
         raise InputError(f"cannot read {path} ({why}); give a Parquet file of episodes") from None
 
 
-def _read(path: Path, file: pq.ParquetFile) -> Iterator[RecordedEpisode]:
-    schema = file.schema_arrow
+def _check_schema(path: Path, schema: pa.Schema) -> None:
     version = (schema.metadata or {}).get(_SCHEMA_KEY, b"").decode(errors="replace")
     if version != EPISODES_SCHEMA:
         raise InputError(f"{path} has schema {version or 'unknown'!r}; this version reads {EPISODES_SCHEMA!r}")
     if not schema.equals(COLUMNS):
         raise InputError(f"{path} does not have the columns of {EPISODES_SCHEMA!r}: {', '.join(COLUMNS.names)}")
+
+
+def _read(file: pq.ParquetFile) -> Iterator[RecordedEpisode]:
     rows = (row for batch in file.iter_batches(batch_size=1000) for row in batch.to_pylist())
+    latest = -1
     for number, of_one in groupby(rows, itemgetter("episode")):
         steps = tuple(islice(of_one, MAX_EPISODE_ROWS + 1))
         if any(value is None for row in steps for value in row.values()):
             raise InputError(f"episode {number} has an empty field; the file was not written by this program")
         if len(steps) > MAX_EPISODE_ROWS:
             raise InputError(f"episode {number} has more than {MAX_EPISODE_ROWS} steps; no world has so many")
-        first = steps[0]
+        if number <= latest:
+            raise InputError(f"episode {number} comes after episode {latest}; the file was not written by this program")
+        latest, first = number, steps[0]
         yield RecordedEpisode(number, first["policy"], first["scenario"], first["rules"], steps)
 
 
 def differences(recorded: RecordedEpisode) -> list[str]:
     """Play the recorded actions again; return a line for each difference from the record."""
+    return _differences(recorded, *_played_again(recorded))
+
+
+def replayed(recorded: RecordedEpisode) -> tuple[AnyEnvironment, AnyEpisode]:
+    """Play the recorded actions again; return the episode, or raise InputError where it differs from the record."""
+    environment, episode = _played_again(recorded)
+    found = _differences(recorded, environment, episode)
+    if found:
+        raise InputError(f"{found[0]}; the record was changed, or another program wrote it")
+    return environment, episode
+
+
+def _played_again(recorded: RecordedEpisode) -> tuple[AnyEnvironment, AnyEpisode]:
     environment = environment_of(recorded.scenario)
     scenario = environment.scenario(recorded.scenario)
-    name = f"episode {recorded.number} ({recorded.policy} on {recorded.scenario})"
     try:
         rules = environment.recorded_rules(recorded.rules)
     except InputError as error:
-        raise InputError(f"{name}: {error}; replay it with the version that recorded it") from None
+        raise InputError(f"{recorded.name}: {error}; replay it with the version that recorded it") from None
     actions = [environment.load_action(row["action"]) for row in recorded.rows]
-    episode = replay(environment, scenario, rules, actions)
+    return environment, replay(environment, scenario, rules, actions)
+
+
+def _differences(recorded: RecordedEpisode, environment: AnyEnvironment, episode: AnyEpisode) -> list[str]:
     own = {"policy": recorded.policy, "scenario": recorded.scenario, "rules": recorded.rules}
     found = []
     for number, (row, step) in enumerate(zip(recorded.rows, episode.steps, strict=False)):
         again = _record(environment, step) | own | {"step": number}
         found += [
-            f"{name}, step {number}: {field} was {printable(str(row[field]), 100)}, is {printable(str(value), 100)}"
+            f"{recorded.name}, step {number}: {field} was {printable(str(row[field]), 100)}, "
+            f"is {printable(str(value), 100)}"
             for field, value in again.items()
             if row[field] != value
         ]
     if len(episode.steps) < len(recorded.rows):
-        found.append(f"{name}: recorded for {len(recorded.rows)} steps, over after {len(episode.steps)}")
+        found.append(f"{recorded.name}: recorded for {len(recorded.rows)} steps, over after {len(episode.steps)}")
     elif environment.acting(episode.steps[-1].world) is not None:
-        found.append(f"{name}: the record stops at step {len(recorded.rows)}, the episode does not")
+        found.append(f"{recorded.name}: the record stops at step {len(recorded.rows)}, the episode does not")
     return found

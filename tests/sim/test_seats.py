@@ -41,7 +41,7 @@ def test_a_spelling_that_is_wrong_is_told_with_the_remedy(spelling: str, said: s
     assert "\n" not in str(caught.value)
 
 
-def test_a_world_with_a_single_seat_has_none_to_give_away() -> None:
+def test_a_world_with_a_seat_spec_has_none_to_give_away() -> None:
     with pytest.raises(InputError, match="leave at least one role"):
         seats.parse(TOOLS, "agent=random")
 

@@ -17,8 +17,11 @@ from chaosops_ray.store.episodes import (
     COLUMNS,
     EPISODES_SCHEMA,
     MAX_EPISODE_ROWS,
+    Recording,
     differences,
     read_episodes,
+    read_recording,
+    replayed,
     state_hash,
     write_episodes,
 )
@@ -97,6 +100,34 @@ def test_the_schema_is_versioned_and_flat(recorded: Path) -> None:
     assert json.loads(row["view"])["role"] == row["role"] == "sre"
     assert row["reward"] == sum(component["value"] for component in row["components"])
     assert json.loads(row["action"])["action"]
+
+
+def test_a_file_says_which_models_and_which_set_it_is_of(tmp_path: Path, recorded: Path) -> None:
+    models = {"trained": {"run": "first", "version": 3, "digest": "9f2c"}, "served": {"served": None}}
+    with write_episodes(tmp_path / "named.parquet", models, "published"):
+        pass
+    assert read_recording(tmp_path / "named.parquet") == Recording(models, "published")
+    assert read_recording(recorded) == Recording({}, "")
+    older = tmp_path / "older.parquet"
+    pq.write_table(pa.Table.from_pylist([], schema=COLUMNS), older)
+    assert read_recording(older) == Recording({}, "")
+
+
+def test_episodes_out_of_order_are_an_input_error(tmp_path: Path, recorded: Path) -> None:
+    """Whoever names something after an episode's number relies on its being the only one."""
+    rows = pq.read_table(recorded).to_pylist()
+    other = tmp_path / "other.parquet"
+    pq.write_table(pa.Table.from_pylist([*rows, *[row for row in rows if row["episode"] == 0]], schema=COLUMNS), other)
+    with pytest.raises(InputError, match="episode 0 comes after episode"):
+        list(read_episodes(other))
+
+
+def test_a_replayed_episode_is_the_recorded_one_or_an_input_error(recorded: Path) -> None:
+    first = next(read_episodes(recorded))
+    environment, episode = replayed(first)
+    assert (environment, episode.scenario.identity, len(episode.steps)) == (INCIDENT, first.scenario, len(first.rows))
+    with pytest.raises(InputError, match=r"^episode 0 .*, step 1: reward was 9.5, is .*; the record was changed"):
+        replayed(next(read_episodes(changed(recorded, 1, reward=9.5))))
 
 
 @pytest.mark.parametrize(
