@@ -62,6 +62,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         {"sim", "plain_text", "config", "evaluate", "process_environment", "workers", "store", "reports", "training"},
         {"aiohttp", "numpy", "pydantic", "ray", "rich", "yaml"},
     ),
+    # Nothing else imports openenv, whose import takes seconds.
+    "serve": ({"", "sim", "agents", "store", "reports"}, {"fastapi", "openenv", "pydantic", "pydantic_core", "uvicorn"}),
     "cli": (
         {
             "",
@@ -75,6 +77,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
             "reports",
             "training",
             "sweeps",
+            "serve",
         },
         {"rich"},
     ),
