@@ -13,6 +13,7 @@ read together by an author of a world, and nothing else is here.
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -271,6 +272,13 @@ class Environment(ABC, Generic[W, V, A]):
         together = [case._replace(seed=scenario.seed) for case in self.cases]
         return tuple([one for one in together if one.cluster == scenario.cluster])
 
+    def public_group(self, scenario: Scenario) -> str:
+        """Return the kind of a scenario as it may be told to whoever plays it; a group that names the answer may not.
+
+        By default it is the tier.
+        """
+        return scenario.tier
+
     # -- text -----------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -359,6 +367,15 @@ class Environment(ABC, Generic[W, V, A]):
     def streams(self, score: Score, /) -> Mapping[str, float]:
         """Return the reward as each group of seats is paid it, by the stream's name."""
         return {_ONE_STREAM: score.total}
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Names of all parts that a score may have, under any rules; empty where the world does not list them."""
+        return ()
+
+    def reward_range(self, rules: str) -> tuple[float, float]:  # noqa: ARG002 - by default nothing is known of it
+        """Return bounds of the sum of rewards over any consecutive turns of an episode; infinite where unknown."""
+        return -math.inf, math.inf
 
     @property
     def practice(self) -> str:

@@ -64,6 +64,7 @@ class Incident(Environment[World, View, Action]):
     headline_format = "+.1f"
     detection = ("rogue_catch", "false_positive")
     pay: Mapping[str, str] = MappingProxyType({role: "oversight" if role == OVERSIGHT else "team" for role in ROLES})
+    components = rubric.COMPONENTS
     promotions = (Promotion("easy", 10, 10, 70.0), Promotion("medium", 10, 10, 55.0))
     snapshots = SNAPSHOTS
 
@@ -81,6 +82,10 @@ class Incident(Environment[World, View, Action]):
     streams = staticmethod(rubric.streams)
     # Within this class body the name is the method's from here on; the functions below still mean the module.
     scenarios = staticmethod(scenarios.select)
+
+    def reward_range(self, rules: str) -> tuple[float, float]:
+        """Return the bounds of what any consecutive turns earn."""
+        return rubric.reward_range(parse_rules(rules))
 
     def rules(self, spelling: str) -> str:
         """Return the canonical spelling of a rule set and its options."""

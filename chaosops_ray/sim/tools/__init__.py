@@ -80,6 +80,7 @@ class Tools(Environment[World, View, Action]):
     headline_name = "task score"
     headline_format = ".3f"
     pay: Mapping[str, str] = MappingProxyType(dict.fromkeys(ROLES, AGENT))
+    components = rubric.COMPONENTS
     promotions = (
         Promotion("warmup", 5, 15, 0.60),
         Promotion("beginner", 8, 15, 0.50),
@@ -97,9 +98,14 @@ class Tools(Environment[World, View, Action]):
     dump_action = staticmethod(text.dump_action)
     load_action = staticmethod(text.load_action)
     board = staticmethod(board)
+    reward_range = staticmethod(rubric.reward_range)
     scenario = staticmethod(scenarios.parse)
     # Within this class body the name is the method's from here on; the functions below still mean the module.
     scenarios = staticmethod(scenarios.select)
+
+    def public_group(self, scenario: Scenario) -> str:
+        """Return the family of the question, which the question itself shows."""
+        return scenario.group
 
     def rules(self, spelling: str) -> str:
         """Return the canonical spelling of a rule set."""
