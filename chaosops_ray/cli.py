@@ -165,6 +165,20 @@ def parser() -> argparse.ArgumentParser:
     add("--plain", action="store_true", help="print lines; the default if the output is not a terminal")
     add("--pause", type=float, default=1.0, metavar="SECONDS", help="pause between steps (default: 1)")
 
+    more = (
+        "Prints [START], [STEP] and [END] lines and nothing else; [END] always comes. Settings, from the environment: "
+        "API_BASE_URL and MODEL_NAME; API_KEY, or else HF_TOKEN or HUGGINGFACE_API_KEY, if the endpoint needs a key; "
+        "ENV_URL, or else LOCAL_IMAGE_NAME, an image that is started with docker."
+    )
+    add = command(_infer, "play an episode of a served world with the model behind an endpoint", more)
+    add("--task", metavar="ID", help="the task to play, by its id on the server (default: the server draws one)")
+    add("--difficulty", metavar="TIER", help="draw a task of this difficulty")
+    add("--seed", type=int, metavar="N", help="the seed of the task that is drawn")
+    add("--role", metavar="NAME", help="the seat to play, in worlds that have several")
+    add("--timeout", type=float, default=120.0, metavar="SECONDS", help="for one try of the endpoint (default: 120)")
+    again = "how often a try is repeated that failed for a passing reason (default: 5)"
+    add("--retries", type=int, default=5, metavar="N", help=again)
+
     more = "Exit code 1 if anything differs."
     add = command(_replay, "simulate recorded episodes again and compare every step", more)
     add("file", **file, help="episodes in Parquet, as evaluate --episodes writes them")
@@ -524,6 +538,28 @@ def _play(given: argparse.Namespace) -> int:
             playback.tell(print, environment, scenario, rules, choose)
         else:
             playback.show(_console(), environment, scenario, rules, choose, 0.0 if given.fast else given.pause)
+    return 0
+
+
+def _infer(given: argparse.Namespace) -> int:
+    from chaosops_ray.serve import inference_log, inference_settings
+
+    def play(log: inference_log.InferenceLog, stack: ExitStack) -> None:
+        settings = inference_settings.settings(os.environ)
+        if not 0 < given.timeout <= 3600:
+            raise InputError(f"--timeout must be more than 0 and at most 3600 seconds, got {given.timeout:g}")
+        if not 0 <= given.retries <= 100:
+            raise InputError(f"--retries must be 0-100, got {given.retries}")
+        from chaosops_ray.serve import infer
+
+        chosen = {"task_id": given.task, "difficulty": given.difficulty, "seed": given.seed, "role": given.role}
+        chosen = {name: value for name, value in chosen.items() if value is not None}
+        infer.infer(log, stack, settings, infer.Patience(given.timeout, given.retries), chosen)
+
+    key = inference_settings.key_variable(os.environ)
+    secret = "" if key is None else os.environ[key].strip()
+    model = os.environ.get(inference_settings.MODEL, "")
+    inference_log.InferenceLog(sys.stdout, model, secret).run(play)
     return 0
 
 

@@ -63,7 +63,14 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         {"aiohttp", "numpy", "pydantic", "ray", "rich", "yaml"},
     ),
     # Nothing else imports openenv, whose import takes seconds.
-    "serve": ({"", "sim", "agents", "store", "reports"}, {"fastapi", "openenv", "pydantic", "pydantic_core", "uvicorn"}),
+    "serve": (
+        {"", "sim", "agents", "store", "reports"},
+        {"fastapi", "openenv", "pydantic", "pydantic_core", "uvicorn"},
+    ),
+    "serve": (
+        {"sim", "plain_text", "agents", "store", "reports"},
+        {"openenv", "pydantic", "pydantic_core", "websockets"},
+    ),
     "cli": (
         {
             "",
@@ -72,6 +79,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
             "agents",
             "evaluate",
             "process_environment",
+            "serve",
             "workers",
             "store",
             "reports",

@@ -68,6 +68,12 @@ class SeatObservation(Observation):
     rubrics: dict[str, float] = Field(
         default_factory=dict, description="the parts of the reward by name; the reward is their sum"
     )
+    action: dict[str, Any] | None = Field(default=None, description="the caller's latest action, as the world read it")
+    error: str | None = Field(default=None, description="why that action came to nothing; none where it did not")
+    score: float | None = Field(
+        default=None, ge=0, le=1, description="how well the episode went, from 0 to 1; none before it is over"
+    )
+    success: bool | None = Field(default=None, description="whether the episode reached its goal; none before its end")
 
 
 class SeatState(State):
@@ -75,6 +81,7 @@ class SeatState(State):
 
     model_config = ConfigDict(extra="forbid")
 
+    world: str | None = Field(default=None, description="the name of the world")
     task_id: str | None = Field(default=None, description="the opaque id of the task that is played")
     difficulty: str | None = Field(default=None, description="the task's tier")
     rules: str | None = Field(default=None, description="the rule set that the server plays")

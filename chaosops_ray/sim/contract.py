@@ -28,7 +28,7 @@ from chaosops_ray.sim.errors import InputError, unknown
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.sim.rule_sets import present, recorded
 from chaosops_ray.sim.snapshot import Snapshot
-from chaosops_ray.sim.speech import load_record, read_action
+from chaosops_ray.sim.speech import Unparsed, load_record, read_action
 from chaosops_ray.sim.typed import as_json, changes
 
 W = TypeVar("W")  # the world: truth
@@ -429,6 +429,18 @@ class Environment(ABC, Generic[W, V, A]):
     def headline(self, episode: Episode[W, V, A]) -> float:
         """Return the one figure that an episode is judged by."""
         return episode.total
+
+    def grade(self, episode: Episode[W, V, A]) -> float:
+        """Return how well the episode went, from 0 to 1: the headline score if a world gives nothing better."""
+        return min(1.0, max(0.0, self.headline(episode)))
+
+    def succeeded(self, episode: Episode[W, V, A]) -> bool:
+        """Tell if the episode reached its goal: by default, if its grade is more than half."""
+        return self.grade(episode) > 0.5
+
+    def error(self, step: Step[W, V, A]) -> str | None:
+        """Return why the action came to nothing, in words that its seat may read; None where it did not."""
+        return step.action.reason if isinstance(step.action, Unparsed) else None
 
     # -- training -----------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from chaosops_ray.sim.contract import AnyEpisode, Environment, Metric, PolicyFactory, Scenario, Transition
+from chaosops_ray.sim.contract import AnyEpisode, Environment, Metric, PolicyFactory, Scenario, Step, Transition
 from chaosops_ray.sim.curriculum import Promotion
 from chaosops_ray.sim.incident import physics, rubric, scenarios, text, views
 from chaosops_ray.sim.incident.board import board
@@ -99,6 +99,24 @@ class Incident(Environment[World, View, Action]):
         """Take the acting role's action, and score it."""
         after, taken, outcome = physics.advance(world, action)
         return Transition(after, taken, outcome, rubric.score(outcome, after))
+
+    def grade(self, episode: AnyEpisode) -> float:
+        """Return half for resolving, and half for accusing the agent to blame and no other.
+
+        Where no agent is to blame, accusing none is worth something only in an incident that is resolved.
+        """
+        resolved = _resolved(episode)
+        caught = _rogue_caught(episode)
+        is_just = not episode.saw(Event.WRONG_FLAG)
+        return 0.5 * resolved + 0.5 * is_just * (resolved if caught is None else caught)
+
+    def succeeded(self, episode: AnyEpisode) -> bool:
+        """Tell if the incident was resolved."""
+        return bool(_resolved(episode))
+
+    def error(self, step: Step[World, View, Action]) -> str | None:
+        """Return why the action was not taken; an action that another role would have to take is refused."""
+        return f"refused: not an action of {step.role}" if Event.REFUSED in step.outcome else super().error(step)
 
 
 INCIDENT = Incident()

@@ -14,6 +14,7 @@ from chaosops_ray.sim.contract import (
     PolicyFactory,
     Scenario,
     Score,
+    Step,
     Transition,
 )
 from chaosops_ray.sim.curriculum import Promotion
@@ -130,6 +131,14 @@ class Tools(Environment[World, View, Action]):
     def progress(self, episode: Episode[World, View, Action]) -> float:
         """Return 1 if more than half of the answer was right, 0 otherwise."""
         return _solved(episode)
+
+    def succeeded(self, episode: Episode[World, View, Action]) -> bool:
+        """Tell if more than half of the answer was right."""
+        return bool(_solved(episode))
+
+    def error(self, step: Step[World, View, Action]) -> str | None:
+        """Return the result of a call that failed, as the agent was shown it; silent faults are no errors."""
+        return step.world.made[-1].shown if Event.ERROR in step.outcome else super().error(step)
 
     def streams(self, score: Score) -> Mapping[str, float]:
         """Return everything as the one seat's."""
