@@ -64,12 +64,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     ),
     # Nothing else imports openenv, whose import takes seconds.
     "serve": (
-        {"", "sim", "agents", "store", "reports"},
-        {"fastapi", "openenv", "pydantic", "pydantic_core", "uvicorn"},
-    ),
-    "serve": (
-        {"sim", "plain_text", "agents", "store", "reports"},
-        {"openenv", "pydantic", "pydantic_core", "websockets"},
+        {"", "sim", "plain_text", "agents", "store", "reports"},
+        {"fastapi", "openenv", "pydantic", "pydantic_core", "uvicorn", "websockets"},
     ),
     "cli": (
         {
@@ -85,7 +81,6 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
             "reports",
             "training",
             "sweeps",
-            "serve",
         },
         {"rich"},
     ),
