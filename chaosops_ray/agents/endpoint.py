@@ -22,7 +22,7 @@ from chaosops_ray.plain_text import one_line
 LONGEST_WAIT = 30.0
 _FIRST_WAIT = 0.5
 _MAX_BYTES = 8 << 20
-_SAMPLING = {"temperature": 0.0, "max_tokens": 512, "stream": False}
+_SAMPLING = {"temperature": 0.0, "stream": False}
 _HEADERS = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
 
 
@@ -39,8 +39,8 @@ class OpenAISampler:
 
     `key_variable` names the environment variable that holds the API key; without it no key is sent. `timeout` is for
     one try as a whole, in seconds; a try that fails for a passing reason (429, 5xx, no connection) is repeated
-    `retries` times, waiting twice as long each time, or as long as the server says, up to `LONGEST_WAIT`. `complete`
-    blocks; do not call it from within an event loop.
+    `retries` times, waiting twice as long each time, or as long as the server says, up to `LONGEST_WAIT`. An answer
+    has at most `max_tokens`. `complete` blocks; do not call it from within an event loop.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class OpenAISampler:
         key_variable: str | None = None,
         timeout: float = 120.0,
         retries: int = 5,
+        max_tokens: int = 512,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._url = _endpoint(base_url)
@@ -61,11 +62,17 @@ class OpenAISampler:
         self._key_variable = key_variable
         self._timeout = timeout
         self._retries = retries
+        self._sampling = {**_SAMPLING, "max_tokens": max_tokens}
         self._sleep = sleep
 
     def complete(self, messages: Sequence[Mapping[str, str]], seed: int) -> str:
         """Return the model's answer to a conversation."""
-        body = {"model": self._model, "messages": [dict(message) for message in messages], "seed": seed, **_SAMPLING}
+        body = {
+            "model": self._model,
+            "messages": [dict(message) for message in messages],
+            "seed": seed,
+            **self._sampling,
+        }
         key = self._key()
         headers = _HEADERS | ({"Authorization": f"Bearer {key}"} if key else {})
         attempt = 0

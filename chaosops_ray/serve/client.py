@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from chaosops_ray.plain_text import one_line
 from chaosops_ray.serve.models import SeatAction, SeatObservation, SeatState
 
 TOKEN = "CHAOSOPS_TOKEN"  # noqa: S105 - the name of a variable
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SCHEMES = ("http", "https", "ws", "wss")
 
 
@@ -43,8 +45,11 @@ class SeatClient(EnvClient[SeatAction, SeatObservation, SeatState]):
         return self.step(self.action(name, arguments))
 
     def say(self, completion: str) -> Any:
-        """Act by what a language model wrote, in which the world looks for the action."""
-        return self.step(SeatAction(completion=completion))
+        """Act by what a language model wrote, in which the world looks for the action.
+
+        Halves of a character, which JSON can hold but no message, are replaced.
+        """
+        return self.step(SeatAction(completion=_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", completion)))
 
     @staticmethod
     def action(name: str, arguments: Mapping[str, Any]) -> SeatAction:

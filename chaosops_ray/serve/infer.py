@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import Any
 
 from chaosops_ray.agents.endpoint import OpenAISampler
 from chaosops_ray.agents.seat import Message
@@ -14,7 +14,7 @@ from chaosops_ray.agents.served import ServedModelError
 from chaosops_ray.serve.client import SeatClient, ServedWorldError
 from chaosops_ray.serve.container import ContainerError, container
 from chaosops_ray.serve.inference_log import InferenceLog
-from chaosops_ray.serve.inference_settings import Settings
+from chaosops_ray.serve.inference_settings import Asking, Settings
 from chaosops_ray.serve.models import SeatObservation
 from chaosops_ray.sim import InputError
 from chaosops_ray.sim.speech import MAX_COMPLETION
@@ -24,23 +24,13 @@ START_SECONDS = 60.0
 _PAUSE = 0.25
 
 
-class Patience(NamedTuple):
-    """How long the endpoint may take for one try, and how often a try is repeated."""
-
-    timeout: float = 120.0
-    retries: int = 5
-
-
-def infer(
-    log: InferenceLog, stack: ExitStack, settings: Settings, patience: Patience, chosen: Mapping[str, Any]
-) -> None:
+def infer(log: InferenceLog, stack: ExitStack, settings: Settings, asking: Asking, chosen: Mapping[str, Any]) -> None:
     """Play the episode that `chosen`, the options of a reset, asks for; what must be closed is put on the stack."""
     model = OpenAISampler(
         settings.endpoint,
         settings.model,
         key_variable=settings.key_variable,
-        timeout=patience.timeout,
-        retries=patience.retries,
+        **asking._asdict(),
     )
     try:
         _play(log, model, _connected(settings, stack), chosen)

@@ -10,7 +10,7 @@ import math
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack, redirect_stdout
+from contextlib import ExitStack
 from types import FrameType
 from typing import TextIO
 
@@ -46,15 +46,15 @@ class InferenceLog:
         After SIGINT this raises KeyboardInterrupt, after SIGTERM it exits with 143. Further signals are not heard.
         """
         before = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        stdout = sys.stdout
         try:
             with ExitStack() as stack:
                 # Twice, since the one signal that is raised can come just before the first has begun.
                 try:
                     try:
+                        sys.stdout = sys.stderr  # whatever else is printed is not for the reader of these lines
                         self._listen()
-                        # Whatever else is printed is not for the reader of these lines.
-                        with redirect_stdout(sys.stderr):
-                            work(self, stack)
+                        work(self, stack)
                     finally:
                         self.end()
                 finally:
@@ -64,6 +64,7 @@ class InferenceLog:
             if self._signal is None:
                 raise
         finally:
+            sys.stdout = stdout
             for number, handler in before.items():
                 signal.signal(number, handler)
         if self._signal == signal.SIGTERM:
@@ -73,9 +74,11 @@ class InferenceLog:
 
     def start(self, task: str, env: str) -> None:
         """Write [START]; the names lose their white space."""
-        self._has_started = True
         names = [self._shown("_".join(name.split())) or UNKNOWN for name in (task, env)]
-        self._write(f"[START] task={names[0]} env={names[1]} model={self._shown(self._model) or UNKNOWN}")
+        line = f"[START] task={names[0]} env={names[1]} model={self._shown(self._model) or UNKNOWN}"
+        self._may_raise = False  # the line and what is known of it go together
+        self._has_started = True
+        self._write(line)
 
     def step(self, action: object, reward: float, *, done: bool, error: str | None) -> None:
         """Write [STEP]; the action is written as JSON."""
