@@ -18,8 +18,8 @@ import pytest
 
 from chaosops_ray.cli import main
 from tests.serve.test_inference_log import lines
-from tests.support import served
-from tests.support.served import CLOSE, FIRST, LAST, SECOND, scripted
+from tests.support import scripted_servers as served
+from tests.support.scripted_servers import CLOSE, FIRST, LAST, SECOND, scripted
 
 ROOT = Path(__file__).parents[1]
 KEY = "sk-test-0123456789abcdef"

@@ -144,7 +144,7 @@ def test_the_key_is_in_no_line() -> None:
         log.step({"note": key}, 0.0, done=False, error=f"wrong key {key}")
 
     assert key not in ran(work, model=key, secret=key)
-    assert ran(work, secret="a").count(key) == 4  # a word that stands for no key, and occurs everywhere
+    assert ran(work, secret="a").count(key) == 4  # a word that stands for no key, and occurs everywhere  # noqa: S106
 
 
 @pytest.mark.parametrize(
