@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Annotated, Any, Generic, TypeAlias, TypeVar, get_type_hints
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, get_type_hints
 
 from chaosops_ray.sim.speech import Unparsed, clean
 
@@ -28,7 +28,33 @@ MAX_NUMBER = 10**9
 # "reason" may stand beside the fields of any action; models are asked to think first and answer last.
 REMARK = "reason"
 _SHOWN = 40
+_KINDS: dict[Any, Kind] = {str: "text", int: "whole", float: "number", Probability: "probability"}
 _PLACEHOLDERS = {str: "TEXT", int: "NUMBER", float: "NUMBER", Probability: "PROBABILITY"}
+
+
+# Kinds of arguments; a scalar is text or a number.
+Kind: TypeAlias = Literal["text", "whole", "number", "probability", "scalar"]
+
+
+class Parameter(NamedTuple):
+    """An argument of an action: a value of its kind, and one of the `valid` ones where these are listed.
+
+    Without a default, an argument that is not required is left out.
+    """
+
+    name: str
+    kind: Kind
+    valid: tuple[str, ...] = ()
+    is_required: bool = True
+    default: str | float | None = None
+
+
+class Form(NamedTuple):
+    """An action as a call: its name, its purpose, and what it takes."""
+
+    name: str
+    purpose: str
+    parameters: tuple[Parameter, ...] = ()
 
 
 def probability(action: object) -> float | None:
@@ -67,6 +93,14 @@ class ActionForms(Generic[A]):
     def names(self) -> tuple[str, ...]:
         """The names of the actions, in the order of their types."""
         return tuple(self._by_name)
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        """The actions as calls; an action type's docstring tells its purpose."""
+        return tuple([Form(name, _purpose(kind), self._parameters(kind)) for name, kind in self._by_name.items()])
+
+    def _parameters(self, kind: Any) -> tuple[Parameter, ...]:
+        return tuple([Parameter(name, _KINDS[_kind_of_field(kind, name)]) for name in self._fields[kind]])
 
     @property
     def described(self) -> tuple[str, ...]:
@@ -146,6 +180,10 @@ class ActionForms(Generic[A]):
             values.append(value)
         found: A = kind(*values)
         return found
+
+
+def _purpose(kind: type) -> str:
+    return (kind.__doc__ or "").strip().partition("\n")[0]
 
 
 def _word(kind: type, name: str) -> str:

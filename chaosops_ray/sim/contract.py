@@ -13,6 +13,7 @@ read together by an author of a world, and nothing else is here.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from abc import ABC, abstractmethod
@@ -21,7 +22,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, get_args
 
-from chaosops_ray.sim.actions import ActionForms
+from chaosops_ray.sim.actions import ActionForms, Form
 from chaosops_ray.sim.board import Cell, Panel, Row, amount, reward_panel
 from chaosops_ray.sim.curriculum import Promotion
 from chaosops_ray.sim.errors import InputError, unknown
@@ -320,6 +321,26 @@ class Environment(ABC, Generic[W, V, A]):
     def admit(self, action: object) -> Any:
         """Return the action if its type is known and its fields are valid, and a typed parse failure otherwise."""
         return self._forms.admit(action)
+
+    def forms(self, role: str, rules: str) -> tuple[Form, ...]:  # noqa: ARG002 - the same under all rules
+        """Return what a seat may do, as calls with typed arguments."""
+        if role not in self.roles:
+            raise unknown("role", role, self.roles)
+        return self._forms.forms
+
+    def call(self, name: str, arguments: object) -> A:
+        """Return the action of a call; like `action_of`, it never raises."""
+        return self.action_of({**arguments, "action": name} if isinstance(arguments, dict) else arguments)
+
+    def action_of(self, fields: object) -> A:
+        """Return the action that a JSON object stands for, in any spelling that this world knows.
+
+        Whatever else is passed becomes a typed parse failure.
+        """
+        try:
+            return self.parse_action(json.dumps(fields, allow_nan=False))
+        except (TypeError, ValueError, RecursionError):
+            return self.parse_action("")
 
     def permitted(self, view: V, /) -> Kinds[A] | None:  # noqa: ARG002 - by default nothing is known of them
         """Return all that this seat may do now, kind by kind; None where it cannot be written out.

@@ -1,12 +1,14 @@
-"""Playing an episode, and playing a recorded one again."""
+"""Playing an episode: by policies, turn by turn by a caller, and a recorded one again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TypeVar
+from types import MappingProxyType
+from typing import Generic, TypeVar
 
 from chaosops_ray.sim.contract import Environment, Episode, Policy, Scenario, Step
+from chaosops_ray.sim.errors import InputError
 
 W = TypeVar("W")
 V = TypeVar("V")
@@ -48,3 +50,49 @@ def replay(environment: Environment[W, V, A], scenario: Scenario, rules: str, ac
     script = iter(actions)
     steps = islice(turns(environment, start, lambda _: next(script)), len(actions))
     return Episode(scenario, rules, start, tuple(steps))
+
+
+class RunningEpisode(Generic[W, V, A]):
+    """An episode that a caller plays turn by turn. The colleagues, by role, take their turns as soon as they come."""
+
+    def __init__(
+        self,
+        environment: Environment[W, V, A],
+        scenario: Scenario,
+        rules: str,
+        colleagues: Mapping[str, Policy] = MappingProxyType({}),
+    ) -> None:
+        self.environment = environment
+        self.scenario = scenario
+        self.rules = environment.rules(rules)
+        self.start = self.world = environment.start(scenario, self.rules)
+        self.steps: list[Step[W, V, A]] = []
+        self._colleagues = colleagues
+        self._play_colleagues()
+
+    @property
+    def acting(self) -> str | None:
+        """The caller's role whose turn it is; None when the episode is over."""
+        return self.environment.acting(self.world)
+
+    def take(self, view: V, action: object) -> None:
+        """Take the acting role's action, which it chose on this view; then the colleagues act until its next turn."""
+        self._step(view, action)
+        self._play_colleagues()
+
+    @property
+    def episode(self) -> Episode[W, V, A]:
+        """The episode so far."""
+        return Episode(self.scenario, self.rules, self.start, tuple(self.steps))
+
+    def _play_colleagues(self) -> None:
+        while (role := self.acting) is not None and role in self._colleagues:
+            view = self.environment.view(self.world, role)
+            self._step(view, self._colleagues[role](view))
+
+    def _step(self, view: V, action: object) -> None:
+        role = self.acting
+        if role is None:
+            raise InputError("the episode is over; start another one")
+        self.world, taken, outcome, score = self.environment.step(self.world, action)
+        self.steps.append(Step(role, view, taken, outcome, score, self.world))

@@ -20,7 +20,7 @@ import ray
 from ray.util.placement_group import PlacementGroup
 
 from chaosops_ray import evaluate
-from chaosops_ray.agents.seat import TokenSeat
+from chaosops_ray.agents.token_seat import TokenSeat
 from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.config import Run
 from chaosops_ray.learner.actor import LearnerActor

@@ -20,8 +20,8 @@ from typing import Any, TypeAlias
 
 from chaosops_ray import evaluate
 from chaosops_ray.agents.endpoint import OpenAISampler
-from chaosops_ray.agents.seat import TokenSeat
 from chaosops_ray.agents.served import ServedPolicy
+from chaosops_ray.agents.token_seat import TokenSeat
 from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.config import MADE_HERE, ConfigError, Rollout, Run
 from chaosops_ray.evaluate import OneByOne, Played, Player

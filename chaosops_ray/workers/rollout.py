@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from chaosops_ray.agents.seat import TokenSeat
+from chaosops_ray.agents.token_seat import TokenSeat
 from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.sim import seats as seating
-from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, Episode, Step, Style
+from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, Style
+from chaosops_ray.sim.episode import RunningEpisode
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.wire import UNTRAINED, EpisodeReport, Group, Sample, SampleRequest, Task, Trajectory
 
@@ -34,55 +35,44 @@ class EpisodeRollout:
     def __init__(
         self, environment: AnyEnvironment, codec: Codec, style: Style, task: Task, member: int, *, structured: bool
     ) -> None:
+        scenario, rules = environment.scenario(task.scenario), environment.rules(task.rules)
+        colleagues = seating.built(environment, dict(task.colleagues), scenario, rules)
         self.environment = environment
-        self.scenario = environment.scenario(task.scenario)
-        self.rules = environment.rules(task.rules)
-        self.start = self.world = environment.start(self.scenario, self.rules)
         self.member = member
-        self.steps: list[Step[Any, Any, Any]] = []
+        self.running: RunningEpisode[Any, Any, Any] = RunningEpisode(environment, scenario, rules, colleagues)
         self.seats: dict[str, TokenSeat] = {}
-        self.versions: list[tuple[int, str]] = []
-        self._seat = partial(TokenSeat, environment, rules=self.rules, style=style, codec=codec, structured=structured)
+        self.versions = [UNTRAINED for _ in self.running.steps]
+        self._seat = partial(TokenSeat, environment, rules=rules, style=style, codec=codec, structured=structured)
         self._seed = task.seed
-        self._colleagues = seating.built(environment, dict(task.colleagues), self.scenario, self.rules)
-        self._play_colleagues()
 
     @property
     def acting(self) -> str | None:
         """The role of the policy whose turn it is; None when the episode is over."""
-        return self.environment.acting(self.world)
+        return self.running.acting
 
     def request(self, role: str) -> SampleRequest:
         """Return what to ask the policy now, for this role."""
         if role not in self.seats:
             self.seats[role] = self._seat(role)
-        seed = stream(self._seed, f"sample/{self.member}", len(self.steps)).bits() >> 1
-        return self.seats[role].request(self.environment.view(self.world, role), row=self.member, seed=seed)
+        seed = stream(self._seed, f"sample/{self.member}", len(self.running.steps)).bits() >> 1
+        view = self.environment.view(self.running.world, role)
+        return self.seats[role].request(view, row=self.member, seed=seed)
 
     def answer(self, role: str, sample: Sample) -> None:
-        """Take the policy's action, and then those of its colleagues until it is the policy's turn again."""
-        seat = self.seats[role]
-        self._take(role, seat.view, seat.answer(sample), (sample.version, sample.digest))
-        self._play_colleagues()
-
-    def _play_colleagues(self) -> None:
-        while (role := self.acting) is not None and role in self._colleagues:
-            view = self.environment.view(self.world, role)
-            self._take(role, view, self._colleagues[role](view), UNTRAINED)
-
-    def _take(self, role: str, view: Any, action: Any, taken_by: tuple[int, str]) -> None:
-        """Take an action; credit every seat of the policy that has acted with the rewards."""
-        self.world, taken, outcome, score = self.environment.step(self.world, action)
-        self.versions.append(taken_by)
-        self.steps.append(Step(role, view, taken, outcome, score, self.world))
-        streams = dict(self.environment.streams(score))
-        for credited in self.seats.values():
-            credited.earned(streams)
+        """Take the policy's action, and then those of its colleagues; credit every seat that has acted with them."""
+        seat, steps = self.seats[role], self.running.steps
+        begun = len(steps)
+        self.running.take(seat.view, seat.answer(sample))
+        self.versions += [(sample.version, sample.digest), *[UNTRAINED for _ in steps[begun + 1 :]]]
+        for step in steps[begun:]:
+            streams = dict(self.environment.streams(step.score))
+            for credited in self.seats.values():
+                credited.earned(streams)
 
     @property
     def episode(self) -> AnyEpisode:
         """The episode so far."""
-        return Episode(self.scenario, self.rules, self.start, tuple(self.steps))
+        return self.running.episode
 
     def trajectories(self) -> list[Trajectory]:
         """Return the transcript of each seat of the policy."""

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from chaosops_ray.agents import seat as seats
-from chaosops_ray.agents.seat import ChatSeat, Seat, TokenSeat, choices
+from chaosops_ray.agents.seat import ChatSeat, Seat
+from chaosops_ray.agents.token_seat import TokenSeat, choices
 from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.sim import ENVIRONMENTS
 from chaosops_ray.sim.contract import AnyEnvironment, Style

@@ -20,6 +20,7 @@ from typing import Any
 
 from chaosops_ray.sim import InputError, play, replay
 from chaosops_ray.sim.contract import AFTER_END, NOTHING, AnyEnvironment, AnyEpisode, Scenario
+from chaosops_ray.sim.speech import Unparsed
 
 ATOMS = (str, bytes, int, float, bool, type(None))
 STYLES = ("full", "compact")
@@ -40,6 +41,7 @@ def check_environment(environment: AnyEnvironment, scenarios: Sequence[Scenario]
             assert environment.scenario(partner.identity) == partner
             assert (partner.cluster, partner.tier) == (scenario.cluster, scenario.tier)
     check_rule_sets(environment)
+    check_forms(environment)
     for rules in environment.rule_sets:
         for scenario in scenarios:
             for episode in _episodes(environment, scenario, rules):
@@ -72,6 +74,53 @@ def check_rule_sets(environment: AnyEnvironment) -> None:
             assert refused in _refusal(environment.recorded_rules, written)
             assert refused in _refusal(environment.load, snapshot.replace(named, json.dumps(written).encode()))
         assert f"rules {other} are" in _refusal(environment.start, scenario, other)
+
+
+# A value of each kind of argument.
+ARGUMENTS = {"text": "standing by", "whole": 3, "number": 2.5, "probability": 0.25, "scalar": 1}
+
+
+def check_forms(environment: AnyEnvironment) -> None:
+    """Every form of a seat is an action if its arguments fit; whatever else is passed is an action too, and none raises."""
+    scenario = environment.cases[0]
+    for rules in environment.rule_sets:
+        world = environment.start(scenario, rules)
+        for role in environment.roles:
+            forms = environment.forms(role, rules)
+            assert len({form.name for form in forms}) == len(forms) > 0
+            for form in forms:
+                assert form.name.isidentifier()
+                assert form.purpose
+                for parameters in (form.parameters, [one for one in form.parameters if one.is_required]):
+                    given = {one.name: one.valid[0] if one.valid else ARGUMENTS[one.kind] for one in parameters}
+                    action = environment.call(form.name, given)
+                    assert not isinstance(action, Unparsed)
+                    written = environment.dump_action(action)
+                    assert environment.load_action(written) == action
+                    assert environment.action_of(json.loads(written)) == action
+                    for stray in (None, [], "x", 1.5, {"no such argument": 1}, {1: object()}, {"": float("nan")}):
+                        environment.step(world, environment.call(form.name, stray))
+        assert "role" in _refusal(environment.forms, "nobody", rules)
+    for stray in (
+        *STRAY_ACTIONS,
+        {},
+        {"action": []},
+        {"tool": {}},
+        {"type": 1},
+        {("a",): 1},
+        _nested(100_000),
+        "\ud800",
+    ):
+        action = environment.action_of(stray)
+        environment.step(world, action)
+        assert environment.load_action(environment.dump_action(action)) == action
+
+
+def _nested(depth: int) -> object:
+    value: object = 0
+    for _ in range(depth):
+        value = {"action": value}
+    return value
 
 
 def _refusal(method: Callable[..., object], *arguments: object) -> str:

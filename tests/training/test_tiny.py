@@ -88,7 +88,11 @@ def test_its_evaluation_is_the_random_policys(base: base_models.BaseModel, codec
     """Mean return by tier within three standard errors of the random policy's, on scenarios nobody trained on."""
     rollouts = episodes(base, codec, range(5000, 5012), structured=structured)
     for tier in INCIDENT.tiers:
-        own = [episode_rollout.episode.total for episode_rollout in rollouts if episode_rollout.scenario.tier == tier]
+        own = [
+            episode_rollout.episode.total
+            for episode_rollout in rollouts
+            if episode_rollout.running.scenario.tier == tier
+        ]
         drawn = []
         for scenario in INCIDENT.scenarios("published", range(6000, 6048)):
             if scenario.tier == tier:
@@ -109,7 +113,7 @@ def test_it_takes_every_permitted_action_about_as_often_as_the_random_policy(
     rollouts = episodes(base, codec, range(5000, 5012), structured=False)
     for role in INCIDENT.roles:
         counts = Counter(
-            step.action for episode_rollout in rollouts for step in episode_rollout.steps if step.role == role
+            step.action for episode_rollout in rollouts for step in episode_rollout.running.steps if step.role == role
         )
         total = counts.total()
         kinds = vocabulary(role)

@@ -107,7 +107,7 @@ def test_a_batch_of_scenarios_is_played_as_one_by_one(
     single = own.rollouts(scenarios, style, limit, structured=structured, rules=rules, together=False)
     batch = own.rollouts(scenarios, style, limit, structured=structured, rules=rules, together=True)
     for row, (one, other) in enumerate(zip(single, batch, strict=True)):
-        assert other.scenario.identity == scenarios[row]
+        assert other.running.scenario.identity == scenarios[row]
         assert other.episode == one.episode
         assert set(other.versions) == {own.version[:2]}
         for alone, beside in zip(one.trajectories(), other.trajectories(), strict=True):

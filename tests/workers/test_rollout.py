@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from chaosops_ray.agents.seat import choices
+from chaosops_ray.agents.token_seat import choices
 from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.sim import ENVIRONMENTS
 from chaosops_ray.sim.contract import AnyEnvironment, Style
@@ -199,7 +199,7 @@ def test_a_turn_is_told_what_is_new_since_the_seat_s_last_one(seats: Seats) -> N
     seen: dict[str, Any] = {}
     places: Counter[str] = Counter()
     asked = ask.by_seat()
-    for step in episode_rollout.steps:
+    for step in episode_rollout.running.steps:
         request, _ = asked[step.role, 0][places[step.role]]
         new = (
             *seats.codec.encode(environment.render(step.view, seen.get(step.role), seats.style)),
@@ -229,7 +229,9 @@ def test_what_was_written_is_what_was_done(seats: Seats) -> None:
             for turn in trajectory.turns
             for stopped in [trajectory.tokens[turn.end - 1] in seats.codec.layout.stop]
         ]
-        done = [step.action for role in episode_rollout.seats for step in episode_rollout.steps if step.role == role]
+        done = [
+            step.action for role in episode_rollout.seats for step in episode_rollout.running.steps if step.role == role
+        ]
         assert [environment.parse_action(text) for text in said] == done
 
 
@@ -258,24 +260,24 @@ def test_an_episode_is_the_one_that_its_actions_make(seats: Seats) -> None:
 def test_a_seat_s_rewards_are_all_that_came_of_the_episode_from_its_first_turn_on(seats: Seats) -> None:
     environment = seats.environment
     for episode_rollout, trajectory in trajectories(rollouts(seats, seats.task())):
-        begin = [step.role for step in episode_rollout.steps].index(trajectory.role)
-        for name in environment.streams(episode_rollout.steps[0].score):
+        begin = [step.role for step in episode_rollout.running.steps].index(trajectory.role)
+        for name in environment.streams(episode_rollout.running.steps[0].score):
             earned = sum([turn.rewards[name] for turn in trajectory.turns])
             assert earned == pytest.approx(
-                sum([environment.streams(step.score)[name] for step in episode_rollout.steps[begin:]])
+                sum([environment.streams(step.score)[name] for step in episode_rollout.running.steps[begin:]])
             )
 
 
 def test_a_turn_earns_what_happens_until_the_seat_s_next_one(seats: Seats) -> None:
     environment = seats.environment
     for episode_rollout, trajectory in trajectories(rollouts(seats, seats.task())):
-        places = [place for place, step in enumerate(episode_rollout.steps) if step.role == trajectory.role]
-        ends = [*places[1:], len(episode_rollout.steps)]
+        places = [place for place, step in enumerate(episode_rollout.running.steps) if step.role == trajectory.role]
+        ends = [*places[1:], len(episode_rollout.running.steps)]
         assert len(trajectory.turns) == len(places)
         for turn, begin, end in zip(trajectory.turns, places, ends, strict=True):
             for name, value in turn.rewards.items():
                 assert value == pytest.approx(
-                    sum([environment.streams(step.score)[name] for step in episode_rollout.steps[begin:end]])
+                    sum([environment.streams(step.score)[name] for step in episode_rollout.running.steps[begin:end]])
                 )
 
 
@@ -297,8 +299,8 @@ def test_a_seat_that_never_speaks_has_no_trajectory(every: dict[str, Seats]) -> 
 def test_members_have_one_scenario_and_seeds_of_their_own(seats: Seats) -> None:
     ask = engine(seats)
     found = rollouts(seats, seats.task(size=4), ask)
-    assert {episode_rollout.scenario.identity for episode_rollout in found} == {seats.scenario}
-    assert all(episode_rollout.start == found[0].start for episode_rollout in found)
+    assert {episode_rollout.running.scenario.identity for episode_rollout in found} == {seats.scenario}
+    assert all(episode_rollout.running.start == found[0].running.start for episode_rollout in found)
     seeds = [request.seed for _, request, _ in ask.asked]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**63 for seed in seeds)
@@ -338,8 +340,8 @@ def test_members_that_are_done_are_not_asked_again(every: dict[str, Seats]) -> N
     more = (*seats.codec.encode('{"tool": "calculator", "arguments": {"expression": "1"}}'), seats.codec.layout.stop[0])
     ask = Scripted(lambda request: (done if request.row < 2 else more, True))
     found = rollouts(seats, seats.task(size=4), ask)
-    assert [len(episode_rollout.steps) for episode_rollout in found[:2]] == [1, 1]
-    assert [len(episode_rollout.steps) for episode_rollout in found[2:]] == [
+    assert [len(episode_rollout.running.steps) for episode_rollout in found[:2]] == [1, 1]
+    assert [len(episode_rollout.running.steps) for episode_rollout in found[2:]] == [
         seats.environment.start(found[0].scenario, "strict").task.max_steps
     ] * 2
     assert Counter(request.row for _, request, _ in ask.asked)[0] == 1
@@ -376,7 +378,7 @@ def test_the_rules_of_the_task_are_played(every: dict[str, Seats]) -> None:
     for rules in ("strict", "strict,catch=1,false_flag=0.5"):
         (episode_rollout,) = rollouts(seats, seats.task(size=1, rules=rules), ask)
         assert episode_rollout.episode.rules == INCIDENT.rules(rules)
-        totals[rules] = sum([INCIDENT.streams(step.score)["flags"] for step in episode_rollout.steps])
+        totals[rules] = sum([INCIDENT.streams(step.score)["flags"] for step in episode_rollout.running.steps])
     assert totals == {"strict": -75.0, "strict,catch=1,false_flag=0.5": -37.5}
 
 
@@ -403,8 +405,8 @@ def test_a_colleague_is_a_baseline_of_its_own_seat_built_for_each_episode(every:
     seats = every["incident, tiny"]
     for episode_rollout in rollouts(seats, with_colleagues(seats)):
         for role, name in BESIDE:
-            baseline = INCIDENT.policies[name](episode_rollout.scenario, episode_rollout.rules)
-            taken = [(step.view, step.action) for step in episode_rollout.steps if step.role == role]
+            baseline = INCIDENT.policies[name](episode_rollout.running.scenario, episode_rollout.rules)
+            taken = [(step.view, step.action) for step in episode_rollout.running.steps if step.role == role]
             assert len(taken) > 3
             assert [action for _, action in taken] == [baseline(view) for view, _ in taken]
 
@@ -415,10 +417,10 @@ def test_a_report_says_which_actions_no_version_took(every: dict[str, Seats]) ->
     found = group(seats, task)
     for episode_rollout, report in zip(rollouts(seats, task), found.reports, strict=True):
         assert report.versions == tuple(
-            [UNTRAINED if step.role in dict(BESIDE) else VERSION for step in episode_rollout.steps]
+            [UNTRAINED if step.role in dict(BESIDE) else VERSION for step in episode_rollout.running.steps]
         )
         actions = [INCIDENT.load_action(text) for text in report.actions]
-        assert replay(INCIDENT, episode_rollout.scenario, task.rules, actions) == episode_rollout.episode
+        assert replay(INCIDENT, episode_rollout.running.scenario, task.rules, actions) == episode_rollout.episode
         assert INCIDENT.acting(episode_rollout.world) is None
 
 
@@ -428,7 +430,7 @@ def test_rewards_of_colleagues_reach_the_seats_that_have_acted(every: dict[str, 
     flag = seats.codec.action("flag autoscaler")
     colleagues = (("sre", "oracle"), ("dev", "oracle"), ("manager", "oracle"))
     (episode_rollout,) = rollouts(seats, with_colleagues(seats, 1, colleagues), Scripted(lambda _: (flag, False)))
-    declared, flagged, resolved = [INCIDENT.streams(step.score) for step in episode_rollout.steps]
+    declared, flagged, resolved = [INCIDENT.streams(step.score) for step in episode_rollout.running.steps]
     (trajectory,) = episode_rollout.trajectories()
     (turn,) = trajectory.turns
     assert declared["team"] > 0

@@ -74,6 +74,7 @@ class Incident(Environment[World, View, Action]):
     render = staticmethod(text.render)
     parse_action = staticmethod(text.parse_action)
     format_action = staticmethod(text.format_action)
+    forms = staticmethod(text.forms)
     permitted = staticmethod(text.permitted)
     dump_action = staticmethod(text.dump_action)
     load_action = staticmethod(text.load_action)

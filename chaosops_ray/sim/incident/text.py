@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
+from chaosops_ray.sim.actions import Form, Parameter
 from chaosops_ray.sim.contract import Style, checked
 from chaosops_ray.sim.errors import unknown
 from chaosops_ray.sim.incident.failures import FAILURES
@@ -226,6 +227,7 @@ _FORM = {
     Escalate: '{"action": "escalate"}',
     Resolve: '{"action": "resolve"}',
 }
+_VALID = {"service": SERVICES, "agent": AGENTS, "failure_type": tuple(FAILURES), "to": ROLES}
 _NAMES: tuple[tuple[str, tuple[type[Any], ...], tuple[str, ...]], ...] = (
     ("SERVICE", (Restart, Rollback, Scale), SERVICES),
     ("AGENT", (FlagRogue,), AGENTS),
@@ -234,11 +236,34 @@ _NAMES: tuple[tuple[str, tuple[type[Any], ...], tuple[str, ...]], ...] = (
 )
 
 
-def system_prompt(role: str, rules: str, style: Style) -> str:
-    """Write the opening of a transcript: the seat's duty, its actions and their form."""
+def forms(role: str, rules: str) -> tuple[Form, ...]:
+    """Return the actions of a seat as calls."""
+    return tuple(
+        [
+            Form(
+                _NAME_OF[kind],
+                str(kind.__doc__),
+                tuple(
+                    [
+                        Parameter(name, "whole" if name == "replicas" else "text", _VALID.get(name, ()), name != "to")
+                        for name in _FIELDS_OF[kind]
+                    ]
+                ),
+            )
+            for kind in _kinds(role, rules)
+        ]
+    )
+
+
+def _kinds(role: str, rules: str) -> tuple[type[Any], ...]:
     if role not in ROLES:
         raise unknown("role", role, ROLES)
-    kinds = PERMITTED[role] if parse_rules(rules).roles_keep_to_role else tuple(_FORM)
+    return PERMITTED[role] if parse_rules(rules).roles_keep_to_role else tuple(_FORM)
+
+
+def system_prompt(role: str, rules: str, style: Style) -> str:
+    """Write the opening of a transcript: the seat's duty, its actions and their form."""
+    kinds = _kinds(role, rules)
     if checked(style) == "compact":
         return f"{role} may {' '.join([_WORD_OF[kind] for kind in kinds])}"
     forms = "\n".join([f"- {_FORM[kind]}" for kind in kinds])

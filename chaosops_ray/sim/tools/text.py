@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from chaosops_ray.sim.actions import Form, Parameter
 from chaosops_ray.sim.contract import Style, checked
 from chaosops_ray.sim.errors import unknown
 from chaosops_ray.sim.speech import Unparsed, load_record, read_action
@@ -12,7 +13,7 @@ from chaosops_ray.sim.tools import deeds
 from chaosops_ray.sim.tools.catalog import TOOLS
 from chaosops_ray.sim.tools.choices import NAMES, choices
 from chaosops_ray.sim.tools.families import understood
-from chaosops_ray.sim.tools.model import ROLES, Action, Call, Offer, Taken, admit, canonical, parse_rules
+from chaosops_ray.sim.tools.model import ROLES, SUBMIT, Action, Call, Offer, Taken, admit, canonical, parse_rules
 from chaosops_ray.sim.tools.views import Seen, View
 
 
@@ -65,8 +66,47 @@ def _from_fields(fields: Any) -> Taken:
         return Unparsed("arguments are no JSON object")
     try:
         return admit(Call(fields["tool"], canonical(arguments)))
-    except ValueError:
+    except (TypeError, ValueError, RecursionError):
         return Unparsed("arguments are no JSON object")
+
+
+def call(name: str, arguments: object) -> Action:
+    """Make a call of a tool; what is no call becomes a parse failure."""
+    return _from_fields({"tool": name, "arguments": arguments})
+
+
+def action_of(fields: object) -> Action:
+    """Read a call given as a JSON object, in its own form or in the published one."""
+    if isinstance(fields, dict) and "tool" not in fields and "type" in fields:
+        fields = _from_published(fields)
+    return _from_fields(fields)
+
+
+def _from_published(fields: dict[str, Any]) -> dict[str, Any]:
+    """Translate the published form, in which a field that an action does not need is ignored."""
+    if fields["type"] == SUBMIT:
+        said = {name: fields.get(name) for name in ("answer", "reasoning")}
+        return {"tool": SUBMIT, "arguments": {name: "" if value is None else value for name, value in said.items()}}
+    if fields["type"] == "call_tool":
+        arguments = fields.get("arguments")
+        return {"tool": fields.get("tool_name"), "arguments": {} if arguments is None else arguments}
+    return {}
+
+
+def forms(role: str, rules: str) -> tuple[Form, ...]:  # noqa: ARG001 - the tools are the same under all rules
+    """Return the tools as calls."""
+    if role not in ROLES:
+        raise unknown("role", role, ROLES)
+    return tuple(
+        [
+            Form(
+                tool.name,
+                tool.purpose,
+                tuple([Parameter(p.name, p.kind, (), p.default is None, p.default) for p in tool.parameters]),
+            )
+            for tool in TOOLS.values()
+        ]
+    )
 
 
 def system_prompt(role: str, rules: str, style: Style) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from chaosops_ray.sim.tools.knowledge import Knowledge
 from chaosops_ray.sim.tools.limits import ToolError
@@ -34,7 +34,7 @@ class Parameter(NamedTuple):
     """An argument; a default makes it optional."""
 
     name: str
-    kind: str  # text, number, or scalar, which is either
+    kind: Literal["text", "number", "scalar"]  # a scalar is either
     default: Any = None
 
 
