@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -17,6 +19,7 @@ from openenv.core.env_server.types import EnvironmentMetadata
 
 from chaosops_ray import __version__
 from chaosops_ray.agents.forms import tool_schema
+from chaosops_ray.agents.served import ServedModelError
 from chaosops_ray.agents.session import Earned, Session
 from chaosops_ray.serve.limits import Limits
 from chaosops_ray.serve.models import SeatAction, SeatObservation, SeatState
@@ -25,6 +28,7 @@ from chaosops_ray.serve.tasks import SHOWN, TRAIN, Catalog, checked_seed
 from chaosops_ray.sim.contract import STYLES, AnyEnvironment, PolicyFactory
 from chaosops_ray.sim.errors import InputError, unknown
 
+_LOG = logging.getLogger(__name__)
 CALLER = "caller"
 _TEXTS = ("role", "task_id", "split", "difficulty", "scenario_id", "style")
 _OPTIONS = (*_TEXTS, "index", "colleagues")
@@ -90,7 +94,8 @@ class SeatEnvironment(Environment[SeatAction, SeatObservation, SeatState]):
         playing = {one: self._policies[name] for one, name in seats.items() if name != CALLER}
         built = {one: build(task.scenario, self._served.rules) for one, build in playing.items()}
         style = STYLES[0] if style is None else style
-        session = Session(self._world, task.scenario, self._served.rules, built, style=style)
+        with _colleagues_errors():
+            session = Session(self._world, task.scenario, self._served.rules, built, style=style)
         self._resets += 1
         self.session, self._met = session, set()
         self._state = SeatState(
@@ -119,10 +124,13 @@ class SeatEnvironment(Environment[SeatAction, SeatObservation, SeatState]):
             raise InputError(f"this session has used its {self._served.limits.steps} steps; open another session")
         self._steps += 1
         turn = len(session.running.steps)
-        if action.completion is not None:
-            earned = session.say(action.completion)
-        else:
-            earned = session.act(self._world.action_of(action.fields))
+        self.session = None  # where a colleague fails, the episode cannot go on
+        with _colleagues_errors():
+            if action.completion is not None:
+                earned = session.say(action.completion)
+            else:
+                earned = session.act(self._world.action_of(action.fields))
+        self.session = session
         self._state = self._state.model_copy(
             update={
                 "step_count": self._state.step_count + 1,
@@ -237,6 +245,18 @@ class SeatEnvironment(Environment[SeatAction, SeatObservation, SeatState]):
             episode = session.episode
             seen.score, seen.success = self._world.grade(episode), self._world.succeeded(episode)
         return seen
+
+
+@contextmanager
+def _colleagues_errors() -> Iterator[None]:
+    """Keep what a colleague's model says of its errors, such as where it runs, from the caller."""
+    try:
+        yield
+    except ServedModelError as error:
+        _LOG.warning("a colleague failed: %s", error)
+        raise InputError(
+            "a colleague's model gave no answer, and the episode has ended; reset to start another one"
+        ) from None
 
 
 def _kind(split: str) -> str:

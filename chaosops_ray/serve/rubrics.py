@@ -28,7 +28,7 @@ class RewardPart(Rubric):
         """Return what this part of the observation's reward is worth."""
         for child in self.children():
             child(action, observation)
-        return sum([value for leaf, value in observation.rubrics.items() if self._holds(leaf)])
+        return sum([value for leaf, value in observation.rubrics.items() if self._holds(leaf)], 0.0)
 
     def _holds(self, leaf: str) -> bool:
         return not self._name or leaf == self._name or leaf.startswith(f"{self._name}.")
