@@ -48,8 +48,8 @@ class SeatClient(EnvClient[SeatAction, SeatObservation, SeatState]):
 
     @staticmethod
     def action(name: str, arguments: Mapping[str, Any]) -> SeatAction:
-        """Return the action of this name."""
-        return SeatAction.model_validate({"tool": name, "arguments": dict(arguments)})
+        """Return the action of this name, as worlds write it by default."""
+        return SeatAction.model_validate({**arguments, "action": name})
 
     def _step_payload(self, action: SeatAction) -> dict[str, Any]:
         return action.model_dump(exclude_defaults=True)
@@ -95,14 +95,14 @@ class SeatClient(EnvClient[SeatAction, SeatObservation, SeatState]):
 class IncidentEnv(SeatClient):
     """A client of world 1, the incident room."""
 
-    @staticmethod
-    def action(name: str, arguments: Mapping[str, Any]) -> SeatAction:
-        """Return the action of this name, as the incident room writes it."""
-        return SeatAction.model_validate({**arguments, "action": name})
-
 
 class ToolsEnv(SeatClient):
     """A client of world 2, the unreliable tools."""
+
+    @staticmethod
+    def action(name: str, arguments: Mapping[str, Any]) -> SeatAction:
+        """Return the call of this tool."""
+        return SeatAction.model_validate({"tool": name, "arguments": dict(arguments)})
 
 
 def _checked(url: str) -> str:
