@@ -30,7 +30,7 @@ $(TRAIN): pyproject.toml scripts/pip_settings.py $(PINS) $(EXCLUDES)
 	@touch $@
 
 $(INSTALLED): $(TRAIN)
-	$(UV_INSTALL) '.[dev,train,$(ENGINE)]'
+	$(UV_INSTALL) '.[dev,train,serve,gym,inspect,$(ENGINE)]'
 	@touch $@
 
 # Workers side by side; a file's tests stay together, for what they share, and the longest files come first.

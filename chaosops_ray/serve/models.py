@@ -60,7 +60,9 @@ class SeatObservation(Observation):
 
     role: str | None = Field(default=None, description="the seat whose turn it is; none when the episode is over")
     text: str = Field(default="", description="what this seat is told: all of its view at first, then what is new")
-    view: dict[str, Any] | None = Field(default=None, description="the seat's view; none when the episode is over")
+    view: dict[str, Any] | None = Field(
+        default=None, description="what the seat sees; at the end, what the last one sees"
+    )
     system_prompt: str | None = Field(default=None, description="who the seat is, what it may do and how to say it")
     tools: list[dict[str, Any]] | None = Field(
         default=None, description="the seat's actions as functions with JSON Schemas, in the form of OpenAI's API"

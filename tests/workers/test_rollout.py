@@ -342,7 +342,7 @@ def test_members_that_are_done_are_not_asked_again(every: dict[str, Seats]) -> N
     found = rollouts(seats, seats.task(size=4), ask)
     assert [len(episode_rollout.running.steps) for episode_rollout in found[:2]] == [1, 1]
     assert [len(episode_rollout.running.steps) for episode_rollout in found[2:]] == [
-        seats.environment.start(found[0].scenario, "strict").task.max_steps
+        seats.environment.start(found[0].running.scenario, "strict").task.max_steps
     ] * 2
     assert Counter(request.row for _, request, _ in ask.asked)[0] == 1
 
@@ -405,7 +405,7 @@ def test_a_colleague_is_a_baseline_of_its_own_seat_built_for_each_episode(every:
     seats = every["incident, tiny"]
     for episode_rollout in rollouts(seats, with_colleagues(seats)):
         for role, name in BESIDE:
-            baseline = INCIDENT.policies[name](episode_rollout.running.scenario, episode_rollout.rules)
+            baseline = INCIDENT.policies[name](episode_rollout.running.scenario, episode_rollout.running.rules)
             taken = [(step.view, step.action) for step in episode_rollout.running.steps if step.role == role]
             assert len(taken) > 3
             assert [action for _, action in taken] == [baseline(view) for view, _ in taken]
@@ -421,7 +421,7 @@ def test_a_report_says_which_actions_no_version_took(every: dict[str, Seats]) ->
         )
         actions = [INCIDENT.load_action(text) for text in report.actions]
         assert replay(INCIDENT, episode_rollout.running.scenario, task.rules, actions) == episode_rollout.episode
-        assert INCIDENT.acting(episode_rollout.world) is None
+        assert INCIDENT.acting(episode_rollout.running.world) is None
 
 
 def test_rewards_of_colleagues_reach_the_seats_that_have_acted(every: dict[str, Seats]) -> None:
