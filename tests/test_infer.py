@@ -76,7 +76,7 @@ def test_an_episode_is_played_and_printed(infer: Callable[..., Ran]) -> None:
     assert ran.code == 0
     assert ran.err == ""
     assert ran.lines == [
-        "[START] task=7a1c env=boxes model=some/model",
+        "[START] task=few/7a1c env=boxes model=some/model",
         '[STEP] step=1 action={"action":"open","box":"red"} reward=0.00 done=false error=null',
         '[STEP] step=2 action={"action":"open","box":"blue"} reward=1.00 done=true error=null',
         "[END] success=true steps=2 score=0.75 rewards=0.00,1.00",

@@ -19,9 +19,9 @@ from openenv.core.env_client import EnvClient
 from websockets.exceptions import WebSocketException
 
 from chaosops_ray.plain_text import one_line
+from chaosops_ray.serve.access import TOKEN
 from chaosops_ray.serve.models import SeatAction, SeatObservation, SeatState
 
-TOKEN = "CHAOSOPS_TOKEN"  # noqa: S105 - the name of a variable
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SCHEMES = ("http", "https", "ws", "wss")
 

@@ -61,7 +61,9 @@ def _connected(settings: Settings, stack: ExitStack) -> Any:
 def _play(log: InferenceLog, model: OpenAISampler, env: Any, chosen: Mapping[str, Any]) -> None:
     seen: SeatObservation = env.reset(**chosen).observation
     state = env.state()
-    log.start(state.task_id or "", state.world or "")
+    # A scenario that was named by its own id has no task id.
+    task = "/".join([part for part in (state.difficulty, state.task_id) if part])
+    log.start(task, state.world or "")
     conversations: dict[str, list[Message]] = {}
     while not seen.done:
         if seen.role is None:

@@ -129,7 +129,7 @@ def error(message: Any, code: str = "EXECUTION_ERROR") -> dict[str, Any]:
 
 
 def state(**fields: Any) -> dict[str, Any]:
-    return {"type": "state", "data": {"world": "boxes", "task_id": "7a1c", **fields}}
+    return {"type": "state", "data": {"world": "boxes", "difficulty": "few", "task_id": "7a1c", **fields}}
 
 
 FIRST = observation(role="opener", text="Two boxes.", system_prompt="You open boxes.", tools=[])
