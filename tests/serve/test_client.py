@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from tests.support.served import running
 
 from chaosops_ray.agents.served import ServedPolicy
 from chaosops_ray.agents.session import Session
@@ -26,7 +27,6 @@ from chaosops_ray.sim import ENVIRONMENTS, play
 from tests.serve.test_inference_log import lines
 from tests.support import scripted_servers
 from tests.support.scripted_servers import CLOSE, FIRST
-from tests.support.served import running
 
 PAGE = Path(__file__).parents[2] / "docs" / "inference.md"
 LIMITS = Limits(sessions=2)
@@ -121,7 +121,7 @@ def test_a_session_too_many_is_refused_in_words(urls: dict[str, str]) -> None:
         first.reset(seed=1)
         second.reset(seed=1)
         third = IncidentEnv(urls["incident"]).sync()
-        with pytest.raises(ServedWorldError, match="(?i)capacity|session"):
+        with pytest.raises(ServedWorldError, match=r"(?i)capacity|session"):
             third.reset(seed=1)
         third.close()
 
@@ -131,7 +131,7 @@ def test_the_token_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv(TOKEN, raising=False)
     with running(create_app(ENVIRONMENTS["tools"], "strict", limits=LIMITS, token=token), LIMITS) as place:
         refused = ToolsEnv(f"http://{place}").sync()
-        with pytest.raises(ServedWorldError, match="401|403"):
+        with pytest.raises(ServedWorldError, match=r"401|403"):
             refused.reset()
         refused.close()
         monkeypatch.setenv(TOKEN, f"{token}\n")
