@@ -598,7 +598,7 @@ def _serve(given: argparse.Namespace) -> int:
         def say() -> None:
             print(f"{environment.title} · rules {rules} · {url} · {limits.sessions} sessions · {guarded}", flush=True)
 
-        app.run(served, bound, limits, say)
+        app.server(served, limits, say).run(sockets=[bound])
     return 0
 
 

@@ -77,8 +77,8 @@ def listen(host: str, port: int) -> socket.socket:
     return bound
 
 
-def run(app: Guard, bound: socket.socket, limits: Limits, started: Callable[[], None]) -> None:
-    """Serve until a signal comes; `started` is called when requests are answered."""
+def server(app: Guard, limits: Limits, started: Callable[[], None]) -> uvicorn.Server:
+    """Return the server, which `run(sockets=[…])` runs until a signal comes; `started` is called when it answers."""
     config = uvicorn.Config(
         app,
         http=BoundedHttp,
@@ -92,7 +92,7 @@ def run(app: Guard, bound: socket.socket, limits: Limits, started: Callable[[], 
         server_header=False,
         timeout_graceful_shutdown=_GOODBYE,
     )
-    _Server(config, started).run(sockets=[bound])
+    return _Server(config, started)
 
 
 class _Server(uvicorn.Server):
