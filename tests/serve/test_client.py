@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import pytest
 from tests.support.served import running
 
+from chaosops_ray.agents.forms import tool_schema
 from chaosops_ray.agents.served import ServedPolicy
 from chaosops_ray.agents.session import Session
 from chaosops_ray.cli import main
@@ -51,7 +52,7 @@ def test_the_incident_room_by_typed_calls(urls: dict[str, str]) -> None:
     with IncidentEnv(urls["incident"]).sync() as env:
         seen = env.reset(scenario_id=INCIDENT).observation
         assert seen.system_prompt == session.system_prompt
-        assert {tool["function"]["name"] for tool in seen.tools or []} >= {"restart", "noop"}
+        assert seen.tools == [tool_schema(form) for form in world.forms("sre", session.running.rules)]
         turns = 0
         while not seen.done and turns < 6:
             turns += 1
