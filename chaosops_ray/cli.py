@@ -178,6 +178,8 @@ def parser() -> argparse.ArgumentParser:
     again = "how often a try is repeated that failed for a passing reason (default: 5)"
     add("--retries", type=int, default=5, metavar="N", help=again)
     add("--max-tokens", type=int, default=512, metavar="N", help="the longest answer of the model (default: 512)")
+    tools = "send the seat's actions to the endpoint as tools with JSON Schemas, and take a tool call for the action"
+    add("--tools", action="store_true", help=tools)
 
     more = (
         f"With --token-file, or a token in the variable {access.TOKEN}, everything but /health needs it. "
@@ -566,7 +568,7 @@ def _infer(given: argparse.Namespace) -> int:
     def play(log: inference_log.InferenceLog, stack: ExitStack) -> None:
         settings = inference_settings.settings(os.environ)
         chosen = inference_settings.reset_options(given.reset)
-        asked = inference_settings.Asking(given.timeout, given.retries, given.max_tokens).checked()
+        asked = inference_settings.Asking(given.timeout, given.retries, given.max_tokens, given.tools).checked()
         from chaosops_ray.serve import infer
 
         infer.infer(log, stack, settings, asked, chosen)

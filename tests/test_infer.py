@@ -126,6 +126,44 @@ def test_nonsense_goes_to_the_world_as_it_is(infer: Callable[..., Ran], text: st
     assert ran.world.of_type("step")[0] == {"completion": text.replace("\ud800", "\ufffd")}
 
 
+TOOL = {"type": "function", "function": {"name": "open", "parameters": {"type": "object"}}}
+
+
+def calling(arguments: Any, name: Any = "open") -> tuple[int, bytes]:
+    call = {"id": "1", "type": "function", "function": {"name": name, "arguments": arguments}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call, call]}
+    return 200, json.dumps({"choices": [{"message": message}]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sent"),
+    [
+        ('{"box": "red"}', {"action": "open", "box": "red"}),
+        ({"box": "red"}, {"action": "open", "box": "red"}),
+        ("", {"action": "open"}),
+        ("[1]", {"completion": "open [1]"}),
+        ('{"box": ', {"completion": 'open {"box": '}),
+        ('{"a": ' * 2000, {"completion": "open " + '{"a": ' * 2000}),
+        ('{"completion": "x"}', {"completion": 'open {"completion": "x"}'}),
+    ],
+    ids=range(7),
+)
+def test_a_tool_call_is_the_action(infer: Callable[..., Ran], arguments: Any, sent: Any) -> None:
+    first = served.observation(role="opener", text="Two boxes.", system_prompt="You open boxes.", tools=[TOOL])
+    ran = infer(lambda _: calling(arguments), scripted(reset=first), "--tools")
+    assert ran.code == 0
+    assert ran.world.of_type("step")[0] == sent
+    assert [asked["tools"] for asked in ran.endpoint.asked] == [[TOOL], [TOOL]]
+    assert ran.endpoint.asked[1]["messages"][2]["content"].startswith("open ")
+
+
+def test_text_is_taken_beside_tools_as_well(infer: Callable[..., Ran]) -> None:
+    first = served.observation(role="opener", text="Two boxes.", system_prompt="You open boxes.", tools=[TOOL])
+    ran = infer(lambda _: "open red", scripted(reset=first), "--tools")
+    assert ran.world.of_type("step")[0] == {"completion": "open red"}
+    assert "tools" not in infer(lambda _: "open red", scripted(reset=first)).endpoint.asked[0]
+
+
 # -- the endpoint -----------------------------------------------------------------------------------------------------
 
 
@@ -138,6 +176,7 @@ def test_nonsense_goes_to_the_world_as_it_is(infer: Callable[..., Ran], text: st
         ((200, served.said(None)), "holds no text"),
         ((200, b"\xff" * (9 << 20)), "exceeds"),
         ((200, served.said("x" * 16_385)), "16385 characters"),
+        (calling("{}"), "holds no text"),
         ((401, f"wrong key\n{KEY}".encode()), "401"),
         ((503, b"busy"), "503"),
         ((302, b""), "302"),

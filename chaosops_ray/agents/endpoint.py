@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -32,6 +33,14 @@ class _PassingError(Exception):
     def __init__(self, words: str, wait: float = 0.0) -> None:
         super().__init__(words)
         self.wait = wait
+
+
+class Answer(NamedTuple):
+    """A model's answer: its text, and the first of the tools that it called, with the arguments as it wrote them."""
+
+    text: str
+    tool: str | None = None
+    arguments: str = ""
 
 
 class OpenAISampler:
@@ -67,11 +76,18 @@ class OpenAISampler:
 
     def complete(self, messages: Sequence[Mapping[str, str]], seed: int) -> str:
         """Return the model's answer to a conversation."""
+        return self.answer(messages, seed).text
+
+    def answer(
+        self, messages: Sequence[Mapping[str, str]], seed: int, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> Answer:
+        """Return the model's answer to a conversation in which it may call tools, given in OpenAI's form."""
         body = {
             "model": self._model,
             "messages": [dict(message) for message in messages],
             "seed": seed,
             **self._sampling,
+            **({"tools": list(tools)} if tools else {}),
         }
         key = self._key()
         headers = _HEADERS | ({"Authorization": f"Bearer {key}"} if key else {})
@@ -79,7 +95,7 @@ class OpenAISampler:
         while True:
             attempt += 1
             try:
-                return _text(asyncio.run(self._post(json.dumps(body).encode(), headers)))
+                return _answer(asyncio.run(self._post(json.dumps(body).encode(), headers)), with_tools=bool(tools))
             except _PassingError as failure:
                 if attempt > self._retries:
                     raise ServedModelError(self._line(f"{failure} (tried {attempt} times)", key)) from None
@@ -144,15 +160,22 @@ def _endpoint(base_url: str) -> str:
     return str(url.copy_with(path=f"{url.path.rstrip('/')}/chat/completions"))
 
 
-def _text(answer: bytearray) -> str:
+def _answer(data: bytearray, *, with_tools: bool) -> Answer:
     try:
-        choice = json.loads(answer)["choices"][0]
-        text = choice["message"]["content"]
-    except (ValueError, RecursionError, LookupError, TypeError):
+        choice = json.loads(data)["choices"][0]
+        message = choice["message"]
+        text = message.get("content")
+        if with_tools and message.get("tool_calls"):
+            call = message["tool_calls"][0]["function"]
+            tool, arguments = call["name"], call["arguments"]
+            # Some servers send the object itself.
+            arguments = arguments if isinstance(arguments, str) else json.dumps(arguments)
+            return Answer(text if isinstance(text, str) else "", str(tool), arguments)
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         raise ServedModelError("the answer is not a chat completion") from None
     if not isinstance(text, str):
         raise ServedModelError(f"the answer holds no text (finish_reason {choice.get('finish_reason')!r})")
-    return text
+    return Answer(text)
 
 
 def _refusal(response: httpx.Response, answer: bytearray) -> str:

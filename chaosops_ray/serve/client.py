@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -54,10 +55,12 @@ class SeatClient(EnvClient[SeatAction, SeatObservation, SeatState]):
     @staticmethod
     def action(name: str, arguments: Mapping[str, Any]) -> SeatAction:
         """Return the action of this name, as worlds write it by default."""
-        return SeatAction.model_validate({**arguments, "action": name})
+        action: SeatAction = SeatAction.model_validate({**arguments, "action": name})
+        return action
 
     def _step_payload(self, action: SeatAction) -> dict[str, Any]:
-        return action.model_dump(exclude_defaults=True)
+        payload: dict[str, Any] = action.model_dump(exclude_defaults=True)
+        return payload
 
     def _parse_result(self, payload: Any) -> StepResult[SeatObservation]:
         try:
@@ -71,9 +74,10 @@ class SeatClient(EnvClient[SeatAction, SeatObservation, SeatState]):
 
     def _parse_state(self, payload: Any) -> SeatState:
         try:
-            return SeatState.model_validate(payload)
+            state: SeatState = SeatState.model_validate(payload)
         except ValueError as error:
             raise _not_understood(error) from None
+        return state
 
     async def _connect_async(self) -> SeatClient:
         try:
@@ -84,7 +88,7 @@ class SeatClient(EnvClient[SeatAction, SeatObservation, SeatState]):
 
     async def _send_and_receive(self, message: dict[str, Any]) -> dict[str, Any]:
         try:
-            return await super()._send_and_receive(message)
+            answer: dict[str, Any] = await super()._send_and_receive(message)
         except ServedWorldError:
             raise
         except TimeoutError:
@@ -95,6 +99,7 @@ class SeatClient(EnvClient[SeatAction, SeatObservation, SeatState]):
             raise _not_understood(error) from None
         except RuntimeError as error:  # its own words for an error that the server sent
             raise ServedWorldError(one_line(error)) from None
+        return answer
 
 
 class IncidentEnv(SeatClient):
@@ -107,7 +112,12 @@ class ToolsEnv(SeatClient):
     @staticmethod
     def action(name: str, arguments: Mapping[str, Any]) -> SeatAction:
         """Return the call of this tool."""
-        return SeatAction.model_validate({"tool": name, "arguments": dict(arguments)})
+        action: SeatAction = SeatAction.model_validate({"tool": name, "arguments": dict(arguments)})
+        return action
+
+
+# The client of each world that writes its actions in a way of its own, or has one for its name.
+CLIENTS: Mapping[str, type[SeatClient]] = MappingProxyType({"incident": IncidentEnv, "tools": ToolsEnv})
 
 
 def _checked(url: str) -> str:

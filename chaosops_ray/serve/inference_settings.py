@@ -32,11 +32,12 @@ class Settings(NamedTuple):
 
 
 class Asking(NamedTuple):
-    """How the endpoint is asked: seconds for one try, how often a try is repeated, the longest answer."""
+    """How the endpoint is asked: seconds for a try, how often one is repeated, the longest answer, with tools or not."""
 
     timeout: float
     retries: int
     max_tokens: int
+    with_tools: bool
 
     def checked(self) -> Asking:
         """Return itself; InputError names an option that is out of its range."""

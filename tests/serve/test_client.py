@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from tests.support.served import running
 
 from chaosops_ray.agents.forms import tool_schema
 from chaosops_ray.agents.served import ServedPolicy
@@ -28,6 +27,7 @@ from chaosops_ray.sim import ENVIRONMENTS, play
 from tests.serve.test_inference_log import lines
 from tests.support import scripted_servers
 from tests.support.scripted_servers import CLOSE, FIRST
+from tests.support.served import running
 
 PAGE = Path(__file__).parents[2] / "docs" / "inference.md"
 LIMITS = Limits(sessions=2)

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.support.served import running
 
 from chaosops_ray.cli import main
 from chaosops_ray.serve.app import create_app
@@ -23,6 +22,7 @@ from chaosops_ray.serve.limits import Limits
 from chaosops_ray.sim import ENVIRONMENTS
 from tests.serve.test_inference_log import lines
 from tests.support.models import small_adapter, tiny_base
+from tests.support.served import running
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 

@@ -168,7 +168,7 @@ def _check_rewards(environment: AnyEnvironment, episode: AnyEpisode) -> None:
     assert 0.0 <= environment.grade(episode) <= 1.0
     assert type(environment.succeeded(episode)) is bool
     for step in episode.steps:
-        assert environment.error(step) is None or environment.error(step)
+        assert environment.error(step) != ""
     for metric in environment.metrics:
         value = metric.of(episode)
         assert value is None or math.isfinite(value)
