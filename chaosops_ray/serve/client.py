@@ -23,6 +23,7 @@ from chaosops_ray.plain_text import one_line
 from chaosops_ray.serve.access import TOKEN
 from chaosops_ray.serve.models import SeatAction, SeatObservation, SeatState
 
+LONGEST_ANSWER = 300.0
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SCHEMES = ("http", "https", "ws", "wss")
 
@@ -38,6 +39,8 @@ class SeatClient(EnvClient[SeatAction, SeatObservation, SeatState]):
     """
 
     def __init__(self, base_url: str | None = None, *, token_variable: str = TOKEN, **options: Any) -> None:
+        # A colleague may be a model that takes its time.
+        options = {"message_timeout_s": LONGEST_ANSWER, "websocket_ping_timeout_s": LONGEST_ANSWER, **options}
         headers = {**_authorization(token_variable), **(options.pop("headers", None) or {})}
         super().__init__(None if base_url is None else _checked(base_url), headers=headers, **options)
 

@@ -85,7 +85,7 @@ class InferenceLog:
         earned = two_decimals(reward)
         message = UNKNOWN if error is None else one_line(self.without_secret(error)) or UNKNOWN
         line = (
-            f"[STEP] step={len(self._rewards) + 1} action={self.without_secret(as_action(action))} "
+            f"[STEP] step={len(self._rewards) + 1} action={as_action(action, self._secret)} "
             f"reward={earned} done={str(done).lower()} error={message}"
         )
         self._may_raise = False
@@ -142,9 +142,11 @@ def two_decimals(value: float) -> str:
     return f"{round(value, 2) + 0.0:.2f}"
 
 
-def as_action(action: object) -> str:
+def as_action(action: object, secret: str = "") -> str:
     """Write an action as JSON on one line, in which no `=` occurs: ` reward=` ends it, whatever a model wrote."""
     text = json.dumps(action, ensure_ascii=False, separators=(",", ":"))
+    if secret:
+        text = text.replace(json.dumps(secret)[1:-1], HIDDEN)
     if len(text) > MAX_ACTION:
         text = json.dumps(f"{text[:MAX_ACTION]}…", ensure_ascii=False)
     return "".join([c if c.isprintable() and c != "=" else _escape(c) for c in text])

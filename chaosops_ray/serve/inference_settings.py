@@ -32,7 +32,7 @@ class Settings(NamedTuple):
 
 
 class Asking(NamedTuple):
-    """How the endpoint is asked: seconds for a try, how often one is repeated, the longest answer, with tools or not."""
+    """How the endpoint is asked: seconds for a try, how often it is repeated, the longest answer, with tools or not."""
 
     timeout: float
     retries: int
