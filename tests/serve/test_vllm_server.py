@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from chaosops_ray.agents.tokens import TOKENIZER_FILE
 from chaosops_ray.cli import main
 from chaosops_ray.serve.app import create_app
 from chaosops_ray.serve.limits import Limits
@@ -29,6 +32,16 @@ pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 START_SECONDS = 600.0
 # The tiny model's transcripts are lines: its action is one token, and ends without one that says so.
 TEMPLATE = "{% for m in messages %}{{ m.content }}{% if m.role != 'user' %}\n{% endif %}{% endfor %}"
+
+
+def shown(model: Path, folder: Path) -> Path:
+    """A copy whose actions are no special tokens, which the engine would leave out of its text."""
+    shutil.copytree(model, folder)
+    tokenizer = json.loads((folder / TOKENIZER_FILE).read_text())
+    for token in tokenizer["added_tokens"][1:]:
+        token["special"] = False
+    (folder / TOKENIZER_FILE).write_text(json.dumps(tokenizer))
+    return folder
 
 
 @contextmanager
@@ -75,7 +88,7 @@ def test_a_real_engine_plays_with_its_adapter(
 ) -> None:
     if find_spec("vllm") is None:
         pytest.skip("vllm is not installed")
-    model = tiny_base().path
+    model = shown(tiny_base().path, tmp_path / "model")
     adapter = small_adapter(tmp_path / "adapter", model, seed=1, scale=0.3)
     played = {}
     app = create_app(ENVIRONMENTS["incident"], "strict")
@@ -85,7 +98,7 @@ def test_a_real_engine_plays_with_its_adapter(
         monkeypatch.setenv("API_KEY", "EMPTY")
         for name in ("base", "policy"):
             monkeypatch.setenv("MODEL_NAME", name)
-            options = ("style=compact", "difficulty=easy", "seed=7", "role=oversight", "colleagues=oracle")
+            options = ("style=compact", "difficulty=easy", "seed=7")
             code = main(["infer", "--max-tokens", "1", *[part for one in options for part in ("--reset", one)]])
             out, err = capsys.readouterr()
             assert (code, err) == (0, "")
@@ -94,5 +107,5 @@ def test_a_real_engine_plays_with_its_adapter(
         assert re.fullmatch(rf"\[START\] task=easy/[0-9a-f]+ env=incident model={name}", said[0])
         assert len(said) > 2
     # The warmed-up base knows what its seat may do, and the adapter is heard.
-    assert "error=null" in played["base"][1]
+    assert any("error=null" in step for step in played["base"][1:-1])
     assert played["base"][1:] != played["policy"][1:]
