@@ -160,8 +160,12 @@ class _Socket:
         return {"type": "websocket.disconnect", "code": closure, "reason": ""}
 
     async def _send(self, message: Message) -> None:
-        if not self._is_closed:
+        if self._is_closed:
+            return
+        try:
             await self._inner_send(message)
+        except OSError:
+            self._is_closed = True  # the client is gone, and the next thing that is received says so
 
 
 def checked_json(text: str) -> bytes:

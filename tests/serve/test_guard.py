@@ -183,6 +183,18 @@ def test_a_client_that_goes_on_sending_nonsense_is_closed() -> None:
     assert [message["code"] for message in peer.got if message["type"] == "websocket.close"] == [1008]
 
 
+def test_a_client_that_is_gone_when_it_is_answered_is_no_error() -> None:
+    class Gone(Peer):
+        async def send(self, message: Any) -> None:
+            await super().send(message)
+            if message["type"] == "websocket.send":
+                raise BrokenPipeError
+
+    peer = Gone(CONNECT, text({"a": 1}))
+    assert served(socket(), peer).seen == [{"a": 1}, "websocket.disconnect"]
+    assert len(peer.texts) == 1
+
+
 def test_a_silent_client_is_ended() -> None:
     peer = Peer(CONNECT, text({"a": 1}), is_gone=False)
     assert served(socket(), peer).seen == [{"a": 1}, "websocket.disconnect"]
