@@ -172,13 +172,14 @@ def parser() -> argparse.ArgumentParser:
         "ENV_URL, or else LOCAL_IMAGE_NAME, an image that is started with docker."
     )
     add = command(_infer, "play an episode of a served world with the model behind an endpoint", more)
-    add("--task", metavar="ID", help="the task to play, by its id on the server (default: the server draws one)")
-    add("--difficulty", metavar="TIER", help="draw a task of this difficulty")
-    add("--seed", type=int, metavar="N", help="the seed of the task that is drawn")
-    add("--role", metavar="NAME", help="the seat to play, in worlds that have several")
+    reset = "an option of the environment's reset, such as difficulty=hard, role=oversight or seed=7; repeatable"
+    add("--reset", **settings, help=reset)
     add("--timeout", type=float, default=120.0, metavar="SECONDS", help="for one try of the endpoint (default: 120)")
     again = "how often a try is repeated that failed for a passing reason (default: 5)"
     add("--retries", type=int, default=5, metavar="N", help=again)
+    add("--max-tokens", type=int, default=512, metavar="N", help="the longest answer of the model (default: 512)")
+    tools = "send the seat's actions to the endpoint as tools with JSON Schemas, and take a tool call for the action"
+    add("--tools", action="store_true", help=tools)
 
     more = (
         f"With --token-file, or a token in the variable {access.TOKEN}, everything but /health needs it. "
@@ -566,15 +567,11 @@ def _infer(given: argparse.Namespace) -> int:
 
     def play(log: inference_log.InferenceLog, stack: ExitStack) -> None:
         settings = inference_settings.settings(os.environ)
-        if not 0 < given.timeout <= 3600:
-            raise InputError(f"--timeout must be more than 0 and at most 3600 seconds, got {given.timeout:g}")
-        if not 0 <= given.retries <= 100:
-            raise InputError(f"--retries must be 0-100, got {given.retries}")
+        chosen = inference_settings.reset_options(given.reset)
+        asked = inference_settings.Asking(given.timeout, given.retries, given.max_tokens, given.tools).checked()
         from chaosops_ray.serve import infer
 
-        chosen = {"task_id": given.task, "difficulty": given.difficulty, "seed": given.seed, "role": given.role}
-        chosen = {name: value for name, value in chosen.items() if value is not None}
-        infer.infer(log, stack, settings, infer.Patience(given.timeout, given.retries), chosen)
+        infer.infer(log, stack, settings, asked, chosen)
 
     key = inference_settings.key_variable(os.environ)
     secret = "" if key is None else os.environ[key].strip()

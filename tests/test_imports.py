@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("ray", "torch", "transformers", "trl", "vllm", "datasets", "huggingface_hub", "matplotlib", "aiohttp", "openenv")
+HEAVY = (
+    "ray",
+    "torch",
+    "transformers",
+    "trl",
+    "vllm",
+    "datasets",
+    "huggingface_hub",
+    "matplotlib",
+    "aiohttp",
+    "openenv",
+)
 PROBE = """
 import json, sys
 from chaosops_ray.cli import main

@@ -9,7 +9,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,9 +20,11 @@ from openenv.core.env_client import EnvClient
 from websockets.exceptions import WebSocketException
 
 from chaosops_ray.plain_text import one_line
+from chaosops_ray.serve.access import TOKEN
 from chaosops_ray.serve.models import SeatAction, SeatObservation, SeatState
 
-TOKEN = "CHAOSOPS_TOKEN"  # noqa: S105 - the name of a variable
+LONGEST_ANSWER = 300.0
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SCHEMES = ("http", "https", "ws", "wss")
 
 
@@ -35,6 +39,8 @@ class SeatClient(EnvClient[SeatAction, SeatObservation, SeatState]):
     """
 
     def __init__(self, base_url: str | None = None, *, token_variable: str = TOKEN, **options: Any) -> None:
+        # A colleague may be a model that takes its time.
+        options = {"message_timeout_s": LONGEST_ANSWER, "websocket_ping_timeout_s": LONGEST_ANSWER, **options}
         headers = {**_authorization(token_variable), **(options.pop("headers", None) or {})}
         super().__init__(None if base_url is None else _checked(base_url), headers=headers, **options)
 
@@ -43,16 +49,21 @@ class SeatClient(EnvClient[SeatAction, SeatObservation, SeatState]):
         return self.step(self.action(name, arguments))
 
     def say(self, completion: str) -> Any:
-        """Act by what a language model wrote, in which the world looks for the action."""
-        return self.step(SeatAction(completion=completion))
+        """Act by what a language model wrote, in which the world looks for the action.
+
+        Halves of a character, which JSON can hold but no message, are replaced.
+        """
+        return self.step(SeatAction(completion=_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", completion)))
 
     @staticmethod
     def action(name: str, arguments: Mapping[str, Any]) -> SeatAction:
         """Return the action of this name, as worlds write it by default."""
-        return SeatAction.model_validate({**arguments, "action": name})
+        action: SeatAction = SeatAction.model_validate({**arguments, "action": name})
+        return action
 
     def _step_payload(self, action: SeatAction) -> dict[str, Any]:
-        return action.model_dump(exclude_defaults=True)
+        payload: dict[str, Any] = action.model_dump(exclude_defaults=True)
+        return payload
 
     def _parse_result(self, payload: Any) -> StepResult[SeatObservation]:
         try:
@@ -66,9 +77,10 @@ class SeatClient(EnvClient[SeatAction, SeatObservation, SeatState]):
 
     def _parse_state(self, payload: Any) -> SeatState:
         try:
-            return SeatState.model_validate(payload)
+            state: SeatState = SeatState.model_validate(payload)
         except ValueError as error:
             raise _not_understood(error) from None
+        return state
 
     async def _connect_async(self) -> SeatClient:
         try:
@@ -79,7 +91,7 @@ class SeatClient(EnvClient[SeatAction, SeatObservation, SeatState]):
 
     async def _send_and_receive(self, message: dict[str, Any]) -> dict[str, Any]:
         try:
-            return await super()._send_and_receive(message)
+            answer: dict[str, Any] = await super()._send_and_receive(message)
         except ServedWorldError:
             raise
         except TimeoutError:
@@ -90,6 +102,7 @@ class SeatClient(EnvClient[SeatAction, SeatObservation, SeatState]):
             raise _not_understood(error) from None
         except RuntimeError as error:  # its own words for an error that the server sent
             raise ServedWorldError(one_line(error)) from None
+        return answer
 
 
 class IncidentEnv(SeatClient):
@@ -102,7 +115,12 @@ class ToolsEnv(SeatClient):
     @staticmethod
     def action(name: str, arguments: Mapping[str, Any]) -> SeatAction:
         """Return the call of this tool."""
-        return SeatAction.model_validate({"tool": name, "arguments": dict(arguments)})
+        action: SeatAction = SeatAction.model_validate({"tool": name, "arguments": dict(arguments)})
+        return action
+
+
+# The client of each world that writes its actions in a way of its own, or has one for its name.
+CLIENTS: Mapping[str, type[SeatClient]] = MappingProxyType({"incident": IncidentEnv, "tools": ToolsEnv})
 
 
 def _checked(url: str) -> str:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from chaosops_ray.plain_text import one_line
+from chaosops_ray.serve.access import TOKEN
 from chaosops_ray.serve.inference_settings import IMAGE, KEYS
 
 # The port on which the server listens inside of its container.
@@ -39,12 +40,16 @@ class Container(NamedTuple):
 
 @contextmanager
 def container(image: str) -> Iterator[Container]:
-    """Start an image that is on this machine, reachable from this machine only; remove it at the end."""
+    """Start an image that is on this machine, reachable from this machine only; remove it at the end.
+
+    Its server is given the same token, if there is one, by the variable's name: arguments can be read by everybody.
+    """
     if not _NAME.fullmatch(image):
         raise ContainerError(f"{IMAGE} is not an image's name: {one_line(image, 80)}")
     name = f"chaosops-{uuid4().hex[:12]}"
+    token = ("--env", TOKEN) if os.environ.get(TOKEN) else ()
     try:
-        _docker("run", "--detach", "--pull", "never", "--name", name, "--publish", f"127.0.0.1::{PORT}", image)
+        _docker("run", "--detach", "--pull", "never", "--name", name, "--publish", f"127.0.0.1::{PORT}", *token, image)
         yield Container(name, f"http://{_docker('port', name, f'{PORT}/tcp')}")
     except BaseException:
         with suppress(ContainerError):

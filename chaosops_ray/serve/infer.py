@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
-from chaosops_ray.agents.endpoint import OpenAISampler
+from chaosops_ray.agents.endpoint import Answer, OpenAISampler
 from chaosops_ray.agents.seat import Message
 from chaosops_ray.agents.served import ServedModelError
-from chaosops_ray.serve.client import SeatClient, ServedWorldError
+from chaosops_ray.serve.client import CLIENTS, SeatClient, ServedWorldError
 from chaosops_ray.serve.container import ContainerError, container
 from chaosops_ray.serve.inference_log import InferenceLog
-from chaosops_ray.serve.inference_settings import Settings
-from chaosops_ray.serve.models import SeatObservation
+from chaosops_ray.serve.inference_settings import Asking, Settings
+from chaosops_ray.serve.models import SeatAction, SeatObservation
 from chaosops_ray.sim import InputError
 from chaosops_ray.sim.speech import MAX_COMPLETION
 
@@ -24,26 +25,18 @@ START_SECONDS = 60.0
 _PAUSE = 0.25
 
 
-class Patience(NamedTuple):
-    """How long the endpoint may take for one try, and how often a try is repeated."""
-
-    timeout: float = 120.0
-    retries: int = 5
-
-
-def infer(
-    log: InferenceLog, stack: ExitStack, settings: Settings, patience: Patience, chosen: Mapping[str, Any]
-) -> None:
+def infer(log: InferenceLog, stack: ExitStack, settings: Settings, asking: Asking, chosen: Mapping[str, Any]) -> None:
     """Play the episode that `chosen`, the options of a reset, asks for; what must be closed is put on the stack."""
     model = OpenAISampler(
         settings.endpoint,
         settings.model,
         key_variable=settings.key_variable,
-        timeout=patience.timeout,
-        retries=patience.retries,
+        timeout=asking.timeout,
+        retries=asking.retries,
+        max_tokens=asking.max_tokens,
     )
     try:
-        _play(log, model, _connected(settings, stack), chosen)
+        _play(log, model, _connected(settings, stack), chosen, with_tools=asking.with_tools)
     except (ServedWorldError, ContainerError) as error:
         raise InputError(log.without_secret(str(error))) from None
 
@@ -68,35 +61,60 @@ def _connected(settings: Settings, stack: ExitStack) -> Any:
             time.sleep(_PAUSE)
 
 
-def _play(log: InferenceLog, model: OpenAISampler, env: Any, chosen: Mapping[str, Any]) -> None:
+class _Conversation(NamedTuple):
+    """What one seat was told and has answered, and the tools that it has."""
+
+    messages: list[Message]
+    tools: list[dict[str, Any]]
+
+
+def _play(log: InferenceLog, model: OpenAISampler, env: Any, chosen: Mapping[str, Any], *, with_tools: bool) -> None:
     seen: SeatObservation = env.reset(**chosen).observation
     state = env.state()
-    log.start(state.task_id or "", state.world or "")
-    conversations: dict[str, list[Message]] = {}
+    # A scenario that was named by its own id has no task id.
+    task = "/".join([part for part in (state.difficulty, state.task_id) if part])
+    log.start(task, state.world or "")
+    client = CLIENTS.get(state.world or "", SeatClient)
+    seed = int(chosen.get("seed", 0)) % 2**31
+    conversations: dict[str, _Conversation] = {}
     while not seen.done:
         if seen.role is None:
             raise ServedWorldError("the server did not say whose turn it is")
-        messages = conversations.setdefault(seen.role, [])
+        messages, tools = conversations.setdefault(seen.role, _Conversation([], []))
         if seen.system_prompt is not None:
             messages.append({"role": "system", "content": seen.system_prompt})
+            tools += (seen.tools or []) if with_tools else []
         messages.append({"role": "user", "content": seen.text})
         # The endpoint is the only one that may know its key, even if it gives it away.
-        completion = log.without_secret(model.complete(messages, int(chosen.get("seed", 0)) % 2**31))
-        messages.append({"role": "assistant", "content": completion})
-        if len(completion) > MAX_COMPLETION:
+        answer = Answer(*[part and log.without_secret(part) for part in model.answer(messages, seed, tools)])
+        written = answer.text if answer.tool is None else f"{answer.tool} {answer.arguments}"
+        messages.append({"role": "assistant", "content": written})
+        if len(written) > MAX_COMPLETION:
             raise ServedModelError(
-                f"the model's answer has {len(completion)} characters, and a world reads at most {MAX_COMPLETION}"
+                f"the model's answer has {len(written)} characters, and a world reads at most {MAX_COMPLETION}"
             )
         try:
-            seen = env.say(completion).observation
+            call = _called(client, answer)
+            seen = (env.say(written) if call is None else env.step(call)).observation
             reward = _finite(seen.reward)
         except ServedWorldError as error:
-            log.step(completion, 0.0, done=False, error=str(error))
+            log.step(written, 0.0, done=False, error=str(error))
             raise
-        log.step(seen.action if seen.action is not None else completion, reward, done=seen.done, error=seen.error)
+        log.step(seen.action if seen.action is not None else written, reward, done=seen.done, error=seen.error)
     if seen.score is None or seen.success is None:
         raise ServedWorldError("the server sent no score and success with the end of the episode")
     log.result(seen.score, is_success=seen.success)
+
+
+def _called(client: type[SeatClient], answer: Answer) -> SeatAction | None:
+    """Return the action of a tool call; None if the answer is text, or a call that is no action's."""
+    if answer.tool is None:
+        return None
+    try:
+        arguments = json.loads(answer.arguments or "{}")
+        return client.action(answer.tool, arguments) if isinstance(arguments, dict) else None
+    except (ValueError, RecursionError):
+        return None
 
 
 def _finite(reward: float | None) -> float:

@@ -10,7 +10,7 @@ import math
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack, redirect_stdout
+from contextlib import ExitStack
 from types import FrameType
 from typing import TextIO
 
@@ -46,15 +46,15 @@ class InferenceLog:
         After SIGINT this raises KeyboardInterrupt, after SIGTERM it exits with 143. Further signals are not heard.
         """
         before = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        stdout = sys.stdout
         try:
             with ExitStack() as stack:
                 # Twice, since the one signal that is raised can come just before the first has begun.
                 try:
                     try:
+                        sys.stdout = sys.stderr  # whatever else is printed is not for the reader of these lines
                         self._listen()
-                        # Whatever else is printed is not for the reader of these lines.
-                        with redirect_stdout(sys.stderr):
-                            work(self, stack)
+                        work(self, stack)
                     finally:
                         self.end()
                 finally:
@@ -64,6 +64,7 @@ class InferenceLog:
             if self._signal is None:
                 raise
         finally:
+            sys.stdout = stdout
             for number, handler in before.items():
                 signal.signal(number, handler)
         if self._signal == signal.SIGTERM:
@@ -73,16 +74,18 @@ class InferenceLog:
 
     def start(self, task: str, env: str) -> None:
         """Write [START]; the names lose their white space."""
-        self._has_started = True
         names = [self._shown("_".join(name.split())) or UNKNOWN for name in (task, env)]
-        self._write(f"[START] task={names[0]} env={names[1]} model={self._shown(self._model) or UNKNOWN}")
+        line = f"[START] task={names[0]} env={names[1]} model={self._shown(self._model) or UNKNOWN}"
+        self._may_raise = False  # the line and what is known of it go together
+        self._has_started = True
+        self._write(line)
 
     def step(self, action: object, reward: float, *, done: bool, error: str | None) -> None:
         """Write [STEP]; the action is written as JSON."""
         earned = two_decimals(reward)
         message = UNKNOWN if error is None else one_line(self.without_secret(error)) or UNKNOWN
         line = (
-            f"[STEP] step={len(self._rewards) + 1} action={self.without_secret(as_action(action))} "
+            f"[STEP] step={len(self._rewards) + 1} action={as_action(action, self._secret)} "
             f"reward={earned} done={str(done).lower()} error={message}"
         )
         self._may_raise = False
@@ -139,9 +142,11 @@ def two_decimals(value: float) -> str:
     return f"{round(value, 2) + 0.0:.2f}"
 
 
-def as_action(action: object) -> str:
+def as_action(action: object, secret: str = "") -> str:
     """Write an action as JSON on one line, in which no `=` occurs: ` reward=` ends it, whatever a model wrote."""
     text = json.dumps(action, ensure_ascii=False, separators=(",", ":"))
+    if secret:
+        text = text.replace(json.dumps(secret)[1:-1], HIDDEN)
     if len(text) > MAX_ACTION:
         text = json.dumps(f"{text[:MAX_ACTION]}…", ensure_ascii=False)
     return "".join([c if c.isprintable() and c != "=" else _escape(c) for c in text])

@@ -1,8 +1,8 @@
-"""The settings of an inference run, which come from the environment."""
+"""The settings of an inference run: from the environment, and from the options of its command."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from chaosops_ray.sim import InputError
@@ -13,6 +13,12 @@ MODEL = "MODEL_NAME"
 KEYS = ("API_KEY", "HF_TOKEN", "HUGGINGFACE_API_KEY")
 SERVER = "ENV_URL"
 IMAGE = "LOCAL_IMAGE_NAME"
+MAX_TIMEOUT = 3600
+MAX_RETRIES = 100
+MAX_TOKENS = 1_000_000
+# The options of a reset that are whole numbers; the others are text.
+_NUMBERS = ("seed", "index")
+_MAX_DIGITS = 18
 
 
 class Settings(NamedTuple):
@@ -23,6 +29,25 @@ class Settings(NamedTuple):
     key_variable: str | None
     server: str | None
     image: str | None
+
+
+class Asking(NamedTuple):
+    """How the endpoint is asked: seconds for a try, how often it is repeated, the longest answer, with tools or not."""
+
+    timeout: float
+    retries: int
+    max_tokens: int
+    with_tools: bool
+
+    def checked(self) -> Asking:
+        """Return itself; InputError names an option that is out of its range."""
+        if not 0 < self.timeout <= MAX_TIMEOUT:
+            raise InputError(f"--timeout must be above 0 and at most {MAX_TIMEOUT} seconds, got {self.timeout:g}")
+        if not 0 <= self.retries <= MAX_RETRIES:
+            raise InputError(f"--retries must be 0-{MAX_RETRIES}, got {self.retries}")
+        if not 0 < self.max_tokens <= MAX_TOKENS:
+            raise InputError(f"--max-tokens must be 1-{MAX_TOKENS}, got {self.max_tokens}")
+        return self
 
 
 def settings(environ: Mapping[str, str]) -> Settings:
@@ -41,3 +66,19 @@ def settings(environ: Mapping[str, str]) -> Settings:
 def key_variable(environ: Mapping[str, str]) -> str | None:
     """Return the name of the variable that holds the endpoint's key; None if no key is set."""
     return next((name for name in KEYS if environ.get(name, "").strip()), None)
+
+
+def reset_options(given: Sequence[str]) -> dict[str, str | int]:
+    """Read KEY=VALUE as options of a reset."""
+    chosen: dict[str, str | int] = {}
+    for item in given:
+        name, is_pair, value = item.partition("=")
+        if not (is_pair and name.isidentifier()):
+            raise InputError(f"--reset must be KEY=VALUE, such as difficulty=hard, got {item[:80]!r}")
+        if name in _NUMBERS:
+            if not (value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS):
+                raise InputError(f"--reset {name} must be a whole number, got {value[:80]!r}")
+            chosen[name] = int(value)
+        else:
+            chosen[name] = value
+    return chosen

@@ -165,6 +165,10 @@ def _check_rewards(environment: AnyEnvironment, episode: AnyEpisode) -> None:
         assert all(math.isfinite(value) for value in environment.streams(step.score).values())
     assert math.isclose(episode.total, math.fsum(step.score.total for step in episode.steps))
     assert math.isfinite(environment.headline(episode))
+    assert 0.0 <= environment.grade(episode) <= 1.0
+    assert type(environment.succeeded(episode)) is bool
+    for step in episode.steps:
+        assert environment.error(step) != ""
     for metric in environment.metrics:
         value = metric.of(episode)
         assert value is None or math.isfinite(value)
