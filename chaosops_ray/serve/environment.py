@@ -92,9 +92,9 @@ class SeatEnvironment(Environment[SeatAction, SeatObservation, SeatState]):
         task = self._served.catalog.task(number, scenario_seed=None if seed is None else number, **given)
         seats = self._seats(role, colleagues)
         playing = {one: self._policies[name] for one, name in seats.items() if name != CALLER}
-        built = {one: build(task.scenario, self._served.rules) for one, build in playing.items()}
         style = STYLES[0] if style is None else style
         with _colleagues_errors():
+            built = {one: build(task.scenario, self._served.rules) for one, build in playing.items()}
             session = Session(self._world, task.scenario, self._served.rules, built, style=style)
         self._resets += 1
         self.session, self._met = session, set()

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from openenv.cli._validation import validate_running_environment
 from schemathesis import GenerationMode
 from starlette.testclient import TestClient
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from chaosops_ray.agents.session import Session
@@ -235,6 +235,16 @@ def test_beyond_the_limit_a_session_is_refused_until_a_killed_one_is_freed(addre
         until_opened(address)
         for peer in held[1:]:
             assert asked(peer, "step", {"action": "noop"})["type"] == "observation"
+
+
+def test_with_a_token_a_client_without_it_opens_nothing() -> None:
+    limits = Limits(sessions=1)
+    with running(create_app(INCIDENT, "strict", limits=limits, token=TOKEN), limits) as where:
+        for headers in ({}, {"Authorization": "Bearer another-token-of-length"}):
+            with pytest.raises(InvalidStatus, match="401"):
+                connect(f"ws://{where}/ws", additional_headers=headers)
+        with connect(f"ws://{where}/ws", additional_headers={"Authorization": f"Bearer {TOKEN}"}) as peer:
+            assert asked(peer, "state")["type"] == "state"
 
 
 def test_a_silent_session_is_ended_and_its_place_is_free() -> None:
