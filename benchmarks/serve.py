@@ -246,9 +246,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     worlds = ENVIRONMENTS if given.world is None else (given.world,)
     figures = [measure(world, given.sessions, given.episodes) for world in worlds]
-    print(
-        f"{'world':<9} {'sessions':>8} {'episodes':>8} {'steps/s':>8} {'p50':>9} {'p99':>9} {'health':>7} {'memory':>16}"
-    )
+    titles = f"{'steps/s':>8} {'p50':>9} {'p99':>10} {'health':>8} {'memory':>14}"
+    print(f"{'world':<9} {'sessions':>8} {'episodes':>8} {titles}")
     for row in figures:
         print(
             f"{row['world']:<9} {row['sessions']:>8} {row['episodes']:>8} {row['steps_per_second']:>8,.0f} "

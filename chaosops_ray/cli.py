@@ -611,7 +611,8 @@ def _colleagues(environment: AnyEnvironment, given: argparse.Namespace, stack: E
     given.seats, given.structured = seating.ALL, False
     found = _players(environment, given.policies, given)
     stack.enter_context(_input_errors())
-    return {name: access.one_at_a_time(stack.enter_context(player.live())) for name, player in found.items()}
+    building = {name: stack.enter_context(player.live()) for name, player in found.items()}
+    return {name: access.one_at_a_time(build, _input_errors) for name, build in building.items()}
 
 
 def _replay(given: argparse.Namespace) -> int:

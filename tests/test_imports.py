@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("ray", "torch", "transformers", "trl", "vllm", "datasets", "huggingface_hub", "matplotlib", "aiohttp")
+HEAVY = (
+    "ray",
+    "torch",
+    "transformers",
+    "trl",
+    "vllm",
+    "datasets",
+    "huggingface_hub",
+    "matplotlib",
+    "aiohttp",
+    "openenv",
+)
 PROBE = """
 import json, sys
 from chaosops_ray.cli import main
@@ -38,6 +49,7 @@ NOWHERE = "no/such/folder"
         (2, ("export", NOWHERE)),
         (2, ("play", "incident/nonsense/hard/17")),
         (2, ("replay", NOWHERE)),
+        (2, ("serve", "nowhere")),
     ],
     ids=lambda given: " ".join(given[:3]) if isinstance(given, tuple) else str(given),
 )

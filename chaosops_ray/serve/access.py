@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from chaosops_ray.agents.served import ServedModelError
 from chaosops_ray.serve.limits import Limits
 from chaosops_ray.sim.contract import Policy, PolicyFactory, Scenario
 from chaosops_ray.sim.errors import InputError
@@ -48,16 +50,27 @@ def limits(sessions: int, idle: float) -> Limits:
     return Limits(sessions=sessions, idle=idle)
 
 
-def one_at_a_time(build: PolicyFactory) -> PolicyFactory:
-    """Return a policy that many sessions may ask: an engine answers one of them at a time."""
+def one_at_a_time(build: PolicyFactory, errors: Callable[[], AbstractContextManager[None]]) -> PolicyFactory:
+    """Return a policy that many sessions may ask, whose engine answers one of them at a time.
+
+    `errors` makes input errors of the engine's; to the sessions they are all one, which tells callers nothing of it.
+    """
     lock = threading.Lock()
 
+    @contextmanager
+    def alone() -> Iterator[None]:
+        try:
+            with lock, errors():
+                yield
+        except InputError as error:
+            raise ServedModelError(str(error)) from error
+
     def built(scenario: Scenario, rules: str) -> Policy:
-        with lock:
+        with alone():
             policy = build(scenario, rules)
 
         def act(view: Any, /) -> Any:
-            with lock:
+            with alone():
                 return policy(view)
 
         return act

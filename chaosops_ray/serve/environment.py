@@ -31,7 +31,7 @@ from chaosops_ray.sim.errors import InputError, unknown
 _LOG = logging.getLogger(__name__)
 CALLER = "caller"
 _TEXTS = ("role", "task_id", "split", "difficulty", "scenario_id", "style")
-_OPTIONS = (*_TEXTS, "index", "colleagues")
+OPTIONS = (*_TEXTS, "index", "colleagues")
 _MAX_EPISODE_ID = 255
 _SHOWN = 80
 
@@ -92,9 +92,9 @@ class SeatEnvironment(Environment[SeatAction, SeatObservation, SeatState]):
         task = self._served.catalog.task(number, scenario_seed=None if seed is None else number, **given)
         seats = self._seats(role, colleagues)
         playing = {one: self._policies[name] for one, name in seats.items() if name != CALLER}
-        built = {one: build(task.scenario, self._served.rules) for one, build in playing.items()}
         style = STYLES[0] if style is None else style
         with _colleagues_errors():
+            built = {one: build(task.scenario, self._served.rules) for one, build in playing.items()}
             session = Session(self._world, task.scenario, self._served.rules, built, style=style)
         self._resets += 1
         self.session, self._met = session, set()
@@ -267,8 +267,8 @@ def _checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a reset that were given; InputError for one that is unknown or of another type."""
     given = {name: value for name, value in options.items() if value is not None}
     for name, value in given.items():
-        if name not in _OPTIONS:
-            raise unknown("option of reset", name, ("seed", "episode_id", *_OPTIONS))
+        if name not in OPTIONS:
+            raise unknown("option of reset", name, ("seed", "episode_id", *OPTIONS))
         if name in _TEXTS and not isinstance(value, str):
             raise InputError(f"{name} must be text, got {str(value)[:_SHOWN]}")
         if name == "index" and (isinstance(value, bool) or not isinstance(value, int)):

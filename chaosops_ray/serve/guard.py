@@ -204,6 +204,7 @@ async def _refuse(scope: Message, receive: Receive, send: Send) -> None:
     await receive()
     if "websocket.http.response" in scope.get("extensions", {}):
         await _answer(send, 401, words, "websocket.http.response")
+        await asyncio.sleep(0)  # until uvicorn has seen the connection end; it logs a refusal as an error before that
     else:
         await send({"type": "websocket.close", "code": POLICY, "reason": words})
 

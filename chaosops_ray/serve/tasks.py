@@ -8,9 +8,9 @@ in every server. They hide a task from whoever reads its id, not from somebody w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
-from typing import NamedTuple
 
 from chaosops_ray.sim.contract import MAX_SEED, AnyEnvironment, Scenario
 from chaosops_ray.sim.errors import InputError, unknown
@@ -26,7 +26,8 @@ _DIGEST = 12
 _SHOWN = 80
 
 
-class Task(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Task:
     """A scenario that is offered; one that a caller named itself is in no split and has no id."""
 
     scenario: Scenario

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chaosops_ray import cli
+from chaosops_ray.agents.served import ServedModelError
 from chaosops_ray.serve import access
 from chaosops_ray.sim import InputError
+from chaosops_ray.sim.contract import Scenario
 
+SCENARIO = Scenario("toy", "full", "few", 0, "few", "full")
 SECRET = "a-secret-of-some-length"  # noqa: S105 - made up
 
 
@@ -29,6 +36,39 @@ def test_what_is_no_token_is_an_error_that_does_not_quote_it(tmp_path: Path, con
         with pytest.raises(InputError, match="holds no token") as caught:
             access.token(*given)
         assert not content or content not in str(caught.value)
+
+
+def test_an_engine_answers_one_at_a_time_and_its_errors_are_one_kind() -> None:
+    """A policy that is asked from several threads at once; a second one that fails, while built and while asked."""
+    asked_now: list[int] = []
+
+    def build(_: Scenario, __: str) -> Any:
+        def act(_: Any) -> int:
+            asked_now.append(1)
+            most.append(len(asked_now))
+            threads_meet.wait(0.01)
+            asked_now.pop()
+            return len(most)
+
+        return act
+
+    most: list[int] = []
+    threads_meet = threading.Event()
+    policy = access.one_at_a_time(build, nullcontext)(SCENARIO, "strict")
+    threads = [threading.Thread(target=policy, args=(None,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 8
+
+    @contextmanager
+    def errors() -> Iterator[None]:
+        raise InputError("the adapter at /a/place is broken")
+        yield
+
+    with pytest.raises(ServedModelError):
+        access.one_at_a_time(build, errors)(SCENARIO, "strict")
 
 
 @pytest.mark.parametrize(

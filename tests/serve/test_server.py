@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -17,17 +18,18 @@ from hypothesis import HealthCheck, given, settings
 from openenv.cli._validation import validate_running_environment
 from schemathesis import GenerationMode
 from starlette.testclient import TestClient
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from chaosops_ray.agents.session import Session
-from chaosops_ray.serve import transport
+from chaosops_ray.serve import models, transport
 from chaosops_ray.serve.app import create_app
-from chaosops_ray.serve.environment import SeatEnvironment, Served
+from chaosops_ray.serve.environment import OPTIONS, SeatEnvironment, Served
 from chaosops_ray.serve.limits import Limits
-from chaosops_ray.serve.tasks import Catalog
+from chaosops_ray.serve.tasks import SEEDS, Catalog
 from chaosops_ray.sim import ENVIRONMENTS
 from chaosops_ray.sim.contract import AnyEnvironment
+from chaosops_ray.sim.speech import MAX_COMPLETION, MAX_NESTING
 from tests.support.served import recorded, running
 
 WORLDS = [ENVIRONMENTS["incident"], ENVIRONMENTS["tools"]]
@@ -151,6 +153,32 @@ def test_a_running_server_passes_every_check_of_openenv(address: str) -> None:
     assert report["mode"] == "simulation"
 
 
+def test_the_snippet_of_the_page_runs(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    until_opened(address)
+    (program,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    exec(compile(program, str(PAGE), "exec"), {"URL": f"http://{address}"})  # noqa: S102 - it is ours
+    assert capsys.readouterr().out == "dev 5 actions\nTrue\n"
+
+
+def test_the_page_tells_the_limits_and_every_argument_of_reset() -> None:
+    page = PAGE.read_text()
+    rows = dict(re.findall(r"^\| (.+?) \| (.+?) \|", page, re.MULTILINE))
+    limits = Limits()
+    assert rows["sessions at the same time"].startswith(f"{limits.sessions},")
+    assert rows["silence of a session"].startswith(f"{limits.idle:g} s")
+    assert rows["messages that are no JSON object"].startswith(f"{limits.refusals} ")
+    assert rows["messages that wait for an answer"].startswith(f"{transport.PENDING} ")
+    assert rows["resets and steps of a session"] == f"{limits.resets:,} and {limits.steps:,}"
+    assert rows["a request without an end, a connection without a request"] == f"{transport.SILENCE:g} s"
+    assert limits.request == transport.SILENCE
+    assert f"{limits.message // 1024} KiB, nested {MAX_NESTING} deep" in page
+    assert f"{MAX_COMPLETION // 1024} KiB, {models.MAX_FIELDS} fields, nested {models.MAX_NESTING} deep" in page
+    for name in ("seed", "episode_id", *OPTIONS):
+        assert f"`{name}`" in page
+    for seeds in SEEDS.values():
+        assert f"{seeds[0]:,}–{seeds[-1]:,}" in page
+
+
 # -- sessions ---------------------------------------------------------------------------------------------------------
 
 
@@ -207,6 +235,16 @@ def test_beyond_the_limit_a_session_is_refused_until_a_killed_one_is_freed(addre
         until_opened(address)
         for peer in held[1:]:
             assert asked(peer, "step", {"action": "noop"})["type"] == "observation"
+
+
+def test_with_a_token_a_client_without_it_opens_nothing() -> None:
+    limits = Limits(sessions=1)
+    with running(create_app(INCIDENT, "strict", limits=limits, token=TOKEN), limits) as where:
+        for headers in ({}, {"Authorization": "Bearer another-token-of-length"}):
+            with pytest.raises(InvalidStatus, match="401"):
+                connect(f"ws://{where}/ws", additional_headers=headers)
+        with connect(f"ws://{where}/ws", additional_headers={"Authorization": f"Bearer {TOKEN}"}) as peer:
+            assert asked(peer, "state")["type"] == "state"
 
 
 def test_a_silent_session_is_ended_and_its_place_is_free() -> None:
