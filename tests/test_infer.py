@@ -29,7 +29,7 @@ Answer = Callable[[list[dict[str, str]]], str | tuple[int, bytes] | None]
 
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in NAMES:
+    for name in (*NAMES, "CHAOSOPS_TOKEN"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -474,6 +474,16 @@ def test_an_image_is_started_on_this_machine_alone_and_removed(image: Callable[.
     assert run == ["run", "--detach", "--pull", "never", "--name", name, "--publish", "127.0.0.1::8000", "chaosops:1"]
     assert port == ["port", name, "8000/tcp"]
     assert remove == ["rm", "--force", name]
+
+
+def test_the_server_in_a_container_is_given_the_token_by_its_name(
+    image: Callable[..., tuple[Ran, Docker]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHAOSOPS_TOKEN", "a-token-of-this-test")
+    ran, docker = image()
+    assert docker.calls[0][-3:] == ["--env", "CHAOSOPS_TOKEN", "chaosops:1"]
+    assert "a-token-of-this-test" not in json.dumps(docker.calls)
+    assert ran.code == 0
 
 
 def test_a_container_that_ends_is_not_waited_for(image: Callable[..., tuple[Ran, Docker]]) -> None:

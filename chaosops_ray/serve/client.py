@@ -39,8 +39,9 @@ class SeatClient(EnvClient[SeatAction, SeatObservation, SeatState]):
     """
 
     def __init__(self, base_url: str | None = None, *, token_variable: str = TOKEN, **options: Any) -> None:
-        # A colleague may be a model that takes its time.
-        options = {"message_timeout_s": LONGEST_ANSWER, "websocket_ping_timeout_s": LONGEST_ANSWER, **options}
+        # A colleague may be a model that takes its time. The mode is not left to a variable of the environment.
+        waits = {"message_timeout_s": LONGEST_ANSWER, "websocket_ping_timeout_s": LONGEST_ANSWER}
+        options = {"mode": "simulation", **waits, **options}
         headers = {**_authorization(token_variable), **(options.pop("headers", None) or {})}
         super().__init__(None if base_url is None else _checked(base_url), headers=headers, **options)
 

@@ -86,7 +86,8 @@ def _play(log: InferenceLog, model: OpenAISampler, env: Any, chosen: Mapping[str
             tools += (seen.tools or []) if with_tools else []
         messages.append({"role": "user", "content": seen.text})
         # The endpoint is the only one that may know its key, even if it gives it away.
-        answer = Answer(*[part and log.without_secret(part) for part in model.answer(messages, seed, tools)])
+        text, tool, arguments = model.answer(messages, seed, tools)
+        answer = Answer(log.without_secret(text), tool and log.without_secret(tool), log.without_secret(arguments))
         written = answer.text if answer.tool is None else f"{answer.tool} {answer.arguments}"
         messages.append({"role": "assistant", "content": written})
         if len(written) > MAX_COMPLETION:
