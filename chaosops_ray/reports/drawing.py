@@ -19,7 +19,10 @@ from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store.files import atomic_file
 
 # Colours that stay apart for colour-blind readers and in print.
-PALETTE = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
+PALETTE = (
+    *("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb"),
+    *("#222222", "#ee8866", "#44bb99"),
+)
 GREY = "#555555"
 # Updates over which curves are averaged.
 WINDOW = 9

@@ -49,6 +49,8 @@ def _mean_by_tier(environment: AnyEnvironment, cells: Cells, subtitle: str) -> F
     policies = list(dict.fromkeys(cell["policy"] for cell in cells))
     tiers = [tier for tier in environment.tiers if any(cell["tier"] == tier for cell in cells)]
     width = 0.8 / len(policies)
+    # Above narrow bars, level figures would overlap.
+    rotation = 90 if len(policies) > _LEVEL else 0
     for index, policy in enumerate(policies):
         own = {cell["tier"]: cell for cell in cells if cell["policy"] == policy}
         places = [tiers.index(tier) + (index - (len(policies) - 1) / 2) * width for tier in own]
@@ -63,12 +65,10 @@ def _mean_by_tier(environment: AnyEnvironment, cells: Cells, subtitle: str) -> F
             capsize=3,
             ecolor="#333333",
         )
-        # Above narrow bars, level figures would overlap.
-        rotation = 90 if len(policies) > _LEVEL else 0
         labels = [headline(environment, mean) for mean in means]
         axes.bar_label(bars, labels=labels, fontsize=8, padding=3, rotation=rotation)
     zero_line(axes)
-    axes.margins(y=0.12)
+    axes.margins(y=0.2 if rotation else 0.12)
     axes.set_xticks(range(len(tiers)), tiers)
     axes.set_ylabel(f"mean {environment.headline_name}")
     axes.legend(frameon=False, loc="best")

@@ -108,7 +108,7 @@ class SeatEnvironment(Environment[SeatAction, SeatObservation, SeatState]):
             seats=seats,
         )
         self._reset_rubric()
-        return self._observation(session, self._served.catalog.described(task))
+        return SeatObservation(**self._seen(session, self._served.catalog.described(task)))
 
     def step(self, action: SeatAction, timeout_s: Any = None, **_: Any) -> SeatObservation:  # noqa: ARG002
         """Take the action of the seat whose turn it is. No action takes long enough to need a timeout."""
@@ -138,7 +138,9 @@ class SeatEnvironment(Environment[SeatAction, SeatObservation, SeatState]):
                 "done": session.is_over,
             }
         )
-        return self._judged(self._observation(session, {}), action, earned, session, turn)
+        observation = SeatObservation(**self._seen(session, {}), **self._judged(session, turn, earned))
+        observation.reward = self._apply_rubric(action, observation)
+        return observation
 
     @property
     def state(self) -> SeatState:
@@ -221,30 +223,30 @@ class SeatEnvironment(Environment[SeatAction, SeatObservation, SeatState]):
             )
         return {one: given.get(one, CALLER) for one in roles}
 
-    def _observation(self, session: Session, about: dict[str, object]) -> SeatObservation:
-        """Return what the seat whose turn it is may see now."""
+    def _seen(self, session: Session, about: dict[str, object]) -> dict[str, Any]:
+        """Return the parts of an observation that say what the seat whose turn it is may see now."""
         view = json.loads(self._world.dump_view(session.view))
-        seen = SeatObservation(role=session.role, text=session.text, view=view, done=session.is_over, metadata=about)
-        if session.role is not None and session.role not in self._met:
-            self._met.add(session.role)
-            seen.system_prompt = session.system_prompt
-            seen.tools = [tool_schema(form) for form in self._world.forms(session.role, session.running.rules)]
-            seen.metadata = {**about, "guidance": view.get("guidance", session.system_prompt)}
+        role = session.role
+        seen = {"role": role, "text": session.text, "view": view, "done": session.is_over, "metadata": about}
+        if role is not None and role not in self._met:
+            self._met.add(role)
+            seen["system_prompt"] = session.system_prompt
+            seen["tools"] = [tool_schema(form) for form in self._world.forms(role, session.running.rules)]
+            seen["metadata"] = {**about, "guidance": view.get("guidance", session.system_prompt)}
         return seen
 
-    def _judged(
-        self, seen: SeatObservation, action: SeatAction, earned: Earned, session: Session, turn: int
-    ) -> SeatObservation:
-        """Add what became of the action, and at the end how the episode went."""
+    def _judged(self, session: Session, turn: int, earned: Earned) -> dict[str, Any]:
+        """Return the parts that say what became of the action, and at the end how the episode went."""
         taken = session.running.steps[turn]
-        seen.rubrics = dict(earned.components)
-        seen.reward = self._apply_rubric(action, seen)
-        seen.action = json.loads(self._world.dump_action(taken.action))
-        seen.error = self._world.error(taken)
+        judged = {
+            "action": json.loads(self._world.dump_action(taken.action)),
+            "error": self._world.error(taken),
+            "rubrics": dict(earned.components),
+        }
         if session.is_over:
             episode = session.episode
-            seen.score, seen.success = self._world.grade(episode), self._world.succeeded(episode)
-        return seen
+            judged |= {"score": self._world.grade(episode), "success": self._world.succeeded(episode)}
+        return judged
 
 
 @contextmanager
@@ -254,9 +256,7 @@ def _colleagues_errors() -> Iterator[None]:
         yield
     except ServedModelError as error:
         _LOG.warning("a colleague failed: %s", error)
-        raise InputError(
-            "a colleague's model gave no answer, and the episode has ended; reset to start another one"
-        ) from None
+        raise InputError("a colleague's model gave no answer; reset to start another episode") from None
 
 
 def _kind(split: str) -> str:
