@@ -62,6 +62,11 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         {"sim", "plain_text", "config", "evaluate", "process_environment", "workers", "store", "reports", "training"},
         {"aiohttp", "numpy", "pydantic", "ray", "rich", "yaml"},
     ),
+    # Nothing else imports openenv, whose import takes seconds.
+    "serve": (
+        {"", "sim", "plain_text", "agents", "store", "reports"},
+        {"fastapi", "openenv", "pydantic", "pydantic_core", "uvicorn", "websockets"},
+    ),
     "cli": (
         {
             "",
@@ -70,6 +75,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
             "agents",
             "evaluate",
             "process_environment",
+            "serve",
             "workers",
             "store",
             "reports",
