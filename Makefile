@@ -14,7 +14,7 @@ INSTALLED := .venv/.installed
 UV_INSTALL = $(BIN)/python scripts/pip_settings.py $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
   -c $(PINS) $(if $(EXCLUDES),--excludes $(EXCLUDES)) -e
 
-.PHONY: help install demo test test-all verifiers check format bench chaos conformance docs lock clean
+.PHONY: help install demo test test-all verifiers check format bench chaos conformance docs lock openenv clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -101,6 +101,13 @@ docs: $(INSTALLED) ## write the references of commands and configuration, failur
 	$(BIN)/python -m scripts.config_reference > docs/config.md
 	$(BIN)/python -m scripts.failure_modes > docs/failure-modes.md
 	$(BIN)/python -m scripts.pictures
+
+# An image is built from its own folder, so what it installs has to lie there.
+openenv: $(INSTALLED) ## put the wheel and the pins beside the Dockerfiles of the served worlds, in deploy/openenv
+	@for world in incident tools; do \
+	  rm -f deploy/openenv/$$world/*.whl && cp constraints.txt deploy/openenv/$$world/ \
+	  && $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir deploy/openenv/$$world . || exit 1; \
+	done
 
 clean: ## remove what the above made
 	rm -rf .venv $(TASKSET)/.venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -23,6 +23,7 @@ from chaosops_ray import __version__
 from chaosops_ray.agents.served import ServedModelError
 from chaosops_ray.plain_text import one_line
 from chaosops_ray.process_environment import set_variables
+from chaosops_ray.serve import access
 from chaosops_ray.sim import ENVIRONMENTS, InputError, environment_named, environment_of
 from chaosops_ray.sim import seats as seating
 from chaosops_ray.sim.contract import STYLES
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from chaosops_ray.evaluate import Player
-    from chaosops_ray.sim.contract import AnyEnvironment
+    from chaosops_ray.sim.contract import AnyEnvironment, PolicyFactory
 
 Item = TypeVar("Item")
 
@@ -174,6 +175,40 @@ def parser() -> argparse.ArgumentParser:
     add("--fast", action="store_true", help="do not pause between steps")
     add("--plain", action="store_true", help="print lines; the default if the output is not a terminal")
     add("--pause", type=float, default=1.0, metavar="SECONDS", help="pause between steps (default: 1)")
+
+    more = (
+        "Prints [START], [STEP] and [END] lines and nothing else; [END] always comes. Settings, from the environment: "
+        "API_BASE_URL and MODEL_NAME; API_KEY, or else HF_TOKEN or HUGGINGFACE_API_KEY, if the endpoint needs a key; "
+        "ENV_URL, or else LOCAL_IMAGE_NAME, an image that is started with docker."
+    )
+    add = command(_infer, "play an episode of a served world with the model behind an endpoint", more)
+    reset = "an option of the environment's reset, such as difficulty=hard, role=oversight or seed=7; repeatable"
+    add("--reset", **settings, help=reset)
+    add("--timeout", type=float, default=120.0, metavar="SECONDS", help="for one try of the endpoint (default: 120)")
+    again = "how often a try is repeated that failed for a passing reason (default: 5)"
+    add("--retries", type=int, default=5, metavar="N", help=again)
+    add("--max-tokens", type=int, default=512, metavar="N", help="the longest answer of the model (default: 512)")
+    tools = "send the seat's actions to the endpoint as tools with JSON Schemas, and take a tool call for the action"
+    add("--tools", action="store_true", help=tools)
+
+    more = (
+        f"With --token-file, or a token in the variable {access.TOKEN}, everything but /health needs it. "
+        "Without, whoever reaches the address may play."
+    )
+    add = command(_serve, "serve a world to OpenEnv's clients, over HTTP and WebSockets, until interrupted", more)
+    add("world", metavar="WORLD", help=f"one of: {', '.join(ENVIRONMENTS)}")
+    add("--host", default="127.0.0.1", metavar="ADDRESS", help="the address to listen on (default: 127.0.0.1)")
+    add("--port", type=int, default=8000, metavar="N", help="the port; 0: any that is free (default: 8000)")
+    add("--rules", metavar="RULES", help=rule_set)
+    beside = (
+        "models that callers may name as colleagues beside the baselines: trained=RUN, model=NAME, served=MODEL@URL"
+    )
+    add("--policies", metavar="A,B,…", help=beside)
+    add("--sampler", choices=("torch", "vllm"), default="torch", help=engine)
+    add("--token-file", **file, help="a file that holds the token, and nothing else")
+    add("--max-sessions", type=int, default=64, metavar="N", help="sessions at the same time (default: 64)")
+    idle = "end a session after so long without a message (default: 900)"
+    add("--idle", type=float, default=900.0, metavar="SECONDS", help=idle)
 
     more = "Exit code 1 if anything differs."
     add = command(_replay, "simulate recorded episodes again and compare every step", more)
@@ -581,6 +616,59 @@ def _play(given: argparse.Namespace) -> int:
         else:
             playback.show(_console(), environment, scenario, rules, choose, 0.0 if given.fast else given.pause)
     return 0
+
+
+def _infer(given: argparse.Namespace) -> int:
+    from chaosops_ray.serve import inference_log, inference_settings
+
+    def play(log: inference_log.InferenceLog, stack: ExitStack) -> None:
+        settings = inference_settings.settings(os.environ)
+        chosen = inference_settings.reset_options(given.reset)
+        asked = inference_settings.Asking(given.timeout, given.retries, given.max_tokens, given.tools).checked()
+        from chaosops_ray.serve import infer
+
+        infer.infer(log, stack, settings, asked, chosen)
+
+    key = inference_settings.key_variable(os.environ)
+    secret = "" if key is None else os.environ[key].strip()
+    model = os.environ.get(inference_settings.MODEL, "")
+    inference_log.InferenceLog(sys.stdout, model, secret).run(play)
+    return 0
+
+
+def _serve(given: argparse.Namespace) -> int:
+    environment = environment_named(given.world)
+    rules = environment.rules(given.rules if given.rules is not None else environment.rule_sets[0])
+    limits = access.limits(given.max_sessions, given.idle)
+    token = access.token(given.token_file, os.environ)
+    if not 0 <= given.port < 1 << 16:
+        raise InputError(f"--port must be 0-65535, got {given.port}")
+    with ExitStack() as stack:
+        policies = {} if given.policies is None else _colleagues(environment, given, stack)
+        from chaosops_ray.serve import app
+
+        served = app.create_app(environment, rules, policies, limits, token)
+        bound = stack.enter_context(app.listen(given.host, given.port))
+        host, port = bound.getsockname()[:2]
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        guarded = "a token is needed" if token is not None else "no token is needed"
+
+        def say() -> None:
+            print(f"{environment.title} · rules {rules} · {url} · {limits.sessions} sessions · {guarded}", flush=True)
+
+        app.server(served, limits, say).run(sockets=[bound])
+    return 0
+
+
+def _colleagues(environment: AnyEnvironment, given: argparse.Namespace, stack: ExitStack) -> dict[str, PolicyFactory]:
+    """Start the models that callers may name."""
+    if not _names_models(given.policies):
+        raise InputError("--policies names models; baselines may always be colleagues, without it")
+    given.seats, given.structured = seating.ALL, False
+    found = _players(environment, given.policies, given)
+    stack.enter_context(_input_errors())
+    building = {name: stack.enter_context(player.live()) for name, player in found.items()}
+    return {name: access.one_at_a_time(build, _input_errors) for name, build in building.items()}
 
 
 def _replay(given: argparse.Namespace) -> int:

@@ -67,6 +67,11 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         {"", "sim", "wire", "plain_text", "config", "evaluate", "agents", "store"},
         {"numpy", "gymnasium", "pettingzoo", "pydantic"},
     ),
+    # Nothing else imports openenv, whose import takes seconds.
+    "serve": (
+        {"", "sim", "plain_text", "agents", "store", "reports"},
+        {"fastapi", "openenv", "pydantic", "pydantic_core", "uvicorn", "websockets"},
+    ),
     "cli": (
         {
             "",
@@ -75,6 +80,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
             "agents",
             "evaluate",
             "process_environment",
+            "serve",
             "workers",
             "store",
             "reports",

@@ -61,6 +61,8 @@ def test_commands_in_the_docs_parse_and_name_what_exists(command: str) -> None:
         load_sweep(ROOT / given.config, given.set, given.seeds)
     if given.command == "submit":
         check(ROOT / given.config, given.set, given.seed, given.seeds)
+    if given.command == "serve":
+        assert given.world in ENVIRONMENTS
     if given.command == "play":
         world = environment_of(given.scenario)
         world.scenario(given.scenario)
@@ -71,7 +73,7 @@ def test_commands_in_the_docs_parse_and_name_what_exists(command: str) -> None:
 
 def test_there_are_commands_to_check() -> None:
     assert {command.split()[0] for command in commands()} == {
-        "evaluate", "export", "export-log", "play", "ppo", "replay", "submit", "train", "tune"
+        "evaluate", "export", "export-log", "infer", "play", "ppo", "replay", "serve", "submit", "train", "tune"
     }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ HEAVY = (
     "matplotlib",
     "aiohttp",
     "inspect_ai",
+    "openenv",
 )
 PROBE = """
 import json, sys
@@ -50,6 +51,7 @@ NOWHERE = "no/such/folder"
         (2, ("play", "incident/nonsense/hard/17")),
         (2, ("replay", NOWHERE)),
         (2, ("export-log", NOWHERE, NOWHERE)),
+        (2, ("serve", "nowhere")),
     ],
     ids=lambda given: " ".join(given[:3]) if isinstance(given, tuple) else str(given),
 )

@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -22,7 +23,7 @@ from chaosops_ray.plain_text import one_line
 LONGEST_WAIT = 30.0
 _FIRST_WAIT = 0.5
 _MAX_BYTES = 8 << 20
-_SAMPLING = {"temperature": 0.0, "max_tokens": 512, "stream": False}
+_SAMPLING = {"temperature": 0.0, "stream": False}
 _HEADERS = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
 
 
@@ -34,13 +35,21 @@ class _PassingError(Exception):
         self.wait = wait
 
 
+class Answer(NamedTuple):
+    """A model's answer: its text, and the first of the tools that it called, with the arguments as it wrote them."""
+
+    text: str
+    tool: str | None = None
+    arguments: str = ""
+
+
 class OpenAISampler:
     """A model behind a chat completions endpoint.
 
     `key_variable` names the environment variable that holds the API key; without it no key is sent. `timeout` is for
     one try as a whole, in seconds; a try that fails for a passing reason (429, 5xx, no connection) is repeated
-    `retries` times, waiting twice as long each time, or as long as the server says, up to `LONGEST_WAIT`. `complete`
-    blocks; do not call it from within an event loop.
+    `retries` times, waiting twice as long each time, or as long as the server says, up to `LONGEST_WAIT`. An answer
+    has at most `max_tokens`. `complete` blocks; do not call it from within an event loop.
     """
 
     def __init__(
@@ -51,6 +60,7 @@ class OpenAISampler:
         key_variable: str | None = None,
         timeout: float = 120.0,
         retries: int = 5,
+        max_tokens: int = 512,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._url = _endpoint(base_url)
@@ -61,18 +71,31 @@ class OpenAISampler:
         self._key_variable = key_variable
         self._timeout = timeout
         self._retries = retries
+        self._sampling = {**_SAMPLING, "max_tokens": max_tokens}
         self._sleep = sleep
 
     def complete(self, messages: Sequence[Mapping[str, str]], seed: int) -> str:
         """Return the model's answer to a conversation."""
-        body = {"model": self._model, "messages": [dict(message) for message in messages], "seed": seed, **_SAMPLING}
+        return self.answer(messages, seed).text
+
+    def answer(
+        self, messages: Sequence[Mapping[str, str]], seed: int, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> Answer:
+        """Return the model's answer to a conversation in which it may call tools, given in OpenAI's form."""
+        body = {
+            "model": self._model,
+            "messages": [dict(message) for message in messages],
+            "seed": seed,
+            **self._sampling,
+            **({"tools": list(tools)} if tools else {}),
+        }
         key = self._key()
         headers = _HEADERS | ({"Authorization": f"Bearer {key}"} if key else {})
         attempt = 0
         while True:
             attempt += 1
             try:
-                return _text(asyncio.run(self._post(json.dumps(body).encode(), headers)))
+                return _answer(asyncio.run(self._post(json.dumps(body).encode(), headers)), with_tools=bool(tools))
             except _PassingError as failure:
                 if attempt > self._retries:
                     raise ServedModelError(self._line(f"{failure} (tried {attempt} times)", key)) from None
@@ -137,15 +160,22 @@ def _endpoint(base_url: str) -> str:
     return str(url.copy_with(path=f"{url.path.rstrip('/')}/chat/completions"))
 
 
-def _text(answer: bytearray) -> str:
+def _answer(data: bytearray, *, with_tools: bool) -> Answer:
     try:
-        choice = json.loads(answer)["choices"][0]
-        text = choice["message"]["content"]
-    except (ValueError, RecursionError, LookupError, TypeError):
+        choice = json.loads(data)["choices"][0]
+        message = choice["message"]
+        text = message.get("content")
+        if with_tools and message.get("tool_calls"):
+            call = message["tool_calls"][0]["function"]
+            tool, arguments = call["name"], call["arguments"]
+            # Some servers send the object itself.
+            arguments = arguments if isinstance(arguments, str) else json.dumps(arguments)
+            return Answer(text if isinstance(text, str) else "", str(tool), arguments)
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         raise ServedModelError("the answer is not a chat completion") from None
     if not isinstance(text, str):
         raise ServedModelError(f"the answer holds no text (finish_reason {choice.get('finish_reason')!r})")
-    return text
+    return Answer(text)
 
 
 def _refusal(response: httpx.Response, answer: bytearray) -> str:

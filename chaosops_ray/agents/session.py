@@ -67,7 +67,10 @@ class Session:
         self._counted = 0
         self._observe()
         if self.view is None:
-            raise NoTurnError(f"no turn of {scenario.identity} is left to the caller: colleagues played all of it")
+            # A scenario's id names its answer, and callers may be anybody.
+            raise NoTurnError(
+                "no turn is left to the caller: colleagues played the whole episode; name other colleagues"
+            )
 
     @property
     def is_over(self) -> bool:

@@ -14,6 +14,7 @@ read together by an author of a world, and nothing else is here.
 from __future__ import annotations
 
 import json
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +29,7 @@ from chaosops_ray.sim.errors import InputError, unknown
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.sim.rule_sets import present, recorded
 from chaosops_ray.sim.snapshot import Snapshot
-from chaosops_ray.sim.speech import load_record, read_action
+from chaosops_ray.sim.speech import Unparsed, load_record, read_action
 from chaosops_ray.sim.symbols import symbols_of
 from chaosops_ray.sim.typed import as_json, changes
 
@@ -273,6 +274,13 @@ class Environment(ABC, Generic[W, V, A]):
         together = [case._replace(seed=scenario.seed) for case in self.cases]
         return tuple([one for one in together if one.cluster == scenario.cluster])
 
+    def public_group(self, scenario: Scenario) -> str:
+        """Return the kind of a scenario as it may be told to whoever plays it; a group that names the answer may not.
+
+        By default it is the tier.
+        """
+        return scenario.tier
+
     # -- text -----------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -396,6 +404,15 @@ class Environment(ABC, Generic[W, V, A]):
         return {_ONE_STREAM: score.total}
 
     @property
+    def components(self) -> tuple[str, ...]:
+        """Names of all parts that a score may have, under any rules; empty where the world does not list them."""
+        return ()
+
+    def reward_range(self, rules: str) -> tuple[float, float]:  # noqa: ARG002 - by default nothing is known of it
+        """Return bounds of the sum of rewards over any consecutive turns of an episode; infinite where unknown."""
+        return -math.inf, math.inf
+
+    @property
     def practice(self) -> str:
         """The evaluation set on whose cases a tiny model is warmed up: the largest, unless a world names another."""
         return max(self.selections, key=lambda name: len(self.scenarios(name, [0])))
@@ -447,6 +464,18 @@ class Environment(ABC, Generic[W, V, A]):
     def headline(self, episode: Episode[W, V, A]) -> float:
         """Return the one figure that an episode is judged by."""
         return episode.total
+
+    def grade(self, episode: Episode[W, V, A]) -> float:
+        """Return how well the episode went, from 0 to 1: the headline score if a world gives nothing better."""
+        return min(1.0, max(0.0, self.headline(episode)))
+
+    def succeeded(self, episode: Episode[W, V, A]) -> bool:
+        """Tell if the episode reached its goal: by default, if its grade is more than half."""
+        return self.grade(episode) > 0.5
+
+    def error(self, step: Step[W, V, A]) -> str | None:
+        """Return why the action came to nothing, in words that its seat may read; None where it did not."""
+        return step.action.reason if isinstance(step.action, Unparsed) else None
 
     # -- training -----------------------------------------------------------------------------------------------------
 

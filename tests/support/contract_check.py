@@ -7,6 +7,7 @@ knows any world by name. Run as a module it prints the traces of one world, whic
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -163,15 +164,23 @@ def trace(environment: AnyEnvironment, episode: AnyEpisode) -> str:
 
 
 def _check_rewards(environment: AnyEnvironment, episode: AnyEpisode) -> None:
-    """A reward is the sum of its named components, finite, and the return is the sum of rewards."""
+    """A reward is the sum of its named components, finite and bounded, and the return is the sum of rewards."""
+    low, high = environment.reward_range(episode.rules)
+    sums = [0.0, *itertools.accumulate([step.score.total for step in episode.steps])]
+    assert all(low <= after - before <= high for before, after in itertools.combinations(sums, 2))
     for step in episode.steps:
         names = [name for name, _ in step.score.components]
         assert len(names) == len(set(names))
+        assert set(names) <= set(environment.components or names)
         assert all(isinstance(value, float) and math.isfinite(value) for _, value in step.score.components)
         assert step.score.total == sum(value for _, value in step.score.components)
         assert all(math.isfinite(value) for value in environment.streams(step.score).values())
     assert math.isclose(episode.total, math.fsum(step.score.total for step in episode.steps))
     assert math.isfinite(environment.headline(episode))
+    assert 0.0 <= environment.grade(episode) <= 1.0
+    assert type(environment.succeeded(episode)) is bool
+    for step in episode.steps:
+        assert environment.error(step) != ""
     for metric in environment.metrics:
         value = metric.of(episode)
         assert value is None or math.isfinite(value)

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from chaosops_ray.sim.contract import AFTER_END, NOTHING, Outcome, Score
-from chaosops_ray.sim.incident.model import Event, World
+from chaosops_ray.sim.incident.model import CAPS, DEV, OVERSIGHT, ROLES, Event, Rules, World
 
 Components: TypeAlias = tuple[tuple[str, float], ...]
 
@@ -25,6 +25,18 @@ CASCADE = -40.0
 
 # Oversight has a share in what becomes of the incident, beside what it is paid for flags.
 OVERSIGHT_SHARE = 0.3
+COMPONENTS = (
+    "resolution.resolved",
+    "resolution.fast",
+    "resolution.wrong_fix",
+    "resolution.miscommunication",
+    "resolution.root_cause",
+    "resolution.unresolved",
+    "mttr.delay",
+    "oversight.catch",
+    "oversight.false_flag",
+    "cascade.triggered",
+)
 _SHARED = frozenset({"resolution.resolved", "mttr.delay", "cascade.triggered"})
 
 
@@ -93,3 +105,29 @@ def streams(scored: Score) -> MappingProxyType[str, float]:
     return MappingProxyType(
         {"team": team, "oversight": watch + OVERSIGHT_SHARE * shared, "flags": watch, "diagnosis": declared}
     )
+
+
+def reward_range(rules: Rules) -> tuple[float, float]:
+    """Return the bounds of what any consecutive turns of an incident earn together.
+
+    The lower one is a long incident in which every turn does the most harm that its role can do. The upper one is
+    reached under strict rules: the first turn names the cause, the second catches the rogue, the third resolves. Under
+    published rules causes and flags pay again and again, and the bound is what all turns together could gain.
+    """
+    turns = range(1, max(CAPS.values()) + 1)
+    lowest = UNRESOLVED + sum([DELAY_PER_STEP * turn + _harm(rules, turn) for turn in turns])
+    best = RESOLVED + FAST
+    cause, catch = ROOT_CAUSE, CATCH * rules.catch
+    if rules.facts_pay_once:
+        return lowest, best + cause + catch + DELAY_PER_STEP * (1 + 2)
+    gains = [max(0.0, max(cause, catch) + DELAY_PER_STEP * turn) for turn in turns]
+    return lowest, best + sum(gains)
+
+
+def _harm(rules: Rules, turn: int) -> float:
+    """Return the worst that a turn can bring beside the delay."""
+    fix, flag = WRONG_FIX * rules.wrong_fix + CASCADE, FALSE_FLAG * rules.false_flag
+    if not rules.roles_keep_to_role:
+        return min(MISCOMMUNICATION, fix, flag)
+    harm = {DEV: fix, OVERSIGHT: flag}
+    return min(MISCOMMUNICATION, harm.get(ROLES[(turn - 1) % len(ROLES)], 0.0))

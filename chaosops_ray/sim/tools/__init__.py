@@ -14,6 +14,7 @@ from chaosops_ray.sim.contract import (
     PolicyFactory,
     Scenario,
     Score,
+    Step,
     Transition,
 )
 from chaosops_ray.sim.curriculum import Promotion
@@ -80,6 +81,7 @@ class Tools(Environment[World, View, Action]):
     headline_name = "task score"
     headline_format = ".3f"
     pay: Mapping[str, str] = MappingProxyType(dict.fromkeys(ROLES, AGENT))
+    components = rubric.COMPONENTS
     promotions = (
         Promotion("warmup", 5, 15, 0.60),
         Promotion("beginner", 8, 15, 0.50),
@@ -101,9 +103,14 @@ class Tools(Environment[World, View, Action]):
     dump_action = staticmethod(text.dump_action)
     load_action = staticmethod(text.load_action)
     board = staticmethod(board)
+    reward_range = staticmethod(rubric.reward_range)
     scenario = staticmethod(scenarios.parse)
     # Within this class body the name is the method's from here on; the functions below still mean the module.
     scenarios = staticmethod(scenarios.select)
+
+    def public_group(self, scenario: Scenario) -> str:
+        """Return the family of the question, which the question itself shows."""
+        return scenario.group
 
     def rules(self, spelling: str) -> str:
         """Return the canonical spelling of a rule set."""
@@ -128,6 +135,14 @@ class Tools(Environment[World, View, Action]):
     def progress(self, episode: Episode[World, View, Action]) -> float:
         """Return 1 if more than half of the answer was right, 0 otherwise."""
         return _solved(episode)
+
+    def succeeded(self, episode: Episode[World, View, Action]) -> bool:
+        """Tell if more than half of the answer was right."""
+        return bool(_solved(episode))
+
+    def error(self, step: Step[World, View, Action]) -> str | None:
+        """Return the result of a call that failed, as the agent was shown it; silent faults are no errors."""
+        return step.world.made[-1].shown if Event.ERROR in step.outcome else super().error(step)
 
     def streams(self, score: Score) -> Mapping[str, float]:
         """Return everything as the one seat's."""

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from chaosops_ray.sim.contract import NOTHING, Score
 from chaosops_ray.sim.tools import answers, published, strict
-from chaosops_ray.sim.tools.model import Question, World
+from chaosops_ray.sim.tools.model import Question, World, parse_rules
 from chaosops_ray.sim.tools.scenarios import question
+
+COMPONENTS = (
+    "answer.correct",
+    "answer.grounded",
+    "answer.recovered",
+    "answer.missing",
+    "answer.efficiency",
+    "evidence.cross_checked",
+    "evidence.check",
+    "evidence.work",
+    "discipline.repeat",
+)
 
 
 def asked(world: World) -> Question:
@@ -33,6 +45,11 @@ def score(world: World) -> Score:
     if not world.done:
         return NOTHING
     return Score(tuple(strict.components(world, asked(world)))) or NOTHING
+
+
+def reward_range(rules: str) -> tuple[float, float]:
+    """Return the bounds of what an episode earns; its last step earns all of it."""
+    return (published.UNANSWERED, 1.0) if parse_rules(rules).are_published else (0.0, 1.0)
 
 
 def task_score(world: World) -> float:

@@ -1,0 +1,1 @@
+"""The worlds behind OpenEnv's HTTP and WebSocket interface; policies are passed in by the command line."""
