@@ -88,7 +88,8 @@ def parser() -> argparse.ArgumentParser:
     add("--world", default="incident", metavar="NAME", help=f"the world, one of: {', '.join(ENVIRONMENTS)}")
     models = (
         f"({_by_world('policies')}); trained=RUN is a run's last version, trained=RUN@N its N-th; model=NAME is a base "
-        "model without an adapter, by its folder or hub name; served=MODEL@URL is a model behind a chat endpoint"
+        "model without an adapter, by its folder or hub name; served=MODEL@URL is a model behind a chat endpoint; "
+        "ppo=RUN is what chaosops ppo has trained"
     )
     policies = f"baseline policies {models}"
     seats = (
@@ -147,6 +148,13 @@ def parser() -> argparse.ArgumentParser:
     add("--seeds", metavar="A-B", help="for a sweep: train each arm with these seeds")
     add("--working-dir", **folder, default=Path(), help="the folder to upload (default: this one)")
     add("--no-wait", action="store_true", help="print the name of the job and return when the cluster has it")
+
+    more = "It reads no text, but symbols of the views; docs/rllib.md has its settings. Ray runs on this machine."
+    add = command(_ppo, "train RLlib's PPO on a world, as the baseline that is no language model", more)
+    add("config", type=_path, metavar="CONFIG", help="a configuration, such as tune_configs/ppo.yaml")
+    add("--set", **settings, help="override a key of the file, such as steps=20000; repeatable")
+    add("--seed", **seed)
+    add("--out", **folder, help="the run folder (default: runs/NAME-OF-CONFIG)")
 
     more = "The folder is in PEFT's format. With --push, it is uploaded to a hub."
     add = command(_export, "write a run's adapter with a model card into a folder, for others to load", more)
@@ -394,8 +402,15 @@ def _players(environment: AnyEnvironment, named: str, given: argparse.Namespace)
     from chaosops_ray.training import policies
     from chaosops_ray.training.errors import as_input_errors
 
+    others = {}
+    if "ppo=" in named:
+        from chaosops_ray.integrations.rllib import policy
+
+        others["ppo"] = policy.player
     with as_input_errors():
-        return policies.players(environment, named, given.sampler, colleagues, structured=given.structured)
+        return policies.players(
+            environment, named, given.sampler, colleagues, structured=given.structured, others=others
+        )
 
 
 def _with_input_errors(items: Iterable[Item]) -> Iterator[Item]:
@@ -530,6 +545,26 @@ def _submit(given: argparse.Namespace) -> int:
         return INTERRUPTED
     print(f"chaosops submit: {sentence}", file=sys.stderr)
     return code
+
+
+def _ppo(given: argparse.Namespace) -> int:
+    set_variables()
+    from chaosops_ray.integrations.rllib import settings
+    from chaosops_ray.training.errors import as_input_errors
+
+    out = given.out if given.out is not None else Path("runs") / given.config.stem
+    with as_input_errors():
+        read = settings.load(given.config, given.set, given.seed)
+        files.check_new_folder(out)
+        from chaosops_ray.integrations.rllib import training
+
+        player = training.run(read, out, lambda line: print(line, flush=True))
+    print(f"wrote {out} ({player.model['digest'][:12]})")
+    print(
+        "evaluate it: "
+        + shlex.join([_called(), "evaluate", "--world", read.world, "--policies", f"heuristic,oracle,ppo={out}"])
+    )
+    return 0
 
 
 def _export(given: argparse.Namespace) -> int:

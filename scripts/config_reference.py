@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 
 from chaosops_ray.config import Run, Schedule
+from chaosops_ray.integrations.rllib.settings import Ppo
 from chaosops_ray.sweeps.spec import Draw, Hypothesis, Sweep
 
 INTRODUCTION = """# The configuration of a run
@@ -36,6 +37,11 @@ SWEEPS = """## Sweeps
 A file with `arms` or `draws` is a sweep, for `chaosops tune`; see [sweeps.md](sweeps.md). An arm is
 a complete configuration of a run, such as `{extends: 3a.yaml, rule_options: {catch: 4}}`.
 """
+PPO = """## PPO
+
+A file for `chaosops ppo`, such as `tune_configs/ppo.yaml`; see [rllib.md](rllib.md). It knows no `extends`. Schedules
+are as above, with the run's steps for its updates.
+"""
 
 
 def reference() -> str:
@@ -49,6 +55,7 @@ def reference() -> str:
             parts += [f"## {name}\n\n{section.__doc__}\n", table(within)]
     parts += [SCHEDULES, table(keys(Schedule))]
     parts += [SWEEPS, table(keys(Sweep)), "## Claims\n", table(keys(Hypothesis)), "## Draws\n", table(keys(Draw))]
+    parts += [PPO, table(keys(Ppo))]
     return "\n".join(parts)
 
 

@@ -62,6 +62,11 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         {"sim", "plain_text", "config", "evaluate", "process_environment", "workers", "store", "reports", "training"},
         {"aiohttp", "numpy", "pydantic", "ray", "rich", "yaml"},
     ),
+    # Leaves: only the command line imports them.
+    "integrations": (
+        {"", "sim", "wire", "plain_text", "config", "evaluate", "agents", "store"},
+        {"numpy", "gymnasium", "pettingzoo", "pydantic"},
+    ),
     # Nothing else imports openenv, whose import takes seconds.
     "serve": (
         {"", "sim", "plain_text", "agents", "store", "reports"},
@@ -85,12 +90,15 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         },
         {"rich"},
     ),
-    # Leaves: only the command line imports them.
-    "integrations": ({"", "sim", "agents", "evaluate", "store"}, set()),
 }
 # Libraries that a single module may import beside those of its room.
 MORE = {
     "chaosops_ray/integrations/inspect_log.py": {"inspect_ai"},
+    "chaosops_ray/integrations/rllib/environment.py": {"ray"},
+    "chaosops_ray/integrations/rllib/module.py": {"ray", "torch"},
+    "chaosops_ray/integrations/rllib/network.py": {"torch"},
+    "chaosops_ray/integrations/rllib/policy.py": {"torch", "safetensors"},
+    "chaosops_ray/integrations/rllib/training.py": {"ray", "torch"},
     "chaosops_ray/reports/model_card.py": {"huggingface_hub", "yaml"},
     "chaosops_ray/training/warm_up.py": {"safetensors"},
     "chaosops_ray/workers/samplers/torch.py": {"torch", "transformers", "peft", "safetensors"},

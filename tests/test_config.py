@@ -17,7 +17,9 @@ from scripts.config_reference import keys, reference
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = [
-    path for path in sorted((ROOT / "tune_configs").glob("*.yaml")) if not is_sweep(yaml.safe_load(path.read_text()))
+    path
+    for path in sorted((ROOT / "tune_configs").glob("*.yaml"))
+    if path.stem != "ppo" and not is_sweep(yaml.safe_load(path.read_text()))
 ]
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from chaosops_ray.cli import parser
 from chaosops_ray.evaluate import RESAMPLES
+from chaosops_ray.integrations.rllib.settings import load as ppo_settings
 from chaosops_ray.sim import ENVIRONMENTS, environment_of, seats
 from chaosops_ray.sim.incident import rubric
 from chaosops_ray.sim.incident.failures import FAILURES
@@ -50,10 +51,12 @@ def test_commands_in_the_docs_parse_and_name_what_exists(command: str) -> None:
     if given.command == "evaluate":
         world = ENVIRONMENTS[given.world]
         world.rules(given.rules or "strict")
-        names = {name for name in given.policies.split(",") if not name.startswith("trained=")}
+        names = {name for name in given.policies.split(",") if not name.startswith(("trained=", "ppo="))}
         assert names <= set(world.policies)
     if given.command == "train" and given.config is not None:
         read(ROOT / given.config, given.set, given.seed)
+    if given.command == "ppo":
+        ppo_settings(ROOT / given.config, given.set, given.seed)
     if given.command == "tune" and given.config is not None:
         load_sweep(ROOT / given.config, given.set, given.seeds)
     if given.command == "submit":
@@ -70,7 +73,7 @@ def test_commands_in_the_docs_parse_and_name_what_exists(command: str) -> None:
 
 def test_there_are_commands_to_check() -> None:
     assert {command.split()[0] for command in commands()} == {
-        "evaluate", "export", "export-log", "infer", "play", "replay", "serve", "submit", "train", "tune"
+        "evaluate", "export", "export-log", "infer", "play", "ppo", "replay", "serve", "submit", "train", "tune"
     }  # fmt: skip
 
 

@@ -29,6 +29,10 @@ from chaosops_ray.sim.errors import InputError
 OVER = "The episode is over."
 
 
+class NoTurnError(InputError):
+    """An episode that the colleagues played to its end before the caller had a turn."""
+
+
 class Earned(NamedTuple):
     """What the episode earned since a caller's turn before: the reward is the sum of its components.
 
@@ -64,7 +68,7 @@ class Session:
         self._observe()
         if self.view is None:
             # A scenario's id names its answer, and callers may be anybody.
-            raise InputError(
+            raise NoTurnError(
                 "no turn is left to the caller: colleagues played the whole episode; name other colleagues"
             )
 

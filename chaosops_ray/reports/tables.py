@@ -76,6 +76,10 @@ def model_in_words(model: Mapping[str, Any]) -> str:
     """Name a model: run, version and digest of a trained one; of another what is known."""
     if "served" in model:
         return f"the served model {model['served']}"
+    if "algorithm" in model:
+        return (
+            f"run {model['run']}, {model['algorithm']} after {model['steps']} steps ({model['digest'][:DIGEST_SHOWN]})"
+        )
     base = f"{model['model']} ({model['base'][:DIGEST_SHOWN]})"
     if "run" not in model:
         return f"the base model {base}"

@@ -30,6 +30,7 @@ from chaosops_ray.sim.rng import stream
 from chaosops_ray.sim.rule_sets import present, recorded
 from chaosops_ray.sim.snapshot import Snapshot
 from chaosops_ray.sim.speech import Unparsed, load_record, read_action
+from chaosops_ray.sim.symbols import symbols_of
 from chaosops_ray.sim.typed import as_json, changes
 
 W = TypeVar("W")  # the world: truth
@@ -349,6 +350,19 @@ class Environment(ABC, Generic[W, V, A]):
         `format_action` writes of it, as the same action.
         """
         return None
+
+    # -- for learners that read no text -------------------------------------------------------------------------------
+
+    def vocabulary(self, role: str) -> tuple[str, ...] | None:  # noqa: ARG002 - by default there is no such list
+        """List the compact spellings of all that this role may ever do, each once; None where there is no such list.
+
+        All that is permitted on a view of this role is spelt as one of them: see `permitted`.
+        """
+        return None
+
+    def symbols(self, view: V, /) -> Mapping[str, float]:
+        """Return named numbers that tell what is seen; a world may replace them by better ones."""
+        return symbols_of(view)
 
     # -- records ------------------------------------------------------------------------------------------------------
 

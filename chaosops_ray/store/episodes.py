@@ -41,7 +41,7 @@ _FIELDS: list[tuple[str, pa.DataType]] = [
     # Who took this step: the policy, or the baseline that played this seat beside it.
     ("player", pa.string()),
     # Of the trained policy that took this step: its version and its adapter's digest. A base model without an adapter
-    # has version -1 and its own digest, any other policy -1 and "".
+    # has version -1 and its own digest, PPO -1 and that of its weights, any other policy -1 and "".
     ("version", pa.int64()),
     ("digest", pa.string()),
     ("scenario", pa.string()),

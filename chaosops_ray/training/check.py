@@ -11,6 +11,7 @@ import yaml
 from chaosops_ray import evaluate
 from chaosops_ray.config import MADE_HERE, ConfigError, Run, is_sweep, load
 from chaosops_ray.config import read as read_file
+from chaosops_ray.sim import training_seeds
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.seats import in_words
@@ -44,8 +45,8 @@ def look_over(run: Run) -> AnyEnvironment:
     plan.curriculum(run, environment)
     evaluate.parse_policies(environment, ",".join(plan.baselines(run, environment)))
     last = evaluate.parse_seeds(run.evaluation.seeds)[-1]
-    if last >= plan.FIRST_SEED:
-        raise ConfigError(f"evaluation.seeds must be below {plan.FIRST_SEED}, where training's begin; got {last}")
+    if last >= training_seeds.FIRST:
+        raise ConfigError(f"evaluation.seeds must be below {training_seeds.FIRST}, where training's begin; got {last}")
     environment.scenarios(plan.set_named(run.evaluation.set, environment), [0])
     return environment
 

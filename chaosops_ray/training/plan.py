@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from chaosops_ray.config import LEARN, ConfigError, Run
 from chaosops_ray.sim import curriculum as curricula
-from chaosops_ray.sim import seats
+from chaosops_ray.sim import seats, training_seeds
 from chaosops_ray.sim.contract import NOTHING, AnyEnvironment, Scenario
 from chaosops_ray.sim.curriculum import Curriculum
 from chaosops_ray.sim.errors import InputError, unknown
@@ -16,9 +16,6 @@ from chaosops_ray.sim.rng import Stream, stream
 from chaosops_ray.training.mastery import NEW, Mastery, case_of
 from chaosops_ray.wire import Task
 
-# Training draws its scenarios' seeds from here on; seeds below are for evaluation.
-FIRST_SEED = 100_000
-_SEEDS = 100_000_000
 AUTO = "auto"
 _USUAL = ("random", "blind", "naive", "retrier", "heuristic", "lookup", "oracle")  # baselines; a world may have fewer
 # Baselines that are about one seat, where a policy plays no other.
@@ -90,7 +87,7 @@ class Plan(NamedTuple):
             tiers = [draw.choice(before)]
         running = done * self.run.batch.scenarios // self.together + unit
         case = self._in_turn(tiers, running) if self.run.batch.mastered == 1 else self._drawn(tiers, mastery, draw)
-        seed = FIRST_SEED + draw.below(_SEEDS)
+        seed = training_seeds.FIRST + draw.below(training_seeds.COUNT)
         first = self.environment.scenario(case._replace(seed=seed).identity)
         sampled = [draw.bits() >> 1 for _ in range(self.together)]  # each member of a pair is sampled by its own seed
         scenario = self.environment.partners(first)[member]

@@ -45,6 +45,7 @@ KEY = "OPENAI_API_KEY"
 RETRIES = 5
 # Scenarios side by side: torch computes them in one batch and keeps all their transcripts, vLLM has a queue.
 AT_ONCE = {"torch": 16, "vllm": 128}
+_Other: TypeAlias = Callable[[AnyEnvironment, str, Mapping[str, str] | None], Player]
 _Ask: TypeAlias = Callable[[str, Sequence[SampleRequest]], Coroutine[Any, Any, list[Sample]]]
 
 
@@ -124,12 +125,14 @@ def players(
     colleagues: Mapping[str, str] | None = None,
     *,
     structured: bool,
+    others: Mapping[str, _Other] = MappingProxyType({}),
 ) -> dict[str, Player]:
     """Return the players of a comma-separated list: baselines by name, and models.
 
     `sampler` is the engine that plays trained and base models; base models choose among the permitted actions only if
     `structured`, trained ones as their runs did. `colleagues` play beside each of them; with None, a trained one has
-    those of its run's evaluation, and the others have none.
+    those of its run's evaluation, and the others have none. `others` are further kinds of models, as in KIND=FOLDER:
+    each is given its world, what stands after the =, and the colleagues or None.
     """
     beside = colleagues or {}
     found: dict[str, Player] = {}
@@ -149,8 +152,12 @@ def players(
             found[name] = OneByOne(
                 environment, served(environment, what), beside, {"served": plain(what.partition("@")[0])}
             )
+        elif kind in others:
+            found[name] = others[kind](environment, what, colleagues)
         else:
-            raise InputError(f"{given[:80]!r} is not a policy; write trained=RUN, model=NAME or served=MODEL@URL")
+            raise InputError(
+                f"{given[:80]!r} is not a policy; write trained=RUN, model=NAME, served=MODEL@URL or ppo=RUN"
+            )
     return found
 
 

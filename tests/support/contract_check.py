@@ -124,6 +124,17 @@ def _nested(depth: int) -> object:
     return value
 
 
+def check_vocabularies(environment: AnyEnvironment) -> None:
+    """A role's fixed list, if it has one, has each spelling once, as the action writes itself."""
+    for role in environment.roles:
+        listed = environment.vocabulary(role)
+        if listed is not None:
+            assert listed == environment.vocabulary(role)
+            assert len(set(listed)) == len(listed)
+            for spelling in listed:
+                assert environment.format_action(environment.parse_action(spelling), "compact") == spelling
+
+
 def _refusal(method: Callable[..., object], *arguments: object) -> str:
     try:
         method(*arguments)
@@ -144,6 +155,7 @@ def trace(environment: AnyEnvironment, episode: AnyEpisode) -> str:
     for step in episode.steps:
         whole.update(environment.dump(step.world))
         whole.update(environment.dump_view(step.view).encode())
+        whole.update(repr(dict(environment.symbols(step.view))).encode())
         for style in STYLES:
             whole.update(environment.render(step.view, None, style).encode())
         whole.update(environment.dump_action(step.action).encode())
@@ -189,6 +201,9 @@ def _check_views(environment: AnyEnvironment, episode: AnyEpisode) -> None:
     json.loads(kept[-1][1])
     for view, before in kept:
         assert environment.dump_view(view) == before
+        found = environment.symbols(view)
+        assert found
+        assert all(type(name) is str and type(value) is float and math.isfinite(value) for name, value in found.items())
     for step, world in zip(episode.steps, worlds, strict=False):
         assert environment.view(world, step.role) == step.view
 
@@ -243,12 +258,15 @@ def _check_permitted(environment: AnyEnvironment, episode: AnyEpisode) -> None:
     for before, step in zip(_worlds(episode), episode.steps, strict=False):
         kinds = environment.permitted(step.view)
         assert environment.permitted(step.view) is kinds
+        listed = environment.vocabulary(step.role)
+        assert listed is None or kinds, "a role with a fixed list of actions may always do one of them"
         if kinds is not None:
             assert all(kinds)
             actions = [action for kind in kinds for action in kind]
             for style in STYLES:
                 spelt = [environment.format_action(action, style) for action in actions]
                 assert len(set(spelt)) == len(spelt)
+                assert listed is None or style != "compact" or set(spelt) <= set(listed)
                 for action, text in zip(actions, spelt, strict=True):
                     taken = environment.step(before, action).action
                     assert environment.step(before, environment.parse_action(text)).action == taken

@@ -111,6 +111,10 @@ class Toy(Environment[World, View, Any]):
     def permitted(self, view: View, /) -> tuple[tuple[Any, ...], ...]:
         return _offered(view.role, view.shut)
 
+    def vocabulary(self, role: str) -> tuple[str, ...]:
+        more = [f"guess {stated}" for stated in GUESSES] if role == GUESSER else [f"open {box}" for box in COLOURS]
+        return ("wait", *more)
+
     def step(self, world: World, action: object) -> Transition[World, Any]:
         role, taken = self.acting(world), self.admit(action)
         if role is None:

@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chaosops_ray.config import ConfigError, Run
-from chaosops_ray.sim import ENVIRONMENTS, InputError
+from chaosops_ray.sim import ENVIRONMENTS, InputError, training_seeds
 from chaosops_ray.sim import curriculum as curricula
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.curriculum import Curriculum
 from chaosops_ray.training import plan as planning
 from chaosops_ray.training.mastery import NEW, Mastery, Standing, case_of
-from chaosops_ray.training.plan import FIRST_SEED, Plan
+from chaosops_ray.training.plan import Plan
 from chaosops_ray.wire import Task
 
 ROOT = Path(__file__).parents[2]
@@ -169,7 +169,7 @@ def test_places_never_run_into_the_next_update() -> None:
 
 def test_seeds_are_held_off_from_evaluation_and_warm_up() -> None:
     seeds = [seed(task) for task in played(made(), "easy+medium+hard:9", 300)]
-    assert FIRST_SEED <= min(seeds) < FIRST_SEED + 2_000_000
+    assert training_seeds.FIRST <= min(seeds) < training_seeds.FIRST + 2_000_000
     assert 90_000_000 < max(seeds) < 1_000_000_000
     assert all(0 <= task.seed < 2**63 for task in played(made(), "easy:9", 20))
 

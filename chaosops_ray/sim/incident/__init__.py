@@ -76,6 +76,7 @@ class Incident(Environment[World, View, Action]):
     format_action = staticmethod(text.format_action)
     forms = staticmethod(text.forms)
     permitted = staticmethod(text.permitted)
+    vocabulary = staticmethod(text.spellings)
     dump_action = staticmethod(text.dump_action)
     load_action = staticmethod(text.load_action)
     board = staticmethod(board)

@@ -399,6 +399,14 @@ def vocabulary(role: str) -> tuple[tuple[Action, ...], ...]:
     return tuple([_ARGUMENTS[kind]() for kind in PERMITTED[role]])
 
 
+@cache
+def spellings(role: str) -> tuple[str, ...]:
+    """List the compact spellings of what this seat may do."""
+    if role not in ROLES:
+        raise unknown("role", role, ROLES)
+    return tuple([format_action(action, "compact") for kind in vocabulary(role) for action in kind])
+
+
 def permitted(seen: View) -> tuple[tuple[Action, ...], ...]:
     """List what the seat of this view may do; it is the same on every view."""
     return vocabulary(seen.role)

@@ -99,6 +99,7 @@ class Tools(Environment[World, View, Action]):
     call = staticmethod(text.call)
     action_of = staticmethod(text.action_of)
     permitted = staticmethod(choices.permitted)
+    vocabulary = staticmethod(choices.vocabulary)
     dump_action = staticmethod(text.dump_action)
     load_action = staticmethod(text.load_action)
     board = staticmethod(board)

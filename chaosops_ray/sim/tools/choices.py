@@ -15,11 +15,12 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from chaosops_ray.sim.contract import Kinds
+from chaosops_ray.sim.errors import unknown
 from chaosops_ray.sim.speech import Unparsed
 from chaosops_ray.sim.tools.catalog.retrieval import DOCUMENT, ENTITY
 from chaosops_ray.sim.tools.families import Family, understood
 from chaosops_ray.sim.tools.knowledge import COMPANY, COUNTRY, Value
-from chaosops_ray.sim.tools.model import AGENT, Call, Fact, Offer, World, call
+from chaosops_ray.sim.tools.model import AGENT, ROLES, Call, Fact, Offer, World, call
 from chaosops_ray.sim.tools.moves import (
     NAME_COLUMNS,
     OF_COMPANIES,
@@ -61,14 +62,13 @@ _DOCUMENTS = tuple([text for texts in DOCUMENTS.values() for text in texts])
 _ASKED = (*SOURCES, "page", *_DOCUMENTS)
 _NOTE, _CLOCK = "@read note", "@read clock"
 _VERBS = ("check", "fact", "work", "record", "answer")
-NAMES = frozenset(
-    (
-        _NOTE,
-        _CLOCK,
-        *[f"@ask {source} {subject}" for source in _ASKED for subject in (*ORDINALS, ALL)],
-        *[f"@{verb} {source}" for verb in _VERBS for source in SOURCES],
-    )
+_NAMES = (
+    _NOTE,
+    _CLOCK,
+    *[f"@ask {source} {subject}" for source in _ASKED for subject in (*ORDINALS, ALL)],
+    *[f"@{verb} {source}" for verb in _VERBS for source in SOURCES],
 )
+NAMES = frozenset(_NAMES)
 _ASKS, _CHECKS, _WORK, _RECORDS, _ANSWERS = range(5)
 
 _TIMES = ("never", "once", "twice", "three times")
@@ -134,6 +134,13 @@ def permitted(seen: View) -> Kinds[Offer] | None:
     """List the calls that are offered on this view, kind by kind."""
     found = choices(seen)
     return None if found is None else found.kinds
+
+
+def vocabulary(role: str) -> tuple[str, ...]:
+    """List the names of all offers."""
+    if role not in ROLES:
+        raise unknown("role", role, ROLES)
+    return _NAMES
 
 
 def resolved(world: World, given: object) -> object:

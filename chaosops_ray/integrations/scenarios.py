@@ -1,0 +1,32 @@
+"""The scenarios that learners of other libraries are given: cases of a set, with seeds that reports do not use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chaosops_ray.sim import training_seeds
+from chaosops_ray.sim.contract import AnyEnvironment, Scenario
+from chaosops_ray.sim.errors import InputError, unknown
+from chaosops_ray.sim.rng import Stream
+
+
+class Scenarios:
+    """An evaluation set's cases of some tiers, to be drawn: each tier as often as any other, then its cases alike."""
+
+    def __init__(self, environment: AnyEnvironment, selection: str | None = None, tiers: Sequence[str] = ()) -> None:
+        for tier in tiers:
+            if tier not in environment.tiers:
+                raise unknown(f"tier of world {environment.name}", tier, environment.tiers)
+        self._environment = environment
+        self._cases: dict[str, list[Scenario]] = {}
+        for case in environment.scenarios(environment.selections[0] if selection is None else selection, [0]):
+            if not tiers or case.tier in tiers:
+                self._cases.setdefault(case.tier, []).append(case)
+        if not self._cases:
+            raise InputError(f"set {selection} of world {environment.name} has no scenarios of {', '.join(tiers)}")
+
+    def drawn(self, draw: Stream) -> Scenario:
+        """Draw a scenario."""
+        case = draw.choice(self._cases[draw.choice(list(self._cases))])
+        seed = training_seeds.FIRST + draw.below(training_seeds.COUNT)
+        return self._environment.scenario(case._replace(seed=seed).identity)
