@@ -70,3 +70,10 @@ def bare(
         after = environment.step(world, action)
         world = after.world
         earned.append(after.score)
+
+
+def named(value: object) -> str:
+    """An id for a test that is the same in every process: a world is its name."""
+    if isinstance(value, dict):
+        return ",".join(f"{key}={named(one)}" for key, one in value.items())
+    return str(getattr(value, "name", value))

@@ -14,7 +14,7 @@ from pettingzoo.test import api_test, max_cycles_test, parallel_api_test, parall
 
 from chaosops_ray.integrations import aec
 from chaosops_ray.sim import InputError
-from tests.integrations.bare import SIZE, WORLDS, bare, chosen, state_hash
+from tests.integrations.bare import SIZE, WORLDS, bare, chosen, named, state_hash
 from tests.support.toy_world import TOY
 
 SETTINGS: list[dict[str, Any]] = [
@@ -25,7 +25,7 @@ SETTINGS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("given", SETTINGS, ids=str)
+@pytest.mark.parametrize("given", SETTINGS, ids=named)
 def test_the_package_s_own_suites_pass(given: dict[str, Any]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -37,7 +37,7 @@ def test_the_package_s_own_suites_pass(given: dict[str, Any]) -> None:
     parallel_seed_test(lambda: aec.parallel_env(**given))
 
 
-@pytest.mark.parametrize("given", [{"world": "incident", "tiers": ("hard",)}, {"world": "tools"}], ids=str)
+@pytest.mark.parametrize("given", [{"world": "incident", "tiers": ("hard",)}, {"world": "tools"}], ids=named)
 def test_episodes_are_cut_off_as_the_package_s_own_suite_wants_it(given: dict[str, Any]) -> None:
     module = SimpleNamespace(
         env=lambda **more: aec.env(**given, **more), parallel_env=lambda **more: aec.parallel_env(**given, **more)
@@ -61,7 +61,7 @@ def played(seed: int, given: dict[str, Any]) -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize("given", SETTINGS, ids=str)
+@pytest.mark.parametrize("given", SETTINGS, ids=named)
 def test_the_same_seed_gives_the_same_whole_episodes(given: dict[str, Any]) -> None:
     """The package's own test stops after one step."""
     first = played(7, given)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from chaosops_ray.integrations.single_seat import SPEC, SingleSeat
 from chaosops_ray.sim import ENVIRONMENTS, InputError
 from chaosops_ray.sim.contract import AnyEnvironment
-from tests.integrations.bare import SIZE, WORLDS, bare, chosen, state_hash
+from tests.integrations.bare import SIZE, WORLDS, bare, chosen, named, state_hash
 from tests.support.toy_world import TOY
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ INCIDENT = ENVIRONMENTS["incident"]
         {"world": "tools", "observation": "text", "pay": "stream"},
         {"world": TOY, "role": "guesser", "colleagues": "random"},
     ],
-    ids=str,
+    ids=named,
 )
 def test_the_package_s_own_check_passes_without_a_warning(settings: dict[str, Any]) -> None:
     with warnings.catch_warnings():
