@@ -40,7 +40,7 @@ def played(env: SeatEnvironment, first: SeatObservation, policy: str) -> list[Se
     return seen
 
 
-@pytest.mark.parametrize(("world", "rules"), RULES, ids=str)
+@pytest.mark.parametrize(("world", "rules"), RULES, ids=lambda given: getattr(given, "name", given))
 @pytest.mark.parametrize("policy", ["oracle", "random"])
 def test_rewards_are_the_sum_of_the_rubrics_and_add_up_to_the_return(
     world: AnyEnvironment, rules: str, policy: str

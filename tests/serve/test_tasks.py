@@ -9,9 +9,8 @@ from collections import Counter
 import pytest
 
 from chaosops_ray.serve.tasks import SEEDS, TEST, TRAIN, Catalog
-from chaosops_ray.sim import ENVIRONMENTS, InputError
+from chaosops_ray.sim import ENVIRONMENTS, InputError, training_seeds
 from chaosops_ray.sim.contract import AnyEnvironment
-from chaosops_ray.training.plan import FIRST_SEED
 from tests.support.toy_world import TOY
 
 WORLDS = [ENVIRONMENTS["incident"], ENVIRONMENTS["tools"], TOY]
@@ -54,7 +53,7 @@ def test_an_index_tells_nothing_of_the_case(catalog: Catalog) -> None:
 def test_the_splits_share_no_seed_and_leave_those_of_reports_alone() -> None:
     train, test = SEEDS[TRAIN], SEEDS[TEST]
     assert not set(train) & set(test)
-    assert min(train) >= FIRST_SEED > max(test)
+    assert min(train) >= training_seeds.FIRST > max(test)
     for kept in (range(1000, 1020), range(20_000, 40_000)):
         assert not set(kept) & {*train, *test}
     for catalog in CATALOGS.values():
