@@ -29,11 +29,14 @@ HARD = """
 import os, signal, sys, time
 if os.fork() == 0:
     os.setsid()
+    heard, said = os.pipe()
     if os.fork() == 0:
         for deaf in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(deaf, signal.SIG_IGN)
         os.write(1, b"started " + sys.argv[-1].encode() + b"\\n")
+        os.write(said, b"x")
         time.sleep(1000)
+    os.read(heard, 1)
     os._exit(0)
 os.wait()
 """
