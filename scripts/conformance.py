@@ -98,7 +98,7 @@ def main() -> None:
         run(uv, "venv", "--quiet", "--python", sys.executable, folder / "venv", cwd=folder)
         bin_folder = folder / "venv" / "bin"
         into = ("--python", bin_folder / "python", "-c", ROOT / "constraints.txt")
-        run(uv, "pip", "install", "--quiet", *into, f"{wheel}[serve,gym]", cwd=folder)
+        run(uv, "pip", "install", "--quiet", "--compile-bytecode", *into, f"{wheel}[serve,gym]", cwd=folder)
         run(bin_folder / "python", "-c", SUITES, *WORLDS, cwd=folder)
         for port, world in enumerate(WORLDS, start=8431):
             with serving(bin_folder / "chaosops", world, folder, port) as url:
