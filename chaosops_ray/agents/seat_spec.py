@@ -17,9 +17,10 @@ from typing import NamedTuple
 
 from chaosops_ray.agents.session import Session
 from chaosops_ray.sim import environment_named, seats
+from chaosops_ray.sim.cases import cases
 from chaosops_ray.sim.contract import AnyEnvironment, Scenario, Style
 from chaosops_ray.sim.episode import RunningEpisode
-from chaosops_ray.sim.errors import InputError, unknown
+from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.rng import stream
 
 # Neither reports nor this project's own training draw seeds from here to 100,000.
@@ -81,21 +82,9 @@ def seat_spec(
     environment = environment_named(world) if isinstance(world, str) else world
     if not role and len(environment.roles) == 1:
         role = environment.roles[0]
-    if role not in environment.roles:
-        raise unknown("role", role, environment.roles)
-    others = [one for one in environment.roles if one != role]
-    named = seats.parse(environment, colleagues) if "=" in colleagues else dict.fromkeys(others, colleagues)
-    found = seats.checked(environment, named)
-    if seats.left(environment, found) != (role,):
-        raise InputError(f"colleagues {colleagues[:80]!r} must play {', '.join(others)}, and not {role}")
-    for tier in tiers:
-        if tier not in environment.tiers:
-            raise unknown("tier", tier, environment.tiers)
-    selection = selection or environment.selections[0]
-    cases = tuple([case for case in environment.scenarios(selection, [0]) if not tiers or case.tier in tiers])
-    if not cases:
-        raise InputError(f"the scenarios of {selection} have none of tier {', '.join(tiers)}; choose another tier")
-    return SeatSpec(environment, role, environment.rules(rules or environment.rule_sets[0]), found, cases, style)
+    beside = seats.around(environment, role, seats.parse(environment, colleagues) if "=" in colleagues else colleagues)
+    drawn = cases(environment, selection or None, tiers)
+    return SeatSpec(environment, role, environment.rules(rules or environment.rule_sets[0]), beside, drawn, style)
 
 
 def leave(session: Session) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chaosops_ray.sim import training_seeds
+from chaosops_ray.sim.cases import cases
 from chaosops_ray.sim.contract import AnyEnvironment, Scenario
-from chaosops_ray.sim.errors import InputError, unknown
 from chaosops_ray.sim.rng import Stream
 
 
@@ -14,16 +14,10 @@ class Scenarios:
     """An evaluation set's cases of some tiers, to be drawn: each tier as often as any other, then its cases alike."""
 
     def __init__(self, environment: AnyEnvironment, selection: str | None = None, tiers: Sequence[str] = ()) -> None:
-        for tier in tiers:
-            if tier not in environment.tiers:
-                raise unknown(f"tier of world {environment.name}", tier, environment.tiers)
         self._environment = environment
         self._cases: dict[str, list[Scenario]] = {}
-        for case in environment.scenarios(environment.selections[0] if selection is None else selection, [0]):
-            if not tiers or case.tier in tiers:
-                self._cases.setdefault(case.tier, []).append(case)
-        if not self._cases:
-            raise InputError(f"set {selection} of world {environment.name} has no scenarios of {', '.join(tiers)}")
+        for case in cases(environment, selection, tiers):
+            self._cases.setdefault(case.tier, []).append(case)
 
     def drawn(self, draw: Stream) -> Scenario:
         """Draw a scenario."""

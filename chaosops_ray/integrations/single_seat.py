@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from chaosops_ray.integrations import symbolic
 from chaosops_ray.integrations.game import Game
 from chaosops_ray.integrations.spaces import of_features, of_text
-from chaosops_ray.sim import environment_named
+from chaosops_ray.sim import environment_named, seats
 from chaosops_ray.sim.contract import AnyEnvironment
-from chaosops_ray.sim.errors import InputError, unknown
+from chaosops_ray.sim.errors import unknown
 
 Observation: TypeAlias = NDArray[np.float32] | str
 OBSERVATIONS = ("symbols", "text")
@@ -49,18 +49,11 @@ class SingleSeat(gymnasium.Env[Observation, np.int64]):
         """Make the environment of a role, by default the first; `colleagues` is one baseline, or one for each role."""
         environment = environment_named(world) if isinstance(world, str) else world
         self.role = environment.roles[0] if role is None else role
-        if self.role not in environment.roles:
-            raise unknown(f"role of world {environment.name}", self.role, environment.roles)
+        beside = seats.around(environment, self.role, colleagues)
         if observation not in OBSERVATIONS:
             raise unknown("observation", observation, OBSERVATIONS)
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise unknown("render_mode", str(render_mode), self.metadata["render_modes"])
-        others = [other for other in environment.roles if other != self.role]
-        beside = dict.fromkeys(others, colleagues) if isinstance(colleagues, str) else dict(colleagues)
-        if set(beside) != set(others):
-            raise InputError(
-                f"colleagues must name a baseline for each of {', '.join(others)}, got {', '.join(beside)}"
-            )
         self.game = Game(
             environment, colleagues=beside, rules=rules, selection=selection, tiers=tiers, pay=pay, size=size
         )

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from chaosops_ray.sim.contract import AnyEnvironment, Policy, PolicyFactory, Scenario
-from chaosops_ray.sim.errors import InputError
+from chaosops_ray.sim.errors import InputError, unknown
 
 ALL = "all"  # the spelling of no colleagues: the policy plays every seat
 _SHOWN = 40
@@ -47,6 +47,20 @@ def checked(environment: AnyEnvironment, seats: Mapping[str, str], own: Collecti
     if len(found) == len(environment.roles):
         raise InputError("baselines play every seat and the policy plays none; leave at least one role to it")
     return found
+
+
+def around(environment: AnyEnvironment, role: str, colleagues: str | Mapping[str, str]) -> dict[str, str]:
+    """Return the colleagues of one role: the same baseline in all other seats, or one that is named for each."""
+    if role not in environment.roles:
+        raise unknown(f"role of world {environment.name}", role, environment.roles)
+    others = [other for other in environment.roles if other != role]
+    named = dict.fromkeys(others, colleagues) if isinstance(colleagues, str) else colleagues
+    if set(named) != set(others):
+        raise InputError(
+            f"colleagues must play all other roles: name a baseline for each of {', '.join(others)}, "
+            f"got {', '.join(named)}"
+        )
+    return checked(environment, named)
 
 
 def left(environment: AnyEnvironment, colleagues: Mapping[str, str]) -> tuple[str, ...]:

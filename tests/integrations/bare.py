@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+from hypothesis import strategies as st
 
 from chaosops_ray.integrations import symbolic
 from chaosops_ray.sim import ENVIRONMENTS, seats
@@ -24,6 +26,14 @@ class Turn(NamedTuple):
     reward: float
     streams: dict[str, float]
     state: str
+
+
+def drawn(data: st.DataObject) -> tuple[AnyEnvironment, str, list[int], Literal["return", "stream"]]:
+    """A world, the id of a scenario, numbers that are its actions, and what a seat is paid."""
+    environment = data.draw(st.sampled_from(WORLDS), label="world")
+    scenario = data.draw(st.sampled_from(environment.cases))._replace(seed=data.draw(st.integers(0, 10**6)))
+    numbers = data.draw(st.lists(st.integers(0, 10**6), min_size=1, max_size=30), label="numbers")
+    return environment, scenario.identity, numbers, data.draw(st.sampled_from(("return", "stream")))
 
 
 def state_hash(environment: AnyEnvironment, world: Any) -> str:

@@ -14,7 +14,7 @@ from pettingzoo.test import api_test, max_cycles_test, parallel_api_test, parall
 
 from chaosops_ray.integrations import aec
 from chaosops_ray.sim import InputError
-from tests.integrations.bare import SIZE, WORLDS, bare, chosen, named, state_hash
+from tests.integrations.bare import SIZE, WORLDS, bare, chosen, drawn, named, state_hash
 from tests.support.toy_world import TOY
 
 SETTINGS: list[dict[str, Any]] = [
@@ -74,13 +74,10 @@ def test_the_same_seed_gives_the_same_whole_episodes(given: dict[str, Any]) -> N
 @given(st.data())
 def test_it_plays_as_the_bare_world_does(data: st.DataObject) -> None:
     """The same actions give the same observations, masks, rewards and states."""
-    environment = data.draw(st.sampled_from(WORLDS), label="world")
-    scenario = data.draw(st.sampled_from(environment.cases))._replace(seed=data.draw(st.integers(0, 10**6)))
-    numbers = data.draw(st.lists(st.integers(0, 10**6), min_size=1, max_size=30), label="numbers")
-    pay = data.draw(st.sampled_from(("return", "stream")))
-    expected = bare(environment, scenario.identity, numbers, {})
+    environment, scenario, numbers, pay = drawn(data)
+    expected = bare(environment, scenario, numbers, {})
     env = aec.env(world=environment, pay=pay, size=SIZE)
-    env.reset(options={"scenario": scenario.identity})
+    env.reset(options={"scenario": scenario})
     totals = dict.fromkeys(environment.roles, 0.0)
     for place, turn in enumerate(expected):
         agent = env.agent_selection

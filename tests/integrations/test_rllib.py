@@ -25,7 +25,7 @@ from chaosops_ray.sim import ENVIRONMENTS, InputError
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.store import files
 from chaosops_ray.store.episodes import differences, read_episodes
-from tests.integrations.bare import SIZE, WORLDS, bare, chosen, state_hash
+from tests.integrations.bare import SIZE, WORLDS, bare, chosen, drawn, state_hash
 from tests.support.cluster import ray_here
 
 ROOT = Path(__file__).parents[2]
@@ -42,13 +42,10 @@ SECOND_RUN = pytest.mark.filterwarnings("ignore:.*Overriding environment")
 @given(st.data())
 def test_it_plays_as_the_bare_world_does(data: st.DataObject) -> None:
     """The same actions give the same observations, masks, rewards and states."""
-    environment = data.draw(st.sampled_from(WORLDS), label="world")
-    scenario = data.draw(st.sampled_from(environment.cases))._replace(seed=data.draw(st.integers(0, 10**6)))
-    numbers = data.draw(st.lists(st.integers(0, 10**6), min_size=1, max_size=30), label="numbers")
-    pay = data.draw(st.sampled_from(("return", "stream")))
-    expected = bare(environment, scenario.identity, numbers, {})
+    environment, scenario, numbers, pay = drawn(data)
+    expected = bare(environment, scenario, numbers, {})
     table = Table({"world": environment, "pay": pay, "size": SIZE, "scale": 0.5})
-    seen, _ = table.reset(options={"scenario": scenario.identity})
+    seen, _ = table.reset(options={"scenario": scenario})
     for place, turn in enumerate(expected):
         assert list(seen) == [turn.role]
         assert seen[turn.role]["observations"].tolist() == turn.seen

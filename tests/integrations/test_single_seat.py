@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from chaosops_ray.integrations.single_seat import SPEC, SingleSeat
 from chaosops_ray.sim import ENVIRONMENTS, InputError
 from chaosops_ray.sim.contract import AnyEnvironment
-from tests.integrations.bare import SIZE, WORLDS, bare, chosen, named, state_hash
+from tests.integrations.bare import SIZE, bare, chosen, drawn, named, state_hash
 from tests.support.toy_world import TOY
 
 ROOT = Path(__file__).parents[2]
@@ -51,14 +51,11 @@ def colleagues_of(environment: AnyEnvironment, role: str) -> dict[str, str]:
 @given(st.data())
 def test_it_plays_as_the_bare_world_does(data: st.DataObject) -> None:
     """The same actions give the same observations, masks, rewards and states."""
-    environment = data.draw(st.sampled_from(WORLDS), label="world")
+    environment, scenario, numbers, pay = drawn(data)
     role = data.draw(st.sampled_from(environment.roles), label="role")
-    scenario = data.draw(st.sampled_from(environment.cases))._replace(seed=data.draw(st.integers(0, 10**6)))
-    numbers = data.draw(st.lists(st.integers(0, 10**6), min_size=1, max_size=30), label="numbers")
-    pay = data.draw(st.sampled_from(("return", "stream")))
-    expected = bare(environment, scenario.identity, numbers, colleagues_of(environment, role))
+    expected = bare(environment, scenario, numbers, colleagues_of(environment, role))
     env = SingleSeat(environment, role, colleagues=colleagues_of(environment, role), pay=pay, size=SIZE)
-    seen, info = env.reset(options={"scenario": scenario.identity})
+    seen, info = env.reset(options={"scenario": scenario})
     for place, turn in enumerate(expected):
         assert (seen.tolist(), info["action_mask"].tolist()) == (turn.seen, turn.mask)  # type: ignore[union-attr]
         assert env.action_masks().tolist() == [bool(allowed) for allowed in turn.mask]
