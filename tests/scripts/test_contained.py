@@ -33,12 +33,12 @@ if os.fork() == 0:
     if os.fork() == 0:
         for deaf in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(deaf, signal.SIG_IGN)
-        os.write(1, b"started " + sys.argv[-1].encode() + b"\\n")
         os.write(said, b"x")
         time.sleep(1000)
     os.read(heard, 1)
     os._exit(0)
 os.wait()
+os.write(1, b"started " + sys.argv[-1].encode() + b"\\n")
 """
 FOREVER = HARD + "time.sleep(1000)"
 
@@ -100,10 +100,11 @@ def test_the_caller_does_what_its_keeper_cannot_do_any_more() -> None:
 
 def test_descendants_are_those_of_all_generations() -> None:
     caller, _ = started(FOREVER)
-    assert {process.pid for process in psutil.Process(caller.pid).children(recursive=True)} == descendants(caller.pid)
-    assert len(descendants(caller.pid)) == 3  # the keeper, the command and the hard one
+    found, expected = descendants(caller.pid), psutil.Process(caller.pid).children(recursive=True)
     caller.terminate()
     ended(caller)
+    assert found == {process.pid for process in expected}
+    assert len(found) == 3  # the keeper, the command and the hard one
 
 
 # -- waiting for what a slow machine does ---------------------------------------------------------------------------------
