@@ -25,7 +25,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "process_environment": (set(), set()),
     "plain_text": (set(), set()),
     "config": ({"plain_text"}, {"pydantic", "yaml"}),
-    "evaluate": ({"sim"}, {"numpy"}),
+    "evaluate": ({"sim", "wire"}, {"numpy"}),
     "agents": ({"sim", "wire", "plain_text"}, {"httpx", "tokenizers"}),
     "store": ({"sim", "wire", "plain_text"}, {"pyarrow"}),
     "transfer": ({"store"}, {"ray"}),
@@ -36,7 +36,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     ),
     # Not ray, not torch: whoever looks at a run needs neither.
     "reports": (
-        {"", "sim", "plain_text", "config", "evaluate", "store"},
+        {"", "sim", "plain_text", "config", "evaluate", "store", "wire"},
         {"jinja2", "markupsafe", "matplotlib", "numpy", "rich"},
     ),
     "training": (
