@@ -1,8 +1,8 @@
 """An episode as plain values, from which pages draw it moment by moment.
 
 A moment is the time before the first turn, or after one: `moments[0]` comes before `steps[0]`, `moments[1]` after it.
-What those who play are not told is in `scenario`, in a moment's `truth`, and in a step's `outcome`: pages show these only
-to somebody who asks for them.
+What those who play are not told is in `scenario`, in a moment's `truth`, and in a step's `outcome`; pages show it only
+to those who ask.
 """
 
 from __future__ import annotations
