@@ -6,6 +6,8 @@ import re
 from typing import Literal
 
 HIDDEN = "[key]"
+# JSON may write these with a backslash before them.
+_ESCAPED, _SLASH = '"/\\', r"\\?"
 
 
 def printable(text: str, longest: int | None = None) -> str:
@@ -33,6 +35,5 @@ def without(secret: str, text: str) -> str:
     """Replace a secret by `[key]`, also where some of its characters are written as escapes of JSON."""
     if not secret:
         return text
-    backslash = {one: r"\\?" for one in '"/\\'}
-    ways = [rf"(?:{backslash.get(one, '')}{re.escape(one)}|\\u(?i:{ord(one):04x}))" for one in secret]
+    ways = [rf"(?:{_SLASH if one in _ESCAPED else ''}{re.escape(one)}|\\u(?i:{ord(one):04x}))" for one in secret]
     return re.sub("".join(ways), HIDDEN, text)

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from types import FrameType
 from typing import TextIO
 
-from chaosops_ray.plain_text import HIDDEN, one_line, without
+from chaosops_ray.plain_text import one_line, without
 
 UNKNOWN = "null"
 MAX_ACTION = 4_000
@@ -47,7 +47,8 @@ class InferenceLog:
     def run(self, work: Callable[[InferenceLog, ExitStack], None]) -> None:
         """Do the work, write [END], then close what the work left on the stack, which may take a while.
 
-        After SIGINT this raises KeyboardInterrupt, after SIGTERM it exits with 143, after SIGHUP with 129. Further signals are not heard.
+        After SIGINT this raises KeyboardInterrupt, after SIGTERM it exits with 143, after SIGHUP with 129. Further
+        signals are not heard.
         """
         # What `nohup` has set stays set.
         heard = [one for one in _SIGNALS if (one, signal.getsignal(one)) != (signal.SIGHUP, signal.SIG_IGN)]
