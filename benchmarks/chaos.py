@@ -171,11 +171,20 @@ def marked(value: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get(MARK, "").startswith(value) and process.status() != psutil.STATUS_ZOMBIE:
+            environment = Path(f"/proc/{process.pid}/environ").read_bytes()
+            if carries(environment, value) and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
-        except psutil.Error:
+        except (OSError, psutil.Error):
             continue
     return found
+
+
+def carries(environment: bytes, value: str) -> bool:
+    """Tell whether an environment has a value of the mark that begins so.
+
+    A process of Ray that has given itself a title has overwritten the beginning, where psutil stops to read.
+    """
+    return os.fsencode(f"\0{MARK}={value}") in b"\0" + environment
 
 
 def actors(processes: Sequence[psutil.Process]) -> Actors:

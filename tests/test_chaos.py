@@ -194,6 +194,14 @@ def test_processes_are_found_by_their_mark_and_only_those() -> None:
             process.communicate()
 
 
+def test_a_process_that_has_overwritten_the_beginning_of_its_environment_has_its_mark() -> None:
+    mark = f"{chaos.MARK}=a-test/1/".encode()
+    for environment in (mark, b"A=b\0" + mark + b"\0C=d\0", bytes(60) + b"ray::Agent\0" + mark + b"\0"):
+        assert chaos.carries(environment, "a-test/")
+        assert not chaos.carries(environment, "a-test/10")
+    assert not chaos.carries(b"A=" + mark, "a-test/1/")
+
+
 # -- its page ---------------------------------------------------------------------------------------------------------
 
 
