@@ -356,7 +356,7 @@ def _evaluate(given: argparse.Namespace) -> int:
         for name, played in _tracked("playing", playing, len(players) * len(scenarios)):
             results.append(evaluate.result(environment, name, played.episode))
             if writer is not None:
-                writer.add(environment, name, played.episode, played.versions, players[name].colleagues)
+                writer.add(environment, name, played.episode, played.origins, players[name].colleagues)
     of_each = {name: player.colleagues for name, player in players.items()}
     summary = evaluate.summary(environment, results, rules, selection, given.seeds, of_each, models)
 

@@ -113,8 +113,7 @@ def test_a_policy_that_is_read_again_plays_the_same(environment: AnyEnvironment,
     scenarios, rules = environment.scenarios(environment.selections[0], [1000])[:3], environment.rule_sets[0]
     build = policy.factory(environment, networks, SIZE)
     for played, scenario in zip(player(scenarios, rules), scenarios, strict=True):
-        assert played.versions is not None
-        assert set(played.versions) == {(-1, player.digest)}
+        assert {origin[:2] for origin in played.origins or ()} == {(-1, player.digest)}
         act = build(scenario, rules)
         for step in played.episode.steps:
             assert environment.format_action(act(step.view), "compact") in environment.vocabulary(step.role)  # type: ignore[operator]
@@ -154,8 +153,8 @@ def test_seats_that_were_not_learned_are_left_to_baselines(tmp_path: Path) -> No
     player = policy.player(INCIDENT, str(folder), None)
     assert player.colleagues == run.seats
     (played,) = player([INCIDENT.scenario("incident/cascade/hard/1000")], "strict")
-    by = {step.role: version for step, version in zip(played.episode.steps, played.versions or (), strict=True)}
-    assert (by["sre"], by["oversight"]) == ((-1, ""), (-1, player.digest))
+    by = {step.role: origin.digest for step, origin in zip(played.episode.steps, played.origins or (), strict=True)}
+    assert (by["sre"], by["oversight"]) == ("", player.digest)
     with pytest.raises(InputError, match="has not learned to play dev; let a baseline play it with --seats dev=NAME"):
         policy.player(INCIDENT, str(folder), {"sre": "oracle"})
 
