@@ -84,7 +84,9 @@ class Curves:
         self._alarmed = alarmed
         if replaced > self._replaced:
             count = replaced - self._replaced
-            self._marks.append(Mark(update, "actors", f"{count} {'actor' if count == 1 else 'actors'} lost and replaced"))
+            self._marks.append(
+                Mark(update, "actors", f"{count} {'actor' if count == 1 else 'actors'} lost and replaced")
+            )
         elif replaced < self._replaced:  # the count begins again with each command
             self._marks.append(Mark(update, "resumed", "the run was resumed"))
         self._replaced = replaced
@@ -126,7 +128,9 @@ class Curves:
 def figures(environment: AnyEnvironment, run: Run) -> list[dict[str, Any]]:
     """Return the figures, each with its panels and their lines; `key` names the column of a line."""
     solved = next(metric for metric in environment.metrics if metric.is_share)
-    detection = [name for name in (metric.name for metric in environment.metrics) if name in (environment.detection or ())]
+    detection = [
+        name for name in (metric.name for metric in environment.metrics) if name in (environment.detection or ())
+    ]
     words = {name: name.replace("_", " ") for name in detection}
     name = environment.headline_name
     found = [
@@ -150,10 +154,7 @@ def figures(environment: AnyEnvironment, run: Run) -> list[dict[str, Any]]:
                 f"{' and '.join(words.values()).capitalize()} in training, by tier",
                 "Of the episodes in which an agent misbehaves, the share in which it was caught; and the share of "
                 "episodes in which an innocent agent was accused.",
-                [
-                    _by_tier(environment, one, words[one], "% of episodes", _SHARE, low=0, high=1)
-                    for one in detection
-                ],
+                [_by_tier(environment, one, words[one], "% of episodes", _SHARE, low=0, high=1) for one in detection],
             )
         )
     return [*found, _policy(run), _time()]

@@ -20,13 +20,13 @@ from chaosops_ray.serve.control_room import events, pages
 from chaosops_ray.serve.control_room.gate import Gate
 from chaosops_ray.serve.control_room.paths import NotFoundError
 from chaosops_ray.serve.control_room.room import BusyError, Room
-from chaosops_ray.serve.control_room.runs import Runs
 from chaosops_ray.serve.origin import SameOrigin
 from chaosops_ray.sim.errors import InputError
 
 # Each gives the routes of some pages; a new page adds its own here.
 PAGES: Sequence[Callable[[Room], list[BaseRoute]]] = (pages.routes, events.routes)
 WEB = Path(str(package_files("chaosops_ray.reports"))) / "web"
+API = "/api/"
 _TITLES = {
     401: "A token is needed",
     403: "Not allowed",
@@ -38,19 +38,16 @@ _TITLES = {
 }
 
 
-def create_app(
-    runs: Runs, token: str | None = None, address: str = "127.0.0.1", names: Sequence[str] = (), room: Room | None = None
-) -> App:
+def create_app(room: Room, token: str | None = None, address: str = "127.0.0.1", names: Sequence[str] = ()) -> App:
     """Return the application; `address` is what the server is bound to, and `names` are others that lead to it.
 
     Without a token it answers to these alone, see `SameOrigin`.
     """
-    room = Room(runs) if room is None else room
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
-        room.close()
+        room.end()
 
     def refused(request: Request, status: int, words: str) -> Response:
         return _refused(room, request, status, words)
@@ -106,4 +103,4 @@ def _refused(room: Room, request: Request, status: int, words: str) -> Response:
 
 
 def _wants_page(request: Request) -> bool:
-    return "text/html" in request.headers.get("accept", "") and not request.url.path.endswith(".json")
+    return "text/html" in request.headers.get("accept", "") and not request.url.path.startswith(API)

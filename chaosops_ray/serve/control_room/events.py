@@ -80,7 +80,7 @@ def routes(room: Room) -> list[BaseRoute]:
     async def run(request: Request) -> Response:
         return await stream(partial(room.runs.token, request.path_params["run"]))
 
-    return [Route("/events", everything), Route("/runs/{run}/events", run)]
+    return [Route("/api/events", everything), Route("/api/runs/{run}/events", run)]
 
 
 def _of_all(room: Room) -> Any:

@@ -1,7 +1,7 @@
 """The gate of the control room: who may enter, how much a request may hold, and what a browser may do with an answer.
 
-Without a token the server is for this machine's own browser; `SameOrigin` keeps pages of other sites out. With one,
-everything but the form that asks for it needs the token: in the header Authorization, or in a cookie that the form sets.
+Without a token the server is for this machine's own browser, and `SameOrigin` keeps pages of other sites out. With
+one, all but the form that asks for it needs the token: in the header Authorization, or in a cookie that the form sets.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Whether a process trains in a run's folder, asked of the kernel's list of locks.
 
 A trainer holds a lock on its config.yaml. Trying this lock, even a shared one for a moment, would make a trainer that
-starts in that moment fail. So nothing is locked here: Linux lists the locks of this machine in /proc/locks. A trainer on
-another machine, in another container, or on another system is not in the list; see `Activity` for how it is noticed.
+starts in that moment fail. So nothing is locked here: Linux lists the locks of this machine in /proc/locks. Trainers on
+another machine or in another container are not in the list, and other systems have none: there, a run is taken for
+running while its metrics grow.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def routes(room: Room) -> list[BaseRoute]:
     return [
         Route("/", room.page(index), name="index"),
         Route("/runs/{run}", room.page(run), name="run"),
-        Route("/runs/{run}/curves.json", room.page(curves), name="curves"),
+        Route("/api/runs/{run}/curves", room.page(curves), name="curves"),
     ]
 
 

@@ -53,7 +53,7 @@ def inside(root: Path, path: Path) -> Path:
 
 
 def file_inside(root: Path, path: Path, most: int) -> Path | None:
-    """Return where a file is; None if there is none, InputError if it is no plain file, is elsewhere or is too large."""
+    """Return where a file is; None if there is none, InputError if it is not a plain file inside, or is too large."""
     if not os.path.lexists(path):
         return None
     found = inside(root, path)

@@ -47,7 +47,7 @@ class Room:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.globals |= {"asset": asset, "run_url": run_url, "sweep_url": sweep_url}
+        self._templates.globals |= {"asset": asset, "run_url": run_url, "sweep_url": sweep_url, "api": api}
 
     def page(self, make: Page) -> Endpoint:
         """Make an endpoint of a function that reads files: it runs in a thread, and has a deadline."""
@@ -75,7 +75,7 @@ class Room:
         """Answer with JSON."""
         return Response(json.dumps(values, allow_nan=False, ensure_ascii=False), status, media_type="application/json")
 
-    def close(self) -> None:
+    def end(self) -> None:
         """End the streams, and wait for no thread any more."""
         self.is_closing = True
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -84,6 +84,11 @@ class Room:
 def asset(name: str) -> str:
     """Return the address of a file of reports/web."""
     return f"/assets/{name}"
+
+
+def api(address: str) -> str:
+    """Return the address of the data of a page."""
+    return f"/api{address}"
 
 
 def run_url(run: str, *parts: str | int) -> str:

@@ -146,11 +146,10 @@ class Runs:
 
     def _search(self) -> Listing:
         locked = locks.locked_files()
-        runs, sweeps, looked = [], [], 0
+        runs, sweeps = [], []
         is_cut = False
-        for path, names in self._folders():
-            looked += 1
-            if looked > MAX_FOLDERS or len(runs) >= MAX_RUNS:
+        for looked, (path, names) in enumerate(self._folders()):
+            if looked >= MAX_FOLDERS or len(runs) >= MAX_RUNS:
                 is_cut = True
                 break
             if SWEEP in names:
@@ -307,9 +306,7 @@ class Runs:
             raise InputError(f"it has no {CONFIG}")
         if run.world not in ENVIRONMENTS:
             raise InputError(f"{CONFIG}: this program has no world {run.world!r}")
-        return OpenRun(
-            paths.identity(relative), tables.plain(str(relative)), path, run, ENVIRONMENTS[run.world]
-        )
+        return OpenRun(paths.identity(relative), tables.plain(str(relative)), path, run, ENVIRONMENTS[run.world])
 
     def _last(self, path: Path) -> Last:
         return self._remembered(path / METRICS, MAX_BYTES, read_last) or Last(None, None)
