@@ -5,7 +5,8 @@
 //
 // Options: `moment` and `role` to begin with; `names`, what the two films are called; `page: true`, arrow keys work
 // wherever the focus is on the page; `onShow(state)`, called with { moment, role, truth } after each change.
-// Both return { state, show(changes), end() }.
+// Both return { state(), show(changes), update(films), end() }; `update` takes films that have grown, and follows them if
+// the last moment is shown.
 //
 // A film holds what models wrote. It becomes text nodes, never markup, and nothing in it is trusted to be short.
 
@@ -13,6 +14,7 @@ export const SPECTATOR = "spectator";
 
 const TONES = new Set(["muted", "good", "warn", "bad", "accent"]);
 const COLOURS = 10; // of the variables --series-N
+const SHORT = 20; // characters of a cell that is not broken into lines
 const LONG = 600; // characters of a cell that are shown at once
 const MANY = 14; // rows of a panel that are shown at once
 const STRIP = 160; // bars of a strip of log-probabilities
@@ -34,37 +36,54 @@ export function compare(element, films, options = {}) {
 // -- one or two films with their controls ------------------------------------------------------------------------
 
 function play(element, given, options) {
-  const films = given.map(whole);
   const id = `film-${(drawings += 1)}`;
-  const last = Math.max(...films.map(lastMoment));
-  const roles = [...new Set(films.flatMap((film) => film.roles))];
   const state = { moment: 0, role: SPECTATOR, truth: false };
-  const names = options.names ?? films.map((film) => film.policy);
-  const fork = films.length > 1 ? firstDifference(films[0], films[1]) : -1;
-  const bounds = chartBounds(films);
-  let timer = null;
-
-  const root = make("div", { class: "film", "data-films": films.length });
-  const controls = controlsOf(id, last, roles, {
+  const folds = new Map(); // which folds are open, so that they stay so from moment to moment
+  const root = make("div", { class: "film", "data-films": given.length });
+  const both = make("div", {});
+  const stages = make("div", { class: "film-stages" });
+  const controls = controlsOf(id, {
     seek: (moment) => { stop(); show({ moment }); },
     step: (by) => { stop(); show({ moment: state.moment + by }); },
     toggle: () => (timer === null ? start() : stop()),
     role: (role) => show({ role }),
     truth: (truth) => show({ truth }),
   });
-  const folds = new Map(); // which folds are open, so that they stay so from moment to moment
   const act = {
     seek: controls.act.seek,
     role: (role) => { show({ role }); controls.focusRole(role); },
     single: (name) => { act.singled = act.singled === name ? null : name; show({}); },
-    singled: null,
+    singled: null, // the line that is followed in all charts
   };
-  const stages = films.map((film, index) =>
-    stageOf(film, { id: `${id}-${index}`, name: names[index], isAlone: films.length === 1, last, bounds, fork, folds, act }));
-  const both = films.length > 1 ? bothOf(films, names, fork, controls.act.seek) : null;
-  root.append(controls.element, ...(both ? [both.element] : []),
-    make("div", { class: "film-stages" }, ...stages.map((stage) => stage.element)));
+  let timer = null;
+  let films, last, roles, parts;
+  root.append(controls.element, controls.hint, both, stages);
   element.replaceChildren(root);
+
+  function take(given) {
+    films = given.map(whole);
+    last = Math.max(...films.map(lastMoment));
+    const known = roles;
+    roles = [...new Set(films.flatMap((film) => film.roles))];
+    if (String(known) !== String(roles)) controls.setRoles(roles);
+    controls.setLast(last);
+    const isAlone = films.length === 1;
+    const names = options.names ?? films.map((film) => film.policy);
+    const fork = isAlone ? -1 : firstDifference(...films);
+    const bounds = chartBounds(films);
+    const focused = document.activeElement?.closest("[data-step]")?.dataset.step;
+    const stage = (film, index) =>
+      stageOf(film, { id: `${id}-${index}`, name: names[index], isAlone, last, bounds, fork, folds, act });
+    const made = films.map(stage);
+    stages.replaceChildren(...made.map((one) => one.element));
+    parts = [...made];
+    if (!isAlone) {
+      const together = bothOf(films, names, fork, act.seek);
+      both.replaceChildren(together.element);
+      parts.push(together);
+    }
+    return () => focused && stages.querySelector(`[data-step="${focused}"]`)?.focus({ preventScroll: true });
+  }
 
   function show(changes) {
     Object.assign(state, changes);
@@ -73,9 +92,8 @@ function play(element, given, options) {
     root.dataset.moment = state.moment;
     root.dataset.role = state.role;
     root.dataset.truth = state.truth ? "on" : "off";
-    controls.show(state, sayMoment(films, state), timer !== null);
-    both?.show(state);
-    for (const stage of stages) stage.show(state);
+    controls.show(state, sayMoment(films, state), timer !== null, last);
+    for (const part of parts) part.show(state);
     options.onShow?.({ ...state });
   }
 
@@ -111,10 +129,17 @@ function play(element, given, options) {
   }
 
   document.addEventListener("keydown", onKey);
+  take(given);
   show({ moment: options.moment ?? 0, role: options.role ?? SPECTATOR });
   return {
     state: () => ({ ...state }),
     show: (changes) => { stop(); show(changes); },
+    update: (grown) => {
+      const isAtEnd = state.moment === last;
+      const focus = take([grown].flat());
+      show(isAtEnd ? { moment: last } : {});
+      focus();
+    },
     end: () => { stop(); document.removeEventListener("keydown", onKey); element.replaceChildren(); },
   };
 }
@@ -125,7 +150,7 @@ function whole(film) {
   return { ...film, steps, moments, charts, metrics, prompts, roles };
 }
 
-function controlsOf(id, last, roles, act) {
+function controlsOf(id, act) {
   const button = (name, label, shown, onClick) => {
     const made = make("button", { type: "button", "data-do": name, "aria-label": label, title: label }, shown);
     made.addEventListener("click", onClick);
@@ -136,19 +161,12 @@ function controlsOf(id, last, roles, act) {
   const toggle = button("play", "play", icon("M4 2l9 6-9 6z"), act.toggle);
   const on = button("on", "one turn on", icon("M5 2l7 6-7 6z"), () => act.step(1));
   const end = button("last", "to the end", icon("M13 2v12M3 2l8 6-8 6z"), () => act.seek(last));
-  const range = make("input", { type: "range", min: 0, max: last, step: 1, "aria-label": "moment of the episode" });
-  range.disabled = last === 0;
+  const range = make("input", { type: "range", min: 0, max: 0, step: 1, "aria-label": "moment of the episode" });
   range.addEventListener("input", () => act.seek(range.value));
   const said = make("p", { class: "film-now", "data-now": true });
 
   const radios = new Map();
   const choice = make("fieldset", { class: "film-roles" }, make("legend", {}, "Seen by"));
-  for (const role of [SPECTATOR, ...roles]) {
-    const radio = make("input", { type: "radio", name: `${id}-role`, value: role, "data-see-as": role });
-    radio.addEventListener("change", () => act.role(role));
-    radios.set(role, radio);
-    choice.append(make("label", {}, radio, make("span", {}, role)));
-  }
   const truth = make("input", { type: "checkbox", "data-truth-switch": true });
   truth.addEventListener("change", () => act.truth(truth.checked));
   const truthLabel = make("label", { class: "film-truth-switch" }, truth, make("span", {}, "Show the truth"));
@@ -160,10 +178,24 @@ function controlsOf(id, last, roles, act) {
       make("div", { class: "film-scrub", role: "group", "aria-label": "Moments" },
         make("div", { class: "film-buttons" }, first, back, toggle, on, end), range),
       said,
-      make("div", { class: "film-switches" }, choice, truthLabel),
-      hint),
+      make("div", { class: "film-switches" }, choice, truthLabel)),
+    hint,
+    setRoles: (roles) => {
+      for (const radio of radios.values()) radio.parentElement.remove();
+      radios.clear();
+      for (const role of [SPECTATOR, ...roles]) {
+        const radio = make("input", { type: "radio", name: `${id}-role`, value: role, "data-see-as": role });
+        radio.addEventListener("change", () => act.role(role));
+        radios.set(role, radio);
+        choice.append(make("label", {}, radio, make("span", {}, cut(role, 40))));
+      }
+    },
+    setLast: (last) => {
+      range.max = last;
+      range.disabled = toggle.disabled = last === 0;
+    },
     focusRole: (role) => radios.get(role)?.focus(),
-    show: (state, text, isPlaying) => {
+    show: (state, text, isPlaying, last) => {
       range.value = state.moment;
       range.setAttribute("aria-valuetext", text);
       said.textContent = text;
@@ -171,7 +203,6 @@ function controlsOf(id, last, roles, act) {
       said.setAttribute("aria-live", isPlaying ? "off" : "polite");
       first.disabled = back.disabled = state.moment === 0;
       on.disabled = end.disabled = state.moment === last;
-      toggle.disabled = last === 0;
       const label = isPlaying ? "pause" : "play";
       toggle.setAttribute("aria-label", label);
       toggle.title = label;
@@ -248,6 +279,7 @@ function quoted(text) {
 // -- one film -----------------------------------------------------------------------------------------------------
 
 function stageOf(film, { id, name, isAlone, last, bounds, fork, folds, act }) {
+  const place = isAlone ? "" : `, ${cut(name, 40)}`; // makes the names of regions unique
   const title = make("h2", { id }, isAlone ? "The episode" : make("bdi", {}, cut(name, 80)));
   const about = make("p", { class: "about" });
   const turns = turnsOf(film, fork, act);
@@ -265,8 +297,8 @@ function stageOf(film, { id, name, isAlone, last, bounds, fork, folds, act }) {
       about.replaceChildren(...aboutFilm(film, isSpectator, isSpectator && state.truth));
       turns.show(own);
       const made = isSpectator
-        ? spectatorView(film, own, state.moment - own.moment, isAlone, act)
-        : roleView(film, own, folds, id);
+        ? spectatorView(film, own, state.moment - own.moment, isAlone, place, act)
+        : roleView(film, own, folds, id, place);
       view.replaceChildren(...made);
       for (const box of view.querySelectorAll("[data-scroll-to]")) scrollToMark(box);
       charts.element.hidden = !isSpectator || film.charts.length === 0;
@@ -341,7 +373,7 @@ function nearest(list, item) {
 
 // -- as a spectator -----------------------------------------------------------------------------------------------
 
-function spectatorView(film, state, tooLate, isAlone, act) {
+function spectatorView(film, state, tooLate, isAlone, place, act) {
   const moment = film.moments[state.moment];
   const before = film.moments[state.moment - 1];
   if (!moment) return [make("p", { class: "soft" }, "This film has no moments.")];
@@ -350,11 +382,11 @@ function spectatorView(film, state, tooLate, isAlone, act) {
   parts.push(turnCard(film, state, act));
   if (state.truth) {
     const truth = make("section", { class: "film-truth", "data-truth-panels": true },
-      panels(moment.truth, before?.truth));
+      panels(moment.truth, before?.truth, place));
     if (state.moment === lastMoment(film) && film.metrics.length) truth.append(metrics(film));
     parts.push(truth);
   }
-  parts.push(panels(moment.board, before?.board));
+  parts.push(panels(moment.board, before?.board, place));
   if (isAlone) parts.push(rubrics([film], [film.policy], state.moment));
   return parts;
 }
@@ -414,7 +446,7 @@ function rubrics(films, names, moment) {
   const body = make("tbody", {}, found.map((key) => line(cut(spoken(key), 60), figures((sum) => sum.get(key) ?? 0))),
     line("return", figures((sum) => total(sum.values())), { class: "film-sum", "data-sum": true }));
   return make("section", { class: "film-panel film-rubrics", "data-rubrics": true },
-    make("h3", {}, "reward by rubric"),
+    make(isPair ? "h2" : "h3", {}, "reward by rubric"),
     make("p", { class: "help" }, "In points. The return is the sum of all rewards so far."),
     scrolling("reward by rubric", make("table", { class: "full" },
       make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "rubric"),
@@ -441,7 +473,7 @@ function lowest(values) {
 
 // -- as a role ----------------------------------------------------------------------------------------------------
 
-function roleView(film, state, folds, id) {
+function roleView(film, state, folds, id, place) {
   const own = film.steps
     .map((step, index) => ({ step, index }))
     .filter(({ step, index }) => step.role === state.role && index < state.moment);
@@ -459,30 +491,30 @@ function roleView(film, state, folds, id) {
       make("strong", {}, `${role} at turn ${index + 1}`), " ",
       make("span", { class: "soft" }, `${player(step)}${since ? `; it has not had a turn since` : ""}`)),
     make("h3", { class: "film-part" }, "What it saw"),
-    panels(step.seen, before?.seen),
+    panels(step.seen, before?.seen, place),
     make("h3", { class: "film-part" }, "Its conversation"),
   ];
   const prompt = film.prompts[state.role];
   if (prompt !== undefined) {
-    parts.push(fold(folds, `${id} system`, "System prompt", () => [verbatim("system prompt", prompt, "data-prompt")]));
+    parts.push(fold(folds, `${id} system`, "System prompt", () => [verbatim(`system prompt${place}`, prompt, "data-prompt")]));
   }
   if (own.length > 1) {
     parts.push(fold(folds, `${id} earlier`, `Its turns before (${own.length - 1})`, () => own.slice(0, -1).flatMap((one) => [
       make("h4", {}, `turn ${one.index + 1}`),
-      verbatim(`what it read at turn ${one.index + 1}`, one.step.read),
-      verbatim(`what it wrote at turn ${one.index + 1}`, one.step.wrote),
+      verbatim(`what it read at turn ${one.index + 1}${place}`, one.step.read),
+      verbatim(`what it wrote at turn ${one.index + 1}${place}`, one.step.wrote),
     ])));
   }
   const isOwnText = step.digest !== "";
   parts.push(
     make("h4", {}, "It read"),
     ...(own.length > 1 ? [make("p", { class: "help" }, "What is new since its turn before.")] : []),
-    verbatim("what it read", step.read, "data-read"),
+    verbatim(`what it read${place}`, step.read, "data-read"),
     make("h4", {}, "It wrote"),
     make("p", { class: "help", "data-own-text": isOwnText }, isOwnText
       ? "The model's own text, token for token."
       : "No text of a model is recorded for this turn. A model would have written the action like this."),
-    verbatim("what it wrote", step.wrote, "data-wrote"));
+    verbatim(`what it wrote${place}`, step.wrote, "data-wrote"));
   if (step.error) parts.push(make("p", { class: "film-error" }, "came to nothing: ", ...longText(step.error)));
   const logProbs = step.log_probs.filter(Number.isFinite);
   if (logProbs.length) parts.push(certainty(logProbs));
@@ -539,22 +571,28 @@ function chance(logProb) {
 
 // -- panels -------------------------------------------------------------------------------------------------------
 
-function panels(found, before) {
+function panels(found, before, place) {
   const earlier = new Map((before ?? []).map((panel) => [panel.title, panel]));
   return make("div", { class: "film-panels" },
-    (found ?? []).map((panel) => panelOf(panel, before && (earlier.get(panel.title) ?? { rows: [] }))));
+    (found ?? []).map((panel) => panelOf(panel, before && (earlier.get(panel.title) ?? { rows: [] }), place)));
 }
 
-function panelOf(panel, before) {
+function panelOf(panel, before, place) {
   const marks = before ? changedCells(panel, before) : null;
   const width = Math.max(1, panel.heading.length, ...panel.rows.slice(0, 1000).map((row) => row.length));
   const numeric = panel.heading.map((_, column) =>
     panel.rows.length > 0 && panel.rows.every((row) => NUMERIC.test(row[column]?.[0] ?? "")));
+  const isShort = Array.from({ length: width }, (_, column) =>
+    panel.rows.every((row) => (row[column]?.[0] ?? "").length <= SHORT));
   const rows = panel.rows.map((row, index) => make("tr", {}, row.map(([text, tone], column) => {
     const isLast = column === row.length - 1;
     const cell = make("td", {
-      class: [TONES.has(tone) ? `film-${tone}` : "", numeric[column] ? "n" : "", DRAWN_BY_BARS.test(text) ? "film-bars" : ""]
-        .filter(Boolean).join(" ") || null,
+      class: [
+        TONES.has(tone) ? `film-${tone}` : "",
+        numeric[column] ? "n" : "",
+        DRAWN_BY_BARS.test(text) ? "film-bars" : "",
+        isShort[column] && !isLast ? "film-short" : "",
+      ].filter(Boolean).join(" ") || null,
       colspan: isLast && row.length < width && !panel.heading.length ? width - row.length + 1 : null,
     }, ...longText(text));
     if (marks?.[index]?.[column]) cell.setAttribute("data-changed", "");
@@ -568,7 +606,7 @@ function panelOf(panel, before) {
   }
   table.append(make("tbody", {}, rows));
   const isLong = rows.length > MANY;
-  const box = panel.heading.length || isLong ? scrolling(panel.title, table) : table;
+  const box = panel.heading.length || isLong ? scrolling(`${cut(panel.title, 80)}${place}`, table) : table;
   if (isLong) {
     box.classList.add("film-long");
     box.dataset.scrollTo = "";
@@ -580,8 +618,10 @@ function panelOf(panel, before) {
 }
 
 // Which cells are not as they were. Rows are matched by their first cell where it names one row; a row that has no match
-// is new as a whole. Bars that draw the past become longer with each turn, and say nothing new.
+// is new as a whole. Bars that draw the past become longer with each turn, and say nothing new; nor does a panel of one
+// row, which counts the turns.
 function changedCells(panel, before) {
+  if (panel.rows.length === 1 && before.rows.length === 1) return [];
   const spell = (row) => JSON.stringify(row.filter(([text]) => !DRAWN_BY_BARS.test(text)));
   const left = new Map();
   for (const row of before.rows) left.set(spell(row), (left.get(spell(row)) ?? 0) + 1);
