@@ -253,5 +253,3 @@ def _flat(value: Any) -> Mapping[str, Any]:
     if not all(isinstance(one, str | int | float | None) for one in value.values()):
         raise TypeError("not flat")
     return dict(value)
-
-

@@ -82,7 +82,7 @@ def figures(row: Row) -> dict[str, list[Figure]]:
     """Return the figures of a row, by the place where they stand together."""
     places: dict[str, list[Figure]] = {}
     count = 0
-    waiting: list[tuple[str, str, Any]] = [("", name, row[name]) for name in reversed(row)]
+    waiting: list[tuple[str, str, Any]] = [("", name, row[name]) for name in list(row)[::-1]]
     while waiting and count < _MAX_FIGURES:
         place, name, value = waiting.pop()
         if isinstance(value, dict):

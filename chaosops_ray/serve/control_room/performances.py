@@ -95,7 +95,12 @@ class Actor(Protocol):
 
 
 def beginning(
-    environment: AnyEnvironment, scenario: Scenario, rules: str, policy: str, colleagues: Mapping[str, str], style: Style
+    environment: AnyEnvironment,
+    scenario: Scenario,
+    rules: str,
+    policy: str,
+    colleagues: Mapping[str, str],
+    style: Style,
 ) -> Played:
     """Return the episode of which nothing was played yet."""
     rules = environment.rules(rules)
@@ -262,4 +267,3 @@ def permitted(played: Played, step: int) -> dict[str, Any]:
         if kinds is None
         else [[environment.format_action(action, "compact") for action in kind] for kind in kinds],
     }
-

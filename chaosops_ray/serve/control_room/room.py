@@ -8,7 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -25,6 +25,7 @@ _THREADS = 8
 # Requests that may wait for a thread or have one.
 _WAITING = 64
 
+_Value = TypeVar("_Value")
 Page = Callable[[Request], Response]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -67,7 +68,7 @@ class Room:
 
         return endpoint
 
-    async def run(self, work: Callable[[], Any]) -> Any:
+    async def run(self, work: Callable[[], _Value]) -> _Value:
         """Run something in a thread; BusyError if too much waits, TimeoutError after the deadline."""
         # A thread cannot be ended: what is late keeps its place until it is done, so that late ones cannot pile up.
         if not self._places.acquire(blocking=False):

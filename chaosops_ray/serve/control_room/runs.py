@@ -146,7 +146,8 @@ class Runs:
 
     def _search(self) -> Listing:
         locked = locks.locked_files()
-        runs, sweeps = [], []
+        runs: list[Summary] = []
+        sweeps: list[SweepSummary] = []
         is_cut = False
         for looked, (path, names) in enumerate(self._folders()):
             if looked >= MAX_FOLDERS or len(runs) >= MAX_RUNS:
@@ -156,8 +157,8 @@ class Runs:
                 sweeps.append(self._sweep(path, locked))
             elif CONFIG in names:
                 runs.append(self._summary(path, locked))
-        kept = {str(self.root / paths.relative_path(one.id)) for one in (*runs, *sweeps)}
-        kept |= {str(self.root / paths.relative_path(trial.id)) for sweep in sweeps for trial in sweep.trials}
+        ids = [*[run.id for run in runs], *[trial.id for sweep in sweeps for trial in sweep.trials]]
+        kept = {str(self.root / paths.relative_path(identity)) for identity in ids}
         self._seen = {key: value for key, value in self._seen.items() if os.path.dirname(key) in kept}
         self._lines = {key: value for key, value in self._lines.items() if key in kept}
         return Listing(tuple(runs), tuple(sweeps), is_cut)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from chaosops_ray.serve.control_room import paths
+from chaosops_ray.serve.control_room import recorded
 from chaosops_ray.serve.control_room.models import Models
 from chaosops_ray.serve.control_room.paths import NotFoundError
 from chaosops_ray.serve.control_room.performances import Performance, Played, UnavailableError, action_of, beginning
@@ -23,7 +21,6 @@ from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.sim.worlds import ENVIRONMENTS, environment_named
 from chaosops_ray.store.episodes import origin_of, read_episode, read_recording, replayed
-from chaosops_ray.store.run_folder import EPISODES, EVALUATION_EPISODES
 
 PLACES = 4  # performances at a time
 BASELINE_SECONDS = 20.0
@@ -34,9 +31,6 @@ _DEFAULT = "default"
 _SEED = "1000"
 _SHOWN = 80
 _LONGEST = 2000
-_MAX_FILE = 1 << 32  # of which one block of rows is read
-_UPDATE = re.compile(r"(update-[0-9]{6,})(?:\.parquet)?")
-_EVALUATION = ("evaluation", EVALUATION_EPISODES)
 
 
 class CrowdedError(InputError):
@@ -242,27 +236,27 @@ class Stage:
         if self._runs is None:
             raise NotFoundError("this server shows no runs")
         opened = self._runs.open(run)
-        path = paths.file_inside(opened.path, recorded_path(opened.path, file), _MAX_FILE)
-        if path is None:
-            raise NotFoundError(f"this run has no episodes {file[:_SHOWN]!r}")
-        recorded = read_episode(path, int(number))  # type: ignore[arg-type]
-        environment, replay = replayed(recorded)
-        players = tuple([row["player"] for row in recorded.rows])
-        origins = tuple([origin_of(row) for row in recorded.rows])
-        colleagues = {row["role"]: row["player"] for row in recorded.rows if row["player"] != recorded.policy}
-        model = read_recording(path).models.get(recorded.policy, {})
+        path = recorded.file(self._runs.root, opened, file)
+        one = read_episode(path, int(number))  # type: ignore[arg-type]
+        environment, replay = replayed(one)
+        players = tuple([row["player"] for row in one.rows])
+        origins = tuple([origin_of(row) for row in one.rows])
+        colleagues = {row["role"]: row["player"] for row in one.rows if row["player"] != one.policy}
+        model = read_recording(path).models.get(one.policy, {})
         style = opened.run.rendering
-        played = Played(environment, replay, recorded.policy, colleagues, players, origins, style, model)
-        version = max([row["version"] for row in recorded.rows], default=-1)
-        if recorded.policy in environment.policies:
-            return Kept(played, recorded.policy)
+        played = Played(environment, replay, one.policy, colleagues, players, origins, style, model)
+        if one.policy in environment.policies:
+            return Kept(played, one.policy)
+        version = max([row["version"] for row in one.rows], default=-1)
         return Kept(played, f"trained={run}@{version}" if version >= 0 else "")
 
     def fork(self, request: Mapping[str, Any]) -> Fork:
         """Read a fork; nothing is played yet, unless the episode is named by the parts of a live play."""
         for name in request:
             if name not in ("episode", "step", "action", "policy", "seats"):
-                raise InputError(f"{name[:_SHOWN]!r} is not a part of a fork; it has episode, step, action, policy, seats")
+                raise InputError(
+                    f"{name[:_SHOWN]!r} is not a part of a fork; it has episode, step, action, policy, seats"
+                )
         step, action, policy, beside = (request.get(name) for name in ("step", "action", "policy", "seats"))
         if not _is_number(step):
             raise InputError("step must be a whole number: that of the step at which something else happens")
@@ -278,7 +272,11 @@ class Stage:
             raise InputError(f"{found.played.policy} is no policy that can be asked again; name one that plays on")
         colleagues = found.played.colleagues if beside is None else _colleagues(environment, beside)
         return Fork(
-            before, len(before.episode.steps), None if action is None else action_of(environment, action), policy, colleagues
+            before,
+            len(before.episode.steps),
+            None if action is None else action_of(environment, action),
+            policy,
+            colleagues,
         )
 
     def forked(self, fork: Fork, performance: Performance) -> dict[str, Any]:
@@ -321,13 +319,3 @@ def _colleagues(environment: AnyEnvironment, given: Any) -> dict[str, str]:
 
 def _is_number(value: object) -> bool:
     return type(value) is int
-
-
-def recorded_path(run: Path, file: str) -> Path:
-    """Return where the episodes lie that a URL calls `evaluation`, or `update-000012`."""
-    if file in _EVALUATION:
-        return run / EVALUATION_EPISODES
-    found = _UPDATE.fullmatch(file)
-    if found is None:
-        raise NotFoundError(f"this run has no episodes {file[:_SHOWN]!r}; there are evaluation, update-000001, …")
-    return run / EPISODES / f"{found[1]}.parquet"
