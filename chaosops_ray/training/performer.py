@@ -99,8 +99,7 @@ class Held:
                 self._voice.remember(environment.view(self._world, role), completion)
             self._world = environment.step(self._world, environment.load_action(spelled)).world
         action, origin = self._voice.act(environment.view(self._world, environment.acting(self._world)))
-        # As a step takes it, so that a record can hold it.
-        return {"action": environment.dump_action(environment.admit(action)), **origin._asdict()}
+        return {"action": environment.dump_action(action), **origin._asdict()}
 
     def close(self) -> None:
         """Let go of the model."""
@@ -142,8 +141,7 @@ def answer(held: Held, request: dict[str, Any]) -> dict[str, Any]:
     except MemoryError:
         return {failed: "this machine has too little memory for it"}
     except Exception as error:  # noqa: BLE001 - whatever a damaged model makes libraries raise, it cannot be loaded
-        if is_load:
-            held.close()
+        held.close()
         return {failed: one_line(f"it cannot be used ({type(error).__name__}: {error})")}
 
 

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from chaosops_ray.plain_text import one_line
@@ -114,6 +114,15 @@ def routes(room: Room) -> list[BaseRoute]:
         Route("/api/fork", fork, methods=["POST"]),
         Route("/api/permitted", allowed),
     ]
+
+
+def alone(room: Room) -> list[BaseRoute]:
+    """Return the same routes for a server that has no other pages."""
+
+    async def index(_: Request) -> Response:
+        return RedirectResponse("/live")
+
+    return [Route("/", index), *routes(room)]
 
 
 def sets(chosen: Choice) -> dict[str, list[str]]:

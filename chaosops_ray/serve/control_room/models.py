@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 from chaosops_ray.plain_text import one_line
@@ -38,7 +39,22 @@ TURN_SECONDS = 120.0
 _LONGEST_LINE = 4 << 20
 _LONGEST_WHY = 600
 _PIECE = 1 << 16
+KINDS = ("trained", "model", "served")
 _GOODBYE = 0.5  # seconds until a process that was asked to end is killed
+
+
+def named(spelling: str) -> dict[str, str]:
+    """Return the models of a comma-separated list, by the names that pages show: a URL may hold a key."""
+    found: dict[str, str] = {}
+    for given in spelling.split(",") if spelling else []:
+        kind, _, what = given.partition("=")
+        if kind not in KINDS or not what:
+            raise InputError(f"{given[:80]!r} is not a model; write trained=RUN, model=NAME or served=MODEL@URL")
+        name = given.partition("@")[0] if kind == "served" else given
+        if name in found:
+            raise InputError(f"policy {name} is named twice")
+        found[name] = given
+    return found
 
 
 class Models:
@@ -47,11 +63,11 @@ class Models:
     def __init__(
         self,
         command: Sequence[str],
-        named: Sequence[str] = (),
+        named: Mapping[str, str] = MappingProxyType({}),
         load_seconds: float = LOAD_SECONDS,
         turn_seconds: float = TURN_SECONDS,
     ) -> None:
-        self.named = tuple(named)  # spellings that whoever started the server permits beside trained=RUN
+        self.named = named  # what whoever started the server permits beside trained=RUN, by what pages call it
         self._command = tuple(command)
         self._load_seconds = load_seconds
         self._turn_seconds = turn_seconds

@@ -136,7 +136,7 @@ class Performance:
             policy=name,
             colleagues=colleagues,
             style=before.style if model is None else model.style,
-            model=before.model if model is None else model.described,
+            model={} if model is None else model.described,
         )
         self._actors = self._cast(name, colleagues)
         acted = {step.role for step in episode.steps}

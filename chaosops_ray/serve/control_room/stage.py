@@ -113,7 +113,7 @@ class Stage:
     @property
     def named(self) -> tuple[str, ...]:
         """The models that whoever started the server named."""
-        return () if self._models is None else self._models.named
+        return () if self._models is None else tuple(self._models.named)
 
     def trained(self, world: str) -> list[str]:
         """Return the ids of the runs in this world that have made an update."""
@@ -134,7 +134,7 @@ class Stage:
         if self._models is None:
             raise UnavailableError("this server plays baselines only, no models")
         if policy in self._models.named:
-            return policy
+            return self._models.named[policy]
         kind, _, what = policy.partition("=")
         run, at, version = what.partition("@")
         if kind != "trained" or self._runs is None:
@@ -144,8 +144,10 @@ class Stage:
             )
         try:
             path = self._runs.open(run).path
+        except NotFoundError:
+            raise UnavailableError(f"there is no run {run[:_SHOWN]!r}") from None
         except InputError as error:
-            raise UnavailableError(str(error)) from None
+            raise UnavailableError(f"run {run[:_SHOWN]}: {error}") from None
         return f"trained={path}{at}{version}"
 
     # -- playing ------------------------------------------------------------------------------------------------------
