@@ -23,6 +23,7 @@ WINDOW = 9
 _DIGITS = 6
 _HEADLINE = re.compile(r"(\+?)\.([0-9])f")
 _MEAN = "mean"
+_AUTO = "auto"  # the world's own curriculum
 _TEAL, _ROSE = 5, 1
 
 
@@ -95,11 +96,12 @@ class Curves:
 
     def bands(self) -> list[dict[str, Any]]:
         """Return the stages of the curriculum: from which update on, and the tiers that are drawn."""
-        found = curriculum.parse(self._run.curriculum, self._environment.tiers, self._environment.promotions)
+        spelling = self._environment.curriculum if self._run.curriculum == _AUTO else self._run.curriculum
+        found = curriculum.parse(spelling, self._environment.tiers, self._environment.promotions)
         if isinstance(found, curriculum.Staged):
             starts, start = [], 1
             for tiers, length in found.stages:
-                starts.append((start, " + ".join(dict.fromkeys(tiers.split("+")))))
+                starts.append((start, _stage(tiers.split("+"))))
                 start += length
             return [{"from": start, "text": text} for start, text in starts if start <= self._run.updates]
         # Nothing in a row names the stage; that a tier is played for the first time shows the promotion to it.
@@ -109,7 +111,7 @@ class Curves:
         """Return everything, or of the values only those of later updates."""
         bands = self.bands()
         promotions = [
-            Mark(band["from"], "promotion", f"the curriculum goes on: {band['text']}")
+            Mark(band["from"], "promotion", f"the curriculum goes on to {band['text']}")
             for _, band in pairwise(bands)
             if band["from"] <= self.done
         ]
@@ -235,6 +237,12 @@ def _value(row: Row, key: str) -> float | None:
     if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
         raise ValueError(f"{key} is not a number")
     return float(f"{found:.{_DIGITS}g}")
+
+
+def _stage(tiers: list[str]) -> str:
+    """Write the tiers that take turns, each with how often it does."""
+    counts = {tier: tiers.count(tier) for tier in tiers}
+    return " + ".join([tier if count == 1 else f"{count} × {tier}" for tier, count in counts.items()])
 
 
 def _whole(value: Any) -> int:

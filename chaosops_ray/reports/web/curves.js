@@ -220,7 +220,7 @@ class Panel {
       const colour = colours[place];
       const dots = { width: 0, stroke: `${colour}00`, points: { show: true, size: 3.5, width: 0, fill: `${colour}40` } };
       const course = { stroke: colour, width: 2, points: { show: (plot) => this.isSingle(plot, line), size: 6, fill: colour } };
-      const held = { stroke: colour, width: 1, dash: [2, 3], spanGaps: true, points: { show: true, paths: (plot, at) => diamonds(plot, at, colour) } };
+      const held = { stroke: colour, width: 1, dash: [2, 3], spanGaps: true, points: { show: true, size: 2 * DIAMOND, width: 1, fill: colour, paths: (plot, at) => diamonds(plot, at, colour) } };
       return [dots, course, ...(line.held_out ? [held] : [])];
     });
   }

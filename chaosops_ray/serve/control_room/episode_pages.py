@@ -38,13 +38,13 @@ def routes(room: Room) -> list[BaseRoute]:
             found = lists.of(recorded.file(room.runs.root, opened, chosen), opened.environment) if chosen else []
         except InputError as error:
             values["run"] = summary._replace(error=str(error))
-            return room.render(request, "run_damaged.html", 422, **values)
+            return room.render(request, "run_damaged.html", **values)
         wanted = {name: request.query_params.get(name, "") for name in _FILTERS}
         choices = {name: _choices(found, name) for name in _FILTERS}
         shown = [
             one for one in found if all(not value or getattr(one, name) == value for name, value in wanted.items())
         ]
-        shown.sort(key=recorded.ORDERS[order])
+        shown.sort(key=recorded.ORDERS[order][1])
         pages = max(1, -(-len(shown) // PAGE))
         start = min(max(1, start), pages)
         query = {"file": chosen, **wanted, "order": order}
@@ -58,7 +58,7 @@ def routes(room: Room) -> list[BaseRoute]:
             wanted=wanted,
             choices=choices,
             order=order,
-            orders=list(recorded.ORDERS),
+            orders={name: words for name, (words, _) in recorded.ORDERS.items()},
             total=len(found),
             count=len(shown),
             first=(start - 1) * PAGE,

@@ -49,7 +49,7 @@ def routes(room: Room) -> list[BaseRoute]:
             found = read(room, opened)
         except InputError as error:
             values["run"] = summary._replace(error=str(error))
-            return room.render(request, "run_damaged.html", 422, **values)
+            return room.render(request, "run_damaged.html", **values)
         if found is not None:
             values |= _shown(opened, found)
         return room.render(request, "evaluation.html", **values)

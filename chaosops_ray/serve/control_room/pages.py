@@ -42,7 +42,7 @@ def routes(room: Room) -> list[BaseRoute]:
         try:
             opened = room.runs.open(summary.id)
         except InputError:  # the summary says so in words
-            return room.render(request, "run_damaged.html", 422, run=summary, tab="Curves")
+            return room.render(request, "run_damaged.html", run=summary, tab="Curves")
         course = room.runs.course(opened, after=_NOTHING_AFTER)
         if course.error:
             summary = summary._replace(error=course.error)

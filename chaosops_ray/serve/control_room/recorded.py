@@ -107,12 +107,12 @@ def file(root: Path, opened: OpenRun, name: str) -> Path:
     return found
 
 
-# How a list may be ordered.
-ORDERS: dict[str, Callable[[Listed], float]] = {
-    "recorded": lambda one: one.number,
-    "lowest": lambda one: one.total,
-    "highest": lambda one: -one.total,
-    "longest": lambda one: -one.steps,
+# How a list may be ordered: in words, and by what.
+ORDERS: dict[str, tuple[str, Callable[[Listed], float]]] = {
+    "recorded": ("as recorded", lambda one: one.number),
+    "lowest": ("lowest return first", lambda one: one.total),
+    "highest": ("highest return first", lambda one: -one.total),
+    "longest": ("most steps first", lambda one: -one.steps),
 }
 
 
