@@ -1,8 +1,8 @@
 """The page of live plays, and the endpoints that fork episodes.
 
-A live play is a stream of server-sent events: `film`, the film as far as it goes; `more`, what came since (`from` is the
-number of steps before); then `over` with the id under which it can be forked, or `refused` or `broken` with the reason
-in words. It stops when nobody reads it any more.
+A live play is a stream of server-sent events: `film`, the film as far as it goes; `more`, what came since (`from` is
+the number of steps before); then `over` with the id under which it can be forked, or `refused` or `broken` with the
+reason in words. It stops when nobody reads it any more.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from chaosops_ray.serve.control_room.paths import NotFoundError
 from chaosops_ray.serve.control_room.performances import Performance, UnavailableError, permitted
 from chaosops_ray.serve.control_room.room import Room
 from chaosops_ray.serve.control_room.stage import Choice, CrowdedError, choice, colleagues_of, first
+from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.speech import decode
 from chaosops_ray.sim.worlds import ENVIRONMENTS
@@ -35,6 +36,19 @@ _STREAM_SECONDS = 1000.0
 _LOOK_SECONDS = 0.5
 _LONGEST_ERROR = 1000
 _GROWING = ("headline", "metrics", "is_over", "prompts", "charts")
+
+# A line on each baseline that worlds have.
+_HELPS = {
+    "random": "draws from what is permitted",
+    "blind": "reads nothing but the clock",
+    "heuristic": "rules of thumb",
+    "lookup": "a table of symptoms",
+    "oracle": "knows the answer",
+    "flag-nothing": "never flags an agent",
+    "flag-all": "flags every agent",
+    "naive": "searches once and answers",
+    "retrier": "repeats a search until it works",
+}
 
 Send = Callable[[str, Mapping[str, Any]], None]
 
@@ -64,9 +78,12 @@ def routes(room: Room) -> list[BaseRoute]:
             chosen=chosen,
             words=words,
             is_chosen="policy" in given and not words,
+            is_model="=" in chosen.policy,
             environment=environment,
             worlds=ENVIRONMENTS,
-            sets=sets(chosen),
+            sets=sets(environment),
+            helps=_HELPS,
+            cannot="" if stage.has_models else "This server plays baselines only, no models.",
             trained=stage.trained(environment.name),
             named=stage.named,
             query=request.url.query,
@@ -125,9 +142,8 @@ def alone(room: Room) -> list[BaseRoute]:
     return [Route("/", index), *routes(room)]
 
 
-def sets(chosen: Choice) -> dict[str, list[str]]:
+def sets(environment: AnyEnvironment) -> dict[str, list[str]]:
     """Return the cases of each evaluation set of the world."""
-    environment = chosen.environment()
     return {
         name: list(dict.fromkeys([one.case for one in environment.scenarios(name, [0])]))
         for name in environment.selections
