@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -144,6 +145,16 @@ def test_imports_follow_the_design(module: Path) -> None:
         else:
             allowed = libraries | MORE.get(named(module), set())
             assert top in sys.stdlib_module_names or top in allowed, f"{named(module)} imports {top}"
+
+
+def test_the_docs_table_has_these_rules() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)(?:/|\.py)` \| .* \| (.*) \|$", (ROOT / "docs" / "design.md").read_text(), re.MULTILINE
+    )
+    assert {room for room, _ in rows} == RULES.keys() - {""}
+    for room, imported in rows:
+        if imported not in ("everything", "all of the above"):
+            assert set(imported.replace("–", "").split(", ")) - {""} == RULES[room][0] - {""}, room
 
 
 @pytest.mark.parametrize("module", MODULES, ids=named)
