@@ -2,7 +2,7 @@
 
 A client that opens a connection and sends no request is dropped after a while. One that sends without reading is not
 read either until it does, whatever it sends, pings among it. One that sends many messages without waiting for answers
-is dropped.
+is dropped, and so is one that sends a message in too many fragments.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 SILENCE = 30.0  # seconds until the head of a request must have arrived
 PENDING = 64  # messages that may wait for an answer
+FRAGMENTS = 1024  # of one message
+PIECE = 4096  # bytes that are parsed before other connections have their turn
 
 
 class BoundedHttp(H11Protocol):
@@ -56,18 +58,72 @@ class BoundedHttp(H11Protocol):
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
-    """A WebSocket that keeps no more for a client than it reads."""
+    """A WebSocket that keeps no more for a client than it reads, and lets others have their turn."""
+
+    _unparsed = b""
+    _parsing: asyncio.Handle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, piece by piece: a read may hold ten thousands of frames, and nobody else is served then."""
+        self._unparsed += data
+        if self._parsing is None:
+            self._parse()
+        else:
+            self._set_reading()
+
+    def _parse(self) -> None:
+        self._parsing = None
+        piece, self._unparsed = self._unparsed[:PIECE], self._unparsed[PIECE:]
+        super().data_received(piece)
+        if self.transport.is_closing():
+            self._unparsed = b""
+        elif self._unparsed:
+            self._parsing = self.loop.call_soon(self._parse)
+        self._set_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Parse no more."""
+        self._unparsed = b""
+        if self._parsing is not None:
+            self._parsing.cancel()
+        super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         """Stop reading as well: pings are answered without asking anybody."""
         super().pause_writing()
-        self.transport.pause_reading()
+        self._set_reading()
 
     def resume_writing(self) -> None:
-        """Read again, unless a message is waiting."""
+        """Read again."""
         super().resume_writing()
-        if not self.read_paused:
+        self._set_reading()
+
+    async def receive(self) -> Any:
+        """Return the next message for the application."""
+        message = await super().receive()
+        self._set_reading()
+        return message
+
+    def _set_reading(self) -> None:
+        """Read while no message waits, all that was read is parsed, and the client reads too."""
+        if self.transport.is_closing():
+            return
+        if self.read_paused or self._unparsed or not self.writable.is_set():
+            self.transport.pause_reading()
+        else:
             self.transport.resume_reading()
+
+    def handle_cont(self, event: Any) -> None:
+        """Add a fragment to its message; drop a client that sends too many of them, which may be empty."""
+        if len(self.frames) >= FRAGMENTS:
+            self.transport.abort()
+        elif not self.transport.is_closing():
+            super().handle_cont(event)
+
+    def handle_ping(self) -> None:
+        """Answer a ping, unless nobody is there any more."""
+        if not self.transport.is_closing():
+            super().handle_ping()
 
     def send_receive_event_to_app(self) -> None:
         """Pass a message on; drop a client that has sent too many."""

@@ -35,6 +35,8 @@ _SET_KEY = b"chaosops_set"
 _ROWS_AT_ONCE = 5_000
 # Far above any world's episode: a file with longer ones is refused before it fills the memory.
 MAX_EPISODE_ROWS = 10_000
+# All summaries of a file are in memory at once.
+MAX_LISTED_ROWS = 1_000_000
 
 _FIELDS: list[tuple[str, pa.DataType]] = [
     ("episode", pa.int64()),
@@ -202,6 +204,10 @@ def summaries(path: Path) -> list[Summary]:
     """Return what a list of a file's episodes tells of each; views, actions and outcomes are not read."""
     columns = ["episode", "policy", "scenario", "rules", "version", "reward"]
     with _opened(path) as file:
+        if file.metadata.num_rows > MAX_LISTED_ROWS:
+            raise InputError(
+                f"{path} has {file.metadata.num_rows:,} steps; a list is made of at most {MAX_LISTED_ROWS:,}"
+            )
         rows = file.read(columns)
     if any(column.null_count for column in rows.columns):
         raise InputError(f"{path} has an empty field; the file was not written by this program")

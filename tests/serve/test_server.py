@@ -12,6 +12,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
@@ -42,7 +43,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "serve.md"
 
 @pytest.fixture(scope="module")
 def app() -> Any:
-    return create_app(INCIDENT, "strict", limits=LIMITS)
+    return create_app(INCIDENT, "strict", limits=LIMITS, names=("testserver",))  # as Starlette calls it
 
 
 @pytest.fixture(scope="module")
@@ -247,6 +248,32 @@ def test_with_a_token_a_client_without_it_opens_nothing() -> None:
             assert asked(peer, "state")["type"] == "state"
 
 
+@pytest.mark.parametrize(
+    ("name", "origin"), [("localhost", "http://evil.example"), ("evil.example", "http://evil.example")]
+)
+def test_a_page_of_another_site_opens_nothing(address: str, name: str, origin: str) -> None:
+    """The second has a name of its own lead to this server."""
+    host, port = address.split(":")
+    headers = {"Origin": f"{origin}:{port}"}
+    with socket.create_connection((host, int(port))) as peer, pytest.raises(InvalidStatus) as refused:
+        connect(f"ws://{name}:{port}/ws", sock=peer, additional_headers=headers)
+    assert refused.value.response.status_code == 403
+    assert b"this server" in refused.value.response.body
+    posted = httpx.post(f"http://{address}/reset", json={}, headers={**headers, "Host": f"{name}:{port}"})
+    assert posted.status_code == 403
+    own = httpx.post(f"http://{address}/reset", json={}, headers={"Origin": f"http://{address}"})
+    assert own.status_code == 200
+
+
+def test_with_a_token_pages_and_names_are_no_matter() -> None:
+    """Who has the token may come from anywhere; a page that has it not is refused for that."""
+    with TestClient(create_app(INCIDENT, "strict", token=TOKEN)) as found:
+        foreign = {"Host": "play.example.org", "Origin": "http://evil.example"}
+        assert found.post("/reset", json={}, headers=foreign).status_code == 401
+        known = {**foreign, "Authorization": f"Bearer {TOKEN}"}
+        assert found.post("/reset", json={}, headers=known).status_code == 200
+
+
 def test_a_silent_session_is_ended_and_its_place_is_free() -> None:
     limits = Limits(sessions=1, idle=0.2)
     with running(create_app(INCIDENT, "strict", limits=limits), limits) as where:
@@ -334,7 +361,9 @@ def unread(address: str) -> socket.socket:
     peer.settimeout(60)
     peer.connect((host, int(port)))
     key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="
-    peer.sendall(f"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{key}\r\n\r\n".encode())
+    peer.sendall(
+        f"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{key}\r\n\r\n".encode()
+    )
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         head += peer.recv(1)
@@ -354,12 +383,14 @@ def sent(peer: socket.socket, frames: bytes, most: int) -> int:
     return total
 
 
-@pytest.mark.parametrize(
-    "frame", [b"\x89\xfd" + bytes(4 + 125), b"\x81\x82" + bytes(4) + b"{}"], ids=["pings", "messages"]
-)
+PING, MESSAGE, EMPTY = b"\x89\xfd" + bytes(4 + 125), b"\x81\x82" + bytes(4) + b"{}", b"\x00\x80" + bytes(4)
+
+
+@pytest.mark.parametrize("frame", [PING, MESSAGE, EMPTY], ids=["pings", "messages", "fragments"])
 def test_a_flood_is_not_taken_in_and_others_are_served(address: str, frame: bytes) -> None:
     most = 64 * 1024 * 1024
     with unread(address) as peer:
+        peer.sendall(b"\x01\x80" + bytes(4) if frame == EMPTY else b"")  # the fragments are those of a message
         assert sent(peer, frame * 500, most) < most
         assert opened(address)
     until_opened(address)
@@ -368,7 +399,7 @@ def test_a_flood_is_not_taken_in_and_others_are_served(address: str, frame: byte
 def test_a_connection_without_a_request_is_dropped(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "SILENCE", 0.1)
     host, port = address.split(":")
-    for beginning in (b"", b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: "):
+    for beginning in (b"", b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: "):
         with socket.create_connection((host, int(port)), timeout=60) as silent:
             silent.sendall(beginning)
             assert silent.recv(1000) == b""
