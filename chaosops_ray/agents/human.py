@@ -7,7 +7,9 @@ from, is up to a `Desk`: a terminal, a pipe, a page, a test.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from chaosops_ray.agents.session import Session
@@ -27,6 +29,7 @@ _TYPES: dict[Kind, tuple[type, ...]] = {
     "probability": (int, float),
     "scalar": (str, int, float),
 }
+_WHOLE = re.compile(r"[-+]?[0-9]{1,18}")
 _WORDS: dict[Kind, str] = {
     "text": "text",
     "whole": "a whole number",
@@ -85,16 +88,50 @@ def read(environment: AnyEnvironment, role: str, rules: str, view: Any, line: st
     """Return the action of a line in either spelling, or the Refusal that says why this seat may not take it now."""
     if not line.strip():
         return Refusal("the line is empty")
-    action = environment.parse_action(line)
+    return _admitted(environment, role, rules, view, environment.parse_action(line))
+
+
+def chosen(
+    environment: AnyEnvironment, role: str, rules: str, view: Any, name: str, texts: Mapping[str, str]
+) -> Any:
+    """Return the action of a form that was filled in by text, or a Refusal; what is left empty is left out."""
+    form = next((form for form in environment.forms(role, rules) if form.name == name), None)
+    if form is None:
+        return Refusal(f"{role} has no action {printable(name, _SHOWN)}")
+    given: dict[str, Any] = {}
+    kinds = {parameter.name: parameter.kind for parameter in form.parameters}
+    for key, text in texts.items():
+        if text.strip():
+            value = _valued(kinds.get(key, "text"), text)
+            if value is None:
+                return Refusal(f"{key} must be {_WORDS[kinds[key]]}, got {_shown(text)}")
+            given[key] = value
+    why = _misfit(form, given)
+    return Refusal(why) if why else _admitted(environment, role, rules, view, environment.call(name, given))
+
+
+def _valued(kind: Kind, text: str) -> str | float | None:
+    """Return the value that a text stands for; None where it is not of this kind."""
+    if kind == "text":
+        return text
+    try:
+        number = int(text) if _WHOLE.fullmatch(text.strip()) else float(text)
+    except ValueError:
+        return text if kind == "scalar" else None
+    if not math.isfinite(number) or (kind == "whole" and not isinstance(number, int)):
+        return text if kind == "scalar" else None
+    return number
+
+
+def _admitted(environment: AnyEnvironment, role: str, rules: str, view: Any, action: Any) -> Any:
     short = environment.format_action(action, "compact")
     if any(
         short == environment.format_action(one, "compact") for kind in environment.permitted(view) or () for one in kind
     ):
         return action
-    fields = decode(environment.dump_action(action))
-    if "unparsed" in fields:
-        return Refusal(f"that is no action ({printable(fields['unparsed'])})")
-    name, given = _called(fields)
+    name, given = called(environment, action)
+    if name is None:
+        return Refusal(f"that is no action ({printable(given['unparsed'])})")
     forms = {form.name: form for form in environment.forms(role, rules)}
     if name not in forms:
         return Refusal(f"{role} has no action {printable(str(name), _SHOWN)}")
@@ -102,8 +139,10 @@ def read(environment: AnyEnvironment, role: str, rules: str, view: Any, line: st
     return action if why is None else Refusal(why)
 
 
-def _called(fields: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Return name and arguments of a recorded action; worlds write them as one object, or with the arguments inside."""
+def called(environment: AnyEnvironment, action: Any) -> tuple[Any, dict[str, Any]]:
+    """Return name and arguments of an action, and of what is none, no name and the reason as `unparsed`."""
+    fields = decode(environment.dump_action(action))
+    # Worlds write them as one object, or with the arguments inside.
     if fields.keys() == {"tool", "arguments"}:
         return fields["tool"], fields["arguments"]
     return fields.get("action"), {name: value for name, value in fields.items() if name != "action"}

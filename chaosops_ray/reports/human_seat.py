@@ -23,6 +23,7 @@ from chaosops_ray.agents.session import Session
 from chaosops_ray.evaluate import Player
 from chaosops_ray.plain_text import printable
 from chaosops_ray.reports import playback, tables
+from chaosops_ray.reports.standings import YOU, standings
 from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, Policy, PolicyFactory, Scenario, Style
 from chaosops_ray.sim.episode import play
 from chaosops_ray.sim.errors import InputError
@@ -30,7 +31,6 @@ from chaosops_ray.sim.seats import in_words
 from chaosops_ray.store.episodes import write_episodes
 from chaosops_ray.store.files import check_writable
 
-YOU = "you"
 # A seat's view as panels, or as one of the texts that models read.
 Look = Literal["panels", "full", "compact"]
 
@@ -198,23 +198,13 @@ def _together(roles: Collection[str], own: Policy, beside: Policy) -> Policy:
 
 def scores(environment: AnyEnvironment, episodes: Mapping[str, AnyEpisode], seats: str) -> Table:
     """Make the table of the same scenario, once for each player of these seats."""
-    shown = [metric for metric in environment.metrics if metric.in_tables]
     drawn = Table(
         box=box.SIMPLE_HEAD, pad_edge=False, title=f"the same case, with {seats} played by", title_justify="left"
     )
     drawn.add_column("player")
-    for title in (environment.headline_name, "turns", *[metric.title for metric in shown]):
+    found = standings(environment, episodes)
+    for title in found.titles:
         drawn.add_column(title, justify="right")
-    best = sorted(episodes.items(), key=lambda item: -environment.headline(item[1]))
-    for name, episode in best:
-        figures = [tables.metric_figure(metric, metric.of(episode)) for metric in shown]
-        turns = str(len(episode.steps))
-        style = "bold cyan" if name == YOU else ""
-        drawn.add_row(
-            tables.plain(name),
-            tables.headline(environment, environment.headline(episode)),
-            turns,
-            *figures,
-            style=style,
-        )
+    for name, figures in found.rows:
+        drawn.add_row(tables.plain(name), *figures, style="bold cyan" if name == YOU else "")
     return drawn
