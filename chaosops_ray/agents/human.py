@@ -30,7 +30,7 @@ _TYPES: dict[Kind, tuple[type, ...]] = {
     "scalar": (str, int, float),
 }
 _WHOLE = re.compile(r"[-+]?[0-9]{1,18}")
-_WORDS: dict[Kind, str] = {
+WORDS: dict[Kind, str] = {
     "text": "text",
     "whole": "a whole number",
     "number": "a number",
@@ -91,9 +91,7 @@ def read(environment: AnyEnvironment, role: str, rules: str, view: Any, line: st
     return _admitted(environment, role, rules, view, environment.parse_action(line))
 
 
-def chosen(
-    environment: AnyEnvironment, role: str, rules: str, view: Any, name: str, texts: Mapping[str, str]
-) -> Any:
+def chosen(environment: AnyEnvironment, role: str, rules: str, view: Any, name: str, texts: Mapping[str, str]) -> Any:
     """Return the action of a form that was filled in by text, or a Refusal; what is left empty is left out."""
     form = next((form for form in environment.forms(role, rules) if form.name == name), None)
     if form is None:
@@ -104,7 +102,7 @@ def chosen(
         if text.strip():
             value = _valued(kinds.get(key, "text"), text)
             if value is None:
-                return Refusal(f"{key} must be {_WORDS[kinds[key]]}, got {_shown(text)}")
+                return Refusal(f"{key} must be {WORDS[kinds[key]]}, got {_shown(text)}")
             given[key] = value
     why = _misfit(form, given)
     return Refusal(why) if why else _admitted(environment, role, rules, view, environment.call(name, given))
@@ -162,7 +160,7 @@ def _misfit(form: Form, given: dict[str, Any]) -> str | None:
         if parameter.valid and value not in parameter.valid:
             return f"{name} must be one of {', '.join(parameter.valid)}, got {_shown(value)}"
         if isinstance(value, bool) or not isinstance(value, _TYPES[parameter.kind]):
-            return f"{name} must be {_WORDS[parameter.kind]}, got {_shown(value)}"
+            return f"{name} must be {WORDS[parameter.kind]}, got {_shown(value)}"
         if value == "":
             return f"{name} is empty"
     return None
@@ -188,7 +186,7 @@ def _described(form: Form) -> str:
 
 
 def _parameter(parameter: Parameter) -> str:
-    of = "|".join(parameter.valid) if parameter.valid else _WORDS[parameter.kind]
+    of = "|".join(parameter.valid) if parameter.valid else WORDS[parameter.kind]
     return f"{parameter.name}{'' if parameter.is_required else '?'}: {of}"
 
 
