@@ -782,13 +782,13 @@ def _live(given: argparse.Namespace) -> int:
     if not 1 <= given.plays <= 64:
         raise InputError(f"--plays must be 1-64, got {given.plays}")
     from chaosops_ray.serve import listening
-    from chaosops_ray.serve.control_room import app, live, room, stage
+    from chaosops_ray.serve.control_room import app, live, room, seat, stage
     from chaosops_ray.serve.limits import Limits
 
     played = room.Room(None, stage=stage.Stage(None, places=given.plays))
     with listening.listen(given.host, given.port) as bound:
         host, url = bound.getsockname()[0], listening.url(bound)
-        served = app.create_app(played, None, host, (given.host, *names), (live.alone,), framed_by)
+        served = app.create_app(played, None, host, (given.host, *names), (live.alone, seat.routes), framed_by)
 
         def say() -> None:
             print(f"live plays of baselines · {url}/live · for anybody who reaches it", flush=True)

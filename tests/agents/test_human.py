@@ -172,3 +172,36 @@ def test_seats_are_read_in_turn_order() -> None:
     for wrong in ("dev", "dev=oracle", "boss=human", "=human", "dev=human=human"):
         with pytest.raises(InputError, match="write manager=human"):
             human.human_seats(INCIDENT, [wrong])
+
+
+def chosen(environment: AnyEnvironment, role: str, name: str, case: int = 0, **texts: str) -> object:
+    rules = environment.rules("strict")
+    view = environment.view(environment.start(environment.cases[case], rules), role)
+    return human.chosen(environment, role, rules, view, name, texts)
+
+
+def test_a_form_that_is_filled_in_is_the_action_of_its_line() -> None:
+    assert chosen(INCIDENT, "oversight", "flag_rogue", agent="autoscaler") == FlagRogue("autoscaler")
+    assert chosen(INCIDENT, "oversight", "communicate", message="a  b", to=" ") == Communicate("a b")
+    assert chosen(INCIDENT, "dev", "scale", service="db", replicas=" 3 ") == read(INCIDENT, "dev", "scale db 3")
+    assert chosen(TOOLS, "agent", "compare_values", value1="2", value2="two") == read(
+        TOOLS, "agent", '{"tool": "compare_values", "arguments": {"value1": 2, "value2": "two"}}'
+    )
+    assert chosen(TOY, "guesser", "guess", prize="0.25") == read(TOY, "guesser", "guess 0.25")
+
+
+@pytest.mark.parametrize(
+    ("role", "name", "texts", "why"),
+    [
+        ("dev", "flag_rogue", {}, "dev has no action flag_rogue"),
+        ("dev", "scale", {"service": "db"}, "scale needs replicas"),
+        ("dev", "scale", {"service": "db", "replicas": "3.0"}, "replicas must be a whole number, got"),
+        ("dev", "scale", {"service": "db", "replicas": "nan"}, "replicas must be a whole number, got"),
+        ("dev", "scale", {"service": "none", "replicas": "3"}, "service must be one of auth"),
+        ("dev", "restart", {"service": "db", "more": "x"}, "restart has no more"),
+    ],
+)
+def test_a_form_that_is_no_action_says_why(role: str, name: str, texts: dict[str, str], why: str) -> None:
+    found = chosen(INCIDENT, role, name, **texts)
+    assert isinstance(found, Refusal)
+    assert found.why.startswith(why)

@@ -30,6 +30,7 @@ from chaosops_ray.sim.worlds import ENVIRONMENTS
 from chaosops_ray.store.episodes import write_episodes
 
 ANY = "any"
+_USUAL = "heuristic"  # plays the other seats where a world has it
 PLACES = 64  # open plays
 KEPT = 64  # plays that are over
 IDLE_SECONDS = 1800.0
@@ -48,31 +49,34 @@ class GoneError(NotFoundError):
 class Wish(NamedTuple):
     """What a visitor wants to play. All are texts, as forms send them; without a seed, one is drawn."""
 
-    world: str = next(iter(ENVIRONMENTS))
-    seat: str = ""
+    world: str
+    seat: str
     tier: str = ANY
     seed: str = ""
-    others: str = "heuristic"
-
-    @property
-    def environment(self) -> AnyEnvironment:
-        """The world."""
-        return ENVIRONMENTS[self.world]
+    others: str = ""  # the baseline that plays the other seats
 
 
-def wish(given: Mapping[str, str]) -> Wish:
-    """Read a wish; InputError where a field is unknown or is no valid choice."""
+def wish(given: Mapping[str, str], worlds: Mapping[str, AnyEnvironment]) -> Wish:
+    """Read a wish, and fill in what it leaves open; InputError where a field is unknown or is no valid choice."""
     for name, value in given.items():
         if name not in Wish._fields:
             raise InputError(f"{name[:40]!r} is not a part of a play; it has {', '.join(Wish._fields)}")
         if len(value) > _LONGEST:
             raise InputError(f"{name} must have at most {_LONGEST} characters")
-    found = Wish(**given)
-    if found.world not in ENVIRONMENTS:
-        raise InputError(f"there is no world {found.world!r}; worlds are {', '.join(ENVIRONMENTS)}")
-    environment = found.environment
-    found = found._replace(seat=found.seat or environment.roles[0], seed=found.seed.strip())
-    valid = {"seat": environment.roles, "tier": (ANY, *environment.tiers), "others": tuple(environment.policies)}
+    world = given.get("world") or next(iter(worlds))
+    if world not in worlds:
+        raise InputError(f"there is no world {world!r}; worlds are {', '.join(worlds)}")
+    environment = worlds[world]
+    baselines = tuple(environment.policies)
+    usual = _USUAL if _USUAL in baselines else baselines[0]
+    found = Wish(
+        world,
+        given.get("seat") or environment.roles[0],
+        given.get("tier") or ANY,
+        given.get("seed", "").strip(),
+        given.get("others") or usual,
+    )
+    valid = {"seat": environment.roles, "tier": (ANY, *environment.tiers), "others": baselines}
     for name, choices in valid.items():
         value = getattr(found, name)
         if value not in choices:
@@ -175,7 +179,14 @@ class Play:
 class Plays:
     """The plays of all visitors: so many that are open, each for so long, and the latest that are over."""
 
-    def __init__(self, places: int = PLACES, kept: int = KEPT, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        places: int = PLACES,
+        kept: int = KEPT,
+        clock: Callable[[], float] = time.monotonic,
+        worlds: Mapping[str, AnyEnvironment] = ENVIRONMENTS,
+    ) -> None:
+        self.worlds = worlds
         self._places = places
         self._kept = kept
         self._clock = clock
@@ -187,7 +198,7 @@ class Plays:
         """Begin a play; return its id. CrowdedError where all places are taken."""
         self._make_room()
         tiers = [] if wanted.tier == ANY else [wanted.tier]
-        spec = seat_spec(wanted.environment, wanted.seat, colleagues=wanted.others, tiers=tiers)
+        spec = seat_spec(self.worlds[wanted.world], wanted.seat, colleagues=wanted.others, tiers=tiers)
         if wanted.seed:
             seed = parse_seed(wanted.seed)
         else:

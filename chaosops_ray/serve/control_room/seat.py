@@ -21,13 +21,13 @@ from chaosops_ray.reports import playback
 from chaosops_ray.reports.news import Marks, news
 from chaosops_ray.reports.standings import YOU, standings
 from chaosops_ray.serve.control_room.paths import NotFoundError
-from chaosops_ray.serve.control_room.plays import ANY, IDLE_SECONDS, Answer, GoneError, Play, Plays, Wish, wish
+from chaosops_ray.serve.control_room.plays import ANY, IDLE_SECONDS, Answer, GoneError, Play, Plays, wish
 from chaosops_ray.serve.control_room.room import Room
 from chaosops_ray.serve.control_room.stage import CrowdedError
 from chaosops_ray.sim.actions import Form
 from chaosops_ray.sim.board import Panel
+from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
-from chaosops_ray.sim.worlds import ENVIRONMENTS
 
 _FIELDS = 64
 _ARGUMENT = "argument."
@@ -45,13 +45,13 @@ def routes(room: Room, plays: Plays | None = None) -> list[BaseRoute]:
     kept = Plays() if plays is None else plays
 
     def choice(request: Request) -> Response:
-        return _choice(room, request, dict(request.query_params))
+        return _choice(room, request, kept.worlds, dict(request.query_params))
 
     def begin(request: Request, fields: Fields) -> Response:
         try:
-            key = kept.begin(wish(fields))
+            key = kept.begin(wish(fields, kept.worlds))
         except InputError as error:
-            return _choice(room, request, fields, error)
+            return _choice(room, request, kept.worlds, fields, error)
         return RedirectResponse(_url(key), 303)
 
     def page(request: Request) -> Response:
@@ -120,6 +120,8 @@ def _url(key: str) -> str:
 
 def _fields(kind: str, body: bytes) -> Fields:
     """Return the fields of a form; InputError where the body is none."""
+    if not body:
+        return {}
     if kind.partition(";")[0].strip().lower() != _FORM_TYPE:
         raise InputError(f"a form is sent as {_FORM_TYPE}")
     try:
@@ -154,15 +156,21 @@ def _place(play: Play) -> tuple[Any, str, str, Any]:
 # -- the choice -------------------------------------------------------------------------------------------------------
 
 
-def _choice(room: Room, request: Request, given: Fields, error: InputError | None = None) -> Response:
+def _choice(
+    room: Room,
+    request: Request,
+    worlds: Mapping[str, AnyEnvironment],
+    given: Fields,
+    error: InputError | None = None,
+) -> Response:
     """Return the page of the choice, with what was chosen so far as far as it is valid."""
     try:
-        chosen = wish(given)
+        chosen = wish(given, worlds)
     except InputError as wrong:
         error = error or wrong
         world = given.get("world", "")
-        chosen = wish({"world": world} if world in ENVIRONMENTS else {})
-    environment = chosen.environment
+        chosen = wish({"world": world} if world in worlds else {}, worlds)
+    environment = worlds[chosen.world]
     status = 200 if error is None else 429 if isinstance(error, CrowdedError) else 422
     return room.render(
         request,
@@ -170,7 +178,7 @@ def _choice(room: Room, request: Request, given: Fields, error: InputError | Non
         status,
         chosen=chosen,
         environment=environment,
-        worlds=ENVIRONMENTS,
+        worlds=worlds,
         any=ANY,
         words="" if error is None else one_line(error, _LONGEST_ERROR),
     )
@@ -260,7 +268,7 @@ def _cards(play: Play) -> list[Card]:
 def _over(room: Room, request: Request, play: Play) -> Response:
     environment, episode = play.spec.environment, play.session.episode
     other = request.query_params.get("beside", "")
-    again = Wish(play.wish.world, play.spec.role, play.wish.tier, str(play.seed), play.wish.others)
+    again = play.wish._replace(seed=str(play.seed))
     if other and (other == YOU or other not in play.episodes):
         raise NotFoundError(f"no player {other[:40]!r} has played this case")
     return room.render(
@@ -276,7 +284,7 @@ def _over(room: Room, request: Request, play: Play) -> Response:
         answer=play.answer,
         address=request.url.path,
         again=f"/play?{urlencode(again._asdict())}",
-        another=f"/play?{urlencode(play.wish._replace(seat=play.spec.role, seed='')._asdict())}",
+        another=f"/play?{urlencode(play.wish._replace(seed='')._asdict())}",
         scenario=episode.scenario.identity,
         tables=[Drawn(panel, ()) for panel in (*environment.truth(episode), playback.turns(environment, episode))],
     )
