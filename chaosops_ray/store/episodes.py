@@ -6,6 +6,7 @@ refuses one that it does not know.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -69,6 +70,10 @@ def state_hash(environment: AnyEnvironment, world: Any) -> str:
     return sha256(environment.dump(world)).hexdigest()
 
 
+# With checksums, a byte that changes later is an error when it is read, also in a column that no replay compares.
+_OPTIONS: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
+
+
 @contextmanager
 def write_episodes(
     path: Path, models: Mapping[str, Mapping[str, Any]] = MappingProxyType({}), selection: str = ""
@@ -81,12 +86,21 @@ def write_episodes(
     policies = json.dumps({name: dict(one) for name, one in models.items()})
     metadata = {**COLUMNS.metadata, _POLICIES_KEY: policies, _SET_KEY: selection}
     columns = COLUMNS.with_metadata(metadata)
-    # With checksums, a byte that changes later is an error when it is read, also in a column that no replay compares.
-    options: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
-    with atomic_file(path) as temporary, pq.ParquetWriter(temporary, columns, **options) as file:
+    with atomic_file(path) as temporary, pq.ParquetWriter(temporary, columns, **_OPTIONS) as file:
         writer = EpisodeWriter(file)
         yield writer
         writer.flush()
+
+
+def recording_of(environment: AnyEnvironment, policy: str, episode: AnyEpisode, colleagues: Mapping[str, str]) -> bytes:
+    """Return what a Parquet file of this one episode, which no model played in, has in it."""
+    held = io.BytesIO()
+    columns = COLUMNS.with_metadata({**COLUMNS.metadata, _POLICIES_KEY: "{}", _SET_KEY: ""})
+    with pq.ParquetWriter(held, columns, **_OPTIONS) as file:
+        writer = EpisodeWriter(file)
+        writer.add(environment, policy, episode, None, colleagues)
+        writer.flush()
+    return held.getvalue()
 
 
 class EpisodeWriter:

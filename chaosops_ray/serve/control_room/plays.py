@@ -6,12 +6,10 @@ The case is drawn and not told before the end. A play is known to whoever has it
 from __future__ import annotations
 
 import secrets
-import tempfile
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -27,7 +25,7 @@ from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, parse_seed
 from chaosops_ray.sim.episode import play
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.worlds import ENVIRONMENTS
-from chaosops_ray.store.episodes import write_episodes
+from chaosops_ray.store.episodes import recording_of
 
 ANY = "any"
 _USUAL = "heuristic"  # plays the other seats where a world has it
@@ -169,11 +167,7 @@ class Play:
         """Return the visitor's episode as Parquet; only at the end."""
         if not self.episodes:
             raise InputError("the episode is not over yet; it can be downloaded at the end")
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "episodes.parquet"
-            with write_episodes(path) as writer:
-                writer.add(self.spec.environment, PLAYER, self.episodes[YOU], None, self.spec.colleagues)
-            return path.read_bytes()
+        return recording_of(self.spec.environment, PLAYER, self.episodes[YOU], self.spec.colleagues)
 
 
 class Plays:

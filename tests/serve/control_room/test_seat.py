@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from functools import partial
 from html import unescape
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import pytest
-from httpx import Response
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
@@ -29,6 +28,7 @@ from tests.support.toy_world import TOY
 
 INCIDENT = ENVIRONMENTS["incident"]
 WORLDS = {**ENVIRONMENTS, "toy": TOY}
+Response: TypeAlias = Any  # the client's
 OVERSIGHT = {"world": "incident", "seat": "oversight", "tier": "hard", "seed": "7"}
 
 
@@ -125,7 +125,7 @@ def test_nothing_tells_of_the_case_before_the_end(world: str, role: str, monkeyp
             assert client.get(f"/api{key}").json()["scenario"] == scenario.identity
 
 
-class Spied(type(INCIDENT)):  # type: ignore[misc]
+class Spied(type(INCIDENT)):
     """A world that fails when its truth or a score is asked for."""
 
     def _asked(self, *_: object) -> NoReturn:
