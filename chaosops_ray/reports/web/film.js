@@ -21,6 +21,7 @@ const STRIP = 160; // bars of a strip of log-probabilities
 const TURN_MILLISECONDS = 1000;
 const DRAWN_BY_BARS = /^[▁-█]+$/;
 const NUMERIC = /^[-+−]?[\d.,]+ ?(%|\p{L}{1,3})?$/u;
+const DIGEST = /^[0-9a-f]{32,}$/;
 const SVG = "http://www.w3.org/2000/svg";
 
 let drawings = 0; // ids and names of radio buttons are unique on a page
@@ -310,7 +311,7 @@ function stageOf(film, { id, name, isAlone, last, bounds, fork, folds, act }) {
 function aboutFilm(film, isSpectator, isTruthShown) {
   const parts = [
     ["policy", film.policy],
-    ...Object.entries(film.model ?? {}).map(([key, value]) => [key, value ?? "none"]),
+    ...Object.entries(film.model ?? {}).map(([key, value]) => [key, DIGEST.test(value) ? cut(value, 13) : value ?? "none"]),
     ["tier", film.tier],
     ["rules", film.rules],
     ...(isSpectator && film.is_over && film.headline ? [[film.headline.name, film.headline.text]] : []),
