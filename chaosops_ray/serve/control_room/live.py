@@ -72,6 +72,7 @@ def routes(room: Room) -> list[BaseRoute]:
             world = given.get("world", "")
             chosen = Choice(world=world if world in ENVIRONMENTS else Choice().world)
             environment = chosen.environment()
+        trained = stage.trained(environment.name)
         return room.render(
             request,
             "live.html",
@@ -85,8 +86,10 @@ def routes(room: Room) -> list[BaseRoute]:
             sets=sets(environment),
             helps=_HELPS,
             cannot="" if stage.has_models else "This server plays baselines only, no models.",
-            trained=stage.trained(environment.name),
+            trained=trained,
             named=stage.named,
+            policies=list(environment.policies),
+            models=[*[f"trained={run}" for run in trained], *stage.named],
             query=request.url.query,
         )
 
