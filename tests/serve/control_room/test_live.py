@@ -247,7 +247,10 @@ def test_a_run_is_named_to_the_process_by_its_folder(with_models: TestClient, lo
     assert [line for line in log.read_text().splitlines() if line.startswith("play")] == ["play over", "play a-s0@7"]
 
 
-def test_a_play_that_breaks_off_is_shown_as_far_as_it_went(with_models: TestClient, filled: Path, log: Path) -> None:
+def test_a_play_that_breaks_off_is_shown_as_far_as_it_went(
+    filled: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     runs = Runs(filled)
     models = Models([sys.executable, model_process.__file__, str(log)], {"model=die": "model=die"})
     with TestClient(create_app(Room(runs, stage=Stage(runs, models))), base_url="http://localhost:8700") as client:

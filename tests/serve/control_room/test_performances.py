@@ -126,7 +126,7 @@ def test_a_model_is_told_every_action_and_what_it_wrote_itself() -> None:
     steps = [INCIDENT.dump_action(step.action) for step in whole.episode.steps]
     assert model.told == [(spelled, None) for spelled in steps]
     assert (whole.policy, whole.style, whole.model["run"]) == ("trained", "compact", "over")
-    assert [player for player in whole.players[:4]] == ["heuristic", "trained", "trained", "trained"]
+    assert list(whole.players[:4]) == ["heuristic", "trained", "trained", "trained"]
     assert whole.origins[0] == UNTRAINED
     assert whole.origins[1].completion == "completion 1"
     # It plays on: it knows its own completions again, and only those.
