@@ -1,8 +1,8 @@
 """The page of live plays, and the endpoints that fork episodes.
 
-A live play is a stream of server-sent events: `film`, the film as far as it goes; `more`, what came since (`from` is the
-number of steps before); then `over` with the id under which it can be forked, or `refused` or `broken` with the reason
-in words. It stops when nobody reads it any more.
+A live play is a stream of server-sent events: `film`, the film as far as it goes; `more`, what came since (`from` is
+the number of steps before); then `over` with the id under which it can be forked, or `refused` or `broken` with the
+reason in words. It stops when nobody reads it any more.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from chaosops_ray.serve.control_room.paths import NotFoundError
 from chaosops_ray.serve.control_room.performances import Performance, UnavailableError, permitted
 from chaosops_ray.serve.control_room.room import Room
 from chaosops_ray.serve.control_room.stage import Choice, CrowdedError, choice, colleagues_of, first
+from chaosops_ray.sim.cases import cases
+from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.speech import decode
 from chaosops_ray.sim.worlds import ENVIRONMENTS
@@ -35,6 +37,19 @@ _STREAM_SECONDS = 1000.0
 _LOOK_SECONDS = 0.5
 _LONGEST_ERROR = 1000
 _GROWING = ("headline", "metrics", "is_over", "prompts", "charts")
+
+# A line on each baseline that worlds have.
+_HELPS = {
+    "random": "draws from what is permitted",
+    "blind": "reads nothing but the clock",
+    "heuristic": "rules of thumb",
+    "lookup": "a table of symptoms",
+    "oracle": "knows the answer",
+    "flag-nothing": "never flags an agent",
+    "flag-all": "flags every agent",
+    "naive": "searches once and answers",
+    "retrier": "repeats a search until it works",
+}
 
 Send = Callable[[str, Mapping[str, Any]], None]
 
@@ -57,6 +72,7 @@ def routes(room: Room) -> list[BaseRoute]:
             world = given.get("world", "")
             chosen = Choice(world=world if world in ENVIRONMENTS else Choice().world)
             environment = chosen.environment()
+        trained = stage.trained(environment.name)
         return room.render(
             request,
             "live.html",
@@ -64,11 +80,16 @@ def routes(room: Room) -> list[BaseRoute]:
             chosen=chosen,
             words=words,
             is_chosen="policy" in given and not words,
+            is_model="=" in chosen.policy,
             environment=environment,
             worlds=ENVIRONMENTS,
-            sets=sets(chosen),
-            trained=stage.trained(environment.name),
+            sets=sets(environment),
+            helps=_HELPS,
+            cannot="" if stage.has_models else "This server plays baselines only, no models.",
+            trained=trained,
             named=stage.named,
+            policies=list(environment.policies),
+            models=[*[f"trained={run}" for run in trained], *stage.named],
             query=request.url.query,
         )
 
@@ -125,13 +146,15 @@ def alone(room: Room) -> list[BaseRoute]:
     return [Route("/", index), *routes(room)]
 
 
-def sets(chosen: Choice) -> dict[str, list[str]]:
-    """Return the cases of each evaluation set of the world."""
-    environment = chosen.environment()
-    return {
-        name: list(dict.fromkeys([one.case for one in environment.scenarios(name, [0])]))
-        for name in environment.selections
-    }
+def sets(environment: AnyEnvironment) -> dict[str, list[str]]:
+    """Return the cases by evaluation set, each under the first set that has it."""
+    found: dict[str, list[str]] = {}
+    for name in environment.selections:
+        known = {case for those in found.values() for case in those}
+        found[name] = [
+            case for case in dict.fromkeys([one.case for one in cases(environment, name)]) if case not in known
+        ]
+    return found
 
 
 def _refused(room: Room, error: InputError) -> Response:

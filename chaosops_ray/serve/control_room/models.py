@@ -78,9 +78,9 @@ class Models:
 
     @contextmanager
     def playing(self, spelling: str, environment: AnyEnvironment, scenario: Scenario, rules: str) -> Iterator[Loaded]:
-        """Yield the model of this spelling, loaded for a performance of this scenario; UnavailableError if it cannot be.
+        """Yield the model of this spelling, loaded for a performance of this scenario.
 
-        One performance at a time has the process; others are refused.
+        UnavailableError if it cannot be. One performance at a time has the process; others are refused.
         """
         if not self._lock.acquire(blocking=False):
             raise UnavailableError("the process for models is playing for another page; try again in a moment")

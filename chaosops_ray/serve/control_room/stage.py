@@ -41,7 +41,7 @@ class Choice(NamedTuple):
     """What somebody wants to see: a scenario by its parts, and who plays. All are texts, as forms send them."""
 
     world: str = next(iter(ENVIRONMENTS))
-    set: str = ""  # the first of the world
+    set: str = _ANY
     case: str = _ANY
     tier: str = _ANY
     seed: str = _SEED
@@ -56,16 +56,26 @@ class Choice(NamedTuple):
     def scenario(self) -> Scenario:
         """Return the scenario; of several cases that fit, the seed draws one."""
         environment, seed = self.environment(), parse_seed(self.seed)
-        every = cases(environment, self.set or None)
-        of_tier = every if self.tier == _ANY else cases(environment, self.set or None, [self.tier])
+        chosen = self._set(environment)
+        every = cases(environment, chosen)
+        of_tier = every if self.tier == _ANY else cases(environment, chosen, [self.tier])
         found = [one for one in of_tier if self.case in (_ANY, one.case)]
         if not found:
             tiers = dict.fromkeys([one.tier for one in every if one.case == self.case])
-            named = f"set {self.set or environment.selections[0]} of world {environment.name}"
+            named = f"set {chosen} of world {environment.name}"
             why = f"; it has {', '.join(tiers)}" if tiers else ""
             raise InputError(f"{named} has no case {self.case[:_SHOWN]!r} of tier {self.tier}{why}")
         case = stream(seed, "live scenario").choice(found)
         return environment.scenario(case._replace(seed=seed).identity)
+
+    def _set(self, environment: AnyEnvironment) -> str:
+        """Return the evaluation set; of any, the first that has the case."""
+        if self.set != _ANY:
+            return self.set
+        having = [
+            name for name in environment.selections if self.case in [one.case for one in cases(environment, name)]
+        ]
+        return having[0] if having else environment.selections[0]
 
 
 def choice(given: Mapping[str, Any]) -> Choice:
@@ -114,6 +124,11 @@ class Stage:
     def named(self) -> tuple[str, ...]:
         """The models that whoever started the server named."""
         return () if self._models is None else tuple(self._models.named)
+
+    @property
+    def has_models(self) -> bool:
+        """True where models can play at all."""
+        return self._models is not None
 
     def trained(self, world: str) -> list[str]:
         """Return the ids of the runs in this world that have made an update."""
