@@ -70,7 +70,7 @@ def routes(room: Room) -> list[BaseRoute]:
     lists = Lists()
 
     def page(request: Request) -> Response:
-        found = _found(room, _address(request.path_params))
+        found = _found(room, lists, _address(request.path_params))
         before, after = _neighbours(room, lists, found)
         environment = found.opened.environment
         return room.render(
@@ -87,10 +87,10 @@ def routes(room: Room) -> list[BaseRoute]:
         )
 
     def data(request: Request) -> Response:
-        return Response(film_of(_found(room, _address(request.path_params))), media_type="application/json")
+        return Response(film_of(_found(room, lists, _address(request.path_params))), media_type="application/json")
 
     def compare(request: Request) -> Response:
-        pair = [_found(room, read_address(request.query_params.get(name), name)) for name in ("one", "other")]
+        pair = [_found(room, lists, read_address(request.query_params.get(name), name)) for name in ("one", "other")]
         one, other = pair
         if one.recorded.scenario != other.recorded.scenario:
             raise InputError(
@@ -161,9 +161,11 @@ def _address(parts: dict[str, str]) -> Address:
     return Address(parts["run"], parts["file"], int(number))
 
 
-def _found(room: Room, address: Address) -> Found:
+def _found(room: Room, lists: Lists, address: Address) -> Found:
     opened = room.runs.open(address.run)
     path = recorded.file(room.runs.root, opened, address.file)
+    if all(one.number != address.number for one in lists.of(path, opened.environment)):
+        raise NotFoundError(f"{path.name} has no episode {address.number}")
     one = read_episode(path, address.number)
     if not one.scenario.startswith(f"{opened.environment.name}/"):
         raise InputError(f"{one.name} is not of the run's world, {opened.environment.name}")
