@@ -71,7 +71,7 @@ def routes(room: Room) -> list[BaseRoute]:
 
     def page(request: Request) -> Response:
         found = _found(room, lists, _address(request.path_params))
-        before, after = _neighbours(room, lists, found)
+        before, after = _neighbours(lists, found)
         environment = found.opened.environment
         return room.render(
             request,
@@ -172,7 +172,7 @@ def _found(room: Room, lists: Lists, address: Address) -> Found:
     return Found(address, opened, path, one)
 
 
-def _neighbours(room: Room, lists: Lists, found: Found) -> tuple[Address | None, Address | None]:
+def _neighbours(lists: Lists, found: Found) -> tuple[Address | None, Address | None]:
     """Return the episodes before and after this one in its file."""
     numbers = [one.number for one in lists.of(found.path, found.opened.environment)]
     before = max([number for number in numbers if number < found.address.number], default=None)
