@@ -14,8 +14,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from chaosops_ray.sim import environment_named
-
 DIGEST = "d" * 64
 ODD: dict[str, Any] = {
     "list": [],
@@ -52,6 +50,11 @@ def misbehave(how: str) -> None:
     answer(ODD.get(how, {"unavailable": how}))
 
 
+def ready(policy: str) -> dict[str, Any]:
+    model = {"name": policy.partition("=")[0], "version": 7, "digest": DIGEST, "model": {"run": "over"}}
+    return {**model, "colleagues": {}, "style": "compact"}
+
+
 def main() -> None:
     log = Path(sys.argv[1])
 
@@ -60,7 +63,10 @@ def main() -> None:
             file.write(f"{text}\n")
 
     note("started")
-    how, policy, environment, world = "", None, environment_named("incident"), None
+    how = ""
+    environment: Any = None
+    policy: Any = None
+    world: Any = None
     for line in sys.stdin:
         request = json.loads(line)
         if "play" in request:
@@ -70,17 +76,15 @@ def main() -> None:
             if how.startswith("load-"):
                 misbehave(how.removeprefix("load-"))
                 continue
-            environment = environment_named(asked["world"])
-            scenario = environment.scenario(asked["scenario"])
-            policy = environment.policies["heuristic"](scenario, asked["rules"])
-            world = environment.start(scenario, asked["rules"])
-            ready = {
-                "name": asked["policy"].partition("=")[0],
-                "version": 7,
-                "digest": DIGEST,
-                "model": {"run": "over"},
-            }
-            answer({"ready": {**ready, "colleagues": {}, "style": "compact"}})
+            if how == "well":
+                # Imported here: it takes most of the time until a process that misbehaves can do so.
+                from chaosops_ray.sim import environment_named
+
+                environment = environment_named(asked["world"])
+                scenario = environment.scenario(asked["scenario"])
+                policy = environment.policies["heuristic"](scenario, asked["rules"])
+                world = environment.start(scenario, asked["rules"])
+            answer({"ready": ready(asked["policy"])})
             continue
         note(f"turn {json.dumps(request['turn']['taken'])}")
         if how != "well":

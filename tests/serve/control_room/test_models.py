@@ -125,7 +125,7 @@ def test_one_performance_at_a_time_has_the_process(models: Models) -> None:
 def test_a_server_that_ends_ends_the_process_and_starts_no_other(models: Models) -> None:
     with models.playing("trained=well", INCIDENT, SCENARIO, "strict") as model:
         models.end()
-        with pytest.raises(BrokenOffError, match="ended"):
+        with pytest.raises(BrokenOffError, match="the server is ending"):
             model.act(60.0)
     with pytest.raises(UnavailableError, match="the server is ending"):
         turn(models, "trained=well")
