@@ -1,6 +1,7 @@
 // The page of a live play: takes the film as it comes, and shows it turn by turn, at the speed that is chosen.
 
 import { draw } from "./film.js";
+import { fork } from "./fork.js";
 
 const place = document.querySelector("[data-events]");
 const bar = place.querySelector(".performance-bar");
@@ -16,6 +17,7 @@ let shown = 0; // turns that are shown
 let isPaused = false;
 let isComplete = false; // nothing comes any more
 let timer = null;
+let whatIf = null; // the form that forks it, once it can be forked
 
 // The film as it was after so many turns: what came later is not told before it is shown.
 function upTo(turns) {
@@ -35,7 +37,10 @@ function upTo(turns) {
 
 function show() {
   if (drawn) drawn.update(upTo(shown));
-  else drawn = draw(place.querySelector("[data-film]"), upTo(shown), { page: true });
+  else drawn = draw(place.querySelector("[data-film]"), upTo(shown), {
+    page: true,
+    onShow: ({ moment }) => whatIf?.show(moment),
+  });
   const turns = `${shown} ${shown === 1 ? "turn" : "turns"}`;
   if (shown < film.steps.length) said.textContent = isPaused ? `Paused after ${turns}.` : `Playing: ${turns}.`;
   else if (!isComplete) said.textContent = `Playing: ${turns}. The next one is being taken.`;
@@ -97,8 +102,7 @@ events.addEventListener("more", (event) => {
 events.addEventListener("over", (event) => {
   events.close();
   isComplete = true;
-  place.dataset.play = JSON.parse(event.data).play;
-  place.dispatchEvent(new CustomEvent("chaosops:played", { detail: { film, play: place.dataset.play } }));
+  whatIf = fork(document.getElementById("fork"), film, { play: JSON.parse(event.data).play });
   show();
 });
 for (const name of ["refused", "broken"]) {

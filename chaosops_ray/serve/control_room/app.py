@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 
 from chaosops_ray.plain_text import one_line
 from chaosops_ray.serve.asgi import App
-from chaosops_ray.serve.control_room import episode_pages, evaluations, events, live, pages, seat, sweep_pages
+from chaosops_ray.serve.control_room import episode_pages, evaluations, events, films, live, pages, seat, sweep_pages
 from chaosops_ray.serve.control_room.gate import Gate
 from chaosops_ray.serve.control_room.paths import NotFoundError
 from chaosops_ray.serve.control_room.room import BusyError, Room
@@ -25,7 +25,7 @@ from chaosops_ray.sim.errors import InputError
 
 # Each gives the routes of some pages; a new page adds its own here.
 PAGES: Sequence[Callable[[Room], list[BaseRoute]]] = (
-    *(pages.routes, evaluations.routes, episode_pages.routes, sweep_pages.routes),
+    *(pages.routes, evaluations.routes, episode_pages.routes, films.routes, sweep_pages.routes),
     *(events.routes, live.routes, seat.routes),
 )
 WEB = Path(str(package_files("chaosops_ray.reports"))) / "web"

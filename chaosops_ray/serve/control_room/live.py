@@ -24,6 +24,7 @@ from chaosops_ray.serve.control_room.paths import NotFoundError
 from chaosops_ray.serve.control_room.performances import Performance, UnavailableError, permitted
 from chaosops_ray.serve.control_room.room import Room
 from chaosops_ray.serve.control_room.stage import Choice, CrowdedError, choice, colleagues_of, first
+from chaosops_ray.sim.cases import cases
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.speech import decode
@@ -71,6 +72,7 @@ def routes(room: Room) -> list[BaseRoute]:
             world = given.get("world", "")
             chosen = Choice(world=world if world in ENVIRONMENTS else Choice().world)
             environment = chosen.environment()
+        trained = stage.trained(environment.name)
         return room.render(
             request,
             "live.html",
@@ -84,8 +86,10 @@ def routes(room: Room) -> list[BaseRoute]:
             sets=sets(environment),
             helps=_HELPS,
             cannot="" if stage.has_models else "This server plays baselines only, no models.",
-            trained=stage.trained(environment.name),
+            trained=trained,
             named=stage.named,
+            policies=list(environment.policies),
+            models=[*[f"trained={run}" for run in trained], *stage.named],
             query=request.url.query,
         )
 
@@ -143,11 +147,14 @@ def alone(room: Room) -> list[BaseRoute]:
 
 
 def sets(environment: AnyEnvironment) -> dict[str, list[str]]:
-    """Return the cases of each evaluation set of the world."""
-    return {
-        name: list(dict.fromkeys([one.case for one in environment.scenarios(name, [0])]))
-        for name in environment.selections
-    }
+    """Return the cases by evaluation set, each under the first set that has it."""
+    found: dict[str, list[str]] = {}
+    for name in environment.selections:
+        known = {case for those in found.values() for case in those}
+        found[name] = [
+            case for case in dict.fromkeys([one.case for one in cases(environment, name)]) if case not in known
+        ]
+    return found
 
 
 def _refused(room: Room, error: InputError) -> Response:

@@ -99,11 +99,13 @@ class Models:
                 raise UnavailableError(one_line(str(answer["unavailable"]), _LONGEST_WHY))
             try:
                 loaded = Loaded(self, answer["ready"])
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, TypeError, ValueError, AttributeError):
                 self._kill()
                 raise UnavailableError("the process for models answered with nonsense; it was ended") from None
             yield loaded
         finally:
+            if self._is_ended:
+                self._kill()
             self._lock.release()
 
     def turn(self, taken: Sequence[tuple[str, str | None]], seconds: float) -> dict[str, Any]:
@@ -118,9 +120,15 @@ class Models:
     def end(self) -> None:
         """End the process for good; whoever waits for it gets an error."""
         self._is_ended = True
+        if self._lock.acquire(blocking=False):
+            self._kill()
+            self._lock.release()
+            return
+        # A performance has it, and closes the pipes: it is reading from one, or will ask again.
         process = self._process
-        if process is not None and process.poll() is None:
-            process.terminate()
+        if process is not None:
+            process.kill()
+            process.wait()
 
     def _ask(self, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """Send a request; return the answer. BrokenOffError ends the process with it."""
