@@ -93,8 +93,8 @@ def test_an_alarm_is_marked_where_it_begins() -> None:
         one | {"learner": one["learner"] | {"kl": kl}} for one, kl in zip(rows(6), (1, 6, 7, 1, 8, 1), strict=True)
     ]
     assert texts(drawn(found), "alarm") == [
-        (2, "alarm: KL 6.00 is above 5 nats a token"),
-        (5, "alarm: KL 8.00 is above 5 nats a token"),
+        (2, "alarm: KL 6.00 is above 2 nats a token"),
+        (5, "alarm: KL 8.00 is above 2 nats a token"),
     ]
 
 
