@@ -50,7 +50,7 @@ def create_app(room: Room, token: str | None = None, address: str = "127.0.0.1",
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
-        room.end()
+        room.close()
 
     def refused(request: Request, status: int, words: str) -> Response:
         return _refused(room, request, status, words)

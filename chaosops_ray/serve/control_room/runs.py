@@ -258,7 +258,7 @@ class Runs:
 
     # -- one run -------------------------------------------------------------------------------------------------
 
-    def open(self, identity: str) -> OpenRun:
+    def run(self, identity: str) -> OpenRun:
         """Return the run with this id; NotFoundError if there is none, InputError if it is damaged."""
         path = self._run_path(identity)
         return self._open(path)
