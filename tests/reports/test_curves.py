@@ -66,6 +66,12 @@ def test_a_row_that_is_not_the_next_one_changes_nothing() -> None:
     assert made.done == 4
 
 
+def test_no_more_updates_are_drawn_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curves, "MAX_UPDATES", 3)
+    with pytest.raises(InputError, match="the first 3 updates"):
+        drawn(rows(4))
+
+
 def test_stages_are_bands_and_a_new_stage_is_a_promotion() -> None:
     made = drawn(rows(5), curriculum="easy+easy+medium:3,hard:100")
     assert made.document()["bands"] == [{"from": 1, "text": "2 × easy + medium"}, {"from": 4, "text": "hard"}]
