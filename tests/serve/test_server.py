@@ -358,6 +358,30 @@ def test_a_flood_is_not_taken_in_and_others_are_served(address: str, frame: byte
     until_opened(address)
 
 
+def test_a_body_in_tiny_chunks_does_not_keep_others_waiting(address: str) -> None:
+    head = b"POST /reset HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with connection(address) as peer:
+        peer.sendall(head)
+        assert sent(peer, b"1\r\n \r\n" * 20_000, 16 * 1024 * 1024) < 16 * 1024 * 1024
+    assert opened(address)
+
+
+def test_a_server_ends_at_once_however_its_clients_stand(caplog: pytest.LogCaptureFixture) -> None:
+    limits = Limits(sessions=4)
+    with ExitStack() as stack, running(create_app(INCIDENT, "strict", limits=limits), limits) as where:
+        for beginning in (b"", b"GET /he", b"POST /reset HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"):
+            stack.enter_context(connection(where)).sendall(beginning)
+        stack.enter_context(unread(where))
+        playing = stack.enter_context(connect(f"ws://{where}/ws"))
+        assert asked(playing, "reset", {"seed": 1})["type"] == "observation"
+    assert [record.message for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+
+
+def connection(address: str) -> socket.socket:
+    host, port = address.split(":")
+    return socket.create_connection((host, int(port)), timeout=60)
+
+
 def test_a_connection_without_a_request_is_dropped(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "SILENCE", 0.1)
     host, port = address.split(":")

@@ -212,21 +212,24 @@ _TEXTS = st.one_of(
     ),
 )
 _NUMBERS = st.integers(0, 10**6)
-_ITEMS = {"numbers": _NUMBERS, "calls": st.one_of(_CALLS, _NUMBERS), "anything": st.one_of(_TEXTS, _CALLS, _NUMBERS)}
+_ITEMS = {"numbers": _NUMBERS, "calls": _CALLS, "anything": st.one_of(_TEXTS, _CALLS, _NUMBERS)}
+KINDS = (*_ITEMS, "baseline")
 
 
 @st.composite
-def games(draw: st.DrawFn, worlds: Sequence[AnyEnvironment] = WORLDS, *, one_seat: bool = False) -> Game:
-    """Draw a world, its rules, a scenario, colleagues, and a script; the caller has one seat at least."""
+def games(
+    draw: st.DrawFn, worlds: Sequence[AnyEnvironment], kinds: Sequence[str] = KINDS, *, one_seat: bool = False
+) -> Game:
+    """Draw a world, its rules, a scenario, colleagues, and a script; the caller has one seat or several."""
     environment = draw(st.sampled_from(worlds))
     rules = environment.rules(draw(st.sampled_from(environment.rule_sets)))
     role = draw(st.sampled_from(environment.roles))
     names = st.sampled_from(sorted(environment.policies))
     colleagues = {other: draw(names) for other in environment.roles if other != role}
-    if not one_seat:
+    if not one_seat and draw(st.booleans()):
         colleagues = {other: name for other, name in colleagues.items() if draw(st.booleans())}
     scenario = seat_spec(environment, role, rules=rules, colleagues="random").scenario(draw(st.integers(0, 10**6)))
-    kind = draw(st.sampled_from([*_ITEMS, "baseline"]))
+    kind = draw(st.sampled_from(kinds))
     script = draw(names if kind == "baseline" else st.lists(_ITEMS[kind], min_size=1, max_size=20))
     return Game(environment, rules, scenario, colleagues, script)
 
