@@ -199,6 +199,8 @@ def parser() -> argparse.ArgumentParser:
     add("world", metavar="WORLD", help=f"one of: {', '.join(ENVIRONMENTS)}")
     add("--host", default="127.0.0.1", metavar="ADDRESS", help="the address to listen on (default: 127.0.0.1)")
     add("--port", type=int, default=8000, metavar="N", help="the port; 0: any that is free (default: 8000)")
+    reached = "names by which callers reach a server without a token, beside its address; others are refused"
+    add("--names", default="", metavar="A,B,…", help=reached)
     add("--rules", metavar="RULES", help=rule_set)
     beside = (
         "models that callers may name as colleagues beside the baselines: trained=RUN, model=NAME, served=MODEL@URL"
@@ -651,15 +653,16 @@ def _serve(given: argparse.Namespace) -> int:
     rules = environment.rules(given.rules if given.rules is not None else environment.rule_sets[0])
     limits = access.limits(given.max_sessions, given.idle)
     token = access.token(given.token_file, os.environ)
+    names = access.names(given.names)
     if not 0 <= given.port < 1 << 16:
         raise InputError(f"--port must be 0-65535, got {given.port}")
     with ExitStack() as stack:
         policies = {} if given.policies is None else _colleagues(environment, given, stack)
         from chaosops_ray.serve import app
 
-        served = app.create_app(environment, rules, policies, limits, token)
         bound = stack.enter_context(app.listen(given.host, given.port))
         host, port = bound.getsockname()[:2]
+        served = app.create_app(environment, rules, policies, limits, token, host, (given.host, *names))
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         guarded = "a token is needed" if token is not None else "no token is needed"
 
