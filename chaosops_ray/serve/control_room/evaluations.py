@@ -45,7 +45,7 @@ def routes(room: Room) -> list[BaseRoute]:
         summary = room.runs.summary(request.path_params["run"])
         values: dict[str, Any] = {"run": summary, "tab": "Evaluation", "found": None}
         try:
-            opened = room.runs.open(summary.id)
+            opened = room.runs.run(summary.id)
             found = read(room, opened)
         except InputError as error:
             values["run"] = summary._replace(error=str(error))
