@@ -40,13 +40,10 @@ class _Reason(NamedTuple):
     metric: Metric
     value: float
     is_good: bool
+    text: str
 
     def holds(self, found: _Found) -> bool:
         return found.figures[self.metric.name] == self.value
-
-    @property
-    def text(self) -> str:
-        return self.metric.title if self.value else f"not {self.metric.title}"
 
 
 def chosen(path: Path, environment: AnyEnvironment, style: Style, count: int) -> list[Pair]:
@@ -85,28 +82,27 @@ def _found(environment: AnyEnvironment, number: int, episode: AnyEpisode, other:
 
 def _reasons(environment: AnyEnvironment) -> Iterator[_Reason]:
     solved = next(metric for metric in environment.metrics if metric.is_share)
-    yield _Reason(solved, 1.0, is_good=True)
-    yield _Reason(solved, 0.0, is_good=False)
+    yield _Reason(solved, 1.0, is_good=True, text=solved.title)
+    yield _Reason(solved, 0.0, is_good=False, text=f"not {solved.title}")
     if environment.detection is not None:
         for name, is_good in zip(environment.detection, (True, False), strict=True):
-            yield _Reason(next(one for one in environment.metrics if one.name == name), 1.0, is_good=is_good)
+            metric = next(one for one in environment.metrics if one.name == name)
+            yield _Reason(metric, 1.0, is_good=is_good, text=name.replace("_", " "))
 
 
 def _pick(environment: AnyEnvironment, found: Sequence[_Found], count: int) -> dict[int, list[str]]:
-    """Return the numbers of the chosen episodes, tier by tier, with the reasons of each."""
-    picked: dict[int, list[str]] = {}
+    """Return the numbers of the chosen episodes, tier by tier, with all reasons that hold of each."""
+    picked: dict[int, _Found] = {}
     for reason in _reasons(environment):
         for tier in environment.tiers:
             those = [one for one in found if one.tier == tier and reason.holds(one)]
-            # An episode that is shown for another reason may be shown for this one too.
-            shown = [one for one in those if one.number in picked]
-            if shown:
-                picked[shown[0].number].append(reason.text)
-            elif those and len(picked) < count:
+            # An episode that is shown for another reason serves for this one too.
+            if those and len(picked) < count and not any(one.number in picked for one in those):
                 pick: Callable[..., _Found] = max if reason.is_good else min
-                picked[pick(those, key=lambda one: one.gap).number] = [reason.text]
-    order = {one.number: (environment.tiers.index(one.tier), one.number) for one in found}
-    return {number: picked[number] for number in sorted(picked, key=order.__getitem__)}
+                one = pick(those, key=lambda one: one.gap)
+                picked[one.number] = one
+    order = sorted(picked.values(), key=lambda one: (environment.tiers.index(one.tier), one.number))
+    return {one.number: [reason.text for reason in _reasons(environment) if reason.holds(one)] for one in order}
 
 
 def _pair(path: Path, environment: AnyEnvironment, style: Style, number: int, reasons: Sequence[str]) -> Pair:

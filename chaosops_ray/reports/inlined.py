@@ -17,6 +17,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+_WEB = files("chaosops_ray.reports").joinpath("web")
+# Remarks on lines of their own, in which an export may stand that is none.
+_REMARK = re.compile(r"^[ \t]*/\*.*?\*/", re.MULTILINE | re.DOTALL)
 _IMPORT = re.compile(r'^import (?:(?P<default>\w+)|(?P<names>\{[^}]*\})) from "(?P<path>\.[^"]+)";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
 _EXPORT_DEFAULT = re.compile(r"^export \{ (\w+) as default \};$", re.MULTILINE)
@@ -39,7 +42,7 @@ def _collect(name: str, order: dict[str, str], inside: tuple[str, ...]) -> None:
         raise ValueError(f"{name} imports itself by way of {', '.join(inside)}")
     if name in order:
         return
-    text = _read(name)
+    text = _REMARK.sub("", _read(name))
 
     def imported(found: re.Match[str]) -> str:
         path = normpath(join(dirname(name), found["path"]))
@@ -53,7 +56,9 @@ def _collect(name: str, order: dict[str, str], inside: tuple[str, ...]) -> None:
     left = _LEFT.search(text)
     if left is not None:
         raise ValueError(f"{name} has an import or export that cannot be put into a page: {left[0].strip()}")
-    order[name] = f"modules[{json.dumps(name)}] = (() => {{\n{text}\nreturn {{ {', '.join(given)} }};\n}})();"
+    order[name] = (
+        f"{_license(name)}modules[{json.dumps(name)}] = (() => {{\n{text}\nreturn {{ {', '.join(given)} }};\n}})();"
+    )
 
 
 @cache
@@ -75,8 +80,14 @@ def source(text: str) -> str:
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
+def _license(name: str) -> str:
+    """Return the license of another project's module as a remark, which goes wherever the module goes."""
+    beside = _WEB.joinpath(join(dirname(name), "LICENSE"))
+    return f"/*\n{beside.read_text(encoding='utf-8')}*/\n" if dirname(name) and beside.is_file() else ""
+
+
 def _read(name: str) -> str:
-    return files("chaosops_ray.reports").joinpath("web", name).read_text(encoding="utf-8")
+    return _WEB.joinpath(name).read_text(encoding="utf-8")
 
 
 def _whole(text: str, name: str) -> Markup:
