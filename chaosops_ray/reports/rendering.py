@@ -29,7 +29,7 @@ _MARKDOWN = re.compile(r"[\\`*_\[\]|~$^@!#]|:(?=[^\W\d]|[+/-])|(?<=www)\.", re.I
 _STYLES = ("style.css", "report.css")
 
 
-def page(template: str, *, script: str = "", styles: Sequence[str] = (), **values: Any) -> str:
+def page(template: str, script: str = "", styles: Sequence[str] = (), /, **values: Any) -> str:
     """Render a page from an HTML template, with a module of reports/web as its script, and more style sheets."""
     own = {"script": inlined.script(script) if script else "", "style": inlined.style(*styles, *_STYLES)}
     return _HTML.get_template(template).render(values | own)

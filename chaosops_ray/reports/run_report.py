@@ -78,8 +78,8 @@ def write(
     drawn = folder.path / PLOTS if out is None else temporary_folder()
     text = page(
         "run.html",
-        script="report_page.js",
-        styles=("uplot/uPlot.css", "film.css"),
+        "report_page.js",
+        ("uplot/uPlot.css", "film.css"),
         name=name,
         about=f"model {run.model} · {environment.title} · rules {run.rules} · seed {run.seed}",
         trained=_trained(environment, run, rows),
