@@ -305,6 +305,9 @@ def _by_world(listed: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code."""
+    # Where they were closed, nothing is written; else what is for stderr would come on stdout.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for output in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character shows its code instead of stopping the command.
         if isinstance(output, io.TextIOWrapper):
@@ -698,17 +701,24 @@ def _infer(given: argparse.Namespace) -> int:
     from chaosops_ray.serve import inference_log, inference_settings
 
     def play(log: inference_log.InferenceLog, stack: ExitStack) -> None:
-        settings = inference_settings.settings(os.environ)
-        chosen = inference_settings.reset_options(given.reset)
-        asked = inference_settings.Asking(given.timeout, given.retries, given.max_tokens, given.tools).checked()
-        from chaosops_ray.serve import infer
+        try:
+            settings = inference_settings.settings(os.environ)
+            chosen = inference_settings.reset_options([log.without_secret(one) for one in given.reset])
+            asked = inference_settings.Asking(given.timeout, given.retries, given.max_tokens, given.tools).checked()
+            from chaosops_ray.serve import infer
 
-        infer.infer(log, stack, settings, asked, chosen)
+            infer.infer(log, stack, settings, asked, chosen)
+        except (InputError, ServedModelError) as error:
+            raise InputError(log.without_secret(str(error))) from None
 
     key = inference_settings.key_variable(os.environ)
     secret = "" if key is None else os.environ[key].strip()
     model = os.environ.get(inference_settings.MODEL, "")
-    inference_log.InferenceLog(sys.stdout, model, secret).run(play)
+    try:
+        inference_log.InferenceLog(sys.stdout, model, secret).run(play)
+    except BrokenPipeError:
+        _discard_stdout()
+        raise InputError("the reader of stdout ended before the episode did") from None
     return 0
 
 

@@ -423,6 +423,7 @@ class ImpostorHost(SamplerHost):
             return await super().sample_batches(batches, decoding, number)
 
 
+@pytest.mark.slow
 def test_a_sampler_that_plays_another_policy_than_it_proved_stops_the_run(tmp_path: Path) -> None:
     training = make(tmp_path / "run", small_run("rollout.shards=1", "alarm.mismatch=0.001"))
     with pytest.raises(loop.AlarmError, match=r"update 3: .*alarm\.mismatch"):
