@@ -166,6 +166,15 @@ def parser() -> argparse.ArgumentParser:
     add("--push", metavar="OWNER/NAME", help=push)
     add("--public", action="store_true", help="make the repository public (default: private)")
 
+    more = "The page holds its curves, films and scripts, and opens from the disk. train writes one at its end."
+    add = command(_report, "write a run's report again, as one page, with the episodes that you choose", more)
+    add("run_folder", type=_path, metavar="RUN", help="the folder of a run, finished or not")
+    add("--out", **file, help="the page (default: report.html in the folder of the run)")
+    most = "at most so many films of the evaluation, those that tell most (default: 8; 0: none)"
+    add("--films", type=int, default=8, metavar="N", help=most)
+    numbers = "films of these episodes of evaluation-episodes.parquet instead, by their numbers"
+    add("--episodes", metavar="A,B,…", help=numbers)
+
     add = command(_play, "watch one episode in the terminal, or play seats of it yourself", "See docs/play.md.")
     which = "such as incident/autoscaler_cost_cut/hard/17; or a world, for a case that --seed draws and nothing names"
     add("scenario", metavar="SCENARIO", help=which)
@@ -241,7 +250,7 @@ def parser() -> argparse.ArgumentParser:
     add("--sampler", choices=("torch", "vllm"), default="torch", help=engine)
 
     more = "It shows no runs, plays no models and asks for no token, so that anybody may use it."
-    add = command(_live, "serve the page on which baselines play live, alone, until interrupted", more)
+    add = command(_live, "serve pages on which baselines play live and visitors play seats, until interrupted", more)
     add("--host", default="127.0.0.1", metavar="ADDRESS", help="the address to listen on (default: 127.0.0.1)")
     add("--port", type=int, default=8701, metavar="N", help="the port; 0: any that is free (default: 8701)")
     reached = "names by which browsers reach it, beside its address; others are refused"
@@ -634,6 +643,19 @@ def _export(given: argparse.Namespace) -> int:
     return 0
 
 
+def _report(given: argparse.Namespace) -> int:
+    from chaosops_ray.reports import run_report
+
+    if not 0 <= given.films <= run_report.MAX_FILMS:
+        raise InputError(f"--films must be 0-{run_report.MAX_FILMS}, got {given.films}")
+    numbers = [] if given.episodes is None else run_report.parse_numbers(given.episodes)
+    if given.out is not None:
+        files.check_writable(given.out)
+    page = run_report.of(given.run_folder, given.out, given.films, numbers)
+    print(f"wrote {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
 def _play(given: argparse.Namespace) -> int:
     from chaosops_ray.reports import playback, tables
 
@@ -791,7 +813,7 @@ def _live(given: argparse.Namespace) -> int:
         served = app.create_app(played, None, host, (given.host, *names), (live.alone, seat.routes), framed_by)
 
         def say() -> None:
-            print(f"live plays of baselines · {url}/live · for anybody who reaches it", flush=True)
+            print(f"live plays and seats to play · {url}/live · for anybody who reaches it", flush=True)
 
         listening.server(served, Limits(), say, played.end).run(sockets=[bound])
     return 0
