@@ -284,17 +284,12 @@ class Stage:
         found = self.found(request.get("episode"))
         before = found.played.before(int(step))  # type: ignore[arg-type]
         environment = before.environment
+        colleagues = found.played.colleagues if beside is None else _colleagues(environment, beside)
+        taken = None if action is None else action_of(environment, action)
         policy = found.policy if policy is None else policy
         if not policy:
             raise InputError(f"{found.played.policy} is no policy that can be asked again; name one that plays on")
-        colleagues = found.played.colleagues if beside is None else _colleagues(environment, beside)
-        return Fork(
-            before,
-            len(before.episode.steps),
-            None if action is None else action_of(environment, action),
-            policy,
-            colleagues,
-        )
+        return Fork(before, len(before.episode.steps), taken, policy, colleagues)
 
     def forked(self, fork: Fork, performance: Performance) -> dict[str, Any]:
         """Return the film of a fork that was played to its end."""
