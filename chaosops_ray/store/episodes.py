@@ -36,7 +36,7 @@ _ROWS_AT_ONCE = 5_000
 # Far above any world's episode: a file with longer ones is refused before it fills the memory.
 MAX_EPISODE_ROWS = 10_000
 # All summaries of a file are in memory at once.
-MAX_LISTED_ROWS = 1_000_000
+MAX_LISTED_ROWS = 300_000
 
 _FIELDS: list[tuple[str, pa.DataType]] = [
     ("episode", pa.int64()),

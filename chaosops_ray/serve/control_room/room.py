@@ -87,9 +87,13 @@ class Room:
         return Response(json.dumps(values, allow_nan=False, ensure_ascii=False), status, media_type="application/json")
 
     def end(self) -> None:
-        """End the streams, and wait for no thread any more."""
+        """End the streams, so that the server need not wait for them."""
         self.is_closing = True
         self.stage.end()
+
+    def close(self) -> None:
+        """End it all, and wait for no thread any more."""
+        self.end()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
