@@ -162,7 +162,7 @@ def _address(parts: dict[str, str]) -> Address:
 
 
 def _found(room: Room, lists: Lists, address: Address) -> Found:
-    opened = room.runs.open(address.run)
+    opened = room.runs.run(address.run)
     path = recorded.file(room.runs.root, opened, address.file)
     if all(one.number != address.number for one in lists.of(path, opened.environment)):
         raise NotFoundError(f"{path.name} has no episode {address.number}")
@@ -208,7 +208,7 @@ def _of_other_runs(room: Room, lists: Lists, found: Found) -> Iterator[Other]:
     every = [*listing.runs, *[trial for sweep in listing.sweeps for trial in sweep.trials]]
     for summary in [one for one in every if one.id != found.opened.id][:MAX_OTHER_RUNS]:
         try:
-            opened = room.runs.open(summary.id)
+            opened = room.runs.run(summary.id)
         except InputError:  # the list of runs says so
             continue
         if opened.environment.name == found.opened.environment.name:

@@ -88,5 +88,7 @@ def read_last(path: Path) -> Last:
 def _row(line: bytes, path: Path) -> dict[str, Any]:
     row = parse_object(line)
     if row is None or type(row.get("update")) is not int:
-        raise InputError(f"a line of {path.name} is not a row of metrics: {line[:40].decode(errors='replace')!r}")
+        raise InputError(
+            f"a line of {path.name} is not a row of metrics: {line[:40].rstrip().decode(errors='replace')!r}"
+        )
     return row

@@ -424,7 +424,7 @@ DOCUMENT: dict[str, Any] = {
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=str)
 @pytest.mark.parametrize("path", DOCUMENT["paths"])
 def test_no_request_breaks_the_server(filled: Path, path: str, mode: GenerationMode) -> None:
-    inner = create_app(Room(Runs(filled)))
+    inner = create_app(Room(Runs(filled)), names=("testserver",))
     document = JSONResponse(DOCUMENT)
 
     async def with_document(scope: Any, receive: Any, send: Any) -> None:
@@ -437,7 +437,7 @@ def test_no_request_breaks_the_server(filled: Path, path: str, mode: GenerationM
     @settings(max_examples=20, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
     @given(case=schema[path][method.upper()].as_strategy(generation_mode=mode))
     def answered(case: schemathesis.Case) -> None:
-        answer = case.call(headers={"host": "localhost:8700"})
+        answer = case.call()
         assert answer.status_code in (200, 400, 404, 405, 413, 414, 422, 429), answer.text[:300]
 
     answered()
