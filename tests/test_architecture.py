@@ -30,6 +30,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "agents": ({"sim", "wire", "plain_text"}, {"httpx", "tokenizers"}),
     "store": ({"sim", "wire", "plain_text"}, {"pyarrow"}),
     "transfer": ({"store"}, {"ray"}),
+    # Not ray: the table and the documents that are made from it need none.
+    "telemetry": ({"plain_text"}, set()),
     "workers": ({"sim", "wire", "plain_text", "config", "agents", "store", "transfer"}, {"ray"}),
     "learner": (
         {"wire", "config", "process_environment", "store", "transfer"},
@@ -70,7 +72,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     ),
     # Nothing else imports openenv, whose import takes seconds.
     "serve": (
-        {"", "sim", "plain_text", "config", "agents", "store", "reports"},
+        {"", "sim", "wire", "plain_text", "config", "agents", "store", "reports", "telemetry"},
         {"fastapi", "jinja2", "openenv", "pydantic", "pydantic_core", "starlette", "uvicorn", "websockets"},
     ),
     "cli": (

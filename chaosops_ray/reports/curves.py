@@ -31,7 +31,7 @@ class Mark(NamedTuple):
     """An event of a run, at an update."""
 
     update: int
-    kind: str  # alarm, actors, promotion
+    kind: str  # alarm, actors, promotion, resumed, start
     text: str
 
 
@@ -110,12 +110,13 @@ class Curves:
     def document(self, after: int = 0) -> dict[str, Any]:
         """Return everything, or of the values only those of later updates."""
         bands = self.bands()
+        first = [Mark(band["from"], "start", f"the curriculum begins with {band['text']}") for band in bands[:1]]
         promotions = [
             Mark(band["from"], "promotion", f"the curriculum goes on to {band['text']}")
             for _, band in pairwise(bands)
             if band["from"] <= self.done
         ]
-        marks = sorted([*self._marks, *promotions])
+        marks = sorted([*first, *self._marks, *promotions])
         return {
             "window": WINDOW,
             "updates": list(range(after + 1, self.done + 1)),
@@ -140,7 +141,7 @@ def figures(environment: AnyEnvironment, run: Run) -> list[dict[str, Any]]:
             "mean",
             f"Mean {name} in training, by tier",
             f"The mean {name} of the episodes that an update was trained on. Higher is better.",
-            [_by_tier(environment, _MEAN, f"mean {name}", name, headline_form(environment))],
+            [_by_tier(environment, _MEAN, f"mean {name}", "points", headline_form(environment))],
         ),
         _figure(
             "solved",

@@ -269,7 +269,7 @@ class Panel {
     if (plot.scales.y.min < 0 && plot.scales.y.max > 0 && !this.panel.high) across(0, this.curves.colour("--soft"), []);
     const { alarm } = this.panel;
     if (alarm !== undefined && plot.scales.y.max > alarm) across(alarm, this.curves.colour("--bad"), [6, 4]);
-    for (const mark of this.given.marks) {
+    for (const mark of this.given.marks.filter(({ kind }) => kind !== "start")) {
       const x = Math.round(plot.valToPos(mark.update, "x", true)) + 0.5;
       line(ctx, [x, bbox.top], [x, bbox.top + bbox.height], this.curves.colour(`--${MARK_COLOURS[mark.kind] ?? "soft"}`), [3, 3]);
     }

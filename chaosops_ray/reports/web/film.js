@@ -21,6 +21,7 @@ const STRIP = 160; // bars of a strip of log-probabilities
 const TURN_MILLISECONDS = 1000;
 const DRAWN_BY_BARS = /^[▁-█]+$/;
 const NUMERIC = /^[-+−]?[\d.,]+ ?(%|\p{L}{1,3})?$/u;
+const DIGEST = /^[0-9a-f]{32,}$/;
 const SVG = "http://www.w3.org/2000/svg";
 
 let drawings = 0; // ids and names of radio buttons are unique on a page
@@ -308,15 +309,16 @@ function stageOf(film, { id, name, isAlone, last, bounds, fork, folds, act }) {
 }
 
 function aboutFilm(film, isSpectator, isTruthShown) {
-  const parts = [
-    ["policy", film.policy],
-    ...Object.entries(film.model ?? {}).map(([key, value]) => [key, value ?? "none"]),
-    ["tier", film.tier],
-    ["rules", film.rules],
-    ...(isSpectator && film.is_over && film.headline ? [[film.headline.name, film.headline.text]] : []),
-    ...(film.is_over ? [] : [["state", "not over"]]),
-    ...(isTruthShown ? [["scenario", film.scenario]] : []),
-  ];
+  const parts = [["policy", film.policy]];
+  if (isSpectator) {
+    for (const [key, value] of Object.entries(film.model ?? {})) {
+      parts.push([key, DIGEST.test(value) ? cut(value, 13) : value ?? "none"]);
+    }
+    parts.push(["tier", film.tier], ["rules", film.rules]);
+    if (!film.is_over) parts.push(["state", "not over"]);
+    else if (film.headline) parts.push([film.headline.name, film.headline.text.replace("-", "−")]);
+  }
+  if (isTruthShown) parts.push(["scenario", film.scenario]);
   return parts.map(([key, value]) => make("span", { class: "film-fact" },
     make("span", { class: "soft" }, `${cut(key, 40)} `),
     make("bdi", key === "scenario" ? { "data-scenario": true } : {}, cut(value, 200))));
@@ -448,9 +450,9 @@ function rubrics(films, names, moment) {
   return make("section", { class: "film-panel film-rubrics", "data-rubrics": true },
     make(isPair ? "h2" : "h3", {}, "reward by rubric"),
     make("p", { class: "help" }, "In points. The return is the sum of all rewards so far."),
-    scrolling("reward by rubric", make("table", { class: "full" },
+    make("table", { class: "full" },
       make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "rubric"),
-        columns.map((column) => make("th", { scope: "col", class: "n" }, make("bdi", {}, column))))), body)));
+        columns.map((column) => make("th", { scope: "col", class: "n" }, make("bdi", {}, column))))), body));
 }
 
 function earned(steps) {
@@ -558,10 +560,9 @@ function certainty(logProbs) {
       figure("sum", fixed(sum), `${count}; ${chance(sum)} for the whole text`),
       figure("mean", fixed(sum / logProbs.length), "per token"),
       figure("least likely", fixed(logProbs[least]), `token ${least + 1}; ${chance(logProbs[least])}`)),
-    strip,
-    make("p", { class: "help" }, each === 1
+    ...(bars.length > 1 ? [strip, make("p", { class: "help" }, each === 1
       ? "A bar for each token, the higher the less likely."
-      : `A bar for the least likely of each ${each} tokens, the higher the less likely.`));
+      : `A bar for the least likely of each ${each} tokens, the higher the less likely.`)] : []));
 }
 
 function chance(logProb) {
@@ -640,7 +641,7 @@ function changedCells(panel, before) {
     const name = row[0]?.[0];
     const old = row.length > 1 && now.get(name) ? then.get(name) : null;
     return row.map(([text, tone], column) => {
-      if (text === "" || DRAWN_BY_BARS.test(text)) return false;
+      if (DRAWN_BY_BARS.test(text)) return false;
       return old ? old[column]?.[0] !== text || old[column]?.[1] !== tone : true;
     });
   });

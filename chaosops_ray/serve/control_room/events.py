@@ -37,9 +37,9 @@ async def changes(room: Room, look: Look, pause: Pause = _pause, polls: int = _P
     yield _RETRY
     silent = 0
     for _ in range(polls):
-        await pause()
         if room.is_closing:
             return
+        await pause()
         try:
             now = await room.run(look)
         except (InputError, TimeoutError):
@@ -75,7 +75,7 @@ def routes(room: Room) -> list[BaseRoute]:
         return StreamingResponse(events(), media_type="text/event-stream")
 
     async def everything(_: Request) -> Response:
-        return await stream(partial(_of_all, room))
+        return await stream(partial(of_all, room))
 
     async def run(request: Request) -> Response:
         return await stream(partial(room.runs.token, request.path_params["run"]))
@@ -83,7 +83,7 @@ def routes(room: Room) -> list[BaseRoute]:
     return [Route("/api/events", everything), Route("/api/runs/{run}/events", run)]
 
 
-def _of_all(room: Room) -> Any:
+def of_all(room: Room) -> Any:
     """Return what the list shows, without what changes by itself."""
     found = room.runs.listing()
     runs = [*found.runs, *[trial for sweep in found.sweeps for trial in sweep.trials]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,27 +26,32 @@ class Growing:
         self._inode = 0
         self._offset = 0
 
-    def read(self) -> tuple[bool, list[dict[str, Any]]]:
-        """Return whether the file was begun again since the last call, and the new rows; all of them if it was."""
+    def read(self, begin: Callable[[], None], take: Callable[[dict[str, Any]], None]) -> None:
+        """Pass each new row to `take`; first call `begin` if the file was begun again since the last call.
+
+        An InputError, of `take` as well, leaves the row and all later ones for the next call.
+        """
         found = file_inside(self._root, self._path, MAX_BYTES)
         if found is None:
-            again = self._offset > 0
+            if self._offset:
+                begin()
             self._inode = self._offset = 0
-            return again, []
+            return
         try:
             with found.open("rb") as file:
-                inode, offset = os.fstat(file.fileno()).st_ino, self._offset
+                inode = os.fstat(file.fileno()).st_ino
                 # A run that is resumed writes the file again, under the same name.
-                size = file.seek(0, 2)
-                again = offset > 0 and (inode != self._inode or size < offset)
-                file.seek(0 if again else offset)
+                if self._offset and (inode != self._inode or file.seek(0, os.SEEK_END) < self._offset):
+                    begin()
+                    self._offset = 0
+                self._inode = inode
+                file.seek(self._offset)
                 content = file.read(MAX_BYTES)
         except OSError as error:
             raise InputError(f"cannot read {self._path.name}: {reason(error)}") from None
-        end = content.rfind(b"\n") + 1  # the last line may be half written
-        rows = [_row(line, self._path) for line in content[:end].split(b"\n")[:-1]]
-        self._inode, self._offset = inode, (0 if again else offset) + end
-        return again, rows
+        for line in content.split(b"\n")[:-1]:  # the last one may be half written
+            take(_row(line, self._path))
+            self._offset += len(line) + 1
 
 
 class Last(NamedTuple):

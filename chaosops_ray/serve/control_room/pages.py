@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from chaosops_ray import config
 from chaosops_ray.reports.curves import WINDOW
-from chaosops_ray.reports.metrics_rows import Row
-from chaosops_ray.reports.tables import DASH
 from chaosops_ray.serve.control_room import paths
+from chaosops_ray.serve.control_room.last_row import sections
 from chaosops_ray.serve.control_room.room import Room
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store.run_folder import CONFIG
 
-_MAX_FIGURES = 500
-_LONGEST_FIGURE = 80
 _NOTHING_AFTER = 1 << 60
-
-
-class Figure(NamedTuple):
-    """A figure of a row as it is shown."""
-
-    name: str
-    text: str
-    unit: str = ""
-    help: str = ""
 
 
 def routes(room: Room) -> list[BaseRoute]:
@@ -53,7 +39,7 @@ def routes(room: Room) -> list[BaseRoute]:
             run=summary,
             tab="Curves",
             window=WINDOW,
-            places=figures(course.last) if course.last else {},
+            sections=sections(course.last) if course.last else [],
             configuration=configuration.decode(errors="replace"),
         )
 
@@ -76,26 +62,3 @@ def number(request: Request, name: str, default: int = 0) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 12):
         raise InputError(f"{name} must be a whole number, got {text[:40]!r}")
     return int(text)
-
-
-def figures(row: Row) -> dict[str, list[Figure]]:
-    """Return the figures of a row, by the place where they stand together."""
-    places: dict[str, list[Figure]] = {}
-    count = 0
-    waiting: list[tuple[str, str, Any]] = [("", name, row[name]) for name in list(row)[::-1]]
-    while waiting and count < _MAX_FIGURES:
-        place, name, value = waiting.pop()
-        if isinstance(value, dict):
-            inner = f"{place} · {name}" if place else name
-            waiting += [(inner, str(key), value[key]) for key in reversed(value)]
-        else:
-            places.setdefault(place, []).append(Figure(name, _written(value)))
-            count += 1
-    return places
-
-
-def _written(value: Any) -> str:
-    if value is None:
-        return DASH
-    text = f"{value:.6g}".replace("-", "−") if isinstance(value, float) else str(value)
-    return text if len(text) <= _LONGEST_FIGURE else f"{text[: _LONGEST_FIGURE - 1]}…"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from chaosops_ray import config
-from chaosops_ray.config import Run
+from chaosops_ray.config import ConfigError, Run
 from chaosops_ray.plain_text import one_line
 from chaosops_ray.reports import tables
 from chaosops_ray.reports.curves import Curves, Mark
@@ -349,18 +349,14 @@ class _Follower:
 
     def course(self, after: int, times: int) -> Course:
         with self._lock:
+            before = self._times
             try:
-                again, rows = self._lines.read()
-                if again:
-                    self._begin_again()
-                for row in rows:
-                    self._curves.add(row)
-                if again and self._curves.done:
-                    self._curves.mark(Mark(self._curves.done, "resumed", "the run was resumed"))
-                if again or rows:
-                    self._error = ""
+                self._lines.read(self._begin_again, lambda row: self._curves.add(row))
+                self._error = ""
             except InputError as error:
                 self._error = one_line(error, _LONGEST_ERROR)
+            if self._times != before and self._curves.done:
+                self._curves.mark(Mark(self._curves.done, "resumed", "the run was resumed"))
             curves = self._curves
             document = curves.document(min(after, curves.done) if times == self._times else 0)
             return Course(document, curves.last, curves.held_out, self._times, self._error)
@@ -383,11 +379,14 @@ def _headline(opened: OpenRun, value: Any) -> str:
 
 
 def _config(path: Path) -> Run:
-    values: Mapping[str, Any] = config.read(path)
-    # A run's own file is whole; following a name in it could lead anywhere.
-    if "extends" in values:
-        raise InputError(f"{CONFIG} extends another file, as no run's does")
-    return config.resolve([config.Layer(CONFIG, values)], {})
+    try:
+        values: Mapping[str, Any] = config.read(path)
+        # A run's own file is whole; following a name in it could lead anywhere.
+        if "extends" in values:
+            raise InputError(f"{CONFIG} extends another file, as no run's does")
+        return config.resolve([config.Layer(CONFIG, values)], {})
+    except ConfigError as error:
+        raise InputError(str(error)) from None
 
 
 def _check_sealed(path: Path) -> bool:

@@ -70,7 +70,10 @@ def _comparison(root: Path, path: Path) -> dict[str, Any] | None:
 
 def _published(root: Path, path: Path) -> Any:
     found = paths.file_inside(root, path / SWEEP, config.MAX_FILE_BYTES)
-    return {} if found is None else config.read(found).get("published", {})
+    try:
+        return {} if found is None else config.read(found).get("published", {})
+    except config.ConfigError as error:
+        raise InputError(str(error)) from None
 
 
 def _shown(found: Mapping[str, Any], published: Any) -> tuple[str, list[dict[str, Any]]]:
