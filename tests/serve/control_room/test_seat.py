@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from html import unescape
@@ -207,6 +208,16 @@ def test_two_tabs_and_the_back_button_cannot_take_a_turn_twice(client: TestClien
     assert over.url.path == late.url.path
 
 
+def test_of_many_requests_at_once_one_takes_the_turn(client: TestClient) -> None:
+    first = begun(client, **OVERSIGHT)
+    with ThreadPoolExecutor(6) as threads:
+        found = list(threads.map(lambda _: sent(client, first, line="noop"), range(12)))
+    assert {one.status_code for one in found} == {200}
+    last = client.get(first.url.path)
+    assert turn(last) == "2"
+    assert last.text.count("<li>noop</li>") == 1
+
+
 def test_the_end_has_the_film_the_scores_and_a_recording(client: TestClient, tmp_path: Path) -> None:
     over = played(client, begun(client, **OVERSIGHT, others="oracle"))
     key = over.url.path
@@ -334,7 +345,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(fields=st.dictionaries(st.one_of(NAMES, st.text(max_size=10)), VALUES, max_size=5), is_beginning=st.booleans())
 def test_no_form_breaks_the_server(client: TestClient, fields: dict[str, str], *, is_beginning: bool) -> None:
     key = "/play" if is_beginning else begun(client, **OVERSIGHT).url.path
@@ -347,7 +358,7 @@ def test_no_form_breaks_the_server(client: TestClient, fields: dict[str, str], *
         client.post(f"{key}/leave", data={})
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     body=st.binary(max_size=200),
     kind=st.sampled_from(["application/x-www-form-urlencoded", "multipart/form-data", "", "text/plain"]),
