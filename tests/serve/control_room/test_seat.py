@@ -36,7 +36,7 @@ OVERSIGHT = {"world": "incident", "seat": "oversight", "tier": "hard", "seed": "
 @contextmanager
 def opened(plays: Plays | None = None) -> Iterator[TestClient]:
     """A client of the pages of seats beside those of live plays, as anybody may reach them."""
-    shown = (live.alone, partial(seat.routes, plays=Plays(worlds=WORLDS) if plays is None else plays))
+    shown = (live.alone, partial(seat.routes, plays=Plays(places=10_000, worlds=WORLDS) if plays is None else plays))
     with TestClient(create_app(Room(None), shown=shown), base_url="http://localhost:8700", headers=HTML) as client:
         yield client
 
