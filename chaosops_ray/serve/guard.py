@@ -64,12 +64,18 @@ class Guard:
         return len(given) == 1 and hmac.compare_digest(given[0], self._header)
 
     async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
+        if any(name == b"transfer-encoding" for name, _ in scope["headers"]):
+            # A body in chunks of one byte takes seconds to parse.
+            await answer(send, 411, "a body needs a Content-Length; it cannot come in chunks")
+            return
         try:
             async with asyncio.timeout(self._limits.request):
                 body = await self._body(receive)
         except TimeoutError:
             await answer(send, 408, f"the request did not arrive within {self._limits.request:g} s")
             return
+        except ConnectionResetError:
+            return  # nobody is there to be answered
         if body is None:
             await answer(send, 413, f"a body has at most {self._limits.message} bytes")
             return
@@ -94,11 +100,13 @@ class Guard:
         await self._app(scope, receive_whole, send)
 
     async def _body(self, receive: Receive) -> bytes | None:
-        """Return the whole body; None if it is too long."""
+        """Return the whole body; None if it is too long. ConnectionResetError if the client left before its end."""
         parts: list[bytes] = []
         length, more = 0, True
         while more:
             message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ConnectionResetError
             parts.append(message.get("body", b""))
             length += len(parts[-1])
             if length > self._limits.message:

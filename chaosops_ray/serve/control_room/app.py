@@ -57,7 +57,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
-        room.end()
+        room.close()
 
     def refused(request: Request, status: int, words: str) -> Response:
         return _refused(room, request, status, words)

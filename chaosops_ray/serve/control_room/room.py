@@ -87,9 +87,12 @@ class Room:
         return Response(json.dumps(values, allow_nan=False, ensure_ascii=False), status, media_type="application/json")
 
     def end(self) -> None:
-        """End the streams, and wait for no thread any more."""
+        """End the streams and what is played, so that the server need not wait for them."""
         self.is_closing = True
         self.stage.end()
+
+    def close(self) -> None:
+        """Wait for no thread any more."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
