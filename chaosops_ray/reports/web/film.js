@@ -118,8 +118,8 @@ function play(element, given, options) {
     const { target } = event;
     if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey || event.defaultPrevented) return;
     if (target.closest?.("input, select, textarea, [contenteditable]")) return; // they have uses of their own for them
-    const elsewhere = !root.contains(target);
-    if (elsewhere && !(options.page && (target === document.body || target.closest?.("a, button, summary")))) return;
+    const isElsewhere = !root.contains(target);
+    if (isElsewhere && (!options.page || target.closest?.(".film"))) return;
     const isScrolled = target.closest?.("[data-scrolls]");
     if (event.key === "ArrowRight" && !isScrolled) controls.act.step(1);
     else if (event.key === "ArrowLeft" && !isScrolled) controls.act.step(-1);
@@ -212,8 +212,8 @@ function controlsOf(id, act) {
       truth.checked = state.truth;
       truthLabel.hidden = state.role !== SPECTATOR;
       hint.textContent = state.role === SPECTATOR
-        ? "A spectator sees everything that happens, and not why. The truth behind it shows only if you ask for it."
-        : `Only what ${cut(state.role, 40)} saw and read at its latest turn, and what it wrote.`;
+        ? "A spectator sees everything that happens, and not why: the truth behind it shows only if you ask for it. What the last turn changed is marked."
+        : `Only what ${cut(state.role, 40)} saw and read at its latest turn, and what it wrote. What is new since its turn before is marked.`;
     },
   };
 }

@@ -92,7 +92,8 @@ class Room:
         self.stage.end()
 
     def close(self) -> None:
-        """Wait for no thread any more."""
+        """End it all, and wait for no thread any more."""
+        self.end()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 

@@ -140,7 +140,7 @@ class Stage:
 
     def _world_of(self, run: str) -> str:
         try:
-            return "" if self._runs is None else self._runs.open(run).environment.name
+            return "" if self._runs is None else self._runs.run(run).environment.name
         except InputError:
             return ""
 
@@ -158,7 +158,7 @@ class Stage:
                 "(--policies)"
             )
         try:
-            path = self._runs.open(run).path
+            path = self._runs.run(run).path
         except NotFoundError:
             raise UnavailableError(f"there is no run {run[:_SHOWN]!r}") from None
         except InputError as error:
@@ -252,7 +252,7 @@ class Stage:
             raise InputError("an episode of a run is named by run and file, which are texts, and number")
         if self._runs is None:
             raise NotFoundError("this server shows no runs")
-        opened = self._runs.open(run)
+        opened = self._runs.run(run)
         path = recorded.file(self._runs.root, opened, file)
         one = read_episode(path, int(number))  # type: ignore[arg-type]
         environment, replay = replayed(one)
