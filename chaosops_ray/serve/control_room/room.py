@@ -87,7 +87,7 @@ class Room:
         return Response(json.dumps(values, allow_nan=False, ensure_ascii=False), status, media_type="application/json")
 
     def end(self) -> None:
-        """End the streams, so that the server need not wait for them."""
+        """End the streams and what is played, so that the server need not wait for them."""
         self.is_closing = True
         self.stage.end()
 
