@@ -680,10 +680,11 @@ def _play(given: argparse.Namespace) -> int:
             game = human_seat.game(environment, scenario, rules, drawn, given.seat, taken, name, player)
             is_plain = given.plain or not sys.stdout.isatty()
             try:
-                human_seat.run(game, _console(), sys.stdin, given.style, given.episodes, is_plain=is_plain)
+                human_seat.run(
+                    game, _console(), sys.stdin or io.StringIO(), given.style, given.episodes, is_plain=is_plain
+                )
             except EOFError:
-                begun = "\n" if sys.stdin.isatty() else ""  # the line of the prompt
-                print(f"{begun}chaosops play: left before the end; nothing was scored or written", file=sys.stderr)
+                print("chaosops play: left before the end; nothing was scored or written", file=sys.stderr)
                 return INTERRUPTED
             return 0
         choose = stack.enter_context(player.live())(scenario, rules)

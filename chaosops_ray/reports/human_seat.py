@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import readline  # noqa: F401 - gives `input` its editing and its history
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TextIO
@@ -82,13 +83,22 @@ class Terminal:
             self.say(["-- the end", *playback.lines(panels)])
         else:
             self._console.print(Rule(Text("the end", "bold cyan"), style="cyan"))
-            self._console.print(playback.drawn(panels, self._console.width))
+            self._console.print(playback.drawn(panels, self._console.width, is_whole=True))
 
     def _print(self, text: str) -> None:
         if self._is_plain:
-            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self._console.file.write(f"{text}\n")
         else:
             self._console.print(text, highlight=False, markup=False)
+
+
+def _edited(prompt: str) -> str:
+    """Return a line that is typed with readline; leaving ends the line of the prompt."""
+    try:
+        return input(prompt)
+    except (EOFError, KeyboardInterrupt):
+        sys.stdout.write("\n")
+        raise
 
 
 def typed_at(stdin: TextIO, console: Console) -> Callable[[str], str]:
@@ -97,13 +107,16 @@ def typed_at(stdin: TextIO, console: Console) -> Callable[[str], str]:
         # What cannot be decoded is no action, and is told so.
         stdin.reconfigure(errors="replace")
     if stdin.isatty() and console.is_terminal:
-        return input
+        return _edited
 
     def read(prompt: str) -> str:
+        console.file.write(prompt)
+        console.file.flush()
         line = stdin.readline()
+        if not line or not stdin.isatty():  # a terminal has shown the line already
+            console.file.write(printable(line.rstrip("\r\n")) + "\n")
         if not line:
             raise EOFError
-        console.print(prompt + printable(line.rstrip("\r\n")), highlight=False, markup=False, soft_wrap=True)
         return line
 
     return read
