@@ -34,6 +34,7 @@ _ARGUMENT = "argument."
 _LONGEST_ERROR = 1000
 _LONGEST_KEPT = 4000  # of what was typed and is shown again
 _FORM_TYPE = "application/x-www-form-urlencoded"
+_SHORT = 20  # characters of a cell; film.js has the same
 # Beyond so many forms of actions, those that take arguments are folded.
 _UNFOLDED = 8
 
@@ -192,6 +193,20 @@ class Drawn(NamedTuple):
 
     panel: Panel
     marks: Marks
+
+    @property
+    def width(self) -> int:
+        """The number of columns."""
+        return max([len(self.panel.heading), *[len(row) for row in self.panel.rows]])
+
+    @property
+    def short(self) -> list[bool]:
+        """Tell for each column if nothing in it needs to be broken into lines."""
+        rows = self.panel.rows
+        return [
+            len(rows) > 1 and all(len(row) <= column or len(row[column].text) <= _SHORT for row in rows)
+            for column in range(self.width)
+        ]
 
 
 class Card(NamedTuple):

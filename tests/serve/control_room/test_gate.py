@@ -183,7 +183,8 @@ def test_no_request_breaks_the_server(filled: Path) -> None:
     """Schemathesis writes requests for every route; none of the answers is a 5xx."""
     room = Room(Runs(filled))
     room.is_closing = True  # streams end at once
-    addresses = [route.path for routes in PAGES for route in routes(room) if isinstance(route, Route)]
+    found = [route.path for routes in PAGES for route in routes(room) if isinstance(route, Route)]
+    addresses = list(dict.fromkeys(found))  # some are there for GET and for POST
     text = {"type": "string"}
     queries = ("file", "policy", "tier", "group", "order", "page", "after", "times")
     document = {
