@@ -447,12 +447,13 @@ function rubrics(films, names, moment) {
     values.map((value) => make("td", { class: `n ${signOf(value)}` }, value === null ? "" : amount(value))));
   const body = make("tbody", {}, found.map((key) => line(cut(spoken(key), 60), figures((sum) => sum.get(key) ?? 0))),
     line("return", figures((sum) => total(sum.values())), { class: "film-sum", "data-sum": true }));
+  const table = make("table", { class: "full" },
+    make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "rubric"),
+      columns.map((column) => make("th", { scope: "col", class: "n" }, make("bdi", {}, column))))), body);
   return make("section", { class: "film-panel film-rubrics", "data-rubrics": true },
     make(isPair ? "h2" : "h3", {}, "reward by rubric"),
     make("p", { class: "help" }, "In points. The return is the sum of all rewards so far."),
-    make("table", { class: "full" },
-      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "rubric"),
-        columns.map((column) => make("th", { scope: "col", class: "n" }, make("bdi", {}, column))))), body));
+    isPair ? scrolling("reward by rubric of both", table) : table);
 }
 
 function earned(steps) {
@@ -584,7 +585,7 @@ function panelOf(panel, before, place) {
   const numeric = panel.heading.map((_, column) =>
     panel.rows.length > 0 && panel.rows.every((row) => NUMERIC.test(row[column]?.[0] ?? "")));
   const isShort = Array.from({ length: width }, (_, column) =>
-    panel.rows.every((row) => (row[column]?.[0] ?? "").length <= SHORT));
+    panel.rows.length > 1 && panel.rows.every((row) => (row[column]?.[0] ?? "").length <= SHORT));
   const rows = panel.rows.map((row, index) => make("tr", {}, row.map(([text, tone], column) => {
     const isLast = column === row.length - 1;
     const cell = make("td", {

@@ -77,9 +77,9 @@ class Room:
         future.add_done_callback(lambda _: self._places.release())
         return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), self._deadline)
 
-    def render(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    def render(self, _: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         """Render a page."""
-        text = self._templates.get_template(template).render(path=request.url.path, **values)
+        text = self._templates.get_template(template).render(values)
         return HTMLResponse(text, status)
 
     def json(self, values: Mapping[str, Any], status: int = 200) -> Response:
