@@ -97,13 +97,9 @@ def test_whatever_happens_to_a_file_of_a_run_it_plays_as_before_or_says_why_not(
                 refused.append(str(path.relative_to(run)))
             path.write_bytes(content)
     last = f"adapters/policy-v{VERSIONS}"
-    for needed in (
-        "config.yaml",
-        METRICS,
-        "evaluation.json",
-        f"{last}/adapter_model.safetensors",
-        f"{last}/complete.json",
-    ):
+    # Without its evaluation it is a run that has not been judged yet.
+    assert refused.count("evaluation.json") == 3
+    for needed in ("config.yaml", METRICS, f"{last}/adapter_model.safetensors", f"{last}/complete.json"):
         assert refused.count(needed) == 4, needed
     first, second = (run / "adapters" / f"policy-v{number}" for number in (1, VERSIONS))
     first.rename(run / "aside")
