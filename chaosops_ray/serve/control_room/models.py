@@ -39,6 +39,7 @@ TURN_SECONDS = 120.0
 _LONGEST_LINE = 4 << 20
 _LONGEST_WHY = 600
 _PIECE = 1 << 16
+_ENDING = "the server is ending"
 KINDS = ("trained", "model", "served")
 _GOODBYE = 0.5  # seconds until a process that was asked to end is killed
 
@@ -148,7 +149,7 @@ class Models:
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._is_ended:
-            raise BrokenOffError("the server is ending")
+            raise BrokenOffError(_ENDING)
         if self._process is not None and self._process.poll() is not None:
             self._kill()  # it ended by itself, after a while without a request
         if self._process is None:
@@ -192,6 +193,8 @@ class Models:
 
     def _why_it_ended(self, process: subprocess.Popen[bytes]) -> str:
         self._kill()
+        if self._is_ended:
+            return _ENDING
         code = process.returncode
         if code is not None and code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
