@@ -108,6 +108,7 @@ class EpisodeReport(NamedTuple):
     progress: float
     metrics: Mapping[str, float | None]
     rewards: Mapping[str, float]  # by role, as its stream paid it
+    components: Mapping[str, float]  # by part of the score, over all steps
     actions: tuple[str, ...]  # in the form of records; with the scenario they determine the whole episode
     # Number and digest of the policy that took each action; UNTRAINED where a colleague did.
     versions: tuple[tuple[int, str], ...]

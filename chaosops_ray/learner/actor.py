@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import ray
 
 from chaosops_ray.config import Run
+from chaosops_ray.telemetry.machine import Usage, usage
 from chaosops_ray.transfer import BaseSource
 from chaosops_ray.wire import Files, Group, Ids, Probe
 
@@ -41,6 +42,10 @@ class LearnerHost:
 
     async def ping(self) -> None:
         """Answer, as a sign of life."""
+
+    async def usage(self) -> Usage:
+        """Return what this process takes of its machine."""
+        return await asyncio.to_thread(usage, ray.get_gpu_ids())
 
     async def _work(self, method: Callable[..., T], *given: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._one, method, *given)

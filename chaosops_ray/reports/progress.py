@@ -66,6 +66,10 @@ class Display:
             self._last_line = (kind, now)
             self._print(self._phase)
 
+    def note(self, text: str) -> None:
+        """Print a line that stays."""
+        self._print(plain(text, LONGEST_PHASE))
+
     def drawn(self) -> RenderableType:
         """Return what a terminal shows now."""
         raise NotImplementedError

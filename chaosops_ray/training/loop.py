@@ -31,6 +31,8 @@ from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.store import versions
 from chaosops_ray.store.run_folder import CONTENTS, RunFolder
+from chaosops_ray.telemetry.machine import Throughput, Usage, own_memory
+from chaosops_ray.telemetry.sinks import NO_SINKS, Sinks
 from chaosops_ray.training import plan as planning
 from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.training.errors import AlarmError
@@ -73,6 +75,7 @@ class Training(NamedTuple):
     folder: RunFolder
     reserved: PlacementGroup | None  # where the actors go; None to reserve resources for them
     sampler_actor: Any = SamplerActor  # the class of the actors that host engines
+    sinks: Sinks = NO_SINKS  # where the metrics go beside the folder
 
 
 def prepare(run: Run, base: BaseModel, folder: RunFolder, reserved: PlacementGroup | None = None) -> Training:
@@ -141,16 +144,21 @@ def update(training: Training, pool: ActorPool, state: State, texts: tuple[Ids, 
     with pool.stopping.finishing():
         state.is_whole = False
         learning = pool.learner.update.remote(groups, state.done) if groups else None
+        asked, asked_at = pool.ask_usage(), time.monotonic()
         folder.record(state.done + 1, training.environment, played)  # while the learner works
         learnt: dict[str, float] = {}
         if learning is not None:
             learnt = pool.ask(f"update {state.done + 1}", run.deadlines.update, learning)
         clock.lap("update")
+        used = pool.usage(asked)
+        written = {name: one.tokens for name, one in used.items() if name in pool.samplers}
+        rate = state.throughput.rate(written, asked_at)
 
         state.advance([result(training.environment, group) for group in played])
         adoptions = publish(training, pool, state, texts)
         clock.lap("adopt")
-        state.row = metrics(training, state, played, groups, learnt, adoptions) | {"time": clock.laps}
+        figures = metrics(training, state, played, groups, learnt, adoptions)
+        state.row = figures | {"time": clock.laps, "machine": machine(used, learnt, clock.laps, rate)}
         state.is_whole = True
 
 
@@ -169,7 +177,9 @@ def finish_update(
         row["time"] = {**row["time"], "evaluate": time.monotonic() - began}
         measured = reports if is_last else None
     row |= {"actors_replaced": pool.replaced}
+    row["machine"] = {**row["machine"], "sinks_failed": training.sinks.failed}
     folder.log(row)
+    training.sinks.send(row)
     state.row = None
     watch(row)
     state.is_whole = False  # no run resumes from an update that alarmed
@@ -197,6 +207,7 @@ class State:
         self.groups: list[list[Result]] = []  # of every update; curriculum and mastery follow from them
         self.version = PolicyVersion(-1, "", "")
         self.ahead: deque[Collection] = deque()
+        self.throughput = Throughput()
         self.row: Row | None = None  # of the last update, if it is not in the metrics yet
         self.is_whole = True  # False while the learner may be further than this
 
@@ -383,9 +394,37 @@ def metrics(
         "groups": {"played": len(played), "learnt_from": len(groups)},
         "tiers": by_tier(environment, reports),
         "rewards": {role: fmean([report.rewards[role] for report in reports]) for role in environment.roles},
+        "components": by_component(reports),
+        "staleness": staleness(done, groups),
         "learner": dict(learnt),
         "adoption": {"error": max([a.error for a in adoptions]), "decisive": all(a.decisive for a in adoptions)},
     }
+
+
+def by_component(reports: Sequence[EpisodeReport]) -> dict[str, float]:
+    """Return the mean of what each part of the score paid an episode."""
+    names = dict.fromkeys([name for report in reports for name in report.components])
+    return {name: fmean([report.components.get(name, 0.0) for report in reports]) for name in names}
+
+
+def staleness(version: int, groups: Sequence[Group]) -> dict[str, float]:
+    """Return how much older than this version the policies were that played the groups; empty without any."""
+    ages = [version - group.version for group in groups if group.version is not None]
+    return {"mean": fmean(ages), "max": max(ages)} if ages else {}
+
+
+def machine(
+    used: Mapping[str, Usage], learnt: Mapping[str, float], laps: Mapping[str, float], engines: float | None
+) -> Row:
+    """Return what depends on the machine beside the times: memory, and tokens a second."""
+    on_gpus = {name: one.gpu_memory for name, one in used.items() if one.gpu_memory is not None}
+    found: Row = {"memory": {"driver": own_memory(), **{name: one.memory for name, one in used.items()}}}
+    found |= {"gpu_memory": on_gpus} if on_gpus else {}
+    if learnt:
+        found["learner_tokens_per_second"] = learnt["tokens"] / laps["update"]
+    if engines is not None:
+        found["engine_tokens_per_second"] = engines
+    return found
 
 
 def by_tier(environment: AnyEnvironment, reports: Sequence[EpisodeReport]) -> Row:

@@ -14,6 +14,7 @@ from chaosops_ray.config import Run
 from chaosops_ray.sim.contract import AnyEnvironment, Style
 from chaosops_ray.store import versions
 from chaosops_ray.store.scratch import scratch
+from chaosops_ray.telemetry.machine import Usage, usage
 from chaosops_ray.transfer import BaseSource
 from chaosops_ray.wire import Decoding, Files, Group, Ids, PolicyVersion, Sample, SampleRequest, Task
 from chaosops_ray.workers.rollout import play_group
@@ -30,6 +31,7 @@ class SamplerHost:
     def __init__(self, run: Run, base: BaseSource) -> None:
         model = base.folder()  # before the libraries, which take a while
         self._sampler: Sampler = build.build(run.sampler, build.settings(run, model))
+        self._tokens = 0  # written so far
 
     async def adopt(self, version: PolicyVersion, files: Files) -> int:
         """Load a version from its files, which the engine checks; return how many modules it is bound to."""
@@ -53,7 +55,9 @@ class SamplerHost:
     async def sample_batches(self, batches: Sequence[Batch], decoding: Decoding, number: int) -> list[list[Sample]]:
         """Return completions for several cohorts. Cohorts that share a message never share a batch of the engine."""
         asked = [self._sampler.sample(cohort, requests, decoding, number) for cohort, requests in batches]
-        return list(await asyncio.gather(*asked))
+        found = list(await asyncio.gather(*asked))
+        self._tokens += sum([len(sample.tokens) for samples in found for sample in samples])
+        return found
 
     async def release(self) -> None:
         """Give memory back until the next `adopt`."""
@@ -62,6 +66,10 @@ class SamplerHost:
     async def busy_seconds(self) -> float:
         """Return how long the engine has worked."""
         return self._sampler.busy_seconds()
+
+    async def usage(self) -> Usage:
+        """Return what the engine takes of its machine, and the tokens that it has written."""
+        return await asyncio.to_thread(usage, ray.get_gpu_ids(), self._tokens)
 
     async def ping(self) -> None:
         """Let the engine compute something: it may be dead within a living actor."""
@@ -121,6 +129,10 @@ class Shard:
             return samples
 
         return await play_group(self._environment, self._codec, self._style, task, ask, structured=self._structured)
+
+    async def usage(self) -> Usage:
+        """Return what this process takes of its machine."""
+        return await asyncio.to_thread(usage)
 
     async def ping(self) -> None:
         """Answer, as a sign of life."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ from chaosops_ray.config import Run
 from chaosops_ray.plain_text import one_line
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.store import versions
+from chaosops_ray.telemetry.machine import Usage
 from chaosops_ray.transfer import BaseSource
 from chaosops_ray.wire import Decoding, Group, Ids, PolicyVersion, Probe, Task
 from chaosops_ray.workers.actors import SamplerActor, ShardActor
@@ -42,6 +43,7 @@ LOST = (RayActorError, OutOfMemoryError, ObjectLostError)
 PLACEMENT_SECONDS = 600.0
 LEARNER = "learner"
 _AT_ONCE = 1000
+_USAGE_SECONDS = 1.0
 
 
 class _Sent(NamedTuple):
@@ -275,6 +277,21 @@ class ActorPool:
             return self.busy_seconds()
         return sum(spent) / len(spent)
 
+    def ask_usage(self) -> dict[str, Any]:
+        """Ask every actor what it takes of its machine, and wait for none of them."""
+        return {name: actor.usage.remote() for name, actor in {**self._actors, LEARNER: self.learner}.items()}
+
+    @property
+    def samplers(self) -> frozenset[str]:
+        """The names of the samplers."""
+        return frozenset(self._samplers)
+
+    def usage(self, asked: Mapping[str, Any]) -> dict[str, Usage]:
+        """Return the answers that are there in a moment; an actor that is busy, or dead, is left out."""
+        there, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=_USAGE_SECONDS)
+        answers = {name: _answer(ref) for name, ref in asked.items() if ref in there}
+        return {name: answer for name, answer in answers.items() if answer is not None}
+
     def playing(self, refs: Sequence[Any], patience: float) -> list[Any]:
         """Return groups that are there, at least one unless patience ends first; replace who is dead meanwhile."""
         try:
@@ -396,6 +413,14 @@ class Collection:
             if self._attempts[place] > retries:
                 raise PoolError(f"{_described(task)} failed {self._attempts[place]} times; the last: {why}")
             self._running[self._pool.send(task, place + self._attempts[place], version)] = place
+
+
+def _answer(ref: Any) -> Usage | None:
+    try:
+        answer: Usage = ray.get(ref)
+    except (*LOST, RayTaskError):
+        return None  # whoever asks it for more than figures finds out
+    return answer
 
 
 def _described(task: Task) -> str:

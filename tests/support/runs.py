@@ -68,8 +68,17 @@ def row(update: int, environment: AnyEnvironment = INCIDENT, tiers: tuple[str, .
             "tokens": 24000.0,
             "tokens_written": 1900.0,
         },
+        "components": dict.fromkeys(environment.components, noisy(20 * way, 5)),
+        "staleness": {"mean": 0.0, "max": 0},
         "adoption": {"error": 3e-6, "decisive": True},
         "time": {"rollout": noisy(1.2, 0.2), "engine": 0.6, "update": noisy(0.8, 0.1), "adopt": noisy(0.15, 0.05)},
+        "machine": {
+            "memory": {"driver": 420_000_000, "learner": 910_000_000, "sampler-0": 600_000_000, "shard-0": 90_000_000},
+            "gpu_memory": {"learner": 9_000_000_000},
+            "learner_tokens_per_second": 30000.0,
+            "engine_tokens_per_second": 1100.0,
+            "sinks_failed": {},
+        },
         "actors_replaced": 0,
     }
 
