@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 # A gauge is the latest value. A counter is what an update adds to a total. A text is recorded and not measured.
 Kind = Literal["gauge", "counter", "text"]
 # The runs that have a figure: all of them, or only those of which this is said.
-Applies = Literal["", "pipelined", "gpu", "evaluation", "heuristic", "rule options", "a failed sink"]
+Applies = Literal["", "gpu", "evaluation", "heuristic", "rule options", "a failed sink"]
 RUN = "run"
 
 
@@ -89,8 +89,8 @@ _UPDATE = Topic(
             "rule_options.{option}",
             "chaosops_rule_option",
             "",
-            "the options of the rules that the run has schedules for, as they stood; for instance `catch` and "
-            "`false_flag`, the multipliers of a right and of a wrong flag",
+            "the options of the rules that the run has schedules for, as they stood, such as the multiplier of a part "
+            "of the reward",
             "Options of the rules",
             applies="rule options",
         ),
@@ -146,14 +146,14 @@ _EPISODES = Topic(
             "tiers.{tier}.mean",
             "chaosops_tier_reward",
             "points",
-            "their mean headline score: the return in the incident room, the task score with the tools",
+            "their mean headline score, as the world defines it: the return, or a score of the task",
             "Headline score, by tier",
         ),
         Metric(
             "tiers.{tier}.{metric}",
             "chaosops_tier_metric",
             "",
-            "the mean of each of the world's own metrics, such as `success`; [evaluation.md](evaluation.md) lists them",
+            "the mean of each of the world's own metrics, as `docs/evaluation.md` lists them, such as success",
             "World metrics: $metric",
         ),
     ),
@@ -293,7 +293,7 @@ _LEARNER = Topic(
             "learner.effective_sample_size",
             "chaosops_effective_sample_size",
             "share",
-            "(Σw)² / (n · Σw²) of the uncapped weights w of n tokens: 1 when all are alike",
+            "sum(w)^2 / (n * sum(w^2)) of the uncapped weights w of n tokens: 1 when all are alike",
             "Importance weight and effective sample size",
         ),
         Metric(
