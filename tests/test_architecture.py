@@ -21,28 +21,30 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "": (set(), set()),
     "sim": (set(), set()),
-    "wire": (set(), set()),
+    "spans": (set(), set()),
+    "wire": ({"spans"}, set()),
     "process_environment": (set(), set()),
     "plain_text": (set(), set()),
     "config": ({"plain_text"}, {"pydantic", "yaml"}),
     "evaluate": ({"sim"}, {"numpy"}),
     "agents": ({"sim", "wire", "plain_text"}, {"httpx", "tokenizers"}),
-    "store": ({"sim", "wire", "plain_text"}, {"pyarrow"}),
+    "store": ({"sim", "spans", "wire", "plain_text"}, {"pyarrow"}),
     "transfer": ({"store"}, {"ray"}),
-    "workers": ({"sim", "wire", "plain_text", "config", "agents", "store", "transfer"}, {"ray"}),
+    "workers": ({"sim", "spans", "wire", "plain_text", "config", "agents", "store", "transfer"}, {"ray"}),
     "learner": (
-        {"wire", "config", "process_environment", "store", "transfer"},
+        {"spans", "wire", "config", "process_environment", "store", "transfer"},
         {"torch", "transformers", "peft", "trl", "datasets", "safetensors", "ray"},
     ),
     # Not ray, not torch: whoever looks at a run needs neither.
     "reports": (
-        {"", "sim", "plain_text", "config", "evaluate", "store"},
+        {"", "sim", "spans", "plain_text", "config", "evaluate", "store"},
         {"jinja2", "markupsafe", "matplotlib", "numpy", "rich"},
     ),
     "training": (
         {
             "",
             "sim",
+            "spans",
             "wire",
             "plain_text",
             "config",
