@@ -14,7 +14,7 @@ INSTALLED := .venv/.installed
 UV_INSTALL = $(BIN)/python scripts/pip_settings.py $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
   -c $(PINS) $(if $(EXCLUDES),--excludes $(EXCLUDES)) -e
 
-.PHONY: help install demo test test-all verifiers check format bench chaos conformance docs lock openenv clean
+.PHONY: help install demo test test-all verifiers check format bench chaos conformance docs lock tools openenv clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -93,12 +93,19 @@ chaos: $(INSTALLED) ## kill and stop parts of runs in 260 rounds, for hours; con
 conformance: $(TRAIN) ## run the suites of Gymnasium, PettingZoo and OpenEnv against the installed wheel
 	$(BIN)/python -m scripts.conformance
 
+# What tests use that is no Python package; without it they are skipped.
+tools: ## install Prometheus from Debian's packages, with which a test reads the metrics of a run
+	apt-get update -q
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends prometheus
+
 lock: $(INSTALLED) ## resolve every extra again into constraints.txt and constraints-gpu.txt
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m scripts.lock
 
-docs: $(INSTALLED) ## write the references of commands and configuration, failure modes, and the pictures
+docs: $(INSTALLED) ## write the references, failure modes, Grafana's dashboard, and the pictures
 	$(BIN)/python -m scripts.cli_reference > docs/cli.md
 	$(BIN)/python -m scripts.config_reference > docs/config.md
+	$(BIN)/python -m scripts.metrics_reference > docs/metrics.md
+	$(BIN)/python -m scripts.grafana_dashboard > deploy/grafana/chaosops.json
 	$(BIN)/python -m scripts.failure_modes > docs/failure-modes.md
 	$(BIN)/python -m scripts.pictures
 

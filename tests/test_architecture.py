@@ -21,30 +21,32 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "": (set(), set()),
     "sim": (set(), set()),
-    "wire": (set(), set()),
+    "spans": (set(), set()),
+    "wire": ({"spans"}, set()),
     "process_environment": (set(), set()),
     "plain_text": (set(), set()),
     "config": ({"plain_text"}, {"pydantic", "yaml"}),
     "evaluate": ({"sim"}, {"numpy"}),
     "agents": ({"sim", "wire", "plain_text"}, {"httpx", "tokenizers"}),
-    "store": ({"sim", "wire", "plain_text"}, {"pyarrow"}),
+    "store": ({"sim", "spans", "wire", "plain_text"}, {"pyarrow"}),
     "transfer": ({"store"}, {"ray"}),
     # Not ray: the table and the documents that are made from it need none.
     "telemetry": ({"plain_text"}, set()),
-    "workers": ({"sim", "wire", "plain_text", "config", "agents", "store", "telemetry", "transfer"}, {"ray"}),
+    "workers": ({"sim", "spans", "wire", "plain_text", "config", "agents", "store", "telemetry", "transfer"}, {"ray"}),
     "learner": (
-        {"wire", "config", "process_environment", "store", "telemetry", "transfer"},
+        {"spans", "wire", "config", "process_environment", "store", "telemetry", "transfer"},
         {"torch", "transformers", "peft", "trl", "datasets", "safetensors", "ray"},
     ),
     # Not ray, not torch: whoever looks at a run needs neither.
     "reports": (
-        {"", "sim", "plain_text", "config", "evaluate", "store"},
+        {"", "sim", "spans", "plain_text", "config", "evaluate", "store"},
         {"jinja2", "markupsafe", "matplotlib", "numpy", "rich"},
     ),
     "training": (
         {
             "",
             "sim",
+            "spans",
             "wire",
             "plain_text",
             "config",

@@ -353,8 +353,9 @@ _ADOPTION = Topic(
 
 _TIME = Topic(
     "Time",
-    "An update takes `rollout` + `update` + `adopt`; checkpoints come on top, and so does `evaluate`. These figures "
-    "depend on the machine: two equal runs differ in them.",
+    "An update takes `rollout` + `update` + `adopt`; checkpoints come on top, and so does `evaluate`. `export`, "
+    "`load` and "
+    "`proof` are the parts of `adopt`. These figures depend on the machine: two equal runs differ in them.",
     (
         Metric(
             "time.rollout",
@@ -383,6 +384,65 @@ _TIME = Topic(
             "seconds",
             "how long the engines were at work until the episodes were collected, on average; a part of `rollout`",
             "Engines at work",
+        ),
+        Metric(
+            "time.export",
+            "chaosops_export_seconds",
+            "seconds",
+            "taking the adapter from the learner and writing the version",
+            "Parts of the adoption",
+        ),
+        Metric(
+            "time.load",
+            "chaosops_load_seconds",
+            "seconds",
+            "loading the version, of the sampler that took longest",
+            "Parts of the adoption",
+        ),
+        Metric(
+            "time.proof",
+            "chaosops_proof_seconds",
+            "seconds",
+            "scoring the probe: by the learner, and then by the sampler that took longest",
+            "Parts of the adoption",
+        ),
+        Metric(
+            "time.idle_learner",
+            "chaosops_idle_learner",
+            "share",
+            "share of the update in which the learner did not learn",
+            "Idle and overlapping",
+        ),
+        Metric(
+            "time.idle_engines",
+            "chaosops_idle_engines",
+            "share",
+            "share of the update in which an engine computed no completions, on average; the rest is how far the "
+            "engines "
+            "are utilised",
+            "Idle and overlapping",
+        ),
+        Metric(
+            "time.overlap",
+            "chaosops_overlap",
+            "share",
+            "share of the update in which the learner learnt and an engine computed completions at once, on average; "
+            "in lockstep 0",
+            "Idle and overlapping",
+        ),
+        Metric(
+            "time.queue",
+            "chaosops_queue_seconds",
+            "seconds",
+            "how long a request for a completion waited until an engine began with it, on average",
+            "Wait for an engine",
+        ),
+        Metric(
+            "time.steps_per_second",
+            "chaosops_shard_steps_per_second",
+            "steps/second",
+            "steps of episodes that a shard made in a second of playing, on average",
+            "Steps of a shard",
         ),
         Metric(
             "time.evaluate",

@@ -33,7 +33,7 @@ from chaosops_ray.training import check as check_run
 from chaosops_ray.training import loop, plan, policies
 from chaosops_ray.transfer import BaseSource
 from chaosops_ray.wire import UNTRAINED, Decoding, Group, Ids, PolicyVersion, Sample, SampleRequest
-from chaosops_ray.workers.actors import Batch, SamplerHost
+from chaosops_ray.workers.actors import Answer, Batch, SamplerHost
 from chaosops_ray.workers.adoption import AdoptionError
 from chaosops_ray.workers.bundles import bundles, check
 from chaosops_ray.workers.health import PoolError
@@ -262,11 +262,12 @@ class GarbageHost(SamplerHost):
         super().__init__(run, base)
         self._mark = base.path.parent / "spoiled"
 
-    async def sample_batches(self, batches: Sequence[Batch], decoding: Decoding, number: int) -> list[list[Sample]]:
+    async def sample_batches(self, batches: Sequence[Batch], decoding: Decoding, number: int) -> list[Answer]:
         found = await super().sample_batches(batches, decoding, number)
         if number == 2 and not self._mark.exists():
             self._mark.touch()
-            found[0][0] = found[0][0]._replace(log_probs=(math.nan,) * len(found[0][0].tokens))
+            samples, _ = found[0]
+            samples[0] = samples[0]._replace(log_probs=(math.nan,) * len(samples[0].tokens))
         return found
 
 
@@ -413,7 +414,7 @@ def test_a_sampler_that_is_far_from_the_learner_stops_a_run_in_lockstep(tmp_path
 class ImpostorHost(SamplerHost):
     """Proves every version, and plays the base model in its place from version 2 on."""
 
-    async def sample_batches(self, batches: Sequence[Batch], decoding: Decoding, number: int) -> list[list[Sample]]:
+    async def sample_batches(self, batches: Sequence[Batch], decoding: Decoding, number: int) -> list[Answer]:
         engine: Any = self._sampler
         with engine._model.disable_adapter() if number >= 2 else nullcontext():
             return await super().sample_batches(batches, decoding, number)
