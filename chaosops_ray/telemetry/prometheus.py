@@ -14,8 +14,9 @@ from ray.util.metrics import Counter, Gauge
 from chaosops_ray.telemetry.sinks import Described
 from chaosops_ray.telemetry.table import METRICS, RUN, Sample
 
-# The file in which a Prometheus finds the nodes of a Ray; Ray's dashboard writes it under this name.
-DISCOVERY = "prom_metrics_service_discovery.json"
+# The file in which a Prometheus finds the nodes of a Ray, by the name of its session. Ray's dashboard writes one without
+# the session, and deploy/prometheus/prometheus.yml reads all of them.
+DISCOVERY = "prom_metrics_service_discovery.{}.json"
 
 
 @contextmanager
@@ -25,7 +26,7 @@ def announced() -> Iterator[None]:
     A Ray with a dashboard does this itself; one without has the same metrics and tells nobody.
     """
     context = ray.get_runtime_context()
-    file = Path(context.get_temp_dir()) / context.get_session_name() / DISCOVERY
+    file = Path(context.get_temp_dir()) / DISCOVERY.format(context.get_session_name())
     nodes = [f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}" for node in ray.nodes() if node["Alive"]]
     beside = file.with_suffix(".part")  # Prometheus may read it at any time
     beside.write_text(json.dumps([{"labels": {"job": "ray"}, "targets": nodes}]), encoding="utf-8")
