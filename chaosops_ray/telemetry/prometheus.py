@@ -14,8 +14,8 @@ from ray.util.metrics import Counter, Gauge
 from chaosops_ray.telemetry.sinks import Described
 from chaosops_ray.telemetry.table import METRICS, RUN, Sample
 
-# The file in which a Prometheus finds the nodes of a Ray, by the name of its session. Ray's dashboard writes one without
-# the session, and deploy/prometheus/prometheus.yml reads all of them.
+# The file in which a Prometheus finds the nodes of a Ray, by the name of its session. Ray's dashboard writes one
+# without the session, and deploy/prometheus/prometheus.yml reads all of them.
 DISCOVERY = "prom_metrics_service_discovery.{}.json"
 
 
