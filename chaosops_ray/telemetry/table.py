@@ -353,9 +353,14 @@ _ADOPTION = Topic(
 
 _TIME = Topic(
     "Time",
-    "An update takes `rollout` + `update` + `adopt`; checkpoints come on top, and so does `evaluate`. `export`, "
-    "`load` and "
-    "`proof` are the parts of `adopt`. These figures depend on the machine: two equal runs differ in them.",
+    "`time` holds what depends on the machine: two runs of the same seed differ here. An update takes `rollout` + "
+    "`update` + `adopt`; checkpoints come on top, and so does `evaluate`. All figures come from the spans that "
+    "are also in the run's [timeline](training.md#where-an-updates-time-goes).\n\n"
+    "So engines alone worked for `1 - idle_engines - overlap` of the update, the learner alone for `1 - "
+    "idle_learner - overlap`, and the rest went to everything else. `queue` includes the way of the messages; "
+    "vllm takes every request at once, and how long its own scheduler lets one wait is not counted. What is left "
+    "of `adopt` beside `export`, `load` and `proof` is waiting: for messages, and for samplers that first finish "
+    "what they compute.",
     (
         Metric(
             "time.rollout",
@@ -382,66 +387,68 @@ _TIME = Topic(
             "time.engine",
             "chaosops_engine_seconds",
             "seconds",
-            "how long the engines were at work until the episodes were collected, on average; a part of `rollout`",
+            "how long an engine computed completions until the episodes were collected, mean over the engines; a "
+            "part of `rollout`",
             "Engines at work",
         ),
         Metric(
             "time.export",
             "chaosops_export_seconds",
             "seconds",
-            "taking the adapter from the learner and writing the version",
+            "of `adopt`: the learner sends the adapter, and the driver writes it",
             "Parts of the adoption",
         ),
         Metric(
             "time.load",
             "chaosops_load_seconds",
             "seconds",
-            "loading the version, of the sampler that took longest",
+            "of `adopt`: loading the version, by the sampler that took longest",
             "Parts of the adoption",
         ),
         Metric(
             "time.proof",
             "chaosops_proof_seconds",
             "seconds",
-            "scoring the probe: by the learner, and then by the sampler that took longest",
+            "of `adopt`: scoring the probe, by the learner and then by the sampler that took longest",
             "Parts of the adoption",
         ),
         Metric(
             "time.idle_learner",
             "chaosops_idle_learner",
             "share",
-            "share of the update in which the learner did not learn",
+            "share of the update in which the learner was not learning",
             "Idle and overlapping",
         ),
         Metric(
             "time.idle_engines",
             "chaosops_idle_engines",
             "share",
-            "share of the update in which an engine computed no completions, on average; the rest is how far the "
-            "engines "
-            "are utilised",
+            "share of the update in which an engine computed no completions, mean over the engines; the rest is how "
+            "far they are utilised",
             "Idle and overlapping",
         ),
         Metric(
             "time.overlap",
             "chaosops_overlap",
             "share",
-            "share of the update in which the learner learnt and an engine computed completions at once, on average; "
-            "in lockstep 0",
+            "share of the update in which learner and engine worked at the same time, mean over the engines; 0 in "
+            "lockstep",
             "Idle and overlapping",
         ),
         Metric(
             "time.queue",
             "chaosops_queue_seconds",
             "seconds",
-            "how long a request for a completion waited until an engine began with it, on average",
+            "from the sending of a request by a shard until an engine began with it, mean over the requests; null if "
+            "nothing was requested",
             "Wait for an engine",
         ),
         Metric(
             "time.steps_per_second",
             "chaosops_shard_steps_per_second",
             "steps/second",
-            "steps of episodes that a shard made in a second of playing, on average",
+            "steps of episodes that a shard makes in a second in which it plays, mean over the shards; null if no "
+            "step was played",
             "Steps of a shard",
         ),
         Metric(
