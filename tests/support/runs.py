@@ -69,7 +69,20 @@ def row(update: int, environment: AnyEnvironment = INCIDENT, tiers: tuple[str, .
             "tokens_written": 1900.0,
         },
         "adoption": {"error": 3e-6, "decisive": True},
-        "time": {"rollout": noisy(1.2, 0.2), "engine": 0.6, "update": noisy(0.8, 0.1), "adopt": noisy(0.15, 0.05)},
+        "time": {
+            "rollout": noisy(1.2, 0.2),
+            "engine": 0.6,
+            "update": noisy(0.8, 0.1),
+            "adopt": noisy(0.15, 0.05),
+            "export": 0.03,
+            "load": 0.02,
+            "proof": 0.04,
+            "idle_learner": 0.63,
+            "idle_engines": 0.72,
+            "overlap": 0.0,
+            "queue": 0.01,
+            "steps_per_second": 250.0,
+        },
         "actors_replaced": 0,
     }
 
