@@ -56,7 +56,7 @@ class TimelineFile:
     def append(self, update: int, version: int, tracks: Mapping[str, Track]) -> None:
         """Append the spans of an update that ended in this version, if there are any."""
         events: list[Event] = []
-        for name in sorted(tracks, key=_order):
+        for name in sorted(tracks, key=order):
             events += self._events(name, {"update": update, "version": version}, tracks[name])
         if not events:
             return
@@ -161,7 +161,7 @@ def _kind(name: str) -> str:
     return name.rpartition("-")[0] or name
 
 
-def _order(name: str) -> tuple[int, str, int]:
+def order(name: str) -> tuple[int, str, int]:
     """Sort the driver first, then the learner, the samplers and the shards, each by number."""
     kind, _, number = name.rpartition("-")
     places = (DRIVER, "learner", "sampler", "shard")

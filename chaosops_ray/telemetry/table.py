@@ -488,14 +488,14 @@ _MACHINE = Topic(
             "machine.learner_tokens_per_second",
             "chaosops_learner_tokens_per_second",
             "tokens/second",
-            "tokens of the transcripts learnt from, for each second of `time.update`",
+            "tokens of the transcripts learnt from, for each second of `time.update`; null if nothing was learnt",
             "Tokens a second",
         ),
         Metric(
             "machine.engine_tokens_per_second",
             "chaosops_engine_tokens_per_second",
             "tokens/second",
-            "tokens that all engines together wrote since the update before, for each second since then",
+            "tokens that all engines together wrote since the update before, for each second since then; null in the first",
             "Tokens a second",
         ),
         Metric(

@@ -29,7 +29,7 @@ from chaosops_ray.sim.contract import AnyEnvironment, Scenario
 from chaosops_ray.sim.curriculum import Curriculum
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.worlds import environment_named
-from chaosops_ray.spans import Track
+from chaosops_ray.spans import DRIVER, Track
 from chaosops_ray.store import versions
 from chaosops_ray.store.run_folder import CONTENTS, RunFolder
 from chaosops_ray.telemetry.machine import Throughput, Usage, own_memory
@@ -421,14 +421,12 @@ def machine(
     used: Mapping[str, Usage], learnt: Mapping[str, float], spent: Mapping[str, float | None], engines: float | None
 ) -> Row:
     """Return what depends on the machine beside the times: memory, and tokens a second."""
-    on_gpus = {name: one.gpu_memory for name, one in used.items() if one.gpu_memory is not None}
-    found: Row = {"memory": {"driver": own_memory(), **{name: one.memory for name, one in used.items()}}}
-    found |= {"gpu_memory": on_gpus} if on_gpus else {}
-    if learnt and spent["update"]:
-        found["learner_tokens_per_second"] = learnt["tokens"] / spent["update"]
-    if engines is not None:
-        found["engine_tokens_per_second"] = engines
-    return found
+    return {
+        "memory": {DRIVER: own_memory(), **{name: one.memory for name, one in used.items()}},
+        "gpu_memory": {name: one.gpu_memory for name, one in used.items() if one.gpu_memory is not None},
+        "learner_tokens_per_second": learnt["tokens"] / spent["update"] if learnt and spent["update"] else None,
+        "engine_tokens_per_second": engines,
+    }
 
 
 def by_tier(environment: AnyEnvironment, reports: Sequence[EpisodeReport]) -> Row:
