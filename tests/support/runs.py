@@ -85,6 +85,13 @@ def row(update: int, environment: AnyEnvironment = INCIDENT, tiers: tuple[str, .
             "queue": 0.01,
             "steps_per_second": 250.0,
         },
+        "machine": {
+            "memory": {"driver": 420_000_000, "learner": 910_000_000, "sampler-0": 600_000_000, "shard-0": 90_000_000},
+            "gpu_memory": {"learner": 9_000_000_000},
+            "learner_tokens_per_second": 30000.0,
+            "engine_tokens_per_second": 1100.0,
+            "sinks_failed": {},
+        },
         "actors_replaced": 0,
     }
 
