@@ -20,7 +20,7 @@ def track(*spans: Span) -> Track:
 
 
 def group(requests: int, waited: float, steps: int) -> Group:
-    report = EpisodeReport("", "easy", 0.0, 0.0, {}, {}, ("noop",) * steps, ())
+    report = EpisodeReport("", "easy", 0.0, 0.0, {}, {}, {}, ("noop",) * steps, ())
     return Group(TASK, (), (report,), 0, Played(Work((), 0.0, 0.0), requests, waited))
 
 
