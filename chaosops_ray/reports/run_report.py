@@ -9,6 +9,7 @@ from typing import Any
 from chaosops_ray import config
 from chaosops_ray.evaluate import TRAINED
 from chaosops_ray.reports import evaluation, plots, run_plots, tables, timeline_plot
+from chaosops_ray.reports.drawing import Plot
 from chaosops_ray.reports.metrics_rows import Row, held_out, seconds
 from chaosops_ray.reports.rendering import Table, page
 from chaosops_ray.reports.verdict import verdict
@@ -56,7 +57,7 @@ def write(folder: RunFolder, environment: AnyEnvironment) -> Path:
 
 def _training_plots(
     environment: AnyEnvironment, run: config.Run, rows: Sequence[Row], folder: RunFolder, name: str
-) -> list[plots.Plot]:
+) -> list[Plot]:
     if not rows:
         return []
     drawn = folder.path / PLOTS
