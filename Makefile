@@ -14,7 +14,7 @@ INSTALLED := .venv/.installed
 UV_INSTALL = $(BIN)/python scripts/pip_settings.py $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
   -c $(PINS) $(if $(EXCLUDES),--excludes $(EXCLUDES)) -e
 
-.PHONY: help install demo test test-all verifiers check format bench chaos conformance docs lock tools openenv clean
+.PHONY: help install demo tools test test-all verifiers check format bench chaos conformance docs lock openenv clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -37,10 +37,14 @@ $(INSTALLED): $(TRAIN)
 WORKERS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test: $(INSTALLED) ## run the test suite
+# A browser and servers that some tests drive; where they cannot be installed, those tests are skipped.
+tools: $(INSTALLED)
+	@$(BIN)/python -m scripts.tools
+
+test: tools ## run the test suite
 	$(PYTEST)
 
-test-all: $(INSTALLED) ## run the slow tests too
+test-all: tools ## run the slow tests too
 	$(PYTEST) -m 'slow or not slow'
 
 # verifiers and openenv exclude each other's releases of mcp, so this taskset has an environment of its own.
@@ -92,11 +96,6 @@ chaos: $(INSTALLED) ## kill and stop parts of runs in 260 rounds, for hours; con
 
 conformance: $(TRAIN) ## run the suites of Gymnasium, PettingZoo and OpenEnv against the installed wheel
 	$(BIN)/python -m scripts.conformance
-
-# What tests use that is no Python package; without it they are skipped.
-tools: ## install Prometheus from Debian's packages, with which a test reads the metrics of a run
-	apt-get update -q
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends prometheus
 
 lock: $(INSTALLED) ## resolve every extra again into constraints.txt and constraints-gpu.txt
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m scripts.lock

@@ -13,7 +13,8 @@ taken over, to see that it disturbs nobody. Nothing else is helped.
 Recovery is the time from the disturbance until what died is there again and a line of metrics has been written after
 that. For a stopped driver it begins when it is continued.
 
-FOLDER keeps a line for each run, so the same command continues a suite that was interrupted. Processes are found by a
+FOLDER keeps a line for each run, so the same command continues a suite that was interrupted. At SIGINT and SIGTERM the
+suite ends all that it has started and deletes the run that is not over; it has no line. Processes are found by a
 variable in their environment; no other Ray on this machine is touched. Moments come from the seed, in seconds after the
 target was there and the run had recovered; what the run is doing then depends on the machine.
 """
@@ -37,6 +38,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import psutil
@@ -87,6 +89,7 @@ MINUTES = 25
 STARTS = 10
 # How long processes may outlive a driver that was killed, or a run that has ended.
 LINGER_SECONDS = 30.0
+STOPS = (signal.SIGINT, signal.SIGTERM)
 _POLL_SECONDS = 0.05
 _LOOK_SECONDS = 0.25
 # Keys of a line of metrics that tell of the machine and of what died on it, not of the policy.
@@ -168,11 +171,20 @@ def marked(value: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get(MARK, "").startswith(value) and process.status() != psutil.STATUS_ZOMBIE:
+            environment = Path(f"/proc/{process.pid}/environ").read_bytes()
+            if carries(environment, value) and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
-        except psutil.Error:
+        except (OSError, psutil.Error):
             continue
     return found
+
+
+def carries(environment: bytes, value: str) -> bool:
+    """Tell whether an environment has a value of the mark that begins so.
+
+    A process of Ray that has given itself a title has overwritten the beginning, where psutil stops to read.
+    """
+    return os.fsencode(f"\0{MARK}={value}") in b"\0" + environment
 
 
 def actors(processes: Sequence[psutil.Process]) -> Actors:
@@ -207,13 +219,21 @@ def send(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
 def gone(value: str, seconds: float) -> list[str]:
     """Wait until no process has the mark; kill those that are left, and return their names."""
     until = time.monotonic() + seconds
+    names: list[str] = []
     while left := marked(value):
         if time.monotonic() >= until:
-            names = sorted([" ".join(process.cmdline())[:80] or "?" for process in left if process.is_running()])
+            names += [named(process) for process in left]
             send(left, signal.SIGKILL)
-            return names
-        time.sleep(_LOOK_SECONDS)
-    return []
+        time.sleep(_LOOK_SECONDS)  # then look again: one of them may have started another meanwhile
+    return sorted(set(names))
+
+
+def named(process: psutil.Process) -> str:
+    """The beginning of a process's command."""
+    try:
+        return " ".join(process.cmdline())[:80] or "?"
+    except psutil.Error:
+        return "?"
 
 
 class Where(Protocol):
@@ -260,11 +280,13 @@ T = TypeVar("T")
 
 def _started(make: Callable[[], T]) -> T:
     try:
-        return make()
+        made = make()
     except Exception as error:
         if type(error) is not Exception:  # a bare one is what Ray raises for this
             raise
         raise NotStartedError(str(error)) from None
+    listen()  # each node that starts here takes SIGTERM for itself
+    return made
 
 
 class Nodes:
@@ -555,13 +577,23 @@ class Suite:
         shutil.rmtree(self.reference.parent, ignore_errors=True)
         self.reference.parent.mkdir()
         mark = f"{self.mark}reference/"
-        driven = Driven(self.reference, mark, Here(mark), self.settings)
-        try:
-            code = driven.running.wait(MINUTES * 60)
-        finally:
-            gone(mark, 0 if driven.running.poll() is None else LINGER_SECONDS)
+        with self.deleted_if_cut(self.reference.parent, mark):
+            code = Driven(self.reference, mark, Here(mark), self.settings).running.wait(MINUTES * 60)
+            gone(mark, LINGER_SECONDS)
         if code:
             sys.exit(f"chaos: the undisturbed run ended with {code}; see {self.reference.parent / 'driver.log'}")
+
+    @contextmanager
+    def deleted_if_cut(self, folder: Path, mark: str) -> Iterator[None]:
+        """End what is left of a run; delete its folder as well if it was cut short."""
+        is_over = False
+        try:
+            yield
+            is_over = True
+        finally:
+            gone(mark, 0)
+            if not is_over:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def one(self, *, on_nodes: bool) -> dict[str, Any]:
         """Make and record one disturbed run."""
@@ -571,7 +603,7 @@ class Suite:
         parent, mark = self.out / f"run-{number:03d}", f"{self.mark}{number}/"
         shutil.rmtree(parent, ignore_errors=True)
         parent.mkdir()
-        try:
+        with self.deleted_if_cut(parent, mark):
             if on_nodes:
                 with nodes(mark) as where:
                     driven = Driven(parent / "run", f"{mark}driver/", where, (*self.settings, *OF_NODES))
@@ -580,8 +612,6 @@ class Suite:
                 here = Here(mark)
                 driven = Driven(parent / "run", mark, here, self.settings)
                 ran = disturbed(driven, here, iter(planned), draw, mark)
-        finally:
-            gone(mark, 0)
         differing = differences(self.reference, parent / "run") if ran.code == 0 else []
         record = {
             "run": number,
@@ -711,7 +741,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             wanted |= {key: count for key in ROUNDS if key[1] == kind}
     wanted = {key: count for key, count in wanted.items() if key[0] in targets}
     set_variables()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that nothing is left running
+    listen()
     # Ray's sessions go with it; the path is short because sockets are in it.
     with tempfile.TemporaryDirectory(prefix="chaos-", dir="/tmp", ignore_cleanup_errors=True) as scratch:
         os.environ["RAY_TMPDIR"] = scratch
@@ -726,6 +756,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         files.write_json(given.json, figures)
     is_whole = not suite.left() and figures["equal"] == figures["runs"]
     return 0 if is_whole and not figures["processes_left"] else 1
+
+
+def listen() -> None:
+    """Let SIGINT and SIGTERM end the suite, also where a shell has let SIGINT be ignored."""
+    for stop in STOPS:
+        signal.signal(stop, ended)
+
+
+def ended(number: int, _frame: FrameType | None) -> None:
+    """End this process at a signal, once: what it cleans up on its way is not to be cut short by another."""
+    for stop in STOPS:
+        signal.signal(stop, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def told(run: Mapping[str, Any], left: int) -> str:

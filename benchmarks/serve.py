@@ -16,6 +16,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -25,6 +26,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -40,6 +42,7 @@ ROUNDS = 3  # of all sessions; the first is the one that warms caches up
 GROWTH_BAR = 0.10
 HEALTH_BAR = 15.0
 START_LIMIT = 600.0
+STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Turn(NamedTuple):
@@ -165,9 +168,13 @@ def memory(process: int) -> float:
 
 @contextmanager
 def served(world: str, rules: str, sessions: int) -> Iterator[tuple[str, int, float]]:
-    """Start a server; yield where it is, its process and the seconds until its health was answered."""
+    """Start a server; yield where it is, its process and the seconds until its health was answered.
+
+    SIGINT and SIGTERM end the server as well, also where a shell has let SIGINT be ignored.
+    """
     command = [sys.executable, "-m", "chaosops_ray.cli", "serve", world, "--port", "0", "--rules", rules]
     environ = {name: value for name, value in os.environ.items() if name != "CHAOSOPS_TOKEN"}
+    before = {stop: signal.signal(stop, ended) for stop in STOPS}
     began = time.perf_counter()
     process = subprocess.Popen(
         [*command, "--max-sessions", str(sessions)], stdout=subprocess.PIPE, text=True, env=environ
@@ -187,7 +194,19 @@ def served(world: str, rules: str, sessions: int) -> Iterator[tuple[str, int, fl
         yield found[1], process.pid, time.perf_counter() - began
     finally:
         process.terminate()
-        process.wait(60)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        for stop, handler in before.items():
+            signal.signal(stop, handler)
+
+
+def ended(number: int, _frame: FrameType | None) -> None:
+    """End this process at a signal, once: what it cleans up on its way is not to be cut short by another."""
+    for stop in STOPS:
+        signal.signal(stop, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def measure(world: str, sessions: int, episodes: int) -> dict[str, Any]:

@@ -199,6 +199,8 @@ def parser() -> argparse.ArgumentParser:
     add("world", metavar="WORLD", help=f"one of: {', '.join(ENVIRONMENTS)}")
     add("--host", default="127.0.0.1", metavar="ADDRESS", help="the address to listen on (default: 127.0.0.1)")
     add("--port", type=int, default=8000, metavar="N", help="the port; 0: any that is free (default: 8000)")
+    reached = "names by which callers reach a server without a token, beside its address; others are refused"
+    add("--names", default="", metavar="A,B,…", help=reached)
     add("--rules", metavar="RULES", help=rule_set)
     beside = (
         "models that callers may name as colleagues beside the baselines: trained=RUN, model=NAME, served=MODEL@URL"
@@ -271,6 +273,9 @@ def _by_world(listed: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code."""
+    # Where they were closed, nothing is written; else what is for stderr would come on stdout.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for output in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character shows its code instead of stopping the command.
         if isinstance(output, io.TextIOWrapper):
@@ -354,7 +359,7 @@ def _evaluate(given: argparse.Namespace) -> int:
         for name, played in _tracked("playing", playing, len(players) * len(scenarios)):
             results.append(evaluate.result(environment, name, played.episode))
             if writer is not None:
-                writer.add(environment, name, played.episode, played.versions, players[name].colleagues)
+                writer.add(environment, name, played.episode, played.origins, players[name].colleagues)
     of_each = {name: player.colleagues for name, player in players.items()}
     summary = evaluate.summary(environment, results, rules, selection, given.seeds, of_each, models)
 
@@ -622,17 +627,24 @@ def _infer(given: argparse.Namespace) -> int:
     from chaosops_ray.serve import inference_log, inference_settings
 
     def play(log: inference_log.InferenceLog, stack: ExitStack) -> None:
-        settings = inference_settings.settings(os.environ)
-        chosen = inference_settings.reset_options(given.reset)
-        asked = inference_settings.Asking(given.timeout, given.retries, given.max_tokens, given.tools).checked()
-        from chaosops_ray.serve import infer
+        try:
+            settings = inference_settings.settings(os.environ)
+            chosen = inference_settings.reset_options([log.without_secret(one) for one in given.reset])
+            asked = inference_settings.Asking(given.timeout, given.retries, given.max_tokens, given.tools).checked()
+            from chaosops_ray.serve import infer
 
-        infer.infer(log, stack, settings, asked, chosen)
+            infer.infer(log, stack, settings, asked, chosen)
+        except (InputError, ServedModelError) as error:
+            raise InputError(log.without_secret(str(error))) from None
 
     key = inference_settings.key_variable(os.environ)
     secret = "" if key is None else os.environ[key].strip()
     model = os.environ.get(inference_settings.MODEL, "")
-    inference_log.InferenceLog(sys.stdout, model, secret).run(play)
+    try:
+        inference_log.InferenceLog(sys.stdout, model, secret).run(play)
+    except BrokenPipeError:
+        _discard_stdout()
+        raise InputError("the reader of stdout ended before the episode did") from None
     return 0
 
 
@@ -641,15 +653,16 @@ def _serve(given: argparse.Namespace) -> int:
     rules = environment.rules(given.rules if given.rules is not None else environment.rule_sets[0])
     limits = access.limits(given.max_sessions, given.idle)
     token = access.token(given.token_file, os.environ)
+    names = access.names(given.names)
     if not 0 <= given.port < 1 << 16:
         raise InputError(f"--port must be 0-65535, got {given.port}")
     with ExitStack() as stack:
         policies = {} if given.policies is None else _colleagues(environment, given, stack)
         from chaosops_ray.serve import app
 
-        served = app.create_app(environment, rules, policies, limits, token)
         bound = stack.enter_context(app.listen(given.host, given.port))
         host, port = bound.getsockname()[:2]
+        served = app.create_app(environment, rules, policies, limits, token, host, (given.host, *names))
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         guarded = "a token is needed" if token is not None else "no token is needed"
 

@@ -15,6 +15,7 @@ from chaosops_ray.sim import seats
 from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, PolicyFactory, Scenario
 from chaosops_ray.sim.episode import play
 from chaosops_ray.sim.errors import InputError, unknown
+from chaosops_ray.wire import Origin
 
 SCHEMA = "evaluation/1"
 TRAINED = "trained"  # the name of a run's own policy in its evaluation
@@ -27,10 +28,10 @@ _INDICES_AT_ONCE = 4_000_000
 
 
 class Played(NamedTuple):
-    """An episode as a player played it, with the version and digest that took each step where a model did."""
+    """An episode as a player played it, with where each action came from if a model plays."""
 
     episode: AnyEpisode
-    versions: tuple[tuple[int, str], ...] | None = None
+    origins: tuple[Origin, ...] | None = None
 
 
 class Player(Protocol):

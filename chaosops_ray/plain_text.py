@@ -1,8 +1,13 @@
-"""Text from elsewhere (errors, names, answers) as one line of bounded length that a terminal can show."""
+"""Text from elsewhere (errors, names, answers) as one line of bounded length that a terminal can show, without keys."""
 
 from __future__ import annotations
 
+import re
 from typing import Literal
+
+HIDDEN = "[key]"
+# JSON may write these with a backslash before them.
+_ESCAPED, _SLASH = '"/\\', r"\\?"
 
 
 def printable(text: str, longest: int | None = None) -> str:
@@ -24,3 +29,11 @@ def one_line(said: BaseException | str, longest: int = 300, part: Literal["all",
     if not folded and isinstance(said, BaseException):
         folded = type(said).__name__
     return printable(folded, longest)
+
+
+def without(secret: str, text: str) -> str:
+    """Replace a secret by `[key]`, also where some of its characters are written as escapes of JSON."""
+    if not secret:
+        return text
+    ways = [rf"(?:{_SLASH if one in _ESCAPED else ''}{re.escape(one)}|\\u(?i:{ord(one):04x}))" for one in secret]
+    return re.sub("".join(ways), HIDDEN, text)

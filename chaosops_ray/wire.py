@@ -14,8 +14,17 @@ Ids: TypeAlias = tuple[int, ...]
 Files: TypeAlias = Mapping[str, bytes]
 
 
-# Stands for a version's number and digest where no model took the action: a baseline or a served model did.
-UNTRAINED = (-1, "")
+class Origin(NamedTuple):
+    """Where an action came from: a version's number and digest, and the completion that the action was read from."""
+
+    version: int = -1
+    digest: str = ""
+    completion: str = ""
+    log_probs: tuple[float, ...] = ()  # of the completion's tokens, as they were sampled
+
+
+# Where none of our models took the action: a baseline or a served model did.
+UNTRAINED = Origin()
 
 
 class PolicyVersion(NamedTuple):
@@ -112,8 +121,7 @@ class EpisodeReport(NamedTuple):
     rewards: Mapping[str, float]  # by role, as its stream paid it
     components: Mapping[str, float]  # by part of the score, over all steps
     actions: tuple[str, ...]  # in the form of records; with the scenario they determine the whole episode
-    # Number and digest of the policy that took each action; UNTRAINED where a colleague did.
-    versions: tuple[tuple[int, str], ...]
+    origins: tuple[Origin, ...]  # of each action; UNTRAINED where a colleague took it
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,8 @@ make chaos
 ```
 
 makes 40 rounds of SIGKILL and 10 of SIGSTOP for each target, and 10 of SIGTERM, which takes hours. It can be
-interrupted: the same command continues. `tests/test_chaos.py` runs a short form with every test run.
+interrupted by Ctrl-C or SIGTERM: it ends what it has started, and the same command continues. `tests/test_chaos.py`
+runs a short form with every test run.
 
 Figures of this page: {machine}.
 """

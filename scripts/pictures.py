@@ -26,7 +26,7 @@ def board() -> None:
     frames: list[AnyEpisode] = []
     play(environment, scenario, "strict", environment.policies["oracle"](scenario, "strict"), frames.append)
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
-    console.print(playback.drawn(environment.board(frames[-1]), WIDTH))
+    console.print(playback.drawn(playback.shown(environment, frames[-1]), WIDTH))
     svg = console.export_svg(title=f"chaosops play {SCENARIO}")
     # The picture must not fetch anything: it uses the fixed-width font that the reader has, not a web font.
     svg = re.sub(r"@font-face\s*{.*?}\s*", "", svg, flags=re.DOTALL).replace("Fira Code, ", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "process_environment": (set(), set()),
     "plain_text": (set(), set()),
     "config": ({"plain_text"}, {"pydantic", "yaml"}),
-    "evaluate": ({"sim"}, {"numpy"}),
+    "evaluate": ({"sim", "wire"}, {"numpy"}),
     "agents": ({"sim", "wire", "plain_text"}, {"httpx", "tokenizers"}),
     "store": ({"sim", "spans", "wire", "plain_text"}, {"pyarrow"}),
     "transfer": ({"store"}, {"ray"}),
@@ -39,7 +40,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     ),
     # Not ray, not torch: whoever looks at a run needs neither.
     "reports": (
-        {"", "sim", "spans", "plain_text", "config", "evaluate", "store"},
+        {"", "sim", "spans", "wire", "plain_text", "config", "evaluate", "store"},
         {"jinja2", "markupsafe", "matplotlib", "numpy", "rich"},
     ),
     "training": (
@@ -151,6 +152,16 @@ def test_imports_follow_the_design(module: Path) -> None:
         else:
             allowed = libraries | MORE.get(named(module), set())
             assert top in sys.stdlib_module_names or top in allowed, f"{named(module)} imports {top}"
+
+
+def test_the_docs_table_has_these_rules() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)(?:/|\.py)` \| .* \| (.*) \|$", (ROOT / "docs" / "design.md").read_text(), re.MULTILINE
+    )
+    assert {room for room, _ in rows} == RULES.keys() - {""}
+    for room, imported in rows:
+        if imported not in ("everything", "all of the above"):
+            assert set(imported.replace("–", "").split(", ")) - {""} == RULES[room][0] - {""}, room
 
 
 @pytest.mark.parametrize("module", MODULES, ids=named)
@@ -294,6 +305,7 @@ ATOMIC = {"atomic_file", "atomic_folder", "checkpoint"}
 # By module and function, what writes otherwise.
 WRITES = {
     ("chaosops_ray/cli.py", "_discard_stdout"): "stdout is led to /dev/null after its reader has gone, or without room",
+    ("chaosops_ray/cli.py", "main"): "what would go to a closed stdout or stderr goes to /dev/null",
 }
 
 

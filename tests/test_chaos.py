@@ -41,6 +41,24 @@ def test_runs_whose_parts_are_killed_and_stopped_end_as_if_nothing_had_been(tmp_
     assert not chaos.marked(chaos.Suite(kept, {}, 0, short=True).mark)
 
 
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.parametrize("stop", chaos.STOPS)
+def test_a_suite_that_is_ended_leaves_no_process_and_no_run(tmp_path: Path, stop: signal.Signals) -> None:
+    """While it runs on a cluster, and in the background, where a shell has SIGINT ignored."""
+    suite = chaos.Suite(tmp_path, {}, 0, short=True)
+    suite.reference.mkdir(parents=True)
+    (suite.reference / run_folder.EVALUATION).touch()  # so that the disturbed run begins at once
+    command = [sys.executable, "benchmarks/chaos.py", "--short", "--out", str(tmp_path)]
+    ended = subprocess.Popen(["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command], cwd=ROOT)
+    while not chaos.marked(f"{suite.mark}1/driver/"):
+        assert ended.poll() is None
+    ended.send_signal(stop)
+    assert ended.wait(120) == 128 + stop
+    assert not chaos.marked(suite.mark)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "reference", "suite.json"]
+
+
 # -- what it would notice ---------------------------------------------------------------------------------------------
 
 
@@ -174,6 +192,14 @@ def test_processes_are_found_by_their_mark_and_only_those() -> None:
         for process in (mine, other):
             process.kill()
             process.communicate()
+
+
+def test_a_process_that_has_overwritten_the_beginning_of_its_environment_has_its_mark() -> None:
+    mark = f"{chaos.MARK}=a-test/1/".encode()
+    for environment in (mark, b"A=b\0" + mark + b"\0C=d\0", bytes(60) + b"ray::Agent\0" + mark + b"\0"):
+        assert chaos.carries(environment, "a-test/")
+        assert not chaos.carries(environment, "a-test/10")
+    assert not chaos.carries(b"A=" + mark, "a-test/1/")
 
 
 # -- its page ---------------------------------------------------------------------------------------------------------

@@ -231,6 +231,35 @@ def test_the_key_is_sent_to_the_endpoint_alone(infer: Callable[..., Ran]) -> Non
     assert "error=no [key]" in ran.lines[1]
 
 
+@pytest.mark.parametrize("bad", [{"MODEL_NAME": KEY}, {"API_BASE_URL": f"http://127.0.0.1:1/{KEY}"}])
+def test_an_error_hides_the_key_wherever_else_it_was_put(infer: Callable[..., Ran], bad: dict[str, str]) -> None:
+    ran = infer(lambda _: (401, b"no"), environ=bad)
+    assert ran.code == 2
+    assert "[key]" in ran.err
+
+
+def test_an_option_hides_the_key(infer: Callable[..., Ran]) -> None:
+    for option in (KEY, f"seed={KEY}"):
+        assert "[key]" in infer(lambda _: "open red", None, "--reset", option).err
+    ran = infer(lambda _: "open red", None, "--reset", f"difficulty={KEY}")
+    assert ran.world.of_type("reset") == [{"difficulty": "[key]"}]
+
+
+# Servers escape some of the characters that keys have.
+PARTED = "abc+def/0123456789=="
+
+
+@pytest.mark.parametrize("escape", [("/", "\\/"), ("+", "\\u002B"), ("=", "\\u003d")])
+def test_a_key_in_escapes_is_hidden_as_well(infer: Callable[..., Ran], escape: tuple[str, str]) -> None:
+    key = {"API_KEY": PARTED}
+    body = json.dumps({"detail": f"wrong key {PARTED}"}).replace(*escape)
+    assert "wrong key [key]" in infer(lambda _: (401, body.encode()), environ=key).err
+    first = served.observation(role="opener", text="Two boxes.", system_prompt="You open boxes.", tools=[TOOL])
+    arguments = json.dumps({"box": PARTED}).replace(*escape)
+    ran = infer(lambda _: calling(arguments), scripted(reset=first), "--tools", environ=key)
+    assert ran.world.of_type("step")[0] == {"action": "open", "box": "[key]"}
+
+
 @pytest.mark.parametrize(
     ("given", "sent"),
     [
@@ -290,6 +319,7 @@ def test_a_world_that_fails_ends_the_run(infer: Callable[..., Ran], bad: Any, at
         served.observation(text="Over.", reward=float("nan"), done=True, score=0.5, success=True),
         served.observation(text="Over.", reward=float("inf"), done=True, score=0.5, success=True),
         served.observation(text="Over.", reward=1.0, done=True, score=float("nan"), success=True),
+        served.observation(text="Over.", reward=10**400, done=True, score=0.5, success=True),
         served.observation(text="Nobody's turn.", reward=1.0),
     ],
 )
@@ -303,6 +333,11 @@ def test_an_episode_that_is_over_before_it_began_has_no_steps(infer: Callable[..
     ran = infer(lambda _: "open red", scripted(reset=LAST))
     assert ran.code == 0
     assert ran.lines[1:] == ["[END] success=true steps=0 score=0.75 rewards="]
+
+
+def test_the_scheme_of_a_url_may_be_in_capitals(infer: Callable[..., Ran]) -> None:
+    with served.world(scripted()) as made:
+        assert infer(environ={"ENV_URL": made.url.upper()}).code == 0
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "ftp://127.0.0.1", "http://user:secret@127.0.0.1:1", "http://"])
@@ -366,8 +401,9 @@ def test_a_signal_ends_the_run_and_its_session(
     [
         (("API_BASE_URL",), "API_BASE_URL"),
         (("MODEL_NAME",), "MODEL_NAME"),
-        (("ENV_URL",), "ENV_URL or LOCAL_IMAGE_NAME"),
-        (("MODEL_NAME", "ENV_URL"), "MODEL_NAME, ENV_URL or LOCAL_IMAGE_NAME"),
+        (("ENV_URL",), "either ENV_URL or LOCAL_IMAGE_NAME"),
+        (("API_BASE_URL", "MODEL_NAME"), "API_BASE_URL, and MODEL_NAME"),
+        (("MODEL_NAME", "ENV_URL"), "MODEL_NAME, and either ENV_URL or LOCAL_IMAGE_NAME"),
     ],
 )
 def test_a_missing_setting_is_named(infer: Callable[..., Ran], missing: tuple[str, ...], named: str) -> None:
@@ -404,9 +440,41 @@ def test_inference_py_is_the_command_and_nothing_else() -> None:
         check=False,
     )
     assert ran.returncode == 2
-    assert ran.stderr == "chaosops infer: set API_BASE_URL, ENV_URL or LOCAL_IMAGE_NAME in the environment\n"
+    assert ran.stderr == (
+        "chaosops infer: set API_BASE_URL, and either ENV_URL or LOCAL_IMAGE_NAME in the environment\n"
+    )
     assert lines(ran.stdout)[0] == "[START] task=null env=null model=my model 2"
     assert len((ROOT / "inference.py").read_text().splitlines()) < 15
+
+
+def command_without_settings(stdout: int, redirection: str) -> subprocess.CompletedProcess[str]:
+    environ = {name: value for name, value in os.environ.items() if name not in NAMES}
+    return subprocess.run(
+        ["sh", "-c", f'exec "$0" "$1" {redirection}', sys.executable, str(ROOT / "inference.py")],
+        env={**environ, "PYTHONPATH": str(ROOT)},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("redirection", ["", ">&-", "2>&-", ">&- 2>&-"])
+def test_what_is_closed_is_not_written_to(redirection: str) -> None:
+    """Without stderr, what is for it does not come on stdout instead."""
+    ran = command_without_settings(subprocess.PIPE, redirection)
+    assert ran.returncode == 2
+    assert ran.stderr.count("\n") == (0 if "2>&-" in redirection else 1)
+    if ran.stdout or not redirection.startswith(">&-"):
+        assert len(lines(ran.stdout)) == 2
+
+
+def test_a_reader_that_has_gone_is_no_episode_that_was_played() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    ran = command_without_settings(writer, "")
+    os.close(writer)
+    assert (ran.returncode, ran.stderr) == (2, "chaosops infer: the reader of stdout ended before the episode did\n")
 
 
 # -- docker -----------------------------------------------------------------------------------------------------------
@@ -511,6 +579,16 @@ def test_an_image_that_is_not_here_is_not_fetched(image: Callable[..., tuple[Ran
 def test_without_docker_the_error_says_so(infer: Callable[..., Ran]) -> None:
     ran = infer(environ={"ENV_URL": "", "LOCAL_IMAGE_NAME": "chaosops:1", "PATH": ""})
     assert ran.err == "chaosops infer: LOCAL_IMAGE_NAME needs the docker command, which is not on the path\n"
+
+
+def test_a_docker_that_does_not_start_is_named(infer: Callable[..., Ran], tmp_path: Path) -> None:
+    program = tmp_path / "docker"
+    program.write_text("neither a script nor a program")
+    for mode in (0o644, 0o755):
+        program.chmod(mode)
+        ran = infer(environ={"ENV_URL": "", "LOCAL_IMAGE_NAME": "chaosops:1", "PATH": str(tmp_path)})
+        assert ran.code == 2
+        assert "LOCAL_IMAGE_NAME needs the docker command, which does not start: " in ran.err
 
 
 def test_a_signal_leaves_no_container(image: Callable[..., tuple[Ran, Docker]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from chaosops_ray import cli
 from chaosops_ray.config import ConfigError
-from chaosops_ray.plain_text import one_line, printable
+from chaosops_ray.plain_text import one_line, printable, without
 
 ANYTHING = st.text() | st.lists(
     st.sampled_from(["\x1b[2J", "\n", "\r", "\x9b", "\u202e", "word", " ", "\x00", "\u2028"])
@@ -70,3 +71,11 @@ def test_the_command_line_never_hands_on_what_a_terminal_obeys(arguments: list[s
         assert cli.main([*arguments, f"/no/such/folder/{name}"]) == cli.USAGE
     (line,) = said.getvalue().splitlines()
     assert line.isprintable()
+
+
+@pytest.mark.parametrize(
+    "text", ['a"b/c\\d+0', 'a\\"b\\/c\\\\d+0', "a\\u0022b\\u002Fc\\u005cd\\u002b0", json.dumps('a"b/c\\d+0')[1:-1]]
+)
+def test_a_secret_is_replaced_also_in_escapes(text: str) -> None:
+    assert without('a"b/c\\d+0', f"<{text}> {text[:-1]}") == f"<[key]> {text[:-1]}"
+    assert without("", text) == text

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from chaosops_ray.agents.served import ServedModelError
-from chaosops_ray.plain_text import one_line
+from chaosops_ray.plain_text import one_line, without
 
 LONGEST_WAIT = 30.0
 _FIRST_WAIT = 0.5
@@ -143,7 +143,7 @@ class OpenAISampler:
 
     def _line(self, words: str, key: str) -> str:
         """Return one line without the key, which servers like to repeat."""
-        return f"{self._model} at {self._url}: {one_line(words.replace(key, '[key]') if key else words)}"
+        return f"{self._model} at {self._url}: {one_line(without(key, words))}"
 
 
 def _endpoint(base_url: str) -> str:

@@ -37,6 +37,7 @@ class TokenSeat(Seat):
         self._structured = structured
         self._transcript = Transcript(codec, self.system_prompt)
         self._choices: tuple[Ids, ...] | None = None
+        self.completion = ""  # the latest one
 
     def observe(self, view: Any) -> Ids:
         """Append the view; return the prompt so far. The completion is free, `structured` or not."""
@@ -51,7 +52,8 @@ class TokenSeat(Seat):
 
     def answer(self, sample: Sample) -> Any:
         """Append the completion that answers the latest request; return its action."""
-        return self.action(self._transcript.complete(sample, self._choices))
+        self.completion = self._transcript.complete(sample, self._choices)
+        return self.action(self.completion)
 
     def earned(self, rewards: dict[str, float]) -> None:
         """Add rewards, by stream, to the latest turn."""

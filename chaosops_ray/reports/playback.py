@@ -11,7 +11,7 @@ from rich.panel import Panel as Frame
 from rich.table import Table
 from rich.text import Text
 
-from chaosops_ray.sim.board import Panel, Tone, amount
+from chaosops_ray.sim.board import Cell, Panel, Row, Tone, amount, reward_panel
 from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, Policy, Scenario
 from chaosops_ray.sim.episode import play
 
@@ -25,6 +25,7 @@ _STYLES: dict[Tone, str] = {
 }
 _TWO_COLUMNS_FROM = 120
 _NEVER_CUT = 16
+_TURNS_SHOWN = 6
 
 
 def show(
@@ -38,12 +39,12 @@ def show(
     """Play the scenario live on a terminal, then leave the final board on the screen."""
 
     def watch(episode: AnyEpisode) -> None:
-        live.update(drawn(environment.board(episode), console.width), refresh=True)
+        live.update(drawn(shown(environment, episode), console.width), refresh=True)
         time.sleep(seconds_per_step)
 
     with Live(console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
         episode = play(environment, scenario, rules, choose, watch)
-    console.print(drawn(environment.board(episode), console.width))
+    console.print(drawn(shown(environment, episode), console.width))
     return episode
 
 
@@ -53,7 +54,7 @@ def tell(
     """Play the scenario as lines: the first board, a line for each step, the last board."""
 
     def print_board(episode: AnyEpisode) -> None:
-        for panel in environment.board(episode):
+        for panel in shown(environment, episode):
             print_line(f"== {panel.title}")
             for row in panel.rows:
                 print_line("   " + "  ".join(cell.text for cell in row if cell.text))
@@ -74,6 +75,31 @@ def tell(
     return episode
 
 
+def shown(environment: AnyEnvironment, episode: AnyEpisode) -> tuple[Panel, ...]:
+    """Return all panels of an episode for a spectator who may know the truth."""
+    earned = reward_panel("reward by rubric", [part for step in episode.steps for part in step.score.components])
+    return (*environment.board(episode), earned, turns(environment, episode), *environment.truth(episode))
+
+
+def turns(environment: AnyEnvironment, episode: AnyEpisode) -> Panel:
+    """Return a panel of what was done, what it brought about, and what it was worth."""
+    rows: list[Row] = []
+    for number, step in enumerate(episode.steps, start=1):
+        tone: Tone = "good" if step.score.total > 0 else "bad"
+        events = ", ".join(sorted(step.outcome)).replace("_", " ")
+        rows.append(
+            (
+                Cell(f"{number:>2}", "muted"),
+                Cell(step.role, "accent"),
+                Cell(environment.format_action(step.action, "compact")),
+                Cell(events, tone),
+                Cell(amount(step.score.total), tone),
+            )
+        )
+    empty = ((Cell("nobody has acted", "muted"),),)
+    return Panel("turns", (), tuple(rows) or empty, is_wide=True, last=_TURNS_SHOWN)
+
+
 def drawn(panels: tuple[Panel, ...], width: int) -> RenderableType:
     """Draw the panels as frames: wide ones on their own, the others in pairs where the terminal is wide enough."""
     rows: list[list[Panel]] = []
@@ -90,21 +116,26 @@ def _pair(panels: list[Panel]) -> Table:
     grid = Table.grid(expand=True)
     grid.add_column(ratio=1)
     grid.add_column(ratio=1)
-    height = max(len(panel.rows) + bool(panel.heading) for panel in panels) + 2
+    height = max(len(_rows(panel)) + bool(panel.heading) for panel in panels) + 2
     grid.add_row(*[_frame(panel, height) for panel in panels])
     return grid
 
 
+def _rows(panel: Panel) -> tuple[Row, ...]:
+    return panel.rows[-panel.last :]
+
+
 def _frame(panel: Panel, height: int | None = None) -> Frame:
     table = Table(box=None, pad_edge=False, show_header=bool(panel.heading), header_style="bright_black")
-    for index in range(max((len(row) for row in panel.rows), default=1)):
-        longest = max(len(row[index].text) for row in panel.rows if index < len(row))
+    rows = _rows(panel)
+    for index in range(max((len(row) for row in rows), default=1)):
+        longest = max(len(row[index].text) for row in rows if index < len(row))
         table.add_column(
             panel.heading[index] if panel.heading else "",
             # Where room is short, sentences are cut; names and numbers are not.
             no_wrap=longest <= _NEVER_CUT,
         )
-    for row in panel.rows:
+    for row in rows:
         table.add_row(*[Text(cell.text, _STYLES[cell.tone], no_wrap=True, overflow="ellipsis") for cell in row])
     style = _STYLES[panel.tone] if panel.tone != "plain" else "bright_black"
     return Frame(table, title=Text(panel.title), title_align="left", border_style=style, height=height)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -17,6 +18,8 @@ TOKEN = "CHAOSOPS_TOKEN"  # noqa: S105 - the name of a variable
 SHORTEST = 16
 _LONGEST = 4096
 MAX_SESSIONS = 4096
+_LONGEST_NAME = 253
+_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 
 def token(path: Path | None, environ: Mapping[str, str]) -> str | None:
@@ -48,6 +51,15 @@ def limits(sessions: int, idle: float) -> Limits:
     if not 1 <= idle <= 86_400:
         raise InputError(f"--idle must be 1-86400 seconds, got {idle:g}")
     return Limits(sessions=sessions, idle=idle)
+
+
+def names(spelling: str) -> tuple[str, ...]:
+    """Return the host names of a list such as play.example.org,example.org."""
+    found = tuple([name for name in spelling.split(",") if name])
+    for name in found:
+        if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
+            raise InputError(f"--names must be host names without a port, such as play.example.org, got {name[:80]!r}")
+    return found
 
 
 def one_at_a_time(build: PolicyFactory, errors: Callable[[], AbstractContextManager[None]]) -> PolicyFactory:

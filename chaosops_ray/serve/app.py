@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -15,10 +15,12 @@ from openenv.core.env_server.http_server import HTTPEnvServer
 from openenv.core.env_server.types import ConcurrencyConfig
 
 from chaosops_ray import __version__
+from chaosops_ray.serve.asgi import App
 from chaosops_ray.serve.environment import SeatEnvironment, Served
 from chaosops_ray.serve.guard import Guard
 from chaosops_ray.serve.limits import Limits
 from chaosops_ray.serve.models import SeatAction, SeatObservation, SeatState
+from chaosops_ray.serve.origin import SameOrigin
 from chaosops_ray.serve.tasks import Catalog
 from chaosops_ray.serve.transport import BoundedHttp, BoundedWebSocket
 from chaosops_ray.sim.contract import AnyEnvironment, PolicyFactory
@@ -35,10 +37,13 @@ def create_app(
     policies: Mapping[str, PolicyFactory] = MappingProxyType({}),
     limits: Limits = Limits(),  # noqa: B008 - a frozen value
     token: str | None = None,
-) -> Guard:
+    address: str = "127.0.0.1",
+    names: Sequence[str] = (),
+) -> App:
     """Return the application that serves a world under these rules.
 
-    `policies` may be named as colleagues beside the world's baselines.
+    `policies` may be named as colleagues beside the world's baselines. Without a token, `address`, to which the server
+    is bound, and `names` are those by which it may be reached: see `SameOrigin`.
     """
     doubled = [name for name in policies if name in environment.policies]
     if doubled:
@@ -60,7 +65,8 @@ def create_app(
     async def refused(_: Any, error: InputError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 400)
 
-    return Guard(app, limits, token)
+    guard = Guard(app, limits, token)
+    return SameOrigin(guard, address, names) if token is None else guard
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -77,7 +83,7 @@ def listen(host: str, port: int) -> socket.socket:
     return bound
 
 
-def server(app: Guard, limits: Limits, started: Callable[[], None]) -> uvicorn.Server:
+def server(app: App, limits: Limits, started: Callable[[], None]) -> uvicorn.Server:
     """Return the server, which `run(sockets=[…])` runs until a signal comes; `started` is called when it answers."""
     config = uvicorn.Config(
         app,

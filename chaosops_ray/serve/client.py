@@ -71,9 +71,9 @@ class SeatClient(EnvClient[SeatAction, SeatObservation, SeatState]):
             seen = SeatObservation.model_validate(
                 {**payload["observation"], "reward": payload.get("reward"), "done": payload["done"]}
             )
-        except (LookupError, TypeError, ValueError) as error:
+            reward = None if seen.reward is None else float(seen.reward)
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
             raise _not_understood(error) from None
-        reward = None if seen.reward is None else float(seen.reward)
         return StepResult(observation=seen, reward=reward, done=seen.done, metadata=seen.metadata)
 
     def _parse_state(self, payload: Any) -> SeatState:
@@ -135,7 +135,7 @@ def _checked(url: str) -> str:
         raise ServedWorldError("the server's address is not a valid URL; write one such as http://127.0.0.1:8000")
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ServedWorldError("the server's URL must have no user and no query; put its token into the environment")
-    return url
+    return f"{parts.scheme}{url[len(parts.scheme) :]}"  # openenv knows schemes in small letters only
 
 
 def _authorization(variable: str) -> dict[str, str]:

@@ -75,6 +75,8 @@ def _docker(*arguments: str) -> str:
         )
     except FileNotFoundError:
         raise ContainerError(f"{IMAGE} needs the docker command, which is not on the path") from None
+    except OSError as error:
+        raise ContainerError(f"{IMAGE} needs the docker command, which does not start: {one_line(error)}") from None
     except subprocess.TimeoutExpired:
         raise ContainerError(f"docker {arguments[0]} gave no answer within {_SECONDS:g} s") from None
     if ran.returncode:

@@ -10,22 +10,17 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+from typing import Any
 
+from chaosops_ray.serve.asgi import POLICY, App, Message, Receive, Send, answer, refuse
 from chaosops_ray.serve.limits import Limits
 from chaosops_ray.sim.speech import decode
-
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-App: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 
 OPEN_PATH = "/health"
 RPC_PATH = "/mcp"
 SESSION_PATHS = ("/ws", RPC_PATH)
-# Codes of WebSocket closures: a limit was broken; the server is full; the server ends an idle connection.
-POLICY, FULL, IDLE = 1008, 1013, 1001
+# Codes of WebSocket closures: the server is full; the server ends an idle connection.
+FULL, IDLE = 1013, 1001
 _RPC_CODES = {"INVALID_JSON": -32700, "VALIDATION_ERROR": -32600}
 _RPC_ERROR = -32000
 
@@ -44,7 +39,7 @@ class Guard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif not self._may_enter(scope):
-            await _refuse(scope, receive, send)
+            await refuse(scope, receive, send, 401, "a valid token is needed: Authorization: Bearer TOKEN")
         elif scope["type"] == "http":
             await self._http(scope, receive, send)
         elif scope["path"] not in SESSION_PATHS:
@@ -69,23 +64,29 @@ class Guard:
         return len(given) == 1 and hmac.compare_digest(given[0], self._header)
 
     async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
+        if any(name == b"transfer-encoding" for name, _ in scope["headers"]):
+            # A body in chunks of one byte takes seconds to parse.
+            await answer(send, 411, "a body needs a Content-Length; it cannot come in chunks")
+            return
         try:
             async with asyncio.timeout(self._limits.request):
                 body = await self._body(receive)
         except TimeoutError:
-            await _answer(send, 408, f"the request did not arrive within {self._limits.request:g} s")
+            await answer(send, 408, f"the request did not arrive within {self._limits.request:g} s")
             return
+        except ConnectionResetError:
+            return  # nobody is there to be answered
         if body is None:
-            await _answer(send, 413, f"a body has at most {self._limits.message} bytes")
+            await answer(send, 413, f"a body has at most {self._limits.message} bytes")
             return
         if body:
             try:
                 body = checked_json(body.decode())
             except ValueError as error:
-                await _answer(send, 400, f"the body is not a JSON object: {error}")
+                await answer(send, 400, f"the body is not a JSON object: {error}")
                 return
             if scope["path"] == RPC_PATH and not _names_session(json.loads(body)):
-                await _answer(send, 400, "session_id must be text")
+                await answer(send, 400, "session_id must be text")
                 return
         is_delivered = False
 
@@ -99,11 +100,13 @@ class Guard:
         await self._app(scope, receive_whole, send)
 
     async def _body(self, receive: Receive) -> bytes | None:
-        """Return the whole body; None if it is too long."""
+        """Return the whole body; None if it is too long. ConnectionResetError if the client left before its end."""
         parts: list[bytes] = []
         length, more = 0, True
         while more:
             message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ConnectionResetError
             parts.append(message.get("body", b""))
             length += len(parts[-1])
             if length > self._limits.message:
@@ -194,27 +197,3 @@ def _error(scope: Message, code: str, words: str) -> str:
         error = {"code": _RPC_CODES.get(code, _RPC_ERROR), "message": words}
         return json.dumps({"jsonrpc": "2.0", "error": error, "id": None})
     return json.dumps({"type": "error", "data": {"message": words, "code": code}})
-
-
-async def _refuse(scope: Message, receive: Receive, send: Send) -> None:
-    words = "a valid token is needed: Authorization: Bearer TOKEN"
-    if scope["type"] == "http":
-        await _answer(send, 401, words)
-        return
-    await receive()
-    if "websocket.http.response" in scope.get("extensions", {}):
-        await _answer(send, 401, words, "websocket.http.response")
-        await asyncio.sleep(0)  # until uvicorn has seen the connection end; it logs a refusal as an error before that
-    else:
-        await send({"type": "websocket.close", "code": POLICY, "reason": words})
-
-
-async def _answer(send: Send, status: int, words: str, kind: str = "http.response") -> None:
-    body = json.dumps({"detail": words}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    else:
-        headers.append((b"connection", b"close"))  # what is left of the request is not read
-    await send({"type": f"{kind}.start", "status": status, "headers": headers})
-    await send({"type": f"{kind}.body", "body": body})

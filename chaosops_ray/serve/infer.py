@@ -38,7 +38,7 @@ def infer(log: InferenceLog, stack: ExitStack, settings: Settings, asking: Askin
     try:
         _play(log, model, _connected(settings, stack), chosen, with_tools=asking.with_tools)
     except (ServedWorldError, ContainerError) as error:
-        raise InputError(log.without_secret(str(error))) from None
+        raise InputError(str(error)) from None
 
 
 def _connected(settings: Settings, stack: ExitStack) -> Any:

@@ -1,12 +1,13 @@
 """The lines of an inference run: one [START], a [STEP] for each action, one [END].
 
-[END] comes whatever happens in between: an error, Ctrl-C, SIGTERM. A signal never cuts a line in two.
+[END] comes whatever happens in between: an error, Ctrl-C, SIGTERM, SIGHUP. A signal never cuts a line in two.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -14,14 +15,15 @@ from contextlib import ExitStack
 from types import FrameType
 from typing import TextIO
 
-from chaosops_ray.plain_text import one_line
+from chaosops_ray.plain_text import one_line, without
 
 UNKNOWN = "null"
 MAX_ACTION = 4_000
 MAX_NAME = 200
-HIDDEN = "[key]"
 # Some endpoints need no key and are given a word such as "EMPTY"; that is no secret, and may occur in any text.
 SHORTEST_SECRET = 8
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class InferenceLog:
@@ -32,6 +34,8 @@ class InferenceLog:
         self._out = out
         self._model = model
         self._secret = secret if len(secret) >= SHORTEST_SECRET else ""
+        # Where not every character can be written, an action is still JSON.
+        self._is_ascii = not (getattr(out, "encoding", None) or "utf-8").lower().startswith("utf")
         self._rewards: list[str] = []
         self._is_success = False
         self._score = 0.0
@@ -43,9 +47,12 @@ class InferenceLog:
     def run(self, work: Callable[[InferenceLog, ExitStack], None]) -> None:
         """Do the work, write [END], then close what the work left on the stack, which may take a while.
 
-        After SIGINT this raises KeyboardInterrupt, after SIGTERM it exits with 143. Further signals are not heard.
+        After SIGINT this raises KeyboardInterrupt, after SIGTERM it exits with 143, after SIGHUP with 129. Further
+        signals are not heard.
         """
-        before = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        # What `nohup` has set stays set.
+        heard = [one for one in _SIGNALS if (one, signal.getsignal(one)) != (signal.SIGHUP, signal.SIG_IGN)]
+        before = {number: signal.signal(number, self._interrupt) for number in heard}
         stdout = sys.stdout
         try:
             with ExitStack() as stack:
@@ -67,10 +74,10 @@ class InferenceLog:
             sys.stdout = stdout
             for number, handler in before.items():
                 signal.signal(number, handler)
-        if self._signal == signal.SIGTERM:
-            sys.exit(128 + signal.SIGTERM)
-        if self._signal is not None:
+        if self._signal == signal.SIGINT:
             raise KeyboardInterrupt
+        if self._signal is not None:
+            sys.exit(128 + self._signal)
 
     def start(self, task: str, env: str) -> None:
         """Write [START]; the names lose their white space."""
@@ -85,7 +92,7 @@ class InferenceLog:
         earned = two_decimals(reward)
         message = UNKNOWN if error is None else one_line(self.without_secret(error)) or UNKNOWN
         line = (
-            f"[STEP] step={len(self._rewards) + 1} action={as_action(action, self._secret)} "
+            f"[STEP] step={len(self._rewards) + 1} action={as_action(action, self._secret, is_ascii=self._is_ascii)} "
             f"reward={earned} done={str(done).lower()} error={message}"
         )
         self._may_raise = False
@@ -111,7 +118,7 @@ class InferenceLog:
 
     def without_secret(self, text: str) -> str:
         """Return the text without the endpoint's key."""
-        return text.replace(self._secret, HIDDEN) if self._secret else text
+        return without(self._secret, text)
 
     def _shown(self, name: str) -> str:
         return one_line(self.without_secret(name), MAX_NAME)
@@ -142,13 +149,20 @@ def two_decimals(value: float) -> str:
     return f"{round(value, 2) + 0.0:.2f}"
 
 
-def as_action(action: object, secret: str = "") -> str:
+def as_action(action: object, secret: str = "", *, is_ascii: bool = False) -> str:
     """Write an action as JSON on one line, in which no `=` occurs: ` reward=` ends it, whatever a model wrote."""
-    text = json.dumps(action, ensure_ascii=False, separators=(",", ":"))
+
+    def dumped(value: object) -> str:
+        return json.dumps(value, ensure_ascii=is_ascii, separators=(",", ":"))
+
+    text = dumped(action)
     if secret:
-        text = text.replace(json.dumps(secret)[1:-1], HIDDEN)
+        # String by string, since across their escapes a replacement could leave half of one.
+        text = _STRING.sub(lambda found: dumped(without(secret, json.loads(found[0]))), text)
+        if (hidden := without(secret, text)) != text:  # the key is a number
+            text = dumped(hidden)
     if len(text) > MAX_ACTION:
-        text = json.dumps(f"{text[:MAX_ACTION]}…", ensure_ascii=False)
+        text = dumped(f"{text[:MAX_ACTION]}…")
     return "".join([c if c.isprintable() and c != "=" else _escape(c) for c in text])
 
 

@@ -55,9 +55,9 @@ def settings(environ: Mapping[str, str]) -> Settings:
     given = {name: value.strip() for name, value in environ.items()}
     missing = [name for name in (ENDPOINT, MODEL) if not given.get(name)]
     if not (given.get(SERVER) or given.get(IMAGE)):
-        missing.append(f"{SERVER} or {IMAGE}")
+        missing.append(f"either {SERVER} or {IMAGE}")
     if missing:
-        raise InputError(f"set {', '.join(missing)} in the environment")
+        raise InputError(f"set {', and '.join(missing)} in the environment")
     server = given.get(SERVER) or None
     image = None if server else given[IMAGE]
     return Settings(given[ENDPOINT], given[MODEL], key_variable(environ), server, image)

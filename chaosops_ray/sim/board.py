@@ -1,4 +1,4 @@
-"""The display of an episode as plain values, so that a terminal and a web page draw the same panels."""
+"""The display of an episode as plain values, so that a terminal and a web page draw the same panels and charts."""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
@@ -26,6 +26,17 @@ class Panel(NamedTuple):
     rows: tuple[Row, ...]
     tone: Tone = "plain"
     is_wide: bool = False
+    # How many of the last rows are shown where room is short; 0 for all of them.
+    last: int = 0
+
+
+class Chart(NamedTuple):
+    """Figures over an episode: the value of each line before the first turn and after each one."""
+
+    title: str
+    unit: str
+    help: str
+    lines: tuple[tuple[str, tuple[float, ...]], ...]
 
 
 def reward_panel(title: str, components: Iterable[tuple[str, float]]) -> Panel:

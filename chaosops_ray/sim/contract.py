@@ -23,7 +23,7 @@ from types import MappingProxyType
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, get_args
 
 from chaosops_ray.sim.actions import ActionForms, Form
-from chaosops_ray.sim.board import Cell, Panel, Row, amount, reward_panel
+from chaosops_ray.sim.board import Cell, Chart, Panel
 from chaosops_ray.sim.curriculum import Promotion
 from chaosops_ray.sim.errors import InputError, unknown
 from chaosops_ray.sim.rng import stream
@@ -179,7 +179,6 @@ class Metric(NamedTuple):
 
 _SEEDS = range(5)
 _UPDATES_PER_TIER = 200
-_TURNS_SHOWN = 8
 _ONE_STREAM = "reward"
 
 
@@ -496,29 +495,27 @@ class Environment(ABC, Generic[W, V, A]):
     # -- display ------------------------------------------------------------------------------------------------------
 
     def board(self, episode: Episode[W, V, A]) -> tuple[Panel, ...]:
-        """Return panels that show the episode so far to a spectator who may know the truth."""
+        """Return panels that show the episode so far to a spectator; nothing in them tells the truth behind it."""
         role = self.acting(episode.end)
         state = (
             Cell("over", "good") if role is None else Cell(f"step {len(episode.steps) + 1}, {role} to act", "accent")
         )
-        status: tuple[Row, ...] = ((state, Cell(f"return {episode.total:+.2f}", "accent")),)
-        turns: list[Row] = [
-            (
-                Cell(f"{number:>2}", "muted"),
-                Cell(step.role, "accent"),
-                Cell(self.format_action(step.action, "compact")),
-                Cell(", ".join(sorted(step.outcome)), "muted"),
-                Cell(amount(step.score.total), "good" if step.score.total > 0 else "bad"),
-            )
-            for number, step in list(enumerate(episode.steps, start=1))[-_TURNS_SHOWN:]
-        ]
-        truth: list[Row] = [(Cell(name, "muted"), Cell(value)) for name, value in changes(episode.end, None)[2:]]
-        return (
-            Panel(episode.scenario.identity, (), status, "accent", is_wide=True),
-            Panel("truth", (), tuple(truth)),
-            reward_panel("reward", [part for step in episode.steps for part in step.score.components]),
-            Panel("turns", (), tuple(turns) or ((Cell("nobody has acted", "muted"),),), is_wide=True),
-        )
+        row = (state, Cell(f"return {episode.total:+.2f}", "accent"))
+        return (Panel("episode", (), (row,), "accent", is_wide=True),)
+
+    def truth(self, episode: Episode[W, V, A]) -> tuple[Panel, ...]:
+        """Return panels with what those who play are not told."""
+        rows = [(Cell(name, "muted"), Cell(value)) for name, value in changes(episode.end, None)[2:]]
+        return (Panel("truth", (), tuple(rows), "warn", is_wide=True),)
+
+    def charts(self, episode: Episode[W, V, A]) -> tuple[Chart, ...]:  # noqa: ARG002 - by default nothing is drawn
+        """Return the figures that are worth a drawing over time; like the board, they tell no truth."""
+        return ()
+
+    def seen(self, view: V, /) -> tuple[Panel, ...]:
+        """Return panels that show one role's view, and nothing else."""
+        rows = [(Cell(name, "muted"), Cell(value)) for name, value in changes(view, None)]
+        return (Panel("view", (), tuple(rows), is_wide=True),)
 
 
 AnyEnvironment: TypeAlias = Environment[Any, Any, Any]

@@ -52,6 +52,12 @@ def replay(environment: Environment[W, V, A], scenario: Scenario, rules: str, ac
     return Episode(scenario, rules, start, tuple(steps))
 
 
+def beginnings(episode: Episode[W, V, A]) -> Iterator[Episode[W, V, A]]:
+    """Yield the episode as it was before its first step and after each one."""
+    for count in range(len(episode.steps) + 1):
+        yield episode._replace(steps=episode.steps[:count])
+
+
 class RunningEpisode(Generic[W, V, A]):
     """An episode that a caller plays turn by turn. The colleagues, by role, take their turns as soon as they come."""
 

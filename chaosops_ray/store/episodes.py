@@ -25,13 +25,14 @@ from chaosops_ray.sim.episode import replay
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.worlds import environment_of
 from chaosops_ray.store.files import atomic_file, parse_object
-from chaosops_ray.wire import UNTRAINED
+from chaosops_ray.wire import UNTRAINED, Origin
 
-EPISODES_SCHEMA = "episodes/3"
+EPISODES_SCHEMA = "episodes/4"
 _SCHEMA_KEY = b"chaosops_schema"
 _POLICIES_KEY = b"chaosops_policies"
 _SET_KEY = b"chaosops_set"
-_ROWS_AT_ONCE = 20_000
+# A block of rows is what one episode costs to be read alone.
+_ROWS_AT_ONCE = 5_000
 # Far above any world's episode: a file with longer ones is refused before it fills the memory.
 MAX_EPISODE_ROWS = 10_000
 
@@ -44,6 +45,9 @@ _FIELDS: list[tuple[str, pa.DataType]] = [
     # has version -1 and its own digest, PPO -1 and that of its weights, any other policy -1 and "".
     ("version", pa.int64()),
     ("digest", pa.string()),
+    # What our model wrote, and the log-probabilities of its tokens; "" and none for any other policy.
+    ("completion", pa.string()),
+    ("log_probs", pa.list_(pa.float64())),
     ("scenario", pa.string()),
     ("rules", pa.string()),
     ("step", pa.int32()),
@@ -96,23 +100,22 @@ class EpisodeWriter:
         environment: AnyEnvironment,
         policy: str,
         episode: AnyEpisode,
-        versions: Sequence[tuple[int, str]] | None = None,
+        origins: Sequence[Origin] | None = None,
         colleagues: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Write one episode.
 
-        `versions` has the number and digest of the trained policy at each step, `colleagues` by role the baseline that
-        played this seat.
+        `origins` tell where each action came from if a model played, `colleagues` by role the baseline that played this
+        seat.
         """
-        taken_by = [UNTRAINED] * len(episode.steps) if versions is None else versions
-        for number, (step, (version, digest)) in enumerate(zip(episode.steps, taken_by, strict=True)):
+        of_each = [UNTRAINED] * len(episode.steps) if origins is None else origins
+        for number, (step, origin) in enumerate(zip(episode.steps, of_each, strict=True)):
             self._rows.append(
                 {
                     "episode": self._written,
                     "policy": policy,
                     "player": colleagues.get(step.role, policy),
-                    "version": version,
-                    "digest": digest,
+                    **origin._asdict(),
                     "scenario": episode.scenario.identity,
                     "rules": episode.rules,
                     "step": number,
@@ -183,6 +186,61 @@ def _is_flat(model: object) -> bool:
     return isinstance(model, dict) and all(isinstance(value, scalars) for value in model.values())
 
 
+class Summary(NamedTuple):
+    """What a list of recorded episodes tells of each."""
+
+    number: int
+    policy: str
+    scenario: str
+    rules: str
+    version: int  # of the last step that a model of ours took; -1 if none did
+    steps: int
+    total: float  # the return
+
+
+def summaries(path: Path) -> list[Summary]:
+    """Return what a list of a file's episodes tells of each; views, actions and outcomes are not read."""
+    columns = ["episode", "policy", "scenario", "rules", "version", "reward"]
+    with _opened(path) as file:
+        rows = file.read(columns)
+    if any(column.null_count for column in rows.columns):
+        raise InputError(f"{path} has an empty field; the file was not written by this program")
+    found = rows.group_by("episode", use_threads=False).aggregate(
+        [
+            ("policy", "first"),
+            ("scenario", "first"),
+            ("rules", "first"),
+            ("version", "max"),
+            ("reward", "count"),
+            ("reward", "sum"),
+        ]
+    )
+    return [Summary(*row.values()) for row in found.select(_SUMMARY).to_pylist()]
+
+
+_SUMMARY = ["episode", "policy_first", "scenario_first", "rules_first", "version_max", "reward_count", "reward_sum"]
+
+
+def read_episode(path: Path, number: int) -> RecordedEpisode:
+    """Read one episode; of a large file, only the blocks of rows that may hold it."""
+    with _opened(path) as file:
+        column = file.schema_arrow.get_field_index("episode")
+        blocks = [
+            block
+            for block in range(file.num_row_groups)
+            if _may_hold(file.metadata.row_group(block).column(column), number)
+        ]
+        for recorded in _read(file, blocks):
+            if recorded.number == number:
+                return recorded
+    raise InputError(f"{path} has no episode {number}")
+
+
+def _may_hold(block: Any, number: int) -> bool:
+    statistics = block.statistics
+    return statistics is None or not statistics.has_min_max or statistics.min <= number <= statistics.max
+
+
 def read_episodes(path: Path) -> Iterator[RecordedEpisode]:
     """Yield the episodes of a file, one after the other, without holding them all."""
     with _opened(path) as file:
@@ -209,8 +267,9 @@ def _check_schema(path: Path, schema: pa.Schema) -> None:
         raise InputError(f"{path} does not have the columns of {EPISODES_SCHEMA!r}: {', '.join(COLUMNS.names)}")
 
 
-def _read(file: pq.ParquetFile) -> Iterator[RecordedEpisode]:
-    rows = (row for batch in file.iter_batches(batch_size=1000) for row in batch.to_pylist())
+def _read(file: pq.ParquetFile, blocks: list[int] | None = None) -> Iterator[RecordedEpisode]:
+    batches = file.iter_batches(batch_size=1000, row_groups=blocks)
+    rows = (row for batch in batches for row in batch.to_pylist())
     latest = -1
     for number, of_one in groupby(rows, itemgetter("episode")):
         steps = tuple(islice(of_one, MAX_EPISODE_ROWS + 1))

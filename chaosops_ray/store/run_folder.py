@@ -12,17 +12,17 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from chaosops_ray.sim.contract import AnyEnvironment
+from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode
 from chaosops_ray.sim.episode import replay
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import files, versions
-from chaosops_ray.store.episodes import write_episodes
+from chaosops_ray.store.episodes import EpisodeWriter, write_episodes
 from chaosops_ray.store.timeline import TIMELINE, TimelineFile
-from chaosops_ray.wire import Group, PolicyVersion
+from chaosops_ray.wire import EpisodeReport, Group, PolicyVersion
 
 METRICS = "metrics.jsonl"
 CONFIG = "config.yaml"
@@ -31,6 +31,7 @@ EPISODES = "episodes"
 CHECKPOINTS = "checkpoints"
 EVALUATION = "evaluation.json"
 RESULTS = "evaluation-results.jsonl"
+EVALUATION_EPISODES = "evaluation-episodes.parquet"
 CHECKPOINTS_KEPT = 2
 # The digests of a checkpoint's files.
 CONTENTS = "contents.json"
@@ -210,10 +211,14 @@ class RunFolder:
         with write_episodes(path, {"trained": {"run": self.path.name}}) as writer:
             for group in groups:
                 for report in group.reports:
-                    actions = [environment.load_action(action) for action in report.actions]
-                    scenario = environment.scenario(report.scenario)
-                    episode = replay(environment, scenario, group.task.rules, actions)
-                    writer.add(environment, "trained", episode, report.versions, dict(group.task.colleagues))
+                    episode = episode_of(environment, report, group.task.rules)
+                    writer.add(environment, "trained", episode, report.origins, dict(group.task.colleagues))
+
+    def record_evaluation(
+        self, models: Mapping[str, Mapping[str, Any]], selection: str
+    ) -> AbstractContextManager[EpisodeWriter]:
+        """Yield the writer of the episodes that the evaluation of a run that is over is made of."""
+        return write_episodes(self.path / EVALUATION_EPISODES, models, selection)
 
     @contextmanager
     def checkpoint(self, done: int) -> Iterator[Path]:
@@ -267,3 +272,9 @@ class RunFolder:
     def checkpoint_path(self, done: int) -> Path:
         """Return the folder of the checkpoint after `done` updates."""
         return self.path / CHECKPOINTS / f"update-{done:06d}"
+
+
+def episode_of(environment: AnyEnvironment, report: EpisodeReport, rules: str) -> AnyEpisode:
+    """Simulate an episode again from the actions of its report."""
+    actions = [environment.load_action(action) for action in report.actions]
+    return replay(environment, environment.scenario(report.scenario), rules, actions)

@@ -160,7 +160,7 @@ def to_watch(run: Run, environment: AnyEnvironment, out: str) -> list[str]:
 def measure(
     training: Training, version: PolicyVersion, scenarios: Sequence[Scenario], reports: Sequence[EpisodeReport]
 ) -> dict[str, Any]:
-    """Write the results of the last version, from its reports, and of the baselines; return their summary."""
+    """Write results and episodes of the last version, from its reports, and of the baselines; return their summary."""
     run, environment, folder = training.run, training.environment, training.folder
     rules, names = environment.rules(run.rules), plan.baselines(run, environment)
     results = [
@@ -170,10 +170,16 @@ def measure(
     # Each of them plays the same seats, so that differences are about these.
     beside = plan.evaluated_beside(run, environment)
     baselines = evaluate.play_all(evaluate.baselines(environment, ",".join(names), beside), scenarios, rules)
-    results += [evaluate.result(environment, name, played.episode) for name, played in baselines]
     selection = plan.set_named(run.evaluation.set, environment)
     of_each = dict.fromkeys((evaluate.TRAINED, *names), beside)
     models = {evaluate.TRAINED: policies.described(folder, run, training.base, version)}
+    with folder.record_evaluation(models, selection) as writer:
+        for report in reports:
+            episode = run_folder.episode_of(environment, report, rules)
+            writer.add(environment, evaluate.TRAINED, episode, report.origins, beside)
+        for name, played in baselines:
+            results.append(evaluate.result(environment, name, played.episode))
+            writer.add(environment, name, played.episode, played.origins, beside)
     summary = evaluate.summary(environment, results, rules, selection, run.evaluation.seeds, of_each, models)
     summary["differences"] = evaluate.differences(environment, results, evaluate.TRAINED, names)
     folder.finish(evaluate.rows(environment, results, rules), summary)

@@ -75,7 +75,7 @@ class EnginePlayer:
             for first in range(0, len(tasks), self.at_once):
                 some = tasks[first : first + self.at_once]
                 playing = play_together(environment, codec, run.rendering, some, ask, structured=structured)
-                yield from [Played(one.episode, tuple(one.versions)) for one in runner.run(playing)]
+                yield from [Played(one.episode, tuple(one.origins)) for one in runner.run(playing)]
 
     @contextmanager
     def live(self) -> Iterator[PolicyFactory]:

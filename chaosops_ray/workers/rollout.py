@@ -15,7 +15,7 @@ from chaosops_ray.sim import seats as seating
 from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, Style
 from chaosops_ray.sim.episode import RunningEpisode
 from chaosops_ray.sim.rng import stream
-from chaosops_ray.wire import UNTRAINED, EpisodeReport, Group, Sample, SampleRequest, Task, Trajectory
+from chaosops_ray.wire import UNTRAINED, EpisodeReport, Group, Origin, Sample, SampleRequest, Task, Trajectory
 
 
 class Ask(Protocol):
@@ -41,7 +41,7 @@ class EpisodeRollout:
         self.member = member
         self.running: RunningEpisode[Any, Any, Any] = RunningEpisode(environment, scenario, rules, colleagues)
         self.seats: dict[str, TokenSeat] = {}
-        self.versions = [UNTRAINED for _ in self.running.steps]
+        self.origins = [UNTRAINED for _ in self.running.steps]
         self._seat = partial(TokenSeat, environment, rules=rules, style=style, codec=codec, structured=structured)
         self._seed = task.seed
 
@@ -63,7 +63,8 @@ class EpisodeRollout:
         seat, steps = self.seats[role], self.running.steps
         begun = len(steps)
         self.running.take(seat.view, seat.answer(sample))
-        self.versions += [(sample.version, sample.digest), *[UNTRAINED for _ in steps[begun + 1 :]]]
+        own = Origin(sample.version, sample.digest, seat.completion, sample.log_probs)
+        self.origins += [own, *[UNTRAINED for _ in steps[begun + 1 :]]]
         for step in steps[begun:]:
             streams = dict(self.environment.streams(step.score))
             for credited in self.seats.values():
@@ -139,7 +140,7 @@ def report(environment: AnyEnvironment, rollout: EpisodeRollout) -> EpisodeRepor
         rewards={role: sum([earned[environment.pay[role]] for earned in streams]) for role in environment.roles},
         components=components(environment, episode),
         actions=tuple([environment.dump_action(step.action) for step in episode.steps]),
-        versions=tuple(rollout.versions),
+        origins=tuple(rollout.origins),
     )
 
 

@@ -17,14 +17,18 @@ import pytest
 import verifiers.v1 as vf
 from chaosops_verifiers import SeatEnv, SeatTaskset, load_taskset
 from chaosops_verifiers.taskset import ID, REPLIES, SeatTask
+from hypothesis import assume, given, settings
 from verifiers.v1.cli.validate import run_validate
 from verifiers.v1.configs.cli.validate import ValidateConfig
 from verifiers.v1.trace import TraceTask
 from verifiers.v1.utils.loaders import environment_class, resolve_env_config, taskset_class
 
 from chaosops_ray.sim import environment_named
-from tests.support.bare import bare
+from tests.support.bare import Game, bare, games, state_hash
 
+# This environment has no configuration that is shared with the project's own tests.
+settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
+settings.load_profile("repeatable")
 ROOT = Path(__file__).parents[2]
 SEATS = [("tools", "agent"), *[("incident", role) for role in environment_named("incident").roles]]
 
@@ -65,23 +69,40 @@ def run(task: SeatTask, replies: Sequence[str]) -> ScriptedAgent:
     return agent
 
 
-@pytest.mark.parametrize("policy", ["random", "heuristic"])
-@pytest.mark.parametrize(("world", "role"), SEATS)
-def test_a_run_has_the_texts_the_rewards_and_the_end_of_the_bare_world(world: str, role: str, policy: str) -> None:
-    for task in load_taskset(world=world, role=role, num_tasks=3):
-        seat, environment = task.seat, task.seat.environment
-        expected, idle = bare(seat, task.data.seed, policy), task.played(())
-        agent = run(task, expected.completions)
-        assert agent.told == expected.texts
-        assert agent.trace is not None
-        assert agent.trace.info[REPLIES] == expected.completions
-        assert environment.dump(task.played(expected.completions).end) == expected.end
-        rewards = {name: one.value for name, one in agent.trace.rewards.items() if one is not None}
-        assert rewards.pop("less_doing_nothing") == -idle.total
-        assert rewards == pytest.approx(expected.components)
-        assert agent.trace.reward == pytest.approx(expected.total - idle.total, abs=1e-9)
-        assert agent.trace.metrics["return"] == pytest.approx(expected.total)
-        assert agent.trace.metrics[environment.headline_name] is not None
+def completions(task: SeatTask, policy: str) -> list[str]:
+    """What a baseline says in this seat."""
+    seat = task.seat
+    game = Game(seat.environment, seat.rules, seat.scenario(task.data.seed), dict(seat.colleagues), policy)
+    return [turn.move.completion for turn in bare(game).turns]
+
+
+@settings(max_examples=30)
+@given(games([environment_named(world) for world in ("incident", "tools")], one_seat=True))
+def test_a_run_plays_the_episode_of_the_bare_world(game: Game) -> None:
+    """The same texts, rewards and end; all rewards together are less by what the seat gets for saying nothing."""
+    expected, environment = bare(game), game.environment
+    assume(expected.turns)
+    (role,) = {turn.role for turn in expected.turns}
+    colleagues = ",".join(f"{other}={name}" for other, name in game.colleagues.items()) or "heuristic"
+    seat = {"world": environment.name, "role": role, "rules": game.rules, "colleagues": colleagues}
+    (task,) = load_taskset(**seat, num_tasks=1, first_seed=game.scenario.seed)
+    said = [turn.move.completion for turn in expected.turns]
+    agent, idle = run(task, said), task.played(())
+    assert agent.told == [turn.text for turn in expected.turns]
+    assert agent.trace is not None
+    assert agent.trace.info[REPLIES] == said
+    played = task.played(said)
+    assert [state_hash(environment, step.world) for step in played.steps] == expected.states
+    rewards = {name: one.value for name, one in agent.trace.rewards.items() if one is not None}
+    assert rewards.pop("less_doing_nothing") == -idle.total
+    paid: dict[str, float] = {}
+    for turn in expected.turns:
+        for name, value in turn.components.items():
+            paid[name] = paid.get(name, 0.0) + value
+    assert rewards == pytest.approx(paid)
+    assert agent.trace.reward == pytest.approx(expected.total - idle.total, abs=1e-9)
+    assert agent.trace.metrics["return"] == pytest.approx(expected.total)
+    assert agent.trace.metrics[environment.headline_name] is not None
 
 
 @pytest.mark.parametrize(("world", "role"), SEATS)
@@ -90,7 +111,7 @@ def test_a_run_that_is_cut_short_is_scored_as_one_that_says_nothing_more(world: 
         silent = run(task, [])
         assert silent.trace is not None
         assert silent.trace.reward == pytest.approx(0.0, abs=1e-9)
-        said = bare(task.seat, task.data.seed, "random").completions[:1]
+        said = completions(task, "random")[:1]
         cut, waited = run(task, said), run(task, [*said, *[""] * 200])
         assert cut.trace is not None
         assert waited.trace is not None
@@ -124,7 +145,7 @@ def test_the_data_of_a_task_do_not_name_what_is_to_be_found_out(world: str, role
 
 def test_a_recorded_trace_is_scored_again() -> None:
     (task,) = load_taskset(world="incident", role="sre", num_tasks=1)
-    agent = run(task, bare(task.seat, task.data.seed, "heuristic").completions)
+    agent = run(task, completions(task, "heuristic"))
     assert agent.trace is not None
     recorded = vf.Trace.model_validate_json(agent.trace.model_dump_json())
     recorded.rewards = {}

@@ -14,7 +14,7 @@ from pettingzoo.test import api_test, max_cycles_test, parallel_api_test, parall
 
 from chaosops_ray.integrations import aec
 from chaosops_ray.sim import InputError
-from tests.integrations.bare import SIZE, WORLDS, bare, chosen, drawn, named, state_hash
+from tests.support.bare import WORLDS, named, vocabulary
 from tests.support.toy_world import TOY
 
 SETTINGS: list[dict[str, Any]] = [
@@ -70,30 +70,6 @@ def test_the_same_seed_gives_the_same_whole_episodes(given: dict[str, Any]) -> N
     assert played(8, given) != first
 
 
-@settings(max_examples=12)
-@given(st.data())
-def test_it_plays_as_the_bare_world_does(data: st.DataObject) -> None:
-    """The same actions give the same observations, masks, rewards and states."""
-    environment, scenario, numbers, pay = drawn(data)
-    expected = bare(environment, scenario, numbers, {})
-    env = aec.env(world=environment, pay=pay, size=SIZE)
-    env.reset(options={"scenario": scenario})
-    totals = dict.fromkeys(environment.roles, 0.0)
-    for place, turn in enumerate(expected):
-        agent = env.agent_selection
-        seen, *_, info = env.last()
-        assert seen is not None
-        assert (agent, seen.tolist(), info["action_mask"].tolist()) == turn[:3]
-        env.step(chosen(environment, agent, numbers[place % len(numbers)]))
-        for role, reward in env.rewards.items():
-            assert reward == pytest.approx(turn.reward if pay == "return" else turn.streams[environment.pay[role]])
-            totals[role] += reward
-        assert state_hash(environment, env.game.session.running.world) == turn.state
-        assert set(env.terminations.values()) == {turn is expected[-1]}
-    if pay == "return":
-        assert all(total == pytest.approx(env.game.session.episode.total) for total in totals.values())
-
-
 @settings(max_examples=8)
 @given(st.data())
 def test_a_round_is_all_roles_turns(data: st.DataObject) -> None:
@@ -101,7 +77,7 @@ def test_a_round_is_all_roles_turns(data: st.DataObject) -> None:
     environment = data.draw(st.sampled_from(WORLDS), label="world")
     scenario = data.draw(st.sampled_from(environment.cases))
     numbers = data.draw(st.lists(st.integers(0, 10**6), min_size=1, max_size=30), label="numbers")
-    rounds, turns = aec.parallel_env(world=environment, size=SIZE), aec.env(world=environment, size=SIZE)
+    rounds, turns = aec.parallel_env(world=environment), aec.env(world=environment)
     seen, infos = rounds.reset(options={"scenario": scenario.identity})
     turns.reset(options={"scenario": scenario.identity})
     place = 0
@@ -109,7 +85,7 @@ def test_a_round_is_all_roles_turns(data: st.DataObject) -> None:
         for role in rounds.agents:
             assert np.array_equal(seen[role], turns.observe(role))
             assert np.array_equal(infos[role]["action_mask"], turns.infos[role]["action_mask"])
-        actions = {role: chosen(environment, role, numbers[place % len(numbers)]) for role in rounds.agents}
+        actions = {role: numbers[place % len(numbers)] % len(vocabulary(environment, role)) for role in rounds.agents}
         place += 1
         seen, rewards, is_over, is_cut, infos = rounds.step(actions)
         paid = dict.fromkeys(actions, 0.0)

@@ -17,6 +17,7 @@ from chaosops_ray.sim import ENVIRONMENTS, play
 from chaosops_ray.sim.speech import Unparsed
 from chaosops_ray.sim.tools.model import Call
 from chaosops_ray.store.episodes import read_episodes, write_episodes
+from chaosops_ray.wire import Origin
 from tests.support.recordings import SEATS, chat, evaluated
 
 HARBOR = os.environ.get("HARBOR_PYTHON")
@@ -108,7 +109,7 @@ def odd(tmp_path: Path) -> Path:
         tmp_path / "odd.parquet", {"trained": {"run": "first", "version": 3, "model": "tiny"}}
     ) as writer:
         episode = play(tools, scenario, "strict", lambda _: next(actions))
-        writer.add(tools, "trained", episode, [(3, "9f2c")] * len(episode.steps))
+        writer.add(tools, "trained", episode, [Origin(3, "9f2c")] * len(episode.steps))
     assert main(["export-log", str(tmp_path / "odd.parquet"), str(tmp_path / "out"), "--format", "atif"]) == 0
     return tmp_path
 

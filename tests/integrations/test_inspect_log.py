@@ -23,6 +23,7 @@ from chaosops_ray.sim import ENVIRONMENTS, play
 from chaosops_ray.sim.speech import Unparsed
 from chaosops_ray.sim.tools.model import Call
 from chaosops_ray.store.episodes import COLUMNS, RecordedEpisode, read_episodes, write_episodes
+from chaosops_ray.wire import UNTRAINED, Origin
 from tests.support.recordings import SEATS, chat, edited, evaluated
 
 if TYPE_CHECKING:
@@ -176,11 +177,11 @@ def two_seats(tmp_path: Path) -> Path:
     path = tmp_path / "episodes.parquet"
     scenario = INCIDENT.scenarios("published")[0]
     episode = play(INCIDENT, scenario, "strict", INCIDENT.policies["oracle"](scenario, "strict"))
-    versions = [(240, DIGEST) if step.role == "oversight" else (-1, "") for step in episode.steps]
+    origins = [Origin(240, DIGEST) if step.role == "oversight" else UNTRAINED for step in episode.steps]
     colleagues = dict.fromkeys(("sre", "dev", "manager"), "oracle")
     with write_episodes(path, {"trained": MODEL}) as writer:
         for _ in range(3):
-            writer.add(INCIDENT, "trained", episode, versions, colleagues)
+            writer.add(INCIDENT, "trained", episode, origins, colleagues)
     return path
 
 

@@ -11,13 +11,10 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from chaosops_ray.integrations.single_seat import SPEC, SingleSeat
 from chaosops_ray.sim import ENVIRONMENTS, InputError
-from chaosops_ray.sim.contract import AnyEnvironment
-from tests.integrations.bare import SIZE, bare, chosen, drawn, named, state_hash
+from tests.support.bare import named
 from tests.support.toy_world import TOY
 
 ROOT = Path(__file__).parents[2]
@@ -41,29 +38,6 @@ def test_the_package_s_own_check_passes_without_a_warning(settings: dict[str, An
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(gymnasium.make(SPEC, **settings, render_mode="ansi").unwrapped)
-
-
-def colleagues_of(environment: AnyEnvironment, role: str) -> dict[str, str]:
-    return {other: "random" for other in environment.roles if other != role}
-
-
-@settings(max_examples=12)
-@given(st.data())
-def test_it_plays_as_the_bare_world_does(data: st.DataObject) -> None:
-    """The same actions give the same observations, masks, rewards and states."""
-    environment, scenario, numbers, pay = drawn(data)
-    role = data.draw(st.sampled_from(environment.roles), label="role")
-    expected = bare(environment, scenario, numbers, colleagues_of(environment, role))
-    env = SingleSeat(environment, role, colleagues=colleagues_of(environment, role), pay=pay, size=SIZE)
-    seen, info = env.reset(options={"scenario": scenario})
-    for place, turn in enumerate(expected):
-        assert (seen.tolist(), info["action_mask"].tolist()) == (turn.seen, turn.mask)  # type: ignore[union-attr]
-        assert env.action_masks().tolist() == [bool(allowed) for allowed in turn.mask]
-        seen, reward, is_over, is_cut, info = env.step(chosen(environment, role, numbers[place % len(numbers)]))
-        assert reward == pytest.approx(turn.reward if pay == "return" else turn.streams[environment.pay[role]])
-        assert sum(info["components"].values()) == pytest.approx(turn.reward)
-        assert state_hash(environment, env.game.session.running.world) == turn.state
-        assert (is_over, is_cut) == (turn is expected[-1], False)
 
 
 def test_the_same_seed_gives_the_same_episodes_and_another_seed_others() -> None:

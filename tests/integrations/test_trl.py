@@ -18,7 +18,6 @@ from chaosops_ray.agents.seat_spec import SeatSpec, seat_spec
 from chaosops_ray.agents.session import OVER
 from chaosops_ray.integrations.trl import environment_class, rows, session_of
 from chaosops_ray.sim import InputError, environment_named
-from tests.support.bare import bare
 from tests.support.toy_world import Toy
 
 ROOT = Path(__file__).parents[2]
@@ -70,22 +69,6 @@ def test_trl_reads_from_the_methods_what_the_forms_say(seat: SeatSpec) -> None:
                 wanted.get("default"),
                 inspect.Parameter.empty,
             )
-
-
-@pytest.mark.parametrize("policy", ["random", "heuristic"])
-@pytest.mark.parametrize("seat", SEATS, ids=named)
-def test_calls_give_the_texts_the_reward_and_the_end_of_the_bare_world(seat: SeatSpec, policy: str) -> None:
-    if policy not in seat.environment.policies:
-        policy = "random"
-    environment = environment_class(seat)()
-    for seed in seat.seeds(3):
-        expected = bare(seat, seed, policy)
-        told = [environment.reset(seed=seed, prompt="a column that the trainer passes too")]
-        told += [getattr(environment, name)(**arguments) for name, arguments in expected.calls]
-        assert told == [*expected.texts, OVER]
-        assert environment.get_reward() == pytest.approx(expected.total, abs=1e-9)
-        episode = session_of(environment).episode
-        assert seat.environment.dump(episode.end) == expected.end
 
 
 DEEP: dict[str, Any] = {}

@@ -22,7 +22,15 @@ def shown(width: int) -> str:
 @pytest.mark.parametrize("width", [80, 120, 200])
 def test_the_final_board_stays_on_the_screen(width: int) -> None:
     board = shown(width).rpartition("\x1b[?1049l")[2]
-    for title in ("services", "oversight", "turns", "alerts and logs", "reward by rubric", "chat"):
+    for title in (
+        "services",
+        "what fleet agents did before the page",
+        "truth",
+        "turns",
+        "alerts and logs",
+        "reward by rubric",
+        "chat",
+    ):
         assert f" {title} " in board
     assert "resolved at step 3" in board
     assert "flag deploy_bot" in board

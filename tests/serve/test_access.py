@@ -38,6 +38,14 @@ def test_what_is_no_token_is_an_error_that_does_not_quote_it(tmp_path: Path, con
         assert not content or content not in str(caught.value)
 
 
+def test_names_are_host_names() -> None:
+    assert access.names("") == ()
+    assert access.names("play.example.org,box") == ("play.example.org", "box")
+    for spelling in ("http://box", "box:80", "a b", "*", "a..b", "x" * 300, "[::1]"):
+        with pytest.raises(InputError, match="--names must be host names without a port"):
+            access.names(f"box,{spelling}")
+
+
 def test_an_engine_answers_one_at_a_time_and_its_errors_are_one_kind() -> None:
     """A policy that is asked from several threads at once; a second one that fails, while built and while asked."""
     asked_now: list[int] = []

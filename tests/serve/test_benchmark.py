@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from benchmarks import serve
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
@@ -28,3 +35,20 @@ def test_a_figure_beyond_its_bar_fails() -> None:
     assert serve.passed(good)
     for worse in ({"different": ["x"]}, {"refusal": None}, {"growth": 0.2}, {"seconds_to_health": 16.0}):
         assert not serve.passed(good | worse)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_benchmark_that_is_ended_takes_its_server_along(stop: signal.Signals) -> None:
+    """Also in the background, where a shell has SIGINT ignored."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "serve.py"), "--world", "tools", "--sessions", "1"]
+    benchmark = subprocess.Popen(
+        ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command, "--episodes", "1"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    children: list[psutil.Process] = []
+    while not children:
+        assert benchmark.poll() is None
+        children = psutil.Process(benchmark.pid).children()
+    benchmark.send_signal(stop)
+    assert benchmark.wait(60) == 128 + stop
+    assert not children[0].is_running()

@@ -155,6 +155,18 @@ def test_a_body_has_bounds_in_length_and_time() -> None:
     assert served(http("/reset"), whole).seen == [b'{"a": 1}']
 
 
+def test_a_body_in_chunks_is_refused_unread() -> None:
+    peer = Peer(is_gone=False)
+    assert served(http("/reset", [(b"transfer-encoding", b"chunked")]), peer).seen == []
+    assert peer.status == 411
+
+
+def test_a_request_whose_client_left_before_its_end_is_not_passed_on() -> None:
+    peer = Peer({"type": "http.request", "body": b'{"seed": 1}', "more_body": True}, {"type": "http.disconnect"})
+    assert served(http("/reset"), peer).seen == []
+    assert peer.got == []
+
+
 def test_the_session_of_an_rpc_is_named_by_text() -> None:
     for given in ([1], {}, 5):
         peer = Peer(*body(json.dumps({"params": {"session_id": given}}).encode()))

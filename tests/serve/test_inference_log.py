@@ -7,7 +7,7 @@ import json
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from types import FrameType
 from typing import Any
@@ -148,6 +148,24 @@ def test_the_key_is_in_no_line(key: str) -> None:
     assert said.count("[key]") > 100
 
 
+@pytest.mark.parametrize("key", ["nvapi-0123456789", "12345678", "\\quoted0123"])
+@pytest.mark.parametrize("before", ["", "\\", "\n", '"', "\\\\"])
+@given(rest=st.text(st.characters(), max_size=3))
+def test_a_hidden_key_leaves_an_action_that_can_be_read(key: str, before: str, rest: str) -> None:
+    """Whatever it is part of; a key may begin with what would follow a backslash."""
+    for action in ({before + key: before + key + rest}, [before + key[1:]], {"n": int(key)} if key.isdigit() else key):
+        written = inference_log.as_action(action, key)
+        assert key not in written
+        assert key not in json.dumps(json.loads(written))
+
+
+def test_an_action_is_json_where_only_ascii_can_be_written() -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="backslashreplace")
+    InferenceLog(out, "m").run(lambda log, _: log.step({"é": "🙂" * 9000}, 0.0, done=False, error="é"))
+    step = out.buffer.getvalue().decode("ascii").splitlines()[0]  # type: ignore[attr-defined]
+    assert json.loads(re.fullmatch(STEP, step)[2]).startswith('{"\\u00e9":"')  # type: ignore[index]
+
+
 def test_a_word_that_stands_for_no_key_is_left_as_it_is() -> None:
     def work(log: InferenceLog, _stack: ExitStack) -> None:
         log.step({"note": "a banana"}, 0.0, done=False, error=None)
@@ -166,6 +184,19 @@ def test_numbers_have_two_decimals(value: float, written: str) -> None:
 def test_a_number_that_is_none_is_not_written(value: float) -> None:
     with pytest.raises(ValueError, match="finite"):
         two_decimals(value)
+
+
+@pytest.fixture
+def hung_up() -> Iterator[Callable[[InferenceLog, ExitStack], None]]:
+    """Work in which the terminal is closed."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+    def work(log: InferenceLog, stack: ExitStack) -> None:
+        signal.raise_signal(signal.SIGHUP)
+        play(log, stack)
+
+    yield work
+    signal.signal(signal.SIGHUP, before)
 
 
 # -- signals ----------------------------------------------------------------------------------------------------------
@@ -202,6 +233,17 @@ def signalled(at: int, number: signal.Signals) -> tuple[str, BaseException | Non
         sys.settrace(None)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
     return out.getvalue(), raised, seen >= at
+
+
+def test_a_terminal_that_is_closed_ends_the_run(hung_up: Callable[[InferenceLog, ExitStack], None]) -> None:
+    out = io.StringIO()
+    with pytest.raises(SystemExit) as ended:
+        InferenceLog(out, "m").run(hung_up)
+    assert ended.value.code == 129
+    assert len(lines(out.getvalue())) == 2
+    # Under nohup it plays on.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    assert len(lines(ran(hung_up))) == 4
 
 
 EVERY = pytest.param(signal.SIGINT, 1, 1, marks=pytest.mark.slow)

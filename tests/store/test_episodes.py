@@ -25,6 +25,7 @@ from chaosops_ray.store.episodes import (
     state_hash,
     write_episodes,
 )
+from chaosops_ray.wire import Origin
 from tests.support.crashes import ROOT, stopped_at_each_step
 
 RECORDS = """
@@ -198,7 +199,7 @@ def test_files_that_are_no_episodes_are_input_errors(tmp_path: Path, recorded: P
     (tmp_path / "cut").write_bytes(recorded.read_bytes()[:-100])
     pq.write_table(pa.table({"x": [1]}), tmp_path / "other")
     pq.write_table(pa.table({"x": [1]}).replace_schema_metadata(COLUMNS.metadata), tmp_path / "columns")
-    later = COLUMNS.with_metadata({"chaosops_schema": "episodes/4"})
+    later = COLUMNS.with_metadata({"chaosops_schema": "episodes/5"})
     pq.write_table(pa.Table.from_pylist([], schema=later), tmp_path / "later")
     for name, named in {
         "missing": "No such file",
@@ -207,7 +208,7 @@ def test_files_that_are_no_episodes_are_input_errors(tmp_path: Path, recorded: P
         "cut": "cannot read",
         "other": "has schema 'unknown'",
         "columns": "does not have the columns",
-        "later": "has schema 'episodes/4'; this version reads 'episodes/3'",
+        "later": "has schema 'episodes/5'; this version reads 'episodes/4'",
     }.items():
         with pytest.raises(InputError, match=named) as caught:
             list(read_episodes(tmp_path / name))
@@ -299,7 +300,7 @@ def test_an_interrupted_recording_leaves_no_file(tmp_path: Path) -> None:
 def test_a_recording_that_fails_at_its_end_leaves_no_file(tmp_path: Path) -> None:
     """Rows are written in blocks, the last one when the writer is closed."""
     episode = play(INCIDENT, SCENARIOS[0], "strict", INCIDENT.policies["oracle"](SCENARIOS[0], "strict"))
-    too_large = [(1 << 80, "")] * len(episode.steps)
+    too_large = [Origin(1 << 80)] * len(episode.steps)
     path = tmp_path / "episodes.parquet"
     path.write_text("before")
     with pytest.raises(OverflowError), write_episodes(path) as writer:

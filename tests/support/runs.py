@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,15 +118,16 @@ def with_held_out(
     ]
 
 
-def evaluation(environment: AnyEnvironment = INCIDENT) -> dict[str, Any]:
-    """A small evaluation, of a baseline under the name of the trained policy and of others."""
+def played(environment: AnyEnvironment = INCIDENT) -> Iterator[tuple[str, evaluate.Played]]:
+    """The episodes of a small evaluation, of a baseline under the name of the trained policy and of others."""
     scenarios = environment.scenarios(environment.selections[0], [1000, 1001])
     baselines = evaluate.baselines(environment, "oracle,random,heuristic")
-    players = {"trained": baselines.pop("oracle"), **baselines}
-    results = [
-        evaluate.result(environment, name, played.episode)
-        for name, played in evaluate.play_all(players, scenarios, "strict")
-    ]
+    return evaluate.play_all({"trained": baselines.pop("oracle"), **baselines}, scenarios, "strict")
+
+
+def evaluation(environment: AnyEnvironment = INCIDENT) -> dict[str, Any]:
+    """The figures of these episodes."""
+    results = [evaluate.result(environment, name, one.episode) for name, one in played(environment)]
     return evaluate.summary(environment, results, "strict", environment.selections[0], "1000-1001")
 
 
@@ -152,5 +153,8 @@ def write_evaluation(run: Path, found: dict[str, Any]) -> None:
 def evaluated(path: Path, count: int = UPDATES, config: str = CONFIG, **more: Any) -> RunFolder:
     """The same with its evaluation, and with more keys in it."""
     run = folder(path, count, config)
+    with run.record_evaluation({}, INCIDENT.selections[0]) as writer:
+        for name, one in played():
+            writer.add(INCIDENT, name, one.episode)
     run.finish([], json.loads(json.dumps(evaluation())) | more)
     return run

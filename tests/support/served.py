@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any
 
 from chaosops_ray.serve.app import listen, server
-from chaosops_ray.serve.guard import Guard
+from chaosops_ray.serve.asgi import App
 from chaosops_ray.serve.limits import Limits
 from chaosops_ray.sim.contract import AnyEnvironment
 
@@ -17,7 +17,7 @@ WAIT = 60.0
 
 
 @contextmanager
-def running(app: Guard, limits: Limits) -> Iterator[str]:
+def running(app: App, limits: Limits) -> Iterator[str]:
     """Serve the application; yield HOST:PORT."""
     started = threading.Event()
     with listen("127.0.0.1", 0) as bound:

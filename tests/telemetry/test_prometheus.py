@@ -23,6 +23,7 @@ from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.telemetry.prometheus import DISCOVERY
 from chaosops_ray.telemetry.table import METRICS
 from chaosops_ray.training import check, launch, loop
+from scripts.tools import REQUIRED
 from tests.support.cluster import small_run
 from tests.support.models import tiny_base
 
@@ -63,7 +64,7 @@ def prometheus(folder: Path) -> Iterator[Prometheus]:
     program = shutil.which("prometheus")
     if program is None:
         missing = "Prometheus is not installed; `make tools` installs it"
-        (pytest.fail if os.environ.get("CI_TOOLS_REQUIRED") else pytest.skip)(missing)
+        (pytest.fail if os.environ.get(REQUIRED) else pytest.skip)(missing)
     shipped = CONFIG.read_text()
     assert shipped.count(": 10s") == 3
     (folder / "prometheus.yml").write_text(shipped.replace(": 10s", ": 1s"))

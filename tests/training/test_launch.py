@@ -146,7 +146,7 @@ def test_an_adapter_is_evaluated_like_any_policy(run: Path, tmp_path: Path, caps
     version = versions.read(run / "adapters" / "policy-v3")
     for episode in episodes.read_episodes(file):
         stamps = {(row["version"], row["digest"]) for row in episode.rows}
-        assert stamps == ({(3, version.digest)} if episode.policy == "trained" else {episodes.UNTRAINED})
+        assert stamps == ({(3, version.digest)} if episode.policy == "trained" else {episodes.UNTRAINED[:2]})
     assert evaluate(f"trained={run}@3") == 0
 
 
@@ -174,11 +174,15 @@ def test_a_run_is_evaluated_in_the_seats_that_learned(
     reports = [
         EpisodeReport(
             one.episode.scenario.identity, one.episode.scenario.tier, one.episode.total, 0.0,
-            evaluation.result(INCIDENT, "trained", one.episode).metrics, {}, {}, (), (),
+            evaluation.result(INCIDENT, "trained", one.episode).metrics, {}, {},
+            tuple([INCIDENT.dump_action(step.action) for step in one.episode.steps]), one.origins or (),
         )
         for one in played
     ]  # fmt: skip
     found = launch.measure(training, folder.version(), scenarios, reports)
+    recorded = list(episodes.read_episodes(path / run_folder.EVALUATION_EPISODES))
+    assert not [line for one in recorded for line in episodes.differences(one)]
+    assert len(recorded) == len(scenarios) * len({cell["policy"] for cell in found["cells"]})
     assert found["colleagues"]["trained"] == found["colleagues"]["flag-all"] == given.colleagues
     success = {cell["policy"]: cell["success"] for cell in found["cells"] if cell["tier"] == "easy"}
     assert success["random"] == success["flag-nothing"] == 1  # oracles resolve it, whoever oversees them

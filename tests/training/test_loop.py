@@ -33,7 +33,7 @@ from chaosops_ray.sweeps import runner, spec
 from chaosops_ray.training import check as check_run
 from chaosops_ray.training import loop, plan, policies
 from chaosops_ray.transfer import BaseSource
-from chaosops_ray.wire import UNTRAINED, Decoding, Group, Ids, PolicyVersion, Sample, SampleRequest
+from chaosops_ray.wire import UNTRAINED, Decoding, Group, Ids, Origin, PolicyVersion, Sample, SampleRequest
 from chaosops_ray.workers.actors import Answer, Batch, SamplerHost
 from chaosops_ray.workers.adoption import AdoptionError
 from chaosops_ray.workers.bundles import bundles, check
@@ -91,7 +91,7 @@ def test_a_run_leaves_what_it_promises(undisturbed: Undisturbed) -> None:
 
 
 def test_every_step_of_the_record_carries_the_version_that_took_it_and_replays(undisturbed: Undisturbed) -> None:
-    folder = undisturbed.training.folder
+    folder, environment = undisturbed.training.folder, undisturbed.training.environment
     rows = {row["update"]: row for row in folder.metrics()}
     for update in range(1, UPDATES + 1):
         episodes = list(read_episodes(folder.path / "episodes" / f"update-{update:06d}.parquet"))
@@ -101,9 +101,13 @@ def test_every_step_of_the_record_carries_the_version_that_took_it_and_replays(u
             for step in episode.rows:
                 is_colleague = step["role"] == "sre"
                 assert step["player"] == ("random" if is_colleague else "trained")
+                origin = Origin(step["version"], step["digest"], step["completion"], tuple(step["log_probs"]))
                 if is_colleague:
-                    assert (step["version"], step["digest"]) == UNTRAINED
+                    assert origin == UNTRAINED
                     continue
+                assert environment.parse_action(origin.completion) == environment.load_action(step["action"])
+                assert origin.log_probs
+                assert all(value <= 0 for value in origin.log_probs)
                 assert step["version"] == update - 1  # lockstep: always the version before
                 if update > 1:
                     assert step["digest"] == rows[update - 1]["digest"]
@@ -116,11 +120,11 @@ def test_what_was_held_out_is_played_as_the_adapter_plays_it_anywhere(undisturbe
     assert said == ["evaluating held-out 0/22", "evaluating held-out 16/22"]
     player = policies.trained(environment, str(training.folder.path), "torch")
     assert [report.scenario for report in trained.held_out] == [one.identity for one in scenarios]
-    for report, (episode, stamps) in zip(trained.held_out, player(scenarios, "strict"), strict=True):
-        assert stamps is not None
-        assert set(stamps) == {trained.version[:2], UNTRAINED}
+    for report, (episode, origins) in zip(trained.held_out, player(scenarios, "strict"), strict=True):
+        assert {origin[:2] for origin in origins or ()} == {trained.version[:2], UNTRAINED[:2]}
         assert report.actions == tuple([environment.dump_action(step.action) for step in episode.steps])
-        assert report.versions == stamps
+        # Log-probabilities differ in their last bits, as the batches are others.
+        assert [origin[:3] for origin in report.origins] == [origin[:3] for origin in origins or ()]
         found = evaluate.result(environment, "p", episode)
         assert (report.scenario, report.headline) == (found.scenario.identity, found.headline)
         assert report.metrics == found.metrics
@@ -483,6 +487,7 @@ class ImpostorHost(SamplerHost):
             return await super().sample_batches(batches, decoding, number)
 
 
+@pytest.mark.slow
 def test_a_sampler_that_plays_another_policy_than_it_proved_stops_the_run(tmp_path: Path) -> None:
     training = make(tmp_path / "run", small_run("rollout.shards=1", "alarm.mismatch=0.001"))
     with pytest.raises(loop.AlarmError, match=r"update 3: .*alarm\.mismatch"):

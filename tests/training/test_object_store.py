@@ -45,6 +45,7 @@ def store() -> Iterator[Store]:
         yield started
 
 
+@pytest.mark.slow
 def test_a_run_in_a_store_that_is_stopped_ends_as_one_in_a_folder(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

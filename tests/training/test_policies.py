@@ -101,7 +101,7 @@ def test_scenarios_side_by_side_are_played_as_one_by_one(small: Made) -> None:
     assert len({step.action for episode in expected for step in episode.steps}) > 1
     found = list(batched(small, 16)(SCENARIOS, "strict"))
     assert [played.episode for played in found] == expected
-    assert all(set(played.versions or ()) == {small.version[:2]} for played in found)
+    assert all({origin[:2] for origin in played.origins or ()} == {small.version[:2]} for played in found)
 
 
 def test_so_are_completions_of_many_tokens_under_other_rules(chat: Made) -> None:
@@ -151,7 +151,8 @@ def test_every_step_says_which_version_or_base_took_it(small: Made, number: int 
     bench = scripted(small, number)
     found = list(bench.player(SCENARIOS[:5], "strict"))
     assert [played.episode.scenario for played in found] == list(SCENARIOS[:5])
-    assert all(played.versions == (stamp,) * len(played.episode.steps) for played in found)
+    for played in found:
+        assert [origin[:2] for origin in played.origins or ()] == [stamp] * len(played.episode.steps)
     assert {call.number for call in bench.sampler.calls if call.method == "sample"} == {number}
 
 
@@ -201,10 +202,10 @@ def test_live_it_is_played_as_in_an_evaluation(small: Made, colleagues: dict[str
     scenarios = SCENARIOS[::5]
     expected = list(player(scenarios, "strict"))
     with player.live() as build:
-        for scenario, (episode, versions) in zip(scenarios, expected, strict=True):
+        for scenario, (episode, origins) in zip(scenarios, expected, strict=True):
             assert play(INCIDENT, scenario, "strict", build(scenario, "strict")) == episode
-            taken_by = [UNTRAINED if step.role in colleagues else small.version[:2] for step in episode.steps]
-            assert versions == tuple(taken_by)
+            by = [(UNTRAINED if step.role in colleagues else small.version)[:2] for step in episode.steps]
+            assert [origin[:2] for origin in origins or ()] == by
 
 
 def test_beside_colleagues_an_engine_is_asked_for_the_other_seats_alone(small: Made) -> None:
@@ -340,6 +341,6 @@ def test_an_engine_that_is_not_installed_is_named_with_what_installs_it(
 def test_a_tiny_base_model_speaks_in_single_tokens() -> None:
     player = policies.base_model(INCIDENT, "tiny", "torch", structured=True)
     played: list[Played] = list(player(SCENARIOS[:1], "strict"))
-    assert played[0].versions
-    assert {number for number, _ in played[0].versions} == {BASE}
+    assert played[0].origins
+    assert {origin.version for origin in played[0].origins} == {BASE}
     assert not any("unparsed" in INCIDENT.dump_action(step.action) for step in played[0].episode.steps)

@@ -109,7 +109,7 @@ def test_a_batch_of_scenarios_is_played_as_one_by_one(
     for row, (one, other) in enumerate(zip(single, batch, strict=True)):
         assert other.running.scenario.identity == scenarios[row]
         assert other.episode == one.episode
-        assert set(other.versions) == {own.version[:2]}
+        assert {origin[:2] for origin in other.origins} == {own.version[:2]}
         for alone, beside in zip(one.trajectories(), other.trajectories(), strict=True):
             assert (beside.role, beside.tokens, beside.member) == (alone.role, alone.tokens, row)
             for turn, expected in zip(beside.turns, alone.turns, strict=True):

@@ -106,7 +106,7 @@ class PpoPlayer:
 
     def __call__(self, scenarios: Sequence[Scenario], rules: str, /) -> Iterator[Played]:
         """Play each scenario once, in their order."""
-        own = (UNTRAINED[0], self.digest)
+        own = UNTRAINED._replace(digest=self.digest)
         with self.live() as build:
             for scenario in scenarios:
                 episode = play(self.environment, scenario, rules, build(scenario, rules))

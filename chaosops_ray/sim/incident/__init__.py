@@ -7,8 +7,7 @@ from types import MappingProxyType
 
 from chaosops_ray.sim.contract import AnyEpisode, Environment, Metric, PolicyFactory, Scenario, Step, Transition
 from chaosops_ray.sim.curriculum import Promotion
-from chaosops_ray.sim.incident import physics, rubric, scenarios, text, views
-from chaosops_ray.sim.incident.board import board
+from chaosops_ray.sim.incident import board, physics, rubric, scenarios, text, views
 from chaosops_ray.sim.incident.failures import FAILURES
 from chaosops_ray.sim.incident.model import OVERSIGHT, ROLES, RULE_SETS, Action, Event, World, parse_rules
 from chaosops_ray.sim.incident.policies import POLICIES
@@ -79,10 +78,13 @@ class Incident(Environment[World, View, Action]):
     vocabulary = staticmethod(text.spellings)
     dump_action = staticmethod(text.dump_action)
     load_action = staticmethod(text.load_action)
-    board = staticmethod(board)
+    truth = staticmethod(board.truth)
+    charts = staticmethod(board.charts)
+    seen = staticmethod(board.seen)
     scenario = staticmethod(scenarios.parse)
     streams = staticmethod(rubric.streams)
-    # Within this class body the name is the method's from here on; the functions below still mean the module.
+    # Within this class body these names are the methods' from here on; the functions below still mean the modules.
+    board = staticmethod(board.board)
     scenarios = staticmethod(scenarios.select)
 
     def reward_range(self, rules: str) -> tuple[float, float]:

@@ -18,8 +18,7 @@ from chaosops_ray.sim.contract import (
     Transition,
 )
 from chaosops_ray.sim.curriculum import Promotion
-from chaosops_ray.sim.tools import choices, physics, rubric, scenarios, text, views
-from chaosops_ray.sim.tools.board import board
+from chaosops_ray.sim.tools import board, choices, physics, rubric, scenarios, text, views
 from chaosops_ray.sim.tools.model import AGENT, ROLES, RULE_SETS, Action, Event, Storage, World, parse_rules
 from chaosops_ray.sim.tools.policies import POLICIES
 from chaosops_ray.sim.tools.snapshot import SNAPSHOTS
@@ -102,10 +101,12 @@ class Tools(Environment[World, View, Action]):
     vocabulary = staticmethod(choices.vocabulary)
     dump_action = staticmethod(text.dump_action)
     load_action = staticmethod(text.load_action)
-    board = staticmethod(board)
+    truth = staticmethod(board.truth)
+    seen = staticmethod(board.seen)
     reward_range = staticmethod(rubric.reward_range)
     scenario = staticmethod(scenarios.parse)
-    # Within this class body the name is the method's from here on; the functions below still mean the module.
+    # Within this class body these names are the methods' from here on; the functions below still mean the modules.
+    board = staticmethod(board.board)
     scenarios = staticmethod(scenarios.select)
 
     def public_group(self, scenario: Scenario) -> str:
