@@ -32,7 +32,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "store": ({"sim", "spans", "wire", "plain_text"}, {"pyarrow"}),
     "transfer": ({"store"}, {"ray"}),
     # Not ray: the table and the documents that are made from it need none.
-    "telemetry": ({"plain_text"}, set()),
+    "telemetry": ({"plain_text", "store"}, set()),
     "workers": ({"sim", "spans", "wire", "plain_text", "config", "agents", "store", "telemetry", "transfer"}, {"ray"}),
     "learner": (
         {"spans", "wire", "config", "process_environment", "store", "telemetry", "transfer"},

@@ -264,7 +264,12 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
 
 def append_text(path: Path, text: str) -> None:
     """Append a text; the file ends in a part of it only if the process is killed in the middle."""
-    left = memoryview(text.encode())
+    append_bytes(path, text.encode())
+
+
+def append_bytes(path: Path, content: bytes) -> None:
+    """Append bytes, in the same way."""
+    left = memoryview(content)
     # Without a buffer, which would be written again when the file is closed.
     with naming(path), path.open("ab", buffering=0) as file:
         end = file.tell()

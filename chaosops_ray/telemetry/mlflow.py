@@ -18,6 +18,7 @@ from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 
 from chaosops_ray.plain_text import one_line
+from chaosops_ray.store.files import write_text
 from chaosops_ray.telemetry.clock import stamp
 from chaosops_ray.telemetry.sinks import Described, SinkError
 from chaosops_ray.telemetry.table import Sample
@@ -72,7 +73,7 @@ class MlflowSink:
         parameters = [{"key": key, "value": str(value)[:_LONGEST]} for key, value in described.settings.items()]
         for first in range(0, len(parameters), _PARAMETERS):
             self._post("runs/log-batch", {"run_id": run, "params": parameters[first : first + _PARAMETERS]})
-        _known(described.folder).write_text(run, encoding="utf-8")
+        write_text(_known(described.folder), run)
         return run
 
     def _experiment(self) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import ray
 from ray.util.metrics import Counter, Gauge
 
+from chaosops_ray.store.files import write_text
 from chaosops_ray.telemetry.sinks import Described
 from chaosops_ray.telemetry.table import METRICS, RUN, Sample
 
@@ -28,9 +29,7 @@ def announced() -> Iterator[None]:
     context = ray.get_runtime_context()
     file = Path(context.get_temp_dir()) / DISCOVERY.format(context.get_session_name())
     nodes = [f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}" for node in ray.nodes() if node["Alive"]]
-    beside = file.with_suffix(".part")  # Prometheus may read it at any time
-    beside.write_text(json.dumps([{"labels": {"job": "ray"}, "targets": nodes}]), encoding="utf-8")
-    beside.replace(file)
+    write_text(file, json.dumps([{"labels": {"job": "ray"}, "targets": nodes}]))
     try:
         yield
     finally:

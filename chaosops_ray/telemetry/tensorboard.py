@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from typing import BinaryIO
 
+from chaosops_ray.store.files import append_bytes, make_folder
 from chaosops_ray.telemetry.clock import stamp
 from chaosops_ray.telemetry.sinks import Described
 from chaosops_ray.telemetry.table import Sample
@@ -25,51 +25,32 @@ _VARINT, _DOUBLE, _BYTES, _FLOAT = 0, 1, 2, 5
 
 
 class TensorBoardSink:
-    """A file of events for each time that the run is started or resumed, and a new one after a write that failed."""
+    """A file of events for each time that the run is started or resumed."""
 
     def __init__(self, described: Described) -> None:
-        self._folder = described.folder / FOLDER
-        self._file: BinaryIO | None = None
+        folder = described.folder / FOLDER
+        number = 1 + (len(list(folder.iterdir())) if folder.is_dir() else 0)
+        self._file = folder / _NAME.format(number)
         self._last = 0  # the last update in the file
 
     def write(self, samples: Sequence[Sample], update: int) -> None:
         """Append the scalars of an update."""
-        try:
-            file = self._opened()
-            if update <= self._last or not self._last:  # TensorBoard then drops this update and all after it
-                file.write(self._event(update, _field(_SESSION, _BYTES, _field(_STATUS, _VARINT, _START))))
-            values = [_value(sample.key, sample.value) for sample in samples]
-            file.write(self._event(update, _field(_SUMMARY, _BYTES, b"".join(values))))
-            file.flush()
-        except OSError:
-            self.close()  # what follows half an event is not read
-            raise
+        events = []
+        if not self._last:
+            make_folder(self._file.parent)
+            events.append(_event(0, _field(_FILE_VERSION, _BYTES, _VERSION)))
+        if update <= self._last or not self._last:  # TensorBoard then drops this update and all after it
+            events.append(_event(update, _field(_SESSION, _BYTES, _field(_STATUS, _VARINT, _START))))
+        values = [_value(sample.key, sample.value) for sample in samples]
+        events.append(_event(update, _field(_SUMMARY, _BYTES, b"".join(values))))
+        append_bytes(self._file, b"".join(events))  # all of it or nothing: what follows half an event is not read
         self._last = update
 
     def idle(self) -> None:
         """Wait for the next update."""
 
     def close(self) -> None:
-        """Close the file."""
-        file, self._file, self._last = self._file, None, 0
-        if file is not None:
-            file.close()
-
-    def _opened(self) -> BinaryIO:
-        if self._file is None:
-            self._folder.mkdir(exist_ok=True)
-            number = 1 + len(list(self._folder.iterdir()))
-            # Unbuffered, so that nothing is left to write when it is closed.
-            self._file = (self._folder / _NAME.format(number)).open("xb", buffering=0)
-            self._file.write(self._event(0, _field(_FILE_VERSION, _BYTES, _VERSION)))
-        return self._file
-
-    def _event(self, update: int, content: bytes) -> bytes:
-        """Return an event as it lies in a file."""
-        head = _field(_WALL_TIME, _DOUBLE, stamp()) + _field(_STEP, _VARINT, update)
-        event = head + content
-        length = struct.pack("<Q", len(event))
-        return length + _checksum(length) + event + _checksum(event)
+        """Leave the file: no update waits."""
 
 
 def opened(described: Described) -> TensorBoardSink:
@@ -78,6 +59,13 @@ def opened(described: Described) -> TensorBoardSink:
 
 
 # -- the format of messages: Protocol Buffers -------------------------------------------------------------------------
+
+
+def _event(update: int, content: bytes) -> bytes:
+    """Return an event as it lies in a file."""
+    event = _field(_WALL_TIME, _DOUBLE, stamp()) + _field(_STEP, _VARINT, update) + content
+    length = struct.pack("<Q", len(event))
+    return length + _checksum(length) + event + _checksum(event)
 
 
 def _value(name: str, value: float) -> bytes:

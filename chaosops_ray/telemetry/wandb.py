@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import wandb
 
 from chaosops_ray.plain_text import one_line
+from chaosops_ray.store.files import write_text
 from chaosops_ray.telemetry.sinks import Described, SinkError, without_secrets
 from chaosops_ray.telemetry.table import Sample
 
@@ -24,7 +25,7 @@ class WandbSink:
         known = described.folder / _ID
         try:
             if not known.exists():
-                known.write_text(secrets.token_hex(8), encoding="ascii")
+                write_text(known, secrets.token_hex(8))
             self._run = wandb.init(
                 project=os.environ.get("WANDB_PROJECT", PROJECT),
                 id=known.read_text(encoding="ascii"),
