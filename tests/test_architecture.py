@@ -234,6 +234,12 @@ def test_a_clock_that_jumps_changes_nothing(module: Path) -> None:
     assert not reads_the_wall_clock(module.read_text())
 
 
+@pytest.mark.parametrize("module", MODULES, ids=named)
+def test_only_what_others_are_sent_is_stamped(module: Path) -> None:
+    if part_of(module) != "telemetry":
+        assert not [name for name in imports(module) if name.startswith("chaosops_ray.telemetry.clock")]
+
+
 @pytest.mark.parametrize(
     "code",
     ["time.time()", "datetime.now()", "date.today()", "from time import time", "path.stat().st_mtime", "time.ctime()"],

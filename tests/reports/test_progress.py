@@ -230,6 +230,17 @@ def test_an_update_that_is_made_again_replaces_what_followed_it() -> None:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
+def test_what_is_noted_stays(terminal: bool) -> None:
+    shown = Shown(terminal=terminal)
+    with shown:
+        shown.note("a sink failed\x1b[31m: [bold]why")
+        shown.say("placing actors")
+        shown(row(1))
+    assert "a sink failed�[31m: [bold]why" in shown.file.getvalue()
+    assert "a sink failed" not in shown.frame()  # it is above the panel
+
+
+@pytest.mark.parametrize("terminal", [True, False])
 def test_names_cannot_command_the_terminal(terminal: bool) -> None:
     shown = Shown(terminal=terminal, run="a\x1b[31m\n[red]b[/nonsense]\u202e")
     with shown:
