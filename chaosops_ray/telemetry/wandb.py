@@ -9,28 +9,31 @@ from collections.abc import Sequence
 import wandb
 
 from chaosops_ray.plain_text import one_line
-from chaosops_ray.store.files import write_text
+from chaosops_ray.store.files import make_folder, write_text
 from chaosops_ray.telemetry.sinks import Described, SinkError, without_secrets
 from chaosops_ray.telemetry.table import Sample
 
 PROJECT = "chaosops"
 # In the run's folder: the name of the run there, so that a run that is resumed goes on in the same place.
 _ID = "wandb-id"
+# Hidden, because its own process writes and deletes there while the rest of the folder may be copied to a store.
+_FOLDER = ".wandb"
 
 
 class WandbSink:
     """A run of Weights & Biases, with the update as the axis."""
 
     def __init__(self, described: Described) -> None:
-        known = described.folder / _ID
+        known, folder = described.folder / _ID, described.folder / _FOLDER
         try:
+            make_folder(folder)
             if not known.exists():
                 write_text(known, secrets.token_hex(8))
             self._run = wandb.init(
                 project=os.environ.get("WANDB_PROJECT", PROJECT),
                 id=known.read_text(encoding="ascii"),
                 name=described.name,
-                dir=str(described.folder),
+                dir=str(folder),
                 config=dict(described.settings),
                 resume="allow",
                 allow_val_change=True,

@@ -76,7 +76,11 @@ def test_an_update_is_logged_with_the_update_as_the_axis(package: Package, tmp_p
     sink.close()
     (run,) = package.runs
     assert run.given["config"] == {"learner.lora_rank": 8}
-    assert (run.given["project"], run.given["name"], run.given["dir"]) == ("chaosops", "first", str(tmp_path))
+    assert (run.given["project"], run.given["name"], run.given["dir"]) == (
+        "chaosops",
+        "first",
+        str(tmp_path / ".wandb"),
+    )
     assert run.metrics == [("*", "update")]
     assert [logged["update"] for logged in run.logged] == [1, 2, 2]
     assert run.logged[0]["learner/kl"] == runs.row(1)["learner"]["kl"]
@@ -131,7 +135,7 @@ def test_the_real_package_keeps_a_run_offline(
         sink.write(samples(runs.row(update)), update)
         sink.close()
     name = (tmp_path / "wandb-id").read_text()
-    kept = list((tmp_path / "wandb").glob(f"offline-run-*/run-{name}.wandb"))
+    kept = list((tmp_path / ".wandb" / "wandb").glob(f"offline-run-*/run-{name}.wandb"))
     assert kept
     content = b"".join([file.read_bytes() for file in kept])
     assert b"learner/kl" in content
