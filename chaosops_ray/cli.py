@@ -212,6 +212,20 @@ def parser() -> argparse.ArgumentParser:
     idle = "end a session after so long without a message (default: 900)"
     add("--idle", type=float, default=900.0, metavar="SECONDS", help=idle)
 
+    more = (
+        "It shows runs and sweeps while they train, and writes nothing. Beyond this machine's own address it needs a "
+        f"token, in --token-file or in the variable {access.TOKEN}."
+    )
+    add = command(_watch, "serve pages about runs: live curves, evaluations, episodes, until interrupted", more)
+    below = "the folder that holds the runs and sweeps, at any depth (default: runs)"
+    add("runs", type=_path, nargs="?", default=Path("runs"), metavar="RUNS_DIR", help=below)
+    add("--host", default="127.0.0.1", metavar="ADDRESS", help="the address to listen on (default: 127.0.0.1)")
+    add("--port", type=int, default=8700, metavar="N", help="the port; 0: any that is free (default: 8700)")
+    reached = "names by which a server without a token is reached, beside localhost; others are refused"
+    add("--names", default="", metavar="A,B,…", help=reached)
+    add("--token-file", **file, help="a file that holds the token, and nothing else")
+    add("--open", action="store_true", help="open the page in this machine's browser")
+
     more = "Exit code 1 if anything differs."
     add = command(_replay, "simulate recorded episodes again and compare every step", more)
     recording = "episodes in Parquet, as evaluate --episodes writes them"
@@ -658,18 +672,48 @@ def _serve(given: argparse.Namespace) -> int:
         raise InputError(f"--port must be 0-65535, got {given.port}")
     with ExitStack() as stack:
         policies = {} if given.policies is None else _colleagues(environment, given, stack)
-        from chaosops_ray.serve import app
+        from chaosops_ray.serve import app, listening
 
-        bound = stack.enter_context(app.listen(given.host, given.port))
-        host, port = bound.getsockname()[:2]
+        bound = stack.enter_context(listening.listen(given.host, given.port))
+        host, url = bound.getsockname()[0], listening.url(bound)
         served = app.create_app(environment, rules, policies, limits, token, host, (given.host, *names))
-        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         guarded = "a token is needed" if token is not None else "no token is needed"
 
         def say() -> None:
             print(f"{environment.title} · rules {rules} · {url} · {limits.sessions} sessions · {guarded}", flush=True)
 
-        app.server(served, limits, say).run(sockets=[bound])
+        listening.server(served, limits, say).run(sockets=[bound])
+    return 0
+
+
+def _watch(given: argparse.Namespace) -> int:
+    token = access.token(given.token_file, os.environ)
+    names = access.names(given.names)
+    if not 0 <= given.port < 1 << 16:
+        raise InputError(f"--port must be 0-65535, got {given.port}")
+    from chaosops_ray.serve import listening, origin
+    from chaosops_ray.serve.control_room import app, room, runs
+    from chaosops_ray.serve.limits import Limits
+
+    watched = room.Room(runs.Runs(given.runs))
+    with listening.listen(given.host, given.port) as bound:
+        host, url = bound.getsockname()[0], listening.url(bound)
+        if token is None and not origin.is_loopback(host):
+            raise InputError(
+                f"--host {given.host} is reached from other machines, so a token is needed: give --token-file FILE, "
+                f"or set {access.TOKEN}"
+            )
+        served = app.create_app(watched, token, host, (given.host, *names))
+
+        def say() -> None:
+            guarded = "a token is needed" if token is not None else "for this machine only"
+            print(f"control room of {given.runs} · {url} · {guarded}", flush=True)
+            if given.open:
+                import webbrowser
+
+                webbrowser.open_new_tab(url)
+
+        listening.server(served, Limits(), say, watched.end).run(sockets=[bound])
     return 0
 
 

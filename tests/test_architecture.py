@@ -75,8 +75,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     ),
     # Nothing else imports openenv, whose import takes seconds.
     "serve": (
-        {"", "sim", "plain_text", "agents", "store", "reports"},
-        {"fastapi", "openenv", "pydantic", "pydantic_core", "uvicorn", "websockets"},
+        {"", "sim", "plain_text", "config", "agents", "store", "reports", "telemetry"},
+        {"fastapi", "jinja2", "openenv", "pydantic", "pydantic_core", "starlette", "uvicorn", "websockets"},
     ),
     "cli": (
         {

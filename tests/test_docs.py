@@ -78,7 +78,8 @@ def test_commands_in_the_docs_parse_and_name_what_exists(command: str) -> None:
 
 def test_there_are_commands_to_check() -> None:
     assert {command.split()[0] for command in commands()} == {
-        "evaluate", "export", "export-log", "infer", "play", "ppo", "replay", "serve", "submit", "train", "tune"
+        "evaluate", "export", "export-log", "infer", "play", "ppo", "replay", "serve", "submit", "train", "tune",
+        "watch",
     }  # fmt: skip
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
-from collections.abc import Sequence
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -23,21 +22,6 @@ from chaosops_ray.reports.tables import plain
 # What has a meaning within a line of Markdown: emphasis, code, links, headings, table cells, mathematics, emoji by
 # name, and addresses that some readers turn into links.
 _MARKDOWN = re.compile(r"[\\`*_\[\]|~$^@!#]|:(?=[^\W\d]|[+/-])|(?<=www)\.", re.IGNORECASE)
-
-
-class Table(NamedTuple):
-    """A table: the first columns hold words, the others figures; one column of a page is coloured by marks."""
-
-    heading: Sequence[str]
-    words: int
-    rows: Sequence[Sequence[str]]
-    coloured: int = -1
-    marks: Sequence[str] = ()
-
-    def classes(self, row: int, column: int) -> str:
-        """Return the classes of a cell on a page."""
-        kind = "n" if column >= self.words else ""
-        return f"{kind} {self.marks[row] if self.marks and column == self.coloured else ''}".strip()
 
 
 def page(template: str, **values: Any) -> str:

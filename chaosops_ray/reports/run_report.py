@@ -11,7 +11,8 @@ from chaosops_ray.evaluate import TRAINED
 from chaosops_ray.reports import evaluation, plots, run_plots, tables, timeline_plot
 from chaosops_ray.reports.drawing import Plot
 from chaosops_ray.reports.metrics_rows import Row, held_out, seconds
-from chaosops_ray.reports.rendering import Table, page
+from chaosops_ray.reports.rendering import page
+from chaosops_ray.reports.table import Table
 from chaosops_ray.reports.verdict import verdict
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
