@@ -225,6 +225,22 @@ def parser() -> argparse.ArgumentParser:
     add("--names", default="", metavar="A,B,…", help=reached)
     add("--token-file", **file, help="a file that holds the token, and nothing else")
     add("--open", action="store_true", help="open the page in this machine's browser")
+    playing = (
+        "models that may be played live beside the policies of these runs: trained=RUN, model=NAME, served=MODEL@URL"
+    )
+    add("--policies", default="", metavar="A,B,…", help=playing)
+    add("--sampler", choices=("torch", "vllm"), default="torch", help=engine)
+
+    more = "It shows no runs, plays no models and asks for no token, so that anybody may use it."
+    add = command(_live, "serve the page on which baselines play live, alone, until interrupted", more)
+    add("--host", default="127.0.0.1", metavar="ADDRESS", help="the address to listen on (default: 127.0.0.1)")
+    add("--port", type=int, default=8701, metavar="N", help="the port; 0: any that is free (default: 8701)")
+    reached = "names by which browsers reach it, beside its address; others are refused"
+    add("--names", default="", metavar="A,B,…", help=reached)
+    framed = "a site whose pages may show this one in a frame, such as https://huggingface.co (default: none)"
+    add("--framed-by", default="", metavar="URL", help=framed)
+    at_once = "episodes that are played at the same time; more are refused (default: 4)"
+    add("--plays", type=int, default=4, metavar="N", help=at_once)
 
     more = "Exit code 1 if anything differs."
     add = command(_replay, "simulate recorded episodes again and compare every step", more)
@@ -692,10 +708,13 @@ def _watch(given: argparse.Namespace) -> int:
     if not 0 <= given.port < 1 << 16:
         raise InputError(f"--port must be 0-65535, got {given.port}")
     from chaosops_ray.serve import listening, origin
-    from chaosops_ray.serve.control_room import app, room, runs
+    from chaosops_ray.serve.control_room import app, models, room, runs, stage
     from chaosops_ray.serve.limits import Limits
 
-    watched = room.Room(runs.Runs(given.runs))
+    found = runs.Runs(given.runs)
+    # Models need hundreds of megabytes; they play in a process of their own, which is started for the first of them.
+    process = [sys.executable, "-m", "chaosops_ray.training.performer", "--sampler", given.sampler]
+    watched = room.Room(found, stage=stage.Stage(found, models.Models(process, models.named(given.policies))))
     with listening.listen(given.host, given.port) as bound:
         host, url = bound.getsockname()[0], listening.url(bound)
         if token is None and not origin.is_loopback(host):
@@ -714,6 +733,29 @@ def _watch(given: argparse.Namespace) -> int:
                 webbrowser.open_new_tab(url)
 
         listening.server(served, Limits(), say, watched.end).run(sockets=[bound])
+    return 0
+
+
+def _live(given: argparse.Namespace) -> int:
+    names = access.names(given.names)
+    framed_by = access.site(given.framed_by)
+    if not 0 <= given.port < 1 << 16:
+        raise InputError(f"--port must be 0-65535, got {given.port}")
+    if not 1 <= given.plays <= 64:
+        raise InputError(f"--plays must be 1-64, got {given.plays}")
+    from chaosops_ray.serve import listening
+    from chaosops_ray.serve.control_room import app, live, room, stage
+    from chaosops_ray.serve.limits import Limits
+
+    played = room.Room(None, stage=stage.Stage(None, places=given.plays))
+    with listening.listen(given.host, given.port) as bound:
+        host, url = bound.getsockname()[0], listening.url(bound)
+        served = app.create_app(played, None, host, (given.host, *names), (live.alone,), framed_by)
+
+        def say() -> None:
+            print(f"live plays of baselines · {url}/live · for anybody who reaches it", flush=True)
+
+        listening.server(served, Limits(), say, played.end).run(sockets=[bound])
     return 0
 
 

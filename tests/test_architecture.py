@@ -75,7 +75,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     ),
     # Nothing else imports openenv, whose import takes seconds.
     "serve": (
-        {"", "sim", "plain_text", "config", "agents", "store", "reports", "telemetry"},
+        {"", "sim", "wire", "plain_text", "config", "agents", "store", "reports", "telemetry"},
         {"fastapi", "jinja2", "openenv", "pydantic", "pydantic_core", "starlette", "uvicorn", "websockets"},
     ),
     "cli": (

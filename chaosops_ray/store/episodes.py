@@ -162,6 +162,11 @@ class RecordedEpisode(NamedTuple):
         return f"episode {self.number} ({self.policy} on {self.scenario})"
 
 
+def origin_of(row: Mapping[str, Any]) -> Origin:
+    """Return where the action of a row came from."""
+    return Origin(row["version"], row["digest"], row["completion"], tuple(row["log_probs"]))
+
+
 class Recording(NamedTuple):
     """What a file says of all its episodes: of each policy that is a model which one, and the evaluation set, or ""."""
 

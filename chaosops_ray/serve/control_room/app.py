@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 
 from chaosops_ray.plain_text import one_line
 from chaosops_ray.serve.asgi import App
-from chaosops_ray.serve.control_room import episode_pages, evaluations, events, pages, sweep_pages
+from chaosops_ray.serve.control_room import episode_pages, evaluations, events, films, live, pages, sweep_pages
 from chaosops_ray.serve.control_room.gate import FORM, Gate
 from chaosops_ray.serve.control_room.paths import NotFoundError
 from chaosops_ray.serve.control_room.room import BusyError, Room
@@ -25,8 +25,8 @@ from chaosops_ray.sim.errors import InputError
 
 # Each gives the routes of some pages; a new page adds its own here.
 PAGES: Sequence[Callable[[Room], list[BaseRoute]]] = (
-    *(pages.routes, evaluations.routes, episode_pages.routes, sweep_pages.routes),
-    events.routes,
+    *(pages.routes, evaluations.routes, episode_pages.routes, films.routes, sweep_pages.routes),
+    *(events.routes, live.routes),
 )
 WEB = Path(str(package_files("chaosops_ray.reports"))) / "web"
 API = "/api/"
@@ -41,10 +41,17 @@ _TITLES = {
 }
 
 
-def create_app(room: Room, token: str | None = None, address: str = "127.0.0.1", names: Sequence[str] = ()) -> App:
+def create_app(
+    room: Room,
+    token: str | None = None,
+    address: str = "127.0.0.1",
+    names: Sequence[str] = (),
+    shown: Sequence[Callable[[Room], list[BaseRoute]]] = PAGES,
+    framed_by: str = "",
+) -> App:
     """Return the application; `address` is what the server is bound to, and `names` are others that lead to it.
 
-    Without a token it answers to these alone, see `SameOrigin`.
+    Without a token it answers to these alone, see `SameOrigin`. Pages of the site `framed_by` may show it in a frame.
     """
 
     @asynccontextmanager
@@ -73,7 +80,7 @@ def create_app(room: Room, token: str | None = None, address: str = "127.0.0.1",
         return refused(request, 503, "the files could not be read in time; see whether their disk answers")
 
     app = Starlette(
-        routes=[*[route for routes in PAGES for route in routes(room)], Mount("/assets", StaticFiles(directory=WEB))],
+        routes=[*[route for routes in shown for route in routes(room)], Mount("/assets", StaticFiles(directory=WEB))],
         exception_handlers={
             HTTPException: http,
             NotFoundError: missing,
@@ -97,7 +104,7 @@ def create_app(room: Room, token: str | None = None, address: str = "127.0.0.1",
         )
         await answer(scope, receive, send)  # type: ignore[arg-type]
 
-    gate = Gate(app, ask, token)
+    gate = Gate(app, ask, token, framed_by)
     return SameOrigin(gate, address, names) if token is None else gate
 
 

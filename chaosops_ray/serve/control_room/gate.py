@@ -21,21 +21,19 @@ _BODY_SECONDS = 20.0
 FORM = "/token"  # where the form sends the token
 _ASSETS = "/assets/"
 _COOKIE_DAYS = 30
+NOBODY = "'none'"
 
-# Scripts, styles and data from here alone; no inline script or style, no frame, no other site.
+# Scripts, styles and data from here alone; no inline script or style, no other site.
 POLICY = "; ".join(
     [
         "default-src 'none'",
         *[f"{kind}-src 'self'" for kind in ("script", "style", "img", "connect")],
         "form-action 'self'",
         "base-uri 'none'",
-        "frame-ancestors 'none'",
     ]
 )
 HEADERS = {
-    "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
@@ -44,12 +42,16 @@ HEADERS = {
 
 
 class Gate:
-    """An ASGI application that stands before the pages; `ask` is the page with the form."""
+    """An ASGI application that stands before the pages; `ask` is the page with the form.
 
-    def __init__(self, app: App, ask: App, token: str | None) -> None:
+    Pages of the site `framed_by`, if there is one, may show these in a frame.
+    """
+
+    def __init__(self, app: App, ask: App, token: str | None, framed_by: str = "") -> None:
         self._app = app
         self._ask = ask
         self._token = token
+        self._framed_by = framed_by
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve a connection."""
@@ -60,10 +62,10 @@ class Gate:
             await receive()
             await send({"type": "websocket.close", "code": 1008})
             return
-        send = _with_headers(send, is_asset=scope["path"].startswith(_ASSETS))
+        send = _with_headers(send, self._framed_by, is_asset=scope["path"].startswith(_ASSETS))
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MAX_TARGET:
             await answer(send, 414, f"an address has at most {MAX_TARGET} characters")
-        elif _is_foreign(scope):
+        elif _is_foreign(scope, in_frames=bool(self._framed_by)):
             await answer(send, 403, "a page of another site may not use the control room")
         else:
             try:
@@ -137,7 +139,7 @@ def _own_place(place: str) -> str:
     return place if is_path and "\\" not in place and len(place) <= MAX_TARGET else "/"
 
 
-def _is_foreign(scope: Message) -> bool:
+def _is_foreign(scope: Message, *, in_frames: bool) -> bool:
     """Tell whether a page of another site sends this; a person who follows a link to a page is let through."""
     hosts, origins = _values(scope, b"host"), _values(scope, b"origin")
     if origins and not (len(hosts) == len(origins) == 1 and urlsplit_host(origins[0]) == hosts[0].lower()):
@@ -145,7 +147,8 @@ def _is_foreign(scope: Message) -> bool:
     site = _values(scope, b"sec-fetch-site")
     if not site or site[0] in ("same-origin", "none"):
         return False
-    follows = _values(scope, b"sec-fetch-mode") == ["navigate"] and _values(scope, b"sec-fetch-dest") == ["document"]
+    shown = [["document"], ["iframe"]] if in_frames else [["document"]]
+    follows = _values(scope, b"sec-fetch-mode") == ["navigate"] and _values(scope, b"sec-fetch-dest") in shown
     return not (follows and scope["method"] in ("GET", "HEAD"))
 
 
@@ -192,10 +195,14 @@ def _delivered(body: bytes, receive: Receive) -> Receive:
     return receive_whole
 
 
-def _with_headers(send: Send, *, is_asset: bool) -> Send:
+def _with_headers(send: Send, framed_by: str, *, is_asset: bool) -> Send:
     """Return what sends answers with the headers that keep a browser from misusing them."""
     cache = "no-cache" if is_asset else "no-store"
-    more = _encoded({**HEADERS, "cache-control": cache}.items())
+    framed = {
+        "content-security-policy": f"{POLICY}; frame-ancestors {framed_by or NOBODY}",
+        **({} if framed_by else {"x-frame-options": "DENY"}),
+    }
+    more = _encoded({**HEADERS, **framed, "cache-control": cache}.items())
 
     async def send_guarded(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -15,7 +15,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from chaosops_ray.serve.control_room.paths import NotFoundError
 from chaosops_ray.serve.control_room.runs import Runs
+from chaosops_ray.serve.control_room.stage import Stage
 
 # Of one request; a file system that hangs must not hang the page.
 DEADLINE = 20.0
@@ -35,8 +37,9 @@ class BusyError(Exception):
 class Room:
     """The runs, and how pages of them are made."""
 
-    def __init__(self, runs: Runs, deadline: float = DEADLINE) -> None:
-        self.runs = runs
+    def __init__(self, runs: Runs | None, deadline: float = DEADLINE, stage: Stage | None = None) -> None:
+        self._runs = runs
+        self.stage = Stage(runs) if stage is None else stage
         self._deadline = deadline
         self.is_closing = False  # streams end then
         self._threads = ThreadPoolExecutor(_THREADS, "control-room")
@@ -49,6 +52,13 @@ class Room:
             lstrip_blocks=True,
         )
         self._templates.globals |= {"asset": asset, "run_url": run_url, "sweep_url": sweep_url, "api": api}
+
+    @property
+    def runs(self) -> Runs:
+        """The runs that are shown; NotFoundError where none are."""
+        if self._runs is None:
+            raise NotFoundError("this server shows no runs")
+        return self._runs
 
     def page(self, make: Page) -> Endpoint:
         """Make an endpoint of a function that reads files: it runs in a thread, and has a deadline."""
@@ -77,11 +87,13 @@ class Room:
         return Response(json.dumps(values, allow_nan=False, ensure_ascii=False), status, media_type="application/json")
 
     def end(self) -> None:
-        """End the streams, so that the server need not wait for them."""
+        """End the streams and what is played, so that the server need not wait for them."""
         self.is_closing = True
+        self.stage.end()
 
     def close(self) -> None:
-        """Wait for no thread any more."""
+        """End it all, and wait for no thread any more."""
+        self.end()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
