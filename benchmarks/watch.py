@@ -4,8 +4,8 @@
 
 The folder is made here: a run with the episodes of an evaluation, a run that grows, and others beside them. The server
 is a process of its own, started by `chaosops watch`. A page is opened for the first time after the server's start, and
-once more; `cpu` is the server's own time for the first. A new line is there when the server has told of it and has given
-its figures.
+once more; `cpu` is the server's own time for the first. A new line is there when the server has told of it and has
+given its figures.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def measure(episodes: int, lines: int) -> dict[str, Any]:
 
 def passed(found: dict[str, Any]) -> bool:
     """Tell if the figures are within the bars."""
-    return (
+    return bool(
         found["first_seconds"]["episodes"] < OPEN_BAR
         and found["line_seconds_max"] < LATENCY_BAR
         and found["memory_peak_mb"] < MEMORY_BAR

@@ -791,7 +791,7 @@ def _watch(given: argparse.Namespace) -> int:
             if given.open:
                 import webbrowser
 
-                webbrowser.open(url)
+                webbrowser.open_new_tab(url)
 
         listening.server(served, Limits(), say, watched.end).run(sockets=[bound])
     return 0

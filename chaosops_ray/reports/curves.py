@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from array import array
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from chaosops_ray.sim.errors import InputError
 
 # Updates over which curves.js averages; as in the plots.
 WINDOW = 9
+MAX_UPDATES = 20_000
 _DIGITS = 6
 _HEADLINE = re.compile(r"(\+?)\.([0-9])f")
 _MEAN = "mean"
@@ -42,7 +44,7 @@ class Curves:
         self._environment = environment
         self._run = run
         self.figures = figures(environment, run)
-        self._columns: dict[str, list[float | None]] = {key: [] for key in keys(self.figures)}
+        self._columns = {key: array("d") for key in keys(self.figures)}  # NaN where a row has none
         self._marks: list[Mark] = []
         self._tiers: dict[str, int] = {}  # by tier the update that played it first
         self._alarmed = False
@@ -58,6 +60,8 @@ class Curves:
     def add(self, row: Row) -> None:
         """Append the row of the next update; InputError, and no change, for one that is not this row."""
         update = self.done + 1
+        if update > MAX_UPDATES:
+            raise InputError(f"curves are drawn of the first {MAX_UPDATES:,} updates")
         if row.get("update") != update:
             raise InputError(f"line {update} is not that of update {update}; lines are missing or changed")
         try:
@@ -67,7 +71,7 @@ class Curves:
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise InputError(f"line {update} is not a row of metrics ({str(error)[:80]})") from None
         for key, value in values.items():
-            self._columns[key].append(value)
+            self._columns[key].append(math.nan if value is None else value)
         self._note(update, values, tiers, replaced)
         self.last = row
         if "evaluation" in row:
@@ -121,7 +125,10 @@ class Curves:
             "window": WINDOW,
             "updates": list(range(after + 1, self.done + 1)),
             "of": self._run.updates,
-            "columns": {key: column[after:] for key, column in self._columns.items()},
+            "columns": {
+                key: [None if math.isnan(value) else value for value in column[after:]]
+                for key, column in self._columns.items()
+            },
             "figures": self.figures,
             "bands": bands,
             "marks": [mark._asdict() for mark in marks],

@@ -36,7 +36,7 @@ _ROWS_AT_ONCE = 5_000
 # Far above any world's episode: a file with longer ones is refused before it fills the memory.
 MAX_EPISODE_ROWS = 10_000
 # All summaries of a file are in memory at once.
-MAX_LISTED_ROWS = 1_000_000
+MAX_LISTED_ROWS = 300_000
 
 _FIELDS: list[tuple[str, pa.DataType]] = [
     ("episode", pa.int64()),
@@ -216,20 +216,18 @@ def summaries(path: Path) -> list[Summary]:
         rows = file.read(columns)
     if any(column.null_count for column in rows.columns):
         raise InputError(f"{path} has an empty field; the file was not written by this program")
-    found = rows.group_by("episode", use_threads=False).aggregate(
-        [
-            ("policy", "first"),
-            ("scenario", "first"),
-            ("rules", "first"),
-            ("version", "max"),
-            ("reward", "count"),
-            ("reward", "sum"),
-        ]
-    )
-    return [Summary(*row.values()) for row in found.select(_SUMMARY).to_pylist()]
-
-
-_SUMMARY = ["episode", "policy_first", "scenario_first", "rules_first", "version_max", "reward_count", "reward_sum"]
+    # By the number of the episode: its first row, its highest version, its rows and their rewards. In Python, because
+    # pyarrow's grouping loads pandas where it is installed, which takes longer than the whole list.
+    by_number: dict[int, tuple[int, int, int, float]] = {}
+    columns_read = [rows[name].to_pylist() for name in ("episode", "version", "reward")]
+    for place, (number, version, reward) in enumerate(zip(*columns_read, strict=True)):
+        first, highest, count, total = by_number.get(number, (place, version, 0, 0.0))
+        by_number[number] = (first, max(highest, version), count + 1, total + reward)
+    named = [rows[name] for name in ("policy", "scenario", "rules")]
+    return [
+        Summary(number, *[column[first].as_py() for column in named], version, steps, total)
+        for number, (first, version, steps, total) in by_number.items()
+    ]
 
 
 def read_episode(path: Path, number: int) -> RecordedEpisode:

@@ -495,7 +495,8 @@ _MACHINE = Topic(
             "machine.engine_tokens_per_second",
             "chaosops_engine_tokens_per_second",
             "tokens/second",
-            "tokens that all engines together wrote since the update before, for each second since then; null in the first",
+            "tokens that all engines together wrote since the update before, for each second since then; null in "
+            "the first",
             "Tokens a second",
         ),
         Metric(

@@ -92,14 +92,18 @@ class Held:
 
     def turn(self, taken: Sequence[tuple[str, str | None]]) -> dict[str, Any]:
         """Follow the episode to the model's turn, and take it."""
-        environment = self._environment
         for spelled, completion in taken:
-            role = environment.acting(self._world)
             if completion is not None:
-                self._voice.remember(environment.view(self._world, role), completion)
-            self._world = environment.step(self._world, environment.load_action(spelled)).world
-        action, origin = self._voice.act(environment.view(self._world, environment.acting(self._world)))
-        return {"action": environment.dump_action(action), **origin._asdict()}
+                self._voice.remember(self._view(), completion)
+            self._world = self._environment.step(self._world, self._environment.load_action(spelled)).world
+        action, origin = self._voice.act(self._view())
+        return {"action": self._environment.dump_action(action), **origin._asdict()}
+
+    def _view(self) -> Any:
+        role = self._environment.acting(self._world)
+        if role is None:
+            raise InputError("the episode is over")
+        return self._environment.view(self._world, role)
 
     def close(self) -> None:
         """Let go of the model."""

@@ -66,6 +66,12 @@ def test_a_row_that_is_not_the_next_one_changes_nothing() -> None:
     assert made.done == 4
 
 
+def test_no_more_updates_are_drawn_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curves, "MAX_UPDATES", 3)
+    with pytest.raises(InputError, match="the first 3 updates"):
+        drawn(rows(4))
+
+
 def test_stages_are_bands_and_a_new_stage_is_a_promotion() -> None:
     made = drawn(rows(5), curriculum="easy+easy+medium:3,hard:100")
     assert made.document()["bands"] == [{"from": 1, "text": "2 × easy + medium"}, {"from": 4, "text": "hard"}]
@@ -93,8 +99,8 @@ def test_an_alarm_is_marked_where_it_begins() -> None:
         one | {"learner": one["learner"] | {"kl": kl}} for one, kl in zip(rows(6), (1, 6, 7, 1, 8, 1), strict=True)
     ]
     assert texts(drawn(found), "alarm") == [
-        (2, "alarm: KL 6.00 is above 5 nats a token"),
-        (5, "alarm: KL 8.00 is above 5 nats a token"),
+        (2, "alarm: KL 6.00 is above 2 nats a token"),
+        (5, "alarm: KL 8.00 is above 2 nats a token"),
     ]
 
 

@@ -24,6 +24,11 @@ INCIDENT = ENVIRONMENTS["incident"]
 SCENARIO = INCIDENT.scenario("incident/rogue_deploy_bot/hard/1000")
 ROOT = Path(__file__).parents[2]
 VERSIONS = 2
+CONFIG = f"""rules: {runs.RULES}
+model: tiny
+updates: {VERSIONS}
+rollout: {{max_tokens: 1, structured: true}}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +36,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that is over, with two real versions for the tiny model."""
     path = tmp_path_factory.mktemp("runs") / "over"
     base = tiny_base()
-    folder = RunFolder.create(path, f"rules: {runs.RULES}\nmodel: tiny\nupdates: {VERSIONS}\n")
+    folder = RunFolder.create(path, CONFIG)
     made = {
         number: publish(small_peft(base.path, number, 0.3), folder.adapters, number, base.digest, "tiny").digest
         for number in range(1, VERSIONS + 1)
@@ -62,6 +67,7 @@ def played(held: Held, policy: str, turns: int = 4) -> Any:
     return found
 
 
+@pytest.mark.slow
 def test_whatever_happens_to_a_file_of_a_run_it_plays_as_before_or_says_why_not(
     finished: Path, tmp_path: Path, held: Held
 ) -> None:
@@ -78,12 +84,8 @@ def test_whatever_happens_to_a_file_of_a_run_it_plays_as_before_or_says_why_not(
         others = [other for other in run.rglob(path.name) if other != path]
         swapped = others[0].read_bytes() if others else b"{}"
         middle = len(content) // 2
-        for damaged in (
-            None,
-            content[:middle],
-            content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
-            swapped,
-        ):
+        flipped = content[:middle] + bytes([byte ^ 1 for byte in content[middle : middle + 1]]) + content[middle + 1 :]
+        for damaged in (None, content[:middle], flipped, swapped):
             path.unlink()
             if damaged is not None:
                 path.write_bytes(damaged)
@@ -115,8 +117,10 @@ def test_what_is_damaged_while_it_plays_is_refused_at_the_next_play(finished: Pa
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     assert not isinstance(played(held, f"trained={run}"), str)
+    shutil.rmtree(run / "adapters" / f"policy-v{VERSIONS}")
+    assert "the run still has versions 1" in played(held, f"trained={run}")
     (run / METRICS).write_text("")
-    assert isinstance(played(held, f"trained={run}"), str)
+    assert f"{METRICS} is not as it was" in played(held, f"trained={run}")
 
 
 def test_a_version_that_is_asked_for_is_the_one_that_plays(finished: Path, held: Held) -> None:

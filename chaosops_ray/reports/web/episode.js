@@ -23,10 +23,11 @@ function fromAddress() {
 }
 
 function onShow({ moment, role, truth }) {
-  const hash = `#${moment}${role === SPECTATOR ? "" : `/${encodeURIComponent(role)}`}`;
+  const as = role === SPECTATOR ? "" : `/${encodeURIComponent(role)}`;
+  const address = moment || as ? `#${moment}${as}` : location.pathname + location.search;
   // Browsers refuse to do this too often; the last change is the one that counts.
   clearTimeout(onShow.waiting);
-  onShow.waiting = setTimeout(() => history.replaceState(null, "", hash), 200);
+  onShow.waiting = setTimeout(() => history.replaceState(null, "", address), 200);
   for (const part of document.querySelectorAll("[data-with-truth]")) part.hidden = !truth || role !== SPECTATOR;
   what?.show(moment);
 }

@@ -118,8 +118,8 @@ function play(element, given, options) {
     const { target } = event;
     if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey || event.defaultPrevented) return;
     if (target.closest?.("input, select, textarea, [contenteditable]")) return; // they have uses of their own for them
-    const elsewhere = !root.contains(target);
-    if (elsewhere && !(options.page && (target === document.body || target.closest?.("a, button, summary")))) return;
+    const isElsewhere = !root.contains(target);
+    if (isElsewhere && (!options.page || target.closest?.(".film"))) return;
     const isScrolled = target.closest?.("[data-scrolls]");
     if (event.key === "ArrowRight" && !isScrolled) controls.act.step(1);
     else if (event.key === "ArrowLeft" && !isScrolled) controls.act.step(-1);
@@ -212,8 +212,8 @@ function controlsOf(id, act) {
       truth.checked = state.truth;
       truthLabel.hidden = state.role !== SPECTATOR;
       hint.textContent = state.role === SPECTATOR
-        ? "A spectator sees everything that happens, and not why. The truth behind it shows only if you ask for it."
-        : `Only what ${cut(state.role, 40)} saw and read at its latest turn, and what it wrote.`;
+        ? "A spectator sees everything that happens, and not why: the truth behind it shows only if you ask for it. What the last turn changed is marked."
+        : `Only what ${cut(state.role, 40)} saw and read at its latest turn, and what it wrote. What is new since its turn before is marked.`;
     },
   };
 }
@@ -447,12 +447,13 @@ function rubrics(films, names, moment) {
     values.map((value) => make("td", { class: `n ${signOf(value)}` }, value === null ? "" : amount(value))));
   const body = make("tbody", {}, found.map((key) => line(cut(spoken(key), 60), figures((sum) => sum.get(key) ?? 0))),
     line("return", figures((sum) => total(sum.values())), { class: "film-sum", "data-sum": true }));
+  const table = make("table", { class: "full" },
+    make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "rubric"),
+      columns.map((column) => make("th", { scope: "col", class: "n" }, make("bdi", {}, column))))), body);
   return make("section", { class: "film-panel film-rubrics", "data-rubrics": true },
     make(isPair ? "h2" : "h3", {}, "reward by rubric"),
     make("p", { class: "help" }, "In points. The return is the sum of all rewards so far."),
-    make("table", { class: "full" },
-      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "rubric"),
-        columns.map((column) => make("th", { scope: "col", class: "n" }, make("bdi", {}, column))))), body));
+    isPair ? scrolling("reward by rubric of both", table) : table);
 }
 
 function earned(steps) {
@@ -584,7 +585,7 @@ function panelOf(panel, before, place) {
   const numeric = panel.heading.map((_, column) =>
     panel.rows.length > 0 && panel.rows.every((row) => NUMERIC.test(row[column]?.[0] ?? "")));
   const isShort = Array.from({ length: width }, (_, column) =>
-    panel.rows.every((row) => (row[column]?.[0] ?? "").length <= SHORT));
+    panel.rows.length > 1 && panel.rows.every((row) => (row[column]?.[0] ?? "").length <= SHORT));
   const rows = panel.rows.map((row, index) => make("tr", {}, row.map(([text, tone], column) => {
     const isLast = column === row.length - 1;
     const cell = make("td", {

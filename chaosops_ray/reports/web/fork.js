@@ -9,6 +9,8 @@ import { compare } from "./film.js";
 const PAUSE_MILLISECONDS = 250; // whoever moves through a film quickly asks for nothing on the way
 
 export function fork(element, film, episode) {
+  const record = { film, episode };
+  let base = record; // what is forked: the film of the page, or a future that was made of it
   const form = element.querySelector("form");
   const { action, written, policy } = form.elements;
   const listed = element.querySelector("[data-fork-listed]");
@@ -16,17 +18,19 @@ export function fork(element, film, episode) {
   const words = element.querySelector("[data-fork-error]");
   const result = element.querySelector("[data-fork-result]");
   const button = form.querySelector("button");
-  let moment = 0;
+  let moment = 0; // of what is forked
+  let pageMoment = 0;
   let asked = null; // the step whose actions are offered
   let waiting = null;
   let isPlaying = false;
   let shown = null;
 
   function refresh() {
-    const step = film.steps[moment];
+    const step = base.film.steps[moment];
+    const where = base === record ? "At this moment" : "At the moment of the fork that is shown below";
     turn.textContent = step
-      ? `At this moment ${step.role} has turn ${moment + 1}.`
-      : "The episode is over at this moment; go back to one where somebody has a turn.";
+      ? `${where}, ${step.role} has turn ${moment + 1}.`
+      : `${where}, the episode is over; go back to one where somebody has a turn.`;
     form.hidden = !step;
     if (!step || !element.open || asked === moment) return;
     clearTimeout(waiting);
@@ -38,7 +42,7 @@ export function fork(element, film, episode) {
     asked = step;
     action.replaceChildren(option("", "loading …"));
     try {
-      const query = new URLSearchParams({ ...episode, step });
+      const query = new URLSearchParams({ ...base.episode, step });
       const found = await answerOf(await fetch(`${element.dataset.permitted}?${query}`));
       if (step !== asked) return;
       listed.hidden = found.kinds === null;
@@ -72,7 +76,7 @@ export function fork(element, film, episode) {
     button.disabled = true;
     button.textContent = "playing …";
     try {
-      const wanted = { episode, step, ...(text ? { action: text } : {}), ...(policy.value ? { policy: policy.value } : {}) };
+      const wanted = { episode: base.episode, step, ...(text ? { action: text } : {}), ...(policy.value ? { policy: policy.value } : {}) };
       const answer = await fetch(element.dataset.fork, {
         method: "POST",
         headers: { "content-type": "application/json", accept: "application/json" },
@@ -98,9 +102,34 @@ export function fork(element, film, episode) {
       ? `Who plays ${fresh.join(", ")} in the fork has read nothing of what was read there before.`
       : "Whoever played a seat before the fork plays it after it, with all that was read there.";
     const films = document.createElement("div");
+    const again = document.createElement("button");
+    again.type = "button";
+    const future = { film: other, episode: { play: other.play } };
+    const rebase = (to) => {
+      base = to;
+      again.textContent = base === record ? "Fork this future" : "Fork the first film again";
+      moment = base === record ? pageMoment : shown.state().moment;
+      asked = null;
+      refresh();
+    };
+    again.addEventListener("click", () => {
+      rebase(base === record ? future : record);
+      element.scrollIntoView();
+    });
     shown?.end();
-    result.replaceChildren(heading, note, films);
-    shown = compare(films, [film, other], { names: [`as recorded: ${film.policy}`, `the fork: ${other.policy}`], moment: step + 1 });
+    result.replaceChildren(heading, note, again, films);
+    const names = [`${base === record ? "as it was" : "the fork before"}: ${base.film.policy}`, `the fork: ${other.policy}`];
+    shown = compare(films, [base.film, other], {
+      names,
+      moment: step + 1,
+      onShow: (state) => {
+        if (base === record) return;
+        moment = state.moment;
+        refresh();
+      },
+    });
+    // A future that was forked gives way to what was made of it.
+    rebase(base === record ? record : future);
     heading.focus();
     heading.scrollIntoView();
   }
@@ -112,7 +141,13 @@ export function fork(element, film, episode) {
   form.addEventListener("submit", playOn);
   element.addEventListener("toggle", refresh);
   element.hidden = false;
-  return { show: (now) => { moment = now; refresh(); } };
+  return {
+    show: (now) => {
+      pageMoment = now;
+      if (base === record) moment = now;
+      refresh();
+    },
+  };
 }
 
 function option(value, text) {

@@ -59,16 +59,14 @@ function take(page) {
 
 function listen() {
   const events = new EventSource(status.dataset.events);
-  let wasOpen = false;
   events.onopen = () => {
     say("live", true);
-    if (wasOpen) changed(); // something may have been missed
-    wasOpen = true;
+    changed(); // something may have come between the page and the stream
   };
   events.addEventListener("changed", changed);
   events.onerror = () => {
     say("not connected", false);
-    if (events.readyState === EventSource.CLOSED) setTimeout(() => { listen(); changed(); }, AGAIN_AFTER);
+    if (events.readyState === EventSource.CLOSED) setTimeout(listen, AGAIN_AFTER);
   };
 }
 

@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 from chaosops_ray.plain_text import one_line
 from chaosops_ray.serve.asgi import App
 from chaosops_ray.serve.control_room import episode_pages, evaluations, events, films, live, pages, sweep_pages
-from chaosops_ray.serve.control_room.gate import Gate
+from chaosops_ray.serve.control_room.gate import FORM, Gate
 from chaosops_ray.serve.control_room.paths import NotFoundError
 from chaosops_ray.serve.control_room.room import BusyError, Room
 from chaosops_ray.serve.origin import SameOrigin
@@ -57,7 +57,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
-        room.end()
+        room.close()
 
     def refused(request: Request, status: int, words: str) -> Response:
         return _refused(room, request, status, words)
@@ -95,8 +95,10 @@ def create_app(
     async def ask(scope: object, receive: object, send: object) -> None:
         request = Request(scope, receive)  # type: ignore[arg-type]
         words = "this control room needs its token"
+        query = f"?{request.url.query}" if request.url.query else ""
+        place = "/" if request.url.path == FORM else f"{request.url.path}{query}"
         answer = (
-            room.render(request, "token.html", 401)
+            room.render(request, "token.html", 401, form=FORM, place=place)
             if _wants_page(request)
             else room.json({"detail": f"{words}: Authorization: Bearer TOKEN"}, 401)
         )

@@ -28,7 +28,7 @@ def routes(room: Room) -> list[BaseRoute]:
         summary = room.runs.summary(request.path_params["run"])
         values: dict[str, Any] = {"run": summary, "tab": "Episodes"}
         try:
-            opened = room.runs.open(summary.id)
+            opened = room.runs.run(summary.id)
             files = recorded.files(room.runs.root, opened)
             chosen = request.query_params.get("file") or (files[0] if files else "")
             order = request.query_params.get("order") or "recorded"

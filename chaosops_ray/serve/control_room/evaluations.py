@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Route
 from chaosops_ray.reports import evaluation, tables, verdict
 from chaosops_ray.reports.tables import EvaluationTable, PolicyRow
 from chaosops_ray.serve.control_room import paths
+from chaosops_ray.serve.control_room.last_row import OWN
 from chaosops_ray.serve.control_room.metrics_file import MAX_BYTES
 from chaosops_ray.serve.control_room.recorded import EVALUATED
 from chaosops_ray.serve.control_room.room import Room, run_url
@@ -45,7 +46,7 @@ def routes(room: Room) -> list[BaseRoute]:
         summary = room.runs.summary(request.path_params["run"])
         values: dict[str, Any] = {"run": summary, "tab": "Evaluation", "found": None}
         try:
-            opened = room.runs.open(summary.id)
+            opened = room.runs.run(summary.id)
             found = read(room, opened)
         except InputError as error:
             values["run"] = summary._replace(error=str(error))
@@ -83,7 +84,7 @@ def _shown(opened: OpenRun, found: Mapping[str, Any]) -> dict[str, Any]:
         "differences": _differences(environment, found.get("differences", [])),
         "is_kept": is_kept,
         "headline": environment.headline_name,
-        "trained": {row.policy for row in by_tier.rows if row.is_trained},
+        "legend": [(metric.title, OWN[metric.name][0]) for metric in by_tier.metrics if metric.name in OWN],
     }
 
 

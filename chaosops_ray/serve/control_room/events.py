@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from chaosops_ray.serve.control_room.room import Room
+from chaosops_ray.serve.control_room.room import BusyError, Room
 from chaosops_ray.sim.errors import InputError
 
 POLL_SECONDS = 1.0
@@ -31,9 +31,8 @@ async def _pause() -> None:
     await asyncio.sleep(POLL_SECONDS)
 
 
-async def changes(room: Room, look: Look, pause: Pause = _pause, polls: int = _POLLS) -> AsyncIterator[str]:
-    """Yield an event whenever what `look` sees has become another."""
-    seen = await room.run(look)
+async def changes(room: Room, look: Look, seen: Any, pause: Pause = _pause, polls: int = _POLLS) -> AsyncIterator[str]:
+    """Yield an event whenever what `look` sees has become another; `seen` is what it saw before."""
     yield _RETRY
     silent = 0
     for _ in range(polls):
@@ -42,7 +41,7 @@ async def changes(room: Room, look: Look, pause: Pause = _pause, polls: int = _P
         await pause()
         try:
             now = await room.run(look)
-        except (InputError, TimeoutError):
+        except (InputError, TimeoutError, BusyError):
             continue  # gone, or slow: the page itself says so in words
         silent += 1
         if now != seen:
@@ -61,26 +60,26 @@ def routes(room: Room) -> list[BaseRoute]:
         nonlocal streams
         if streams >= MAX_STREAMS:
             return room.json({"detail": f"{MAX_STREAMS} pages are live already; close one"}, 429)
+        seen = await room.run(look)  # its errors are answered as such, before the stream begins
 
         async def events() -> AsyncIterator[str]:
             nonlocal streams
             streams += 1
             try:
-                async for event in changes(room, look):
+                async for event in changes(room, look, seen):
                     yield event
             finally:
                 streams -= 1
 
-        await room.run(look)  # its errors are answered as such, before the stream begins
         return StreamingResponse(events(), media_type="text/event-stream")
 
     async def everything(_: Request) -> Response:
         return await stream(partial(of_all, room))
 
-    async def run(request: Request) -> Response:
+    async def one(request: Request) -> Response:
         return await stream(partial(room.runs.token, request.path_params["run"]))
 
-    return [Route("/api/events", everything), Route("/api/runs/{run}/events", run)]
+    return [Route("/api/events", everything), Route("/api/runs/{run}/events", one)]
 
 
 def of_all(room: Room) -> Any:

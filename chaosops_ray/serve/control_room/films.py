@@ -22,9 +22,11 @@ from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store.episodes import RecordedEpisode, read_episode, read_recording
 
 MAX_FILM_BYTES = 64 << 20
-# Of other episodes on the same scenario: so many are listed, and so many other runs are searched.
+# Of other episodes on the same scenario: so many are listed, and so many other runs are searched, whose evaluation is
+# short enough that a page need not wait for it.
 MAX_OTHERS = 40
 MAX_OTHER_RUNS = 20
+MAX_OTHER_BYTES = 4 << 20
 _LONGEST_NUMBER = 9
 _SHOWN = 80
 
@@ -67,7 +69,7 @@ class Other(NamedTuple):
 
 def routes(room: Room) -> list[BaseRoute]:
     """Return the routes of these pages."""
-    lists = Lists()
+    lists, elsewhere = Lists(), Lists()
 
     def page(request: Request) -> Response:
         found = _found(room, lists, _address(request.path_params))
@@ -80,7 +82,7 @@ def routes(room: Room) -> list[BaseRoute]:
             run=found.opened,
             before=before,
             after=after,
-            others=_others(room, lists, found),
+            others=[*_of_own_run(room, lists, found), *_of_other_runs(room, elsewhere, found)][:MAX_OTHERS],
             command=play_command(found),
             policies=list(environment.policies),
             models=[*[f"trained={run}" for run in room.stage.trained(environment.name)], *room.stage.named],
@@ -162,7 +164,7 @@ def _address(parts: dict[str, str]) -> Address:
 
 
 def _found(room: Room, lists: Lists, address: Address) -> Found:
-    opened = room.runs.open(address.run)
+    opened = room.runs.run(address.run)
     path = recorded.file(room.runs.root, opened, address.file)
     if all(one.number != address.number for one in lists.of(path, opened.environment)):
         raise NotFoundError(f"{path.name} has no episode {address.number}")
@@ -183,35 +185,38 @@ def _neighbours(lists: Lists, found: Found) -> tuple[Address | None, Address | N
     )
 
 
-def _others(room: Room, lists: Lists, found: Found) -> list[Other]:
-    """Return other episodes on the same scenario: of the same file, of the run's evaluation, of other runs'."""
-    own = [other for other in _of_run(room, lists, found, found.opened) if other.address != found.address]
-    return [*own, *_of_other_runs(room, lists, found)][:MAX_OTHERS]
-
-
-def _of_run(room: Room, lists: Lists, found: Found, opened: OpenRun) -> Iterator[Other]:
-    is_own = opened.id == found.opened.id
-    for file in dict.fromkeys([found.address.file, EVALUATED] if is_own else [EVALUATED]):
-        try:
-            listed: Sequence[Listed] = lists.of(recorded.file(room.runs.root, opened, file), opened.environment)
-        except InputError:  # not evaluated yet, or damaged, which the pages of that run say
-            continue
-        name = "" if is_own else opened.name
-        for one in listed:
-            if one.scenario == found.recorded.scenario:
-                address = Address(opened.id, file, one.number)
-                yield Other(address, name, one.policy, one.version, one.steps, one.total)
+def _of_own_run(room: Room, lists: Lists, found: Found) -> Iterator[Other]:
+    """Yield the other episodes on the scenario in the same file, and in the run's evaluation."""
+    for file in dict.fromkeys([found.address.file, EVALUATED]):
+        for other in _of_file(room, lists, found, found.opened, file):
+            if other.address != found.address:
+                yield other
 
 
 def _of_other_runs(room: Room, lists: Lists, found: Found) -> Iterator[Other]:
+    """Yield the episodes on the scenario in the evaluations of other runs, but of baselines, which play it the same."""
     listing = room.runs.listing()
     every = [*listing.runs, *[trial for sweep in listing.sweeps for trial in sweep.trials]]
     for summary in [one for one in every if one.id != found.opened.id][:MAX_OTHER_RUNS]:
         try:
-            opened = room.runs.open(summary.id)
+            opened = room.runs.run(summary.id)
         except InputError:  # the list of runs says so
             continue
         if opened.environment.name == found.opened.environment.name:
-            # A baseline plays a scenario in the same way in every run.
-            baselines = opened.environment.policies
-            yield from [one for one in _of_run(room, lists, found, opened) if one.policy not in baselines]
+            for other in _of_file(room, lists, found, opened, EVALUATED, MAX_OTHER_BYTES):
+                if other.policy not in opened.environment.policies:
+                    yield other
+
+
+def _of_file(
+    room: Room, lists: Lists, found: Found, opened: OpenRun, file: str, most: int = recorded.MAX_FILE_BYTES
+) -> Iterator[Other]:
+    try:
+        path = recorded.file(room.runs.root, opened, file)
+        listed: Sequence[Listed] = lists.of(path, opened.environment) if path.stat().st_size <= most else ()
+    except InputError:  # not evaluated yet, or damaged, which the pages of that run say
+        return
+    name = "" if opened.id == found.opened.id else opened.name
+    for one in listed:
+        if one.scenario == found.recorded.scenario:
+            yield Other(Address(opened.id, file, one.number), name, one.policy, one.version, one.steps, one.total)

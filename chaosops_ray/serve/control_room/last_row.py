@@ -16,7 +16,7 @@ _ELSEWHERE = "Other figures"
 _TIER = "tier"
 _DIGEST = "digest"
 # The worlds' own metrics, of which the table of metrics knows only that they are means: what they mean, and their unit.
-_OWN = {
+OWN = {
     "success": ("share of episodes that were solved", "share"),
     "mttr": ("mean steps until an incident was resolved, over those that were", "steps"),
     "rogue_catch": ("share with a right accusation, over the episodes in which an agent misbehaves", "share"),
@@ -86,7 +86,7 @@ def _known(path: tuple[str, ...]) -> tuple[str, str, str, str, str | None]:
     name = own[-1] if tier is not None else ".".join(own)
     if own[0] == "heuristic":
         name = "mean of the heuristic"
-    help_text, unit = _OWN.get(labels.get("metric", ""), (metric.help, metric.unit))
+    help_text, unit = OWN.get(labels.get("metric", ""), (metric.help, metric.unit))
     return title, _cut(name), unit, help_text.replace("`", ""), tier
 
 

@@ -14,6 +14,8 @@ from chaosops_ray.store.files import parse_object, reason
 MAX_BYTES = 64 << 20
 # The last row and, with luck, the last held-out evaluation are in the last part of the file.
 _TAIL_BYTES = 256 << 10
+# A row has two or three thousand bytes; a damaged one must not fill the memory.
+_MAX_LINE = 1 << 20
 _EVALUATION = b'"evaluation"'
 
 
@@ -46,12 +48,16 @@ class Growing:
                     self._offset = 0
                 self._inode = inode
                 file.seek(self._offset)
-                content = file.read(MAX_BYTES)
+                # A last line without an end is being written.
+                while (line := file.readline(_MAX_LINE)).endswith(b"\n"):
+                    take(_row(line, self._path))
+                    self._offset += len(line)
         except OSError as error:
             raise InputError(f"cannot read {self._path.name}: {reason(error)}") from None
-        for line in content.split(b"\n")[:-1]:  # the last one may be half written
-            take(_row(line, self._path))
-            self._offset += len(line) + 1
+        if len(line) == _MAX_LINE:
+            raise InputError(
+                f"a line of {self._path.name} has more than {_MAX_LINE:,} bytes, which no row of metrics has"
+            )
 
 
 class Last(NamedTuple):
@@ -82,5 +88,7 @@ def read_last(path: Path) -> Last:
 def _row(line: bytes, path: Path) -> dict[str, Any]:
     row = parse_object(line)
     if row is None or type(row.get("update")) is not int:
-        raise InputError(f"a line of {path.name} is not a row of metrics: {line[:40].decode(errors='replace')!r}")
+        raise InputError(
+            f"a line of {path.name} is not a row of metrics: {line[:40].rstrip().decode(errors='replace')!r}"
+        )
     return row

@@ -26,7 +26,7 @@ def routes(room: Room) -> list[BaseRoute]:
     def run(request: Request) -> Response:
         summary = room.runs.summary(request.path_params["run"])
         try:
-            opened = room.runs.open(summary.id)
+            opened = room.runs.run(summary.id)
         except InputError:  # the summary says so in words
             return room.render(request, "run_damaged.html", run=summary, tab="Curves")
         course = room.runs.course(opened, after=_NOTHING_AFTER)
@@ -44,7 +44,7 @@ def routes(room: Room) -> list[BaseRoute]:
         )
 
     def curves(request: Request) -> Response:
-        opened = room.runs.open(request.path_params["run"])
+        opened = room.runs.run(request.path_params["run"])
         after, times = (number(request, name) for name in ("after", "times"))
         course = room.runs.course(opened, after, times)
         return room.json({**course.curves, "times": course.times, "error": course.error})

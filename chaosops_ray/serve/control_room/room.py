@@ -77,9 +77,9 @@ class Room:
         future.add_done_callback(lambda _: self._places.release())
         return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), self._deadline)
 
-    def render(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    def render(self, _: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         """Render a page."""
-        text = self._templates.get_template(template).render(path=request.url.path, **values)
+        text = self._templates.get_template(template).render(values)
         return HTMLResponse(text, status)
 
     def json(self, values: Mapping[str, Any], status: int = 200) -> Response:
@@ -87,9 +87,13 @@ class Room:
         return Response(json.dumps(values, allow_nan=False, ensure_ascii=False), status, media_type="application/json")
 
     def end(self) -> None:
-        """End the streams, and wait for no thread any more."""
+        """End the streams and what is played, so that the server need not wait for them."""
         self.is_closing = True
         self.stage.end()
+
+    def close(self) -> None:
+        """End it all, and wait for no thread any more."""
+        self.end()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 

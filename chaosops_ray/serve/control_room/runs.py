@@ -37,10 +37,10 @@ RUNNING, FINISHED, TO_RESUME, STOPPED, NOT_BEGUN, DAMAGED = (
 # As sweeps.runner names them in the folder of a trial.
 _ALARMED, _STOPPED_EARLY = "alarm.txt", "stopped-early"
 
-MAX_EVALUATION = 32 << 20
+MAX_EVALUATION = 8 << 20
 MAX_FOLDERS = 5000  # that one search looks into
 MAX_DEPTH = 5
-MAX_RUNS = 1000
+MAX_RUNS = 500
 _SEARCH_SECONDS = 1.0  # for so long one search serves all who look
 # A run whose metrics grew so recently is being trained, though no lock is seen: on another machine, for instance.
 _ACTIVE_SECONDS = 120.0
@@ -258,7 +258,7 @@ class Runs:
 
     # -- one run -------------------------------------------------------------------------------------------------
 
-    def open(self, identity: str) -> OpenRun:
+    def run(self, identity: str) -> OpenRun:
         """Return the run with this id; NotFoundError if there is none, InputError if it is damaged."""
         path = self._run_path(identity)
         return self._open(path)

@@ -140,7 +140,7 @@ class Stage:
 
     def _world_of(self, run: str) -> str:
         try:
-            return "" if self._runs is None else self._runs.open(run).environment.name
+            return "" if self._runs is None else self._runs.run(run).environment.name
         except InputError:
             return ""
 
@@ -158,7 +158,7 @@ class Stage:
                 "(--policies)"
             )
         try:
-            path = self._runs.open(run).path
+            path = self._runs.run(run).path
         except NotFoundError:
             raise UnavailableError(f"there is no run {run[:_SHOWN]!r}") from None
         except InputError as error:
@@ -252,7 +252,7 @@ class Stage:
             raise InputError("an episode of a run is named by run and file, which are texts, and number")
         if self._runs is None:
             raise NotFoundError("this server shows no runs")
-        opened = self._runs.open(run)
+        opened = self._runs.run(run)
         path = recorded.file(self._runs.root, opened, file)
         one = read_episode(path, int(number))  # type: ignore[arg-type]
         environment, replay = replayed(one)
@@ -284,17 +284,12 @@ class Stage:
         found = self.found(request.get("episode"))
         before = found.played.before(int(step))  # type: ignore[arg-type]
         environment = before.environment
+        colleagues = found.played.colleagues if beside is None else _colleagues(environment, beside)
+        taken = None if action is None else action_of(environment, action)
         policy = found.policy if policy is None else policy
         if not policy:
             raise InputError(f"{found.played.policy} is no policy that can be asked again; name one that plays on")
-        colleagues = found.played.colleagues if beside is None else _colleagues(environment, beside)
-        return Fork(
-            before,
-            len(before.episode.steps),
-            None if action is None else action_of(environment, action),
-            policy,
-            colleagues,
-        )
+        return Fork(before, len(before.episode.steps), taken, policy, colleagues)
 
     def forked(self, fork: Fork, performance: Performance) -> dict[str, Any]:
         """Return the film of a fork that was played to its end."""

@@ -34,7 +34,9 @@ def routes(room: Room) -> list[BaseRoute]:
 
     def page(request: Request) -> Response:
         summary, path = room.runs.sweep(request.path_params["sweep"])
-        error, parts, about, plots = summary.error, [], "", []
+        error, about = summary.error, ""
+        parts: list[dict[str, Any]] = []
+        plots: list[str] = []
         try:
             found = _comparison(room.runs.root, path)
             if found is not None:

@@ -118,6 +118,7 @@ LINES = {
     "evaluation is text": json.dumps(ROW | {"evaluation": "x"}),
     "a name of tags": json.dumps(ROW | {"<script>alert(1)</script>": "<img src=x>"}),
     "deep": json.dumps(ROW)[:-1] + ', "x": ' + '{"a":' * 900 + "1" + "}" * 900 + "}",
+    "too long": json.dumps(ROW | {"x": "y" * (2 << 20)}),
     "not text": "\udcff\udcfe",
 }
 

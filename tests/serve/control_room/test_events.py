@@ -26,12 +26,12 @@ def streamed(room: Room, look: Callable[[], object], *steps: Callable[[], object
         next(waiting)()
 
     async def said() -> list[str]:
-        return [event async for event in changes(room, look, pause, len(steps))]
+        return [event async for event in changes(room, look, look(), pause, len(steps))]
 
     try:
         return asyncio.run(said())
     finally:
-        room.end()
+        room.close()
 
 
 def nothing() -> None:

@@ -244,7 +244,7 @@ def test_a_request_that_takes_too_long_is_answered_all_the_same(filled: Path) ->
 
     asyncio.run(asked())
     stuck.set()
-    room.end()
+    room.close()
 
 
 def test_the_client_of_these_tests_is_no_other_site(filled: Path) -> None:

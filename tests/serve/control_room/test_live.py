@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
+import shlex
 import sys
+import tomllib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 import schemathesis
+import yaml
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
+from starlette.responses import JSONResponse
 from starlette.testclient import TestClient
 
+from chaosops_ray import cli
+from chaosops_ray.serve import access
 from chaosops_ray.serve.control_room import live
 from chaosops_ray.serve.control_room.app import create_app
 from chaosops_ray.serve.control_room.models import Models
+from chaosops_ray.serve.control_room.performances import Performance
 from chaosops_ray.serve.control_room.room import Room
 from chaosops_ray.serve.control_room.runs import Runs
 from chaosops_ray.serve.control_room.stage import Stage
 from chaosops_ray.sim import ENVIRONMENTS, play
+from chaosops_ray.wire import Origin
 from tests.support import model_process
 from tests.support.control_room import HTML, data, opened, page
 
@@ -189,6 +203,49 @@ def test_what_cannot_be_played_is_refused_in_words(client: TestClient, chosen: d
     assert name == "refused"
     assert words in found["error"]
     assert found["unavailable"] == ("UNAVAILABLE" in words)
+
+
+class Patient:
+    """A model that waits before each of its turns."""
+
+    name, version, digest, described, style = "trained", 7, "d" * 64, MappingProxyType({}), "compact"
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.begun, self.goes_on = Event(), Event()
+
+    def follow(self, action: str, completion: str | None) -> None:
+        """It needs to know nothing."""
+
+    def act(self, _seconds: float) -> tuple[str, Origin]:
+        self.asked += 1
+        self.begun.set()
+        assert self.goes_on.wait(60)
+        return '{"action": "noop"}', Origin(self.version, self.digest, "noop")
+
+
+def test_a_play_that_nobody_watches_any_more_stops(filled: Path) -> None:
+    model = Patient()
+
+    class Scripted(Stage):
+        @contextmanager
+        def performing(self, before: Any, policy: str, _colleagues: Any) -> Iterator[Any]:
+            with self._listed(Performance(before, policy, {}, model)) as performance:  # type: ignore[arg-type]
+                yield performance, 60.0
+
+    runs = Runs(filled)
+    room, threads = Room(runs, stage=Scripted(runs)), ThreadPoolExecutor(1)
+
+    async def watch() -> None:
+        stream = live._events(room, threads, LONG)
+        assert (await anext(stream)).startswith("event: film")
+        assert await asyncio.to_thread(model.begun.wait, 60)
+        await stream.aclose()  # type: ignore[attr-defined]
+        model.goes_on.set()
+
+    asyncio.run(watch())
+    threads.shutdown(wait=True)
+    assert model.asked == 1
 
 
 def test_more_plays_than_there_are_places_are_refused(filled: Path) -> None:
@@ -371,6 +428,45 @@ def test_the_live_page_stands_alone() -> None:
         assert client.get("/live", headers=framed).status_code == 403
 
 
+SPACE = ROOT / "deploy" / "space"
+
+
+def test_the_space_starts_what_it_says() -> None:
+    dockerfile = (SPACE / "Dockerfile").read_text()
+    (shell,) = re.findall(r"^CMD (\[.*\])$", dockerfile, re.MULTILINE)
+    command = shlex.split(json.loads(shell)[-1].replace("${SPACE_HOST:-}", "me-space.hf.space"))
+    assert command[:2] == ["exec", "chaosops"]
+    given = cli.parser().parse_args(command[2:])
+    front = yaml.safe_load((SPACE / "README.md").read_text().split("---")[1])
+    assert front["sdk"] == "docker"
+    assert front["app_port"] == given.port == int(re.findall(r"^EXPOSE ([0-9]+)$", dockerfile, re.MULTILINE)[0])
+    assert (given.host, given.names, given.framed_by) == ("0.0.0.0", "me-space.hf.space", "https://huggingface.co")  # noqa: S104
+    assert access.names(given.names) == ("me-space.hf.space",)
+    assert access.site(given.framed_by) == given.framed_by
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert re.findall(r"^ARG EXTRAS=(\w+)$", dockerfile, re.MULTILINE) == ["watch"]
+    assert not [one for one in extras["watch"] if "torch" in one]
+    assert "USER 1000:1000" in dockerfile
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["live", "--framed-by", "https://huggingface.co/ 'self'"],
+        ["live", "--framed-by", "*"],
+        ["live", "--names", "a b"],
+        ["live", "--plays", "0"],
+        ["live", "--port", "65536"],
+        ["watch", ".", "--policies", "oracle"],
+        ["watch", ".", "--policies", "ppo=run"],
+    ],
+)
+def test_mistakes_are_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+
+
 # -- any request --------------------------------------------------------------------------------------------------
 
 _ANY = {"type": ["object", "array", "string", "number", "null", "boolean"]}
@@ -382,57 +478,61 @@ _EPISODES = [
         "seed": ["0", "7", "-1"], "tier": ["any", "easy", "expert"]}.items()}},
     _ANY,
 ]  # fmt: skip
-SCHEMA = schemathesis.openapi.from_dict(
-    {
-        "openapi": "3.1.0",
-        "info": {"title": "live", "version": "1"},
-        "paths": {
-            "/api/fork": {
-                "post": {
-                    "requestBody": {
-                        "content": {
-                            "application/json": {
-                                "schema": {
-                                    "type": "object",
-                                    "properties": {
-                                        "episode": {"anyOf": _EPISODES},
-                                        "step": {"type": ["integer", "string"], "minimum": -1, "maximum": 12},
-                                        "action": {"anyOf": [{"enum": ["noop", "restart db"]}, _ANY]},
-                                        "policy": {"enum": ["oracle", "heuristic", "trained=over", "=", "", 3, None]},
-                                        "seats": {"anyOf": [{"enum": ["all", "sre=oracle", "x"]}, _ANY]},
-                                    },
-                                }
+DOCUMENT: dict[str, Any] = {
+    "openapi": "3.1.0",
+    "info": {"title": "live", "version": "1"},
+    "paths": {
+        "/api/fork": {
+            "post": {
+                "requestBody": {
+                    "content": {
+                        "application/json": {
+                            "schema": {
+                                "type": "object",
+                                "properties": {
+                                    "episode": {"anyOf": _EPISODES},
+                                    "step": {"type": ["integer", "string"], "minimum": -1, "maximum": 12},
+                                    "action": {"anyOf": [{"enum": ["noop", "restart db"]}, _ANY]},
+                                    "policy": {"enum": ["oracle", "heuristic", "trained=over", "=", "", 3, None]},
+                                    "seats": {"anyOf": [{"enum": ["all", "sre=oracle", "x"]}, _ANY]},
+                                },
                             }
                         }
-                    },
-                    "responses": {"200": {"description": ""}},
-                }
-            },
-            "/api/permitted": {
-                "get": {
-                    "parameters": [
-                        {"in": "query", "name": name, "schema": {"type": "string"}}
-                        for name in ("run", "file", "number", "step", "play", "world", "policy", "seats", "x")
-                    ],
-                    "responses": {"200": {"description": ""}},
-                }
-            },
+                    }
+                },
+                "responses": {"200": {"description": ""}},
+            }
         },
-    }
-)
+        "/api/permitted": {
+            "get": {
+                "parameters": [
+                    {"in": "query", "name": name, "schema": {"type": "string"}}
+                    for name in ("run", "file", "number", "step", "play", "world", "policy", "seats", "x")
+                ],
+                "responses": {"200": {"description": ""}},
+            }
+        },
+    },
+}
 
 
-@pytest.mark.parametrize("operation", [("/api/fork", "POST"), ("/api/permitted", "GET")], ids=str)
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=str)
-def test_no_request_breaks_the_server(client: TestClient, operation: tuple[str, str], mode: GenerationMode) -> None:
-    path, method = operation
-    cases = SCHEMA[path][method].as_strategy(generation_mode=mode)
+@pytest.mark.parametrize("path", DOCUMENT["paths"])
+def test_no_request_breaks_the_server(filled: Path, path: str, mode: GenerationMode) -> None:
+    inner = create_app(Room(Runs(filled)), names=("testserver",))
+    document = JSONResponse(DOCUMENT)
 
-    @settings(max_examples=40, suppress_health_check=list(HealthCheck))
-    @given(case=cases)
-    def check(case: Any) -> None:
-        answer = case.call(session=client, base_url="http://localhost:8700")
+    async def with_document(scope: Any, receive: Any, send: Any) -> None:
+        app = document if scope.get("path") == "/openapi.json" else inner
+        await app(scope, receive, send)
+
+    schema = schemathesis.openapi.from_asgi("/openapi.json", with_document)
+    (method,) = DOCUMENT["paths"][path]
+
+    @settings(max_examples=20, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(case=schema[path][method.upper()].as_strategy(generation_mode=mode))
+    def answered(case: schemathesis.Case) -> None:
+        answer = case.call()
         assert answer.status_code in (200, 400, 404, 405, 413, 414, 422, 429), answer.text[:300]
-        assert answer.status_code == 200 or {"error", "detail"} & set(answer.json())
 
-    check()
+    answered()

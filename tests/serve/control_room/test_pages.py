@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from chaosops_ray.serve.control_room.last_row import OWN, sections
+from chaosops_ray.sim import ENVIRONMENTS
 from chaosops_ray.store.run_folder import RunFolder
 from tests.support import runs
 from tests.support.control_room import data, opened, page
@@ -85,6 +87,22 @@ def test_each_cell_of_the_evaluation_leads_to_its_episodes(client: TestClient) -
         assert "0 of 66" not in listed
     tier = page(client, "/runs/over/episodes?file=evaluation&policy=trained&tier=hard")
     assert "8 of 66 episodes" in tier
+
+
+def test_every_figure_of_a_world_is_explained() -> None:
+    for world in ENVIRONMENTS.values():
+        assert {metric.name for metric in world.metrics} <= OWN.keys()
+
+
+def test_every_figure_of_a_row_has_its_meaning() -> None:
+    found = sections(runs.with_held_out([runs.row(1)], 1)[0])
+    assert "Other figures" not in [section.title for section in found]
+    assert all(section.figures[0].help for section in found)
+    (learner,) = [section for section in found if section.title == "The learner"]
+    (kl,) = [figure for figure in learner.figures if figure.name == "kl"]
+    assert kl.unit == "nats/token"
+    (played,) = [section for section in found if section.title == "Held-out scenarios"]
+    assert played.tiers == runs.INCIDENT.tiers
 
 
 def test_an_evaluation_that_is_not_made_yet(client: TestClient) -> None:
