@@ -32,13 +32,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "store": ({"sim", "spans", "wire", "plain_text"}, {"pyarrow"}),
     "transfer": ({"store"}, {"ray"}),
     # Not ray: the table and the documents that are made from it need none.
-<<<<<<< HEAD
-    "telemetry": ({"plain_text"}, set()),
-    "workers": ({"sim", "wire", "plain_text", "config", "agents", "store", "transfer"}, {"ray"}),
-=======
     "telemetry": ({"plain_text", "store"}, set()),
     "workers": ({"sim", "spans", "wire", "plain_text", "config", "agents", "store", "telemetry", "transfer"}, {"ray"}),
->>>>>>> main
     "learner": (
         {"spans", "wire", "config", "process_environment", "store", "telemetry", "transfer"},
         {"torch", "transformers", "peft", "trl", "datasets", "safetensors", "ray"},
