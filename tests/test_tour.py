@@ -49,6 +49,7 @@ def test_its_cells_are_short_and_its_links_lead_somewhere() -> None:
         assert len(cell["source"]) <= 20, cell["source"][0]
         if cell["cell_type"] == "code":
             ast.parse("".join(cell["source"]))
+            continue
         for target in re.findall(r"\]\(([^)#:]+)\)", "".join(cell["source"])):
             assert (TOUR.parent / target).exists(), target
 

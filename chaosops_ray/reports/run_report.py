@@ -11,7 +11,7 @@ from typing import Any
 
 from chaosops_ray import config
 from chaosops_ray.evaluate import TRAINED
-from chaosops_ray.reports import chosen_films, evaluation, plots, run_plots, tables
+from chaosops_ray.reports import chosen_films, evaluation, plots, run_plots, tables, timeline_plot
 from chaosops_ray.reports.chosen_films import FILMS, Pair
 from chaosops_ray.reports.curves import Curves
 from chaosops_ray.reports.metrics_rows import Row, held_out, seconds
@@ -85,6 +85,7 @@ def write(
         trained=_trained(environment, run, rows),
         played=_played(environment, found),
         training_plots=run_plots.draw(environment, rows, name, run.alarm.kl, drawn) if rows else [],
+        timeline_plots=timeline_plot.draw(folder.timeline.path, name, drawn) if rows else [],
         curves=_curves(environment, run, rows),
         films=shown,
         films_help=FILMS_HELP if not episodes else "",
