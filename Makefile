@@ -100,9 +100,11 @@ conformance: $(TRAIN) ## run the suites of Gymnasium, PettingZoo and OpenEnv aga
 lock: $(INSTALLED) ## resolve every extra again into constraints.txt and constraints-gpu.txt
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m scripts.lock
 
-docs: $(INSTALLED) ## write the references of commands and configuration, failure modes, and the pictures
+docs: $(INSTALLED) ## write the references, failure modes, Grafana's dashboard, and the pictures
 	$(BIN)/python -m scripts.cli_reference > docs/cli.md
 	$(BIN)/python -m scripts.config_reference > docs/config.md
+	$(BIN)/python -m scripts.metrics_reference > docs/metrics.md
+	$(BIN)/python -m scripts.grafana_dashboard > deploy/grafana/chaosops.json
 	$(BIN)/python -m scripts.failure_modes > docs/failure-modes.md
 	$(BIN)/python -m scripts.pictures
 

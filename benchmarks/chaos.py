@@ -93,7 +93,7 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 _POLL_SECONDS = 0.05
 _LOOK_SECONDS = 0.25
 # Keys of a line of metrics that tell of the machine and of what died on it, not of the policy.
-OF_THE_MACHINE = ("time", "actors_replaced", "adoption")
+OF_THE_MACHINE = ("time", "machine", "actors_replaced", "adoption")
 
 
 Actors: TypeAlias = dict[str, list[psutil.Process]]  # the processes of actors, by target

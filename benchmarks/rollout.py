@@ -3,7 +3,7 @@
     python benchmarks/rollout.py [--shards 1,2,4] [--json FILE]
 
 The tiny preset's batch (8 scenarios × 16 episodes, all tiers), played by the tiny model as it comes from its warm-up,
-by real actors on a local Ray. The engine's own clock runs while it works on a request; what is left of the wall time is
+by real actors on a local Ray. The sampler records when its engine works on a request; what is left of the wall time is
 ours: worlds, words, messages between processes, waiting. The limit is that nothing is left. Median of seven rollouts
 after one to warm up.
 """
@@ -22,6 +22,7 @@ import ray
 from chaosops_ray import config
 from chaosops_ray.process_environment import set_variables
 from chaosops_ray.sim import curriculum
+from chaosops_ray.spans import named
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.training import base_models, loop
 from chaosops_ray.training.mastery import NEW
@@ -41,11 +42,13 @@ def measure(shards: int, base: base_models.BaseModel, folder: Path) -> dict[str,
         state = loop.State(curriculum.parse(run.curriculum, training.environment.tiers, ()), NEW)
         loop.publish(training, pool, state, loop.probes(training))
         for number in range(RUNS + 1):
-            busy, began = pool.busy_seconds(), time.perf_counter()
+            pool.timeline.take()
+            began = time.perf_counter()
             tasks = training.plan.tasks(state.curriculum, number, 0, run.batch.scenarios)
             groups = pool.dispatch(tasks).gather(run.rollout.deadline, run.rollout.retries)
             wall = time.perf_counter() - began
-            worked = pool.busy_seconds() - busy
+            pool.hear_samplers()
+            worked = sum([span.worked for span in named(pool.timeline.take(), pool.samplers[0], "sample")])
             if number:
                 reports = [report for group in groups for report in group.reports]
                 steps = sum([len(report.actions) for report in reports])

@@ -303,6 +303,10 @@ class Run(Section):
     )
     checkpoint_every: int = Field(default=10, ge=1, description="updates between checkpoints")
     keep_every: int = Field(default=50, ge=1, description="updates between adapters that are kept after the run")
+    telemetry: tuple[Literal["prometheus", "tensorboard", "wandb", "mlflow"], ...] = Field(
+        default=("prometheus",),
+        description="where the metrics go beside metrics.jsonl: prometheus, tensorboard, wandb and mlflow",
+    )
     batch: Batch = Batch()
     rollout: Rollout = Rollout()
     credit: Credit = Credit()

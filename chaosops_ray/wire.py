@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
+
+from chaosops_ray.spans import Work
 
 Ids: TypeAlias = tuple[int, ...]
 # Files on their way to another process: contents by name.
@@ -117,6 +119,7 @@ class EpisodeReport(NamedTuple):
     progress: float
     metrics: Mapping[str, float | None]
     rewards: Mapping[str, float]  # by role, as its stream paid it
+    components: Mapping[str, float]  # by part of the score, over all steps
     actions: tuple[str, ...]  # in the form of records; with the scenario they determine the whole episode
     origins: tuple[Origin, ...]  # of each action; UNTRAINED where a colleague took it
 
@@ -134,6 +137,14 @@ class Task:
     colleagues: tuple[tuple[str, str], ...] = ()  # role and baseline of each seat that the policy does not play
 
 
+class Played(NamedTuple):
+    """What the playing of a group took."""
+
+    work: Work
+    requests: int  # for completions
+    waited: float  # seconds from sending a request until the engine began with it, summed over the requests
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """The trajectories of a task: `size` episodes of the same scenario, each with one for every seat of the policy."""
@@ -142,6 +153,8 @@ class Group:
     trajectories: tuple[Trajectory, ...]
     reports: tuple[EpisodeReport, ...]
     version: int | None  # None if every episode ended before the policy had a turn
+    # By the shard; groups that were played at another speed are still the same.
+    played: Played | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

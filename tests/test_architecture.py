@@ -22,30 +22,32 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "": (set(), set()),
     "sim": (set(), set()),
-    "wire": (set(), set()),
+    "spans": (set(), set()),
+    "wire": ({"spans"}, set()),
     "process_environment": (set(), set()),
     "plain_text": (set(), set()),
     "config": ({"plain_text"}, {"pydantic", "yaml"}),
     "evaluate": ({"sim", "wire"}, {"numpy"}),
     "agents": ({"sim", "wire", "plain_text"}, {"httpx", "tokenizers"}),
-    "store": ({"sim", "wire", "plain_text"}, {"pyarrow"}),
+    "store": ({"sim", "spans", "wire", "plain_text"}, {"pyarrow"}),
     "transfer": ({"store"}, {"ray"}),
     # Not ray: the table and the documents that are made from it need none.
-    "telemetry": ({"plain_text"}, set()),
-    "workers": ({"sim", "wire", "plain_text", "config", "agents", "store", "transfer"}, {"ray"}),
+    "telemetry": ({"plain_text", "store"}, set()),
+    "workers": ({"sim", "spans", "wire", "plain_text", "config", "agents", "store", "telemetry", "transfer"}, {"ray"}),
     "learner": (
-        {"wire", "config", "process_environment", "store", "transfer"},
+        {"spans", "wire", "config", "process_environment", "store", "telemetry", "transfer"},
         {"torch", "transformers", "peft", "trl", "datasets", "safetensors", "ray"},
     ),
     # Not ray, not torch: whoever looks at a run needs neither.
     "reports": (
-        {"", "sim", "plain_text", "config", "evaluate", "store", "wire"},
+        {"", "sim", "spans", "wire", "plain_text", "config", "evaluate", "store"},
         {"jinja2", "markupsafe", "matplotlib", "numpy", "rich"},
     ),
     "training": (
         {
             "",
             "sim",
+            "spans",
             "wire",
             "plain_text",
             "config",
@@ -55,6 +57,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
             "workers",
             "learner",
             "store",
+            "telemetry",
             "transfer",
             "reports",
         },
@@ -103,6 +106,8 @@ MORE = {
     "chaosops_ray/integrations/rllib/policy.py": {"torch", "safetensors"},
     "chaosops_ray/integrations/rllib/training.py": {"ray", "torch"},
     "chaosops_ray/reports/model_card.py": {"huggingface_hub", "yaml"},
+    "chaosops_ray/telemetry/prometheus.py": {"ray"},
+    "chaosops_ray/telemetry/wandb.py": {"wandb"},
     "chaosops_ray/training/warm_up.py": {"safetensors"},
     "chaosops_ray/workers/samplers/torch.py": {"torch", "transformers", "peft", "safetensors"},
     "chaosops_ray/workers/samplers/vllm.py": {"torch", "vllm"},
@@ -220,9 +225,19 @@ def reads_the_wall_clock(code: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("module", MODULES, ids=named)
+# The one module that reads it, for stamps that other programs expect on what they are sent.
+STAMPS = "chaosops_ray/telemetry/clock.py"
+
+
+@pytest.mark.parametrize("module", [one for one in MODULES if named(one) != STAMPS], ids=named)
 def test_a_clock_that_jumps_changes_nothing(module: Path) -> None:
     assert not reads_the_wall_clock(module.read_text())
+
+
+@pytest.mark.parametrize("module", MODULES, ids=named)
+def test_only_what_others_are_sent_is_stamped(module: Path) -> None:
+    if part_of(module) != "telemetry":
+        assert not [name for name in imports(module) if name.startswith("chaosops_ray.telemetry.clock")]
 
 
 @pytest.mark.parametrize(

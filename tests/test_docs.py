@@ -30,6 +30,7 @@ from chaosops_ray.sweeps.jobs import check
 from chaosops_ray.sweeps.spec import load_sweep
 from chaosops_ray.training.check import read
 from scripts.cli_reference import reference
+from scripts.metrics_reference import reference as metrics_reference
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -39,6 +40,10 @@ INCIDENT = ENVIRONMENTS["incident"]
 
 def test_the_command_reference_is_what_the_commands_say() -> None:
     assert (ROOT / "docs" / "cli.md").read_text() == reference(), "run `make docs`"
+
+
+def test_the_page_of_the_metrics_is_what_the_table_says() -> None:
+    assert (ROOT / "docs" / "metrics.md").read_text() == metrics_reference(), "run `make docs`"
 
 
 def commands() -> list[str]:

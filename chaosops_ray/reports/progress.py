@@ -23,6 +23,7 @@ from chaosops_ray.sim.contract import AnyEnvironment, Metric
 # In a pipe, a phase that only counts (building 120/400) gets a line no more often than this.
 PHASE_SECONDS = 10.0
 LONGEST_PHASE = 200
+LONGEST_NOTE = 500
 _REFRESHES_PER_SECOND = 2
 _RECENT = 20  # updates from which the remaining time is estimated
 _HISTORY = (8, 40)  # fewest and most bars of the history
@@ -65,6 +66,10 @@ class Display:
         if kind != self._last_line[0] or now - self._last_line[1] >= PHASE_SECONDS:
             self._last_line = (kind, now)
             self._print(self._phase)
+
+    def note(self, text: str) -> None:
+        """Print a line that stays."""
+        self._print(plain(text, LONGEST_NOTE))
 
     def drawn(self) -> RenderableType:
         """Return what a terminal shows now."""

@@ -8,7 +8,8 @@ from typing import Any
 
 from chaosops_ray import config
 from chaosops_ray.evaluate import TRAINED
-from chaosops_ray.reports import evaluation, plots, run_plots, tables
+from chaosops_ray.reports import evaluation, plots, run_plots, tables, timeline_plot
+from chaosops_ray.reports.drawing import Plot
 from chaosops_ray.reports.metrics_rows import Row, held_out, seconds
 from chaosops_ray.reports.rendering import page
 from chaosops_ray.reports.table import Table
@@ -44,7 +45,7 @@ def write(folder: RunFolder, environment: AnyEnvironment) -> Path:
         about=f"model {run.model} · {environment.title} · rules {run.rules} · seed {run.seed}",
         trained=_trained(environment, run, rows),
         played=_played(environment, found),
-        training_plots=run_plots.draw(environment, rows, name, run.alarm.kl, drawn) if rows else [],
+        training_plots=_training_plots(environment, run, rows, folder, name),
         held_out=_held_out(environment, rows),
         last=_last(rows[-1]) if rows else {},
         configuration=(folder.path / CONFIG).read_text(encoding="utf-8"),
@@ -53,6 +54,16 @@ def write(folder: RunFolder, environment: AnyEnvironment) -> Path:
     )
     write_text(path, text)
     return path
+
+
+def _training_plots(
+    environment: AnyEnvironment, run: config.Run, rows: Sequence[Row], folder: RunFolder, name: str
+) -> list[Plot]:
+    if not rows:
+        return []
+    drawn = folder.path / PLOTS
+    curves = run_plots.draw(environment, rows, name, run.alarm.kl, drawn)
+    return [*curves, *timeline_plot.draw(folder.timeline.path, name, drawn)]
 
 
 def _trained(environment: AnyEnvironment, run: config.Run, rows: Sequence[Row]) -> str:

@@ -223,9 +223,11 @@ def summaries(path: Path) -> list[Summary]:
     for place, (number, version, reward) in enumerate(zip(*columns_read, strict=True)):
         first, highest, count, total = by_number.get(number, (place, version, 0, 0.0))
         by_number[number] = (first, max(highest, version), count + 1, total + reward)
-    named = [rows[name] for name in ("policy", "scenario", "rules")]
+    policies, scenarios, rules = (rows[name] for name in ("policy", "scenario", "rules"))
     return [
-        Summary(number, *[column[first].as_py() for column in named], version, steps, total)
+        Summary(
+            number, *(policies[first].as_py(), scenarios[first].as_py(), rules[first].as_py()), version, steps, total
+        )
         for number, (first, version, steps, total) in by_number.items()
     ]
 

@@ -259,7 +259,17 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
     crash of the machine. A process killed in the middle leaves a last line without an end, which `read_lines` drops;
     an error in the middle, such as a full disk, leaves nothing of the line.
     """
-    left = memoryview((json.dumps(row, allow_nan=False) + "\n").encode())
+    append_text(path, json.dumps(row, allow_nan=False) + "\n")
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append a text; the file ends in a part of it only if the process is killed in the middle."""
+    append_bytes(path, text.encode())
+
+
+def append_bytes(path: Path, content: bytes) -> None:
+    """Append bytes, in the same way."""
+    left = memoryview(content)
     # Without a buffer, which would be written again when the file is closed.
     with naming(path), path.open("ab", buffering=0) as file:
         end = file.tell()

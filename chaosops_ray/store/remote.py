@@ -37,6 +37,7 @@ from chaosops_ray.store.run_folder import (
     RESULTS,
     RunFolder,
 )
+from chaosops_ray.store.timeline import TIMELINE
 
 T = TypeVar("T")
 
@@ -531,7 +532,7 @@ def to_resume(names: set[str]) -> list[str]:
         return [CONFIG]
     wanted = [name for number in sorted(checkpoints)[-CHECKPOINTS_KEPT:] for name in checkpoints[number]]
     wanted += [name for number in adapters if number <= max(checkpoints) for name in adapters[number]]
-    return wanted + [name for name in _RECORDS if name in names]
+    return wanted + [name for name in (*_RECORDS, TIMELINE) if name in names]
 
 
 def to_read(names: set[str]) -> list[str]:

@@ -21,6 +21,7 @@ from chaosops_ray.sim.episode import replay
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import files, versions
 from chaosops_ray.store.episodes import EpisodeWriter, write_episodes
+from chaosops_ray.store.timeline import TIMELINE, TimelineFile
 from chaosops_ray.wire import EpisodeReport, Group, PolicyVersion
 
 METRICS = "metrics.jsonl"
@@ -51,6 +52,7 @@ class RunFolder:
             raise InputError(f"{path} is not a run: it has no {CONFIG}; give a folder that `chaosops train` made")
         self.path = path
         self.adapters = path / ADAPTERS
+        self.timeline = TimelineFile(path / TIMELINE)
         # The size of the metrics, and the digest of the configuration, as this process left them; see `rewind`.
         self._left: tuple[int, str] | None = None
 
@@ -200,6 +202,7 @@ class RunFolder:
             found = _EPISODES.fullmatch(path.name)
             if found and int(found[1]) > done:
                 path.unlink()
+        self.timeline.rewind(done)
         self._left = self._now()
 
     def record(self, update: int, environment: AnyEnvironment, groups: Sequence[Group]) -> None:

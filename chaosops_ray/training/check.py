@@ -17,6 +17,7 @@ from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.seats import in_words
 from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.store.run_folder import CONFIG, RunFolder
+from chaosops_ray.telemetry import sinks
 from chaosops_ray.training import base_models, footprint, plan, tiny
 from chaosops_ray.workers.bundles import bundles
 
@@ -40,6 +41,7 @@ def look_over(run: Run) -> AnyEnvironment:
     else:
         base_models.local(run.model)
     check_colocation(run)
+    sinks.check(run.telemetry)
     plan.make(run, environment)
     plan.stream_weights(run, environment)
     plan.curriculum(run, environment)

@@ -9,6 +9,7 @@ from chaosops_ray.agents.served import ServedModelError
 from chaosops_ray.config import ConfigError
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store.versions import AdapterError
+from chaosops_ray.telemetry.sinks import SinkError
 from chaosops_ray.workers.adoption import AdoptionError
 from chaosops_ray.workers.health import PoolError
 from chaosops_ray.workers.samplers.sampler import SamplerError
@@ -20,7 +21,7 @@ class AlarmError(RuntimeError):
 
 # Errors that name the problem and the remedy; any other error is a defect of this program and keeps its trace.
 _MODELS = (ServedModelError, AdapterError, SamplerError, AdoptionError)
-_KNOWN = (ConfigError, PoolError, AlarmError, FloatingPointError, *_MODELS)
+_KNOWN = (ConfigError, PoolError, AlarmError, FloatingPointError, SinkError, *_MODELS)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
@@ -25,6 +25,8 @@ from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import files, run_folder
 from chaosops_ray.store.remote import Mirror
 from chaosops_ray.store.run_folder import RunFolder
+from chaosops_ray.telemetry import prometheus, sinks
+from chaosops_ray.telemetry.sinks import Described
 from chaosops_ray.training import base_models, copies, footprint, loop, plan, policies
 from chaosops_ray.training.check import written
 from chaosops_ray.training.loop import Say, Training, Watch
@@ -77,9 +79,9 @@ def train(
         check_memory(run, environment, base.path, address)
         folder = RunFolder(out) if resume else RunFolder.create(out, written(run))
         if mirror is None:
-            return finish(loop.prepare(run, base, folder), progress, progress.say, stop=stop)
+            return finish(loop.prepare(run, base, folder), progress, progress.say, stop=stop, note=progress.note)
         mirrored = copies.begin(mirror, is_new=not resume)
-        finished = finish(loop.prepare(run, base, mirrored), progress, progress.say, stop=stop)
+        finished = finish(loop.prepare(run, base, mirrored), progress, progress.say, stop=stop, note=progress.note)
         progress.say("uploading")
         copies.finish(mirrored, mirror)
         return finished._replace(page=mirror.remote.at(Path(finished.page).name))
@@ -112,11 +114,23 @@ def draining() -> str | None:
     return "Ray drains this node" if node in state.get_draining_nodes() else None
 
 
-def finish(training: Training, watch: Watch, say: Say, patience: float = 0.0, stop: Stop | None = None) -> Finished:
-    """Make the remaining updates, evaluate, write the report; `patience` is for a process that still has the folder."""
+def finish(
+    training: Training,
+    watch: Watch,
+    say: Say,
+    patience: float = 0.0,
+    stop: Stop | None = None,
+    note: Say = lambda _text: None,
+) -> Finished:
+    """Make the remaining updates, evaluate, write the report; `patience` is for a process that still has the folder.
+
+    `say` shows what happens now; what is noted stays.
+    """
     run, environment, folder = training.run, training.environment, training.folder
-    say("placing actors")
-    with folder.claimed(patience):
+    described = Described(folder.path.name, folder.path, flat(run.model_dump(mode="json")))
+    with folder.claimed(patience), sinks.opened(run.telemetry, described, note) as opened:
+        training = training._replace(sinks=opened)
+        say("placing actors")
         selection = plan.set_named(run.evaluation.set, environment)
         scenarios = environment.scenarios(selection, evaluate.parse_seeds(run.evaluation.seeds))
         with nullcontext() if stop is None else stop.asked_for():
@@ -124,6 +138,14 @@ def finish(training: Training, watch: Watch, say: Say, patience: float = 0.0, st
         evaluation = measure(training, trained.version, scenarios, trained.held_out)
         # Imported here: the plots' library takes a while, and by now nobody waits for the first update.
         return Finished(evaluation, import_module(_REPORT).write(folder, environment))
+
+
+def flat(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Return a configuration with dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        found |= flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
+    return found
 
 
 def to_watch(run: Run, environment: AnyEnvironment, out: str) -> list[str]:
@@ -213,6 +235,8 @@ def cluster(runs: Sequence[Run], address: str | None, say: Say) -> Iterator[None
     try:
         for run in runs:
             check(run, ray.cluster_resources())
-        yield
+        is_alone = address is None and any("prometheus" in run.telemetry for run in runs)
+        with prometheus.announced() if is_alone else nullcontext():
+            yield
     finally:
         ray.shutdown()

@@ -29,9 +29,13 @@ from chaosops_ray.sim.contract import AnyEnvironment, Scenario
 from chaosops_ray.sim.curriculum import Curriculum
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.worlds import environment_named
+from chaosops_ray.spans import DRIVER, Track
 from chaosops_ray.store import versions
 from chaosops_ray.store.run_folder import CONTENTS, RunFolder
+from chaosops_ray.telemetry.machine import Throughput, Usage, own_memory
+from chaosops_ray.telemetry.sinks import NO_SINKS, Sinks
 from chaosops_ray.training import plan as planning
+from chaosops_ray.training import times
 from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.training.errors import AlarmError
 from chaosops_ray.training.mastery import Mastery, case_of
@@ -73,6 +77,7 @@ class Training(NamedTuple):
     folder: RunFolder
     reserved: PlacementGroup | None  # where the actors go; None to reserve resources for them
     sampler_actor: Any = SamplerActor  # the class of the actors that host engines
+    sinks: Sinks = NO_SINKS  # where the metrics go beside the folder
 
 
 def prepare(run: Run, base: BaseModel, folder: RunFolder, reserved: PlacementGroup | None = None) -> Training:
@@ -121,6 +126,7 @@ def loop(training: Training, pool: ActorPool, watch: Watch, say: Say, held_out: 
             measured = finish_update(training, pool, state, watch, say, held_out)
         if measured is None:  # otherwise measured after the last update
             measured = play_held_out(training, pool, say, held_out)
+            write_spans(training, pool, state)
     except StopError:
         save_at_the_end(training, pool, state)
         raise
@@ -130,27 +136,34 @@ def loop(training: Training, pool: ActorPool, watch: Watch, say: Say, held_out: 
 def update(training: Training, pool: ActorPool, state: State, texts: tuple[Ids, ...]) -> None:
     """Make one update and publish its version; `state.row` is then its row of metrics."""
     run, folder = training.run, training.folder
-    clock = Clock(pool.busy_seconds())
-    played, groups = collect(training, pool, state)
-    clock.lap("rollout", pool.busy_seconds())
+    timeline = pool.timeline
+    with timeline.during(times.COLLECT):
+        played, groups = collect(training, pool, state)
 
     if run.schedule == "pipelined":
         play_ahead(training, pool, state)
     if run.resources.colocate:
-        pool.release()
+        with timeline.during("release"):
+            pool.release()
     with pool.stopping.finishing():
         state.is_whole = False
-        learning = pool.learner.update.remote(groups, state.done) if groups else None
-        folder.record(state.done + 1, training.environment, played)  # while the learner works
         learnt: dict[str, float] = {}
-        if learning is not None:
-            learnt = pool.ask(f"update {state.done + 1}", run.deadlines.update, learning)
-        clock.lap("update")
+        with timeline.during(times.UPDATE):
+            learning = pool.learner.update.remote(groups, state.done) if groups else None
+            asked_at, asked = timeline.now(), pool.ask_usage()
+            folder.record(state.done + 1, training.environment, played)  # while the learner works
+            if learning is not None:
+                learnt = pool.ask(f"update {state.done + 1}", run.deadlines.update, learning)
+        used = pool.usage(asked)
+        written = {name: one.tokens for name, one in used.items() if name in pool.samplers}
+        rate = state.throughput.rate(written, asked_at)
 
         state.advance([result(training.environment, group) for group in played])
         adoptions = publish(training, pool, state, texts)
-        clock.lap("adopt")
-        state.row = metrics(training, state, played, groups, learnt, adoptions) | {"time": clock.laps}
+        pool.hear_samplers()
+        time_of = times.figures(write_spans(training, pool, state), pool.samplers, played)
+        figures = metrics(training, state, played, groups, learnt, adoptions)
+        state.row = figures | {"time": time_of, "machine": machine(used, learnt, time_of, rate)}
         state.is_whole = True
 
 
@@ -162,23 +175,34 @@ def finish_update(
     measured = None
     every, is_last = run.evaluation.every, state.done == run.updates
     if every and (state.done % every == 0 or is_last):
-        began = time.monotonic()
+        began = pool.timeline.now()
         scenarios = held_out if is_last else planning.during_the_run(run, held_out)
         reports = play_held_out(training, pool, say, scenarios)
         row["evaluation"] = evaluation(training, scenarios, reports)
-        row["time"] = {**row["time"], "evaluate": time.monotonic() - began}
+        row["time"] = {**row["time"], "evaluate": pool.timeline.now() - began}
         measured = reports if is_last else None
     row |= {"actors_replaced": pool.replaced}
+    row["machine"] = {**row.get("machine", {}), "sinks_failed": training.sinks.failed}
     folder.log(row)
+    training.sinks.send(row)
     state.row = None
     watch(row)
     state.is_whole = False  # no run resumes from an update that alarmed
     sound_alarm(training, row, say, pool.stopping)
     state.is_whole = True
     if state.done % run.checkpoint_every == 0 or is_last:
-        save(training, pool, state)
+        with pool.timeline.during("checkpoint"):
+            save(training, pool, state)
         pool.forgive()
+    write_spans(training, pool, state)
     return measured
+
+
+def write_spans(training: Training, pool: ActorPool, state: State) -> dict[str, Track]:
+    """Append all spans since the last call to the run's timeline, as those of the update made last; return them."""
+    tracks = pool.timeline.take()
+    training.folder.timeline.append(state.done, state.version.number, tracks)
+    return tracks
 
 
 def result(environment: AnyEnvironment, group: Group) -> Result:
@@ -197,6 +221,7 @@ class State:
         self.groups: list[list[Result]] = []  # of every update; curriculum and mastery follow from them
         self.version = PolicyVersion(-1, "", "")
         self.ahead: deque[Collection] = deque()
+        self.throughput = Throughput()
         self.row: Row | None = None  # of the last update, if it is not in the metrics yet
         self.is_whole = True  # False while the learner may be further than this
 
@@ -315,22 +340,29 @@ def play_held_out(training: Training, pool: ActorPool, say: Say, scenarios: Sequ
     run, reports = training.run, list[EpisodeReport]()
     at_once = run.batch.scenarios * run.batch.group
     tasks = training.plan.held_out(scenarios)
-    for first in range(0, len(tasks), at_once):
-        say(f"evaluating held-out {first}/{len(tasks)}")
-        groups = pool.dispatch(tasks[first : first + at_once]).gather(run.rollout.deadline, run.rollout.retries)
-        reports += [report for group in groups for report in group.reports]
+    with pool.timeline.during("evaluate"):
+        for first in range(0, len(tasks), at_once):
+            say(f"evaluating held-out {first}/{len(tasks)}")
+            groups = pool.dispatch(tasks[first : first + at_once]).gather(run.rollout.deadline, run.rollout.retries)
+            reports += [report for group in groups for report in group.reports]
+    if tasks:
+        pool.hear_samplers()  # otherwise all of this would be sent with the next update's
     return reports
 
 
 def publish(training: Training, pool: ActorPool, state: State, texts: tuple[Ids, ...]) -> list[Adoption]:
     """Publish the learner's policy as a version; every sampler proves it before playing it."""
-    learner, disk = pool.learner, training.run.deadlines.disk
-    adapter = pool.ask(f"sending policy-v{state.done}", disk, learner.adapter.remote())
-    state.version = versions.publish(training.folder.adapters, state.done, training.base.digest, adapter)
-    probe = pool.ask("scoring the probe", disk, learner.probe.remote(texts))
-    learner.prepare.remote()  # meanwhile samplers adopt, and the first episodes are played
-    unwanted = state.done - 1 - (training.run.staleness if training.run.schedule == "pipelined" else 0)
-    return pool.adopt(state.version, probe, unwanted if unwanted >= 0 else None)
+    learner, disk, timeline = pool.learner, training.run.deadlines.disk, pool.timeline
+    with timeline.during(times.PUBLISH):
+        adapter = pool.ask(f"sending policy-v{state.done}", disk, learner.adapter.remote())
+        state.version = versions.publish(training.folder.adapters, state.done, training.base.digest, adapter)
+    with timeline.during(times.ADOPT):
+        asked = timeline.now()
+        probe, work = pool.ask("scoring the probe", disk, learner.probe.remote(texts))
+        timeline.heard(LEARNER, asked, work)
+        learner.prepare.remote()  # meanwhile samplers adopt, and the first episodes are played
+        unwanted = state.done - 1 - (training.run.staleness if training.run.schedule == "pipelined" else 0)
+        return pool.adopt(state.version, probe, unwanted if unwanted >= 0 else None)
 
 
 def probes(training: Training) -> tuple[Ids, ...]:
@@ -342,23 +374,6 @@ def probes(training: Training) -> tuple[Ids, ...]:
     learning = [role for role in environment.roles if role not in run.colleagues]
     seats = {role: TokenSeat(environment, role, task.rules, run.rendering, codec) for role in learning}
     return tuple([seat.observe(environment.view(world, role)) for role, seat in seats.items()])
-
-
-class Clock:
-    """The seconds that each part of an update took."""
-
-    def __init__(self, busy: float) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.monotonic()
-        self._busy = busy
-
-    def lap(self, name: str, busy: float | None = None) -> None:
-        """Record the time since the last lap, and the engines' share of it if given their busy seconds."""
-        now = time.monotonic()
-        self.laps[name] = now - self._last
-        if busy is not None:
-            self.laps["engine"] = max(0.0, busy - self._busy)
-        self._last = now
 
 
 def metrics(
@@ -383,8 +398,34 @@ def metrics(
         "groups": {"played": len(played), "learnt_from": len(groups)},
         "tiers": by_tier(environment, reports),
         "rewards": {role: fmean([report.rewards[role] for report in reports]) for role in environment.roles},
+        "components": by_component(reports),
+        "staleness": staleness(done, groups),
         "learner": dict(learnt),
         "adoption": {"error": max([a.error for a in adoptions]), "decisive": all(a.decisive for a in adoptions)},
+    }
+
+
+def by_component(reports: Sequence[EpisodeReport]) -> dict[str, float]:
+    """Return the mean of what each part of the score paid an episode."""
+    names = dict.fromkeys([name for report in reports for name in report.components])
+    return {name: fmean([report.components.get(name, 0.0) for report in reports]) for name in names}
+
+
+def staleness(version: int, groups: Sequence[Group]) -> dict[str, float]:
+    """Return how much older than this version the policies were that played the groups; empty without any."""
+    ages = [version - group.version for group in groups if group.version is not None]
+    return {"mean": fmean(ages), "max": max(ages)} if ages else {}
+
+
+def machine(
+    used: Mapping[str, Usage], learnt: Mapping[str, float], spent: Mapping[str, float | None], engines: float | None
+) -> Row:
+    """Return what depends on the machine beside the times: memory, and tokens a second."""
+    return {
+        "memory": {DRIVER: own_memory(), **{name: one.memory for name, one in used.items()}},
+        "gpu_memory": {name: one.gpu_memory for name, one in used.items() if one.gpu_memory is not None},
+        "learner_tokens_per_second": learnt["tokens"] / spent["update"] if learnt and spent["update"] else None,
+        "engine_tokens_per_second": engines,
     }
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -25,7 +25,9 @@ from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.config import Run
 from chaosops_ray.plain_text import one_line
 from chaosops_ray.sim.contract import AnyEnvironment
+from chaosops_ray.spans import Timeline
 from chaosops_ray.store import versions
+from chaosops_ray.telemetry.machine import Usage
 from chaosops_ray.transfer import BaseSource
 from chaosops_ray.wire import Decoding, Group, Ids, PolicyVersion, Probe, Task
 from chaosops_ray.workers.actors import SamplerActor, ShardActor
@@ -42,14 +44,17 @@ LOST = (RayActorError, OutOfMemoryError, ObjectLostError)
 PLACEMENT_SECONDS = 600.0
 LEARNER = "learner"
 _AT_ONCE = 1000
+_USAGE_SECONDS = 1.0
 
 
 class _Sent(NamedTuple):
     """Where a group is played."""
 
     shard: str
+    player: Any
     sampler: str
     host: Any
+    at: float  # by the clock of the timeline
 
 
 class ActorPool:
@@ -89,6 +94,7 @@ class ActorPool:
         self._versions: set[int] = set()  # that samplers may hold
         self._sent: dict[Any, _Sent] = {}  # groups that are being played
         self.learner: Any = None
+        self.timeline = Timeline()
         self.replaced = 0
         self._deaths = 0  # of shards and samplers, since the run last got on
 
@@ -114,6 +120,7 @@ class ActorPool:
             raise PoolError("the pool was not started, so there is no learner to replace")
         asked = self._run.resources
         self.learner = self._make_learner(self.options(self.bundles.learner, asked.learner_cpus, asked.learner_gpus))
+        self.timeline.started(LEARNER)
         self._watch.started(LEARNER, self.learner.ping.remote)
 
     def replace_learner(self) -> None:
@@ -161,6 +168,7 @@ class ActorPool:
 
     def _make(self, name: str) -> None:
         self._actors[name] = actor = self._new(name)
+        self.timeline.started(name)
         self._watch.started(name, actor.ping.remote)
 
     def options(self, bundle: int, cpus: float, gpus: float = 0.0) -> dict[str, Any]:
@@ -265,15 +273,32 @@ class ActorPool:
             self._ask(name, "giving its memory back", ref)
             self._health = self._health.released(name)
 
-    def busy_seconds(self) -> float:
-        """Return how long the engines have worked, on average; a replaced one counts from zero."""
-        asked = {name: self._actors[name].busy_seconds.remote() for name in self._samplers}
-        try:
-            spent: list[float] = [self._ask(name, "saying how long it worked", ref) for name, ref in asked.items()]
-        except (*LOST, GoneError):
+    @property
+    def samplers(self) -> tuple[str, ...]:
+        """The names of the samplers."""
+        return tuple(self._samplers)
+
+    def hear_samplers(self) -> None:
+        """Add to the timeline what the samplers did since they were last asked; replace those that are lost."""
+        asked = {name: (self.timeline.now(), self._actors[name].work.remote()) for name in self._samplers}
+        is_lost = False
+        for name, (at, ref) in asked.items():
+            try:
+                self.timeline.heard(name, at, self._ask(name, "saying what it did", ref))
+            except (*LOST, GoneError):
+                is_lost = True
+        if is_lost:
             self.replace_lost()
-            return self.busy_seconds()
-        return sum(spent) / len(spent)
+
+    def ask_usage(self) -> dict[str, Any]:
+        """Ask every actor what it takes of its machine, and wait for none of them."""
+        return {name: actor.usage.remote() for name, actor in {**self._actors, LEARNER: self.learner}.items()}
+
+    def usage(self, asked: Mapping[str, Any]) -> dict[str, Usage]:
+        """Return the answers that are there in a moment; an actor that is busy, or dead, is left out."""
+        there, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=_USAGE_SECONDS)
+        answers = {name: _answer(ref) for name, ref in asked.items() if ref in there}
+        return {name: answer for name, answer in answers.items() if answer is not None}
 
     def playing(self, refs: Sequence[Any], patience: float) -> list[Any]:
         """Return groups that are there, at least one unless patience ends first; replace who is dead meanwhile."""
@@ -299,8 +324,9 @@ class ActorPool:
     def send(self, task: Task, number: int, version: PolicyVersion) -> Any:
         """Send one task to a shard and a sampler."""
         ready, shards = self._health.ready, tuple(self._shards)
-        sent = _Sent(shards[number % len(shards)], ready[number % len(ready)], self._actors[ready[number % len(ready)]])
-        ref = self._actors[sent.shard].play.remote(task, sent.sampler, sent.host, version)
+        shard, sampler = shards[number % len(shards)], ready[number % len(ready)]
+        sent = _Sent(shard, self._actors[shard], sampler, self._actors[sampler], self.timeline.now())
+        ref = sent.player.play.remote(task, sent.sampler, sent.host, version)
         self._sent[ref] = sent
         return ref
 
@@ -314,6 +340,9 @@ class ActorPool:
             if isinstance(error.cause, ImpossibleError) and self._actors[sent.sampler] is sent.host:
                 self._revive(sent.sampler, error.cause)
             raise
+        # A shard that was replaced since may have had another clock.
+        if group.played is not None and self._actors[sent.shard] is sent.player:
+            self.timeline.heard(sent.shard, sent.at, group.played.work)
         return group
 
     def replace_lost(self) -> None:
@@ -396,6 +425,14 @@ class Collection:
             if self._attempts[place] > retries:
                 raise PoolError(f"{_described(task)} failed {self._attempts[place]} times; the last: {why}")
             self._running[self._pool.send(task, place + self._attempts[place], version)] = place
+
+
+def _answer(ref: Any) -> Usage | None:
+    try:
+        answer: Usage = ray.get(ref)
+    except (*LOST, RayTaskError):
+        return None  # whoever asks it for more than figures finds out
+    return answer
 
 
 def _described(task: Task) -> str:

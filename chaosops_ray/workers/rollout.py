@@ -138,6 +138,16 @@ def report(environment: AnyEnvironment, rollout: EpisodeRollout) -> EpisodeRepor
         progress=environment.progress(episode),
         metrics={metric.name: metric.of(episode) for metric in environment.metrics},
         rewards={role: sum([earned[environment.pay[role]] for earned in streams]) for role in environment.roles},
+        components=components(environment, episode),
         actions=tuple([environment.dump_action(step.action) for step in episode.steps]),
         origins=tuple(rollout.origins),
     )
+
+
+def components(environment: AnyEnvironment, episode: AnyEpisode) -> dict[str, float]:
+    """Return what each part of the score paid, over all steps; 0 for a part of the world that paid nothing."""
+    found = dict.fromkeys(environment.components, 0.0)
+    for step in episode.steps:
+        for name, value in step.score.components:
+            found[name] = found.get(name, 0.0) + value
+    return found

@@ -42,7 +42,7 @@ def group(seed: int) -> Group:
         ]
         trajectories.append(Trajectory("sre", member, tokens, tuple(turns)))
     task = Task(f"g{seed}", "incident/db_deadlock/easy/0", "strict", 4, seed)
-    report = EpisodeReport(task.scenario, "easy", 0.0, 0.0, {}, {"sre": 0.0}, (), ())
+    report = EpisodeReport(task.scenario, "easy", 0.0, 0.0, {}, {"sre": 0.0}, {}, (), ())
     return Group(task, tuple(trajectories), (report,) * 4, 0)
 
 

@@ -247,6 +247,14 @@ def test_markers_are_last_and_the_evaluation_is_the_last_of_all(tmp_path: Path) 
     assert twice == {"metrics.jsonl"}
 
 
+def test_whoever_resumes_fetches_the_timeline_and_whoever_reads_does_not() -> None:
+    names = {CONFIG, "metrics.jsonl", "timeline.json", "adapters/policy-v2/complete.json"}
+    names |= {"adapters/policy-v2/adapter_model.safetensors", "checkpoints/update-000002/contents.json"}
+    assert "timeline.json" in remote.to_resume(names)
+    assert "timeline.json" not in remote.to_read(names)
+    assert "timeline.json" not in remote.to_resume(names - {"timeline.json"})
+
+
 def test_other_files_under_a_name_that_is_taken_are_never_mixed_with_the_old_ones(tmp_path: Path) -> None:
     """On a GPU an update that is made again may come out otherwise."""
     made: list[str] = []

@@ -83,10 +83,6 @@ class ScriptedSampler:
         self.calls.append(Call("release"))
         self.loaded.clear()
 
-    def busy_seconds(self) -> float:
-        """None: nothing is computed here."""
-        return 0.0
-
     def _version(self, number: int | None) -> PolicyVersion:
         if number not in self.loaded:
             raise SamplerError(f"policy-v{number} is not loaded here (loaded: {list(self.loaded) or 'none'})")

@@ -174,7 +174,7 @@ def test_a_run_is_evaluated_in_the_seats_that_learned(
     reports = [
         EpisodeReport(
             one.episode.scenario.identity, one.episode.scenario.tier, one.episode.total, 0.0,
-            evaluation.result(INCIDENT, "trained", one.episode).metrics, {},
+            evaluation.result(INCIDENT, "trained", one.episode).metrics, {}, {},
             tuple([INCIDENT.dump_action(step.action) for step in one.episode.steps]), one.origins or (),
         )
         for one in played

@@ -28,12 +28,13 @@ from chaosops_ray.sim.contract import Scenario
 from chaosops_ray.store import versions
 from chaosops_ray.store.episodes import differences, read_episodes
 from chaosops_ray.store.run_folder import RunFolder
+from chaosops_ray.store.timeline import TIMELINE
 from chaosops_ray.sweeps import runner, spec
 from chaosops_ray.training import check as check_run
 from chaosops_ray.training import loop, plan, policies
 from chaosops_ray.transfer import BaseSource
 from chaosops_ray.wire import UNTRAINED, Decoding, Group, Ids, Origin, PolicyVersion, Sample, SampleRequest
-from chaosops_ray.workers.actors import Batch, SamplerHost
+from chaosops_ray.workers.actors import Answer, Batch, SamplerHost
 from chaosops_ray.workers.adoption import AdoptionError
 from chaosops_ray.workers.bundles import bundles, check
 from chaosops_ray.workers.health import PoolError
@@ -42,6 +43,7 @@ from chaosops_ray.workers.samplers.torch import TorchSampler
 from chaosops_ray.workers.stop import Stop, StopError
 from tests.support.cluster import CONFIGS, digests, freeze, kill, make, processes, ray_here, small_run, trained
 from tests.support.tokenizers import chat_tokenizer, saved
+from tests.support.traces import parsed, spans_of
 from tests.sweeps.test_spec import RUNS, SWEEPS, TWINS
 
 pytestmark = [pytest.mark.cluster]
@@ -128,6 +130,54 @@ def test_what_was_held_out_is_played_as_the_adapter_plays_it_anywhere(undisturbe
         assert report.metrics == found.metrics
 
 
+KINDS = {
+    "driver": {"collect", "update", "publish", "adopt"},
+    "learner": {"update", "export", "probe"},
+    "sampler-0": {"sample", "load", "proof"},
+    "shard-0": {"play"},
+}
+
+
+def test_the_timeline_has_what_everybody_did_in_every_update(undisturbed: Undisturbed) -> None:
+    """In lockstep the engine computes only while the driver collects, and on one machine all read the same clock."""
+    spans = spans_of(parsed(undisturbed.training.folder.path / TIMELINE))
+    for update in range(1, UPDATES + 1):
+        done = [(process, one["name"]) for process, one in spans if one["args"]["update"] == update]
+        for process, kinds in KINDS.items():
+            assert {name for of, name in done if of == process} >= kinds, (update, process)
+        (collect,) = [one for process, one in spans if (one["name"], one["args"]["update"]) == ("collect", update)]
+        sampled = [one for _, one in spans if (one["name"], one["args"]["update"]) == ("sample", update)]
+        began, ended = collect["ts"], collect["ts"] + collect["dur"]
+        inside = [one for one in sampled if began <= one["ts"] and one["ts"] + one["dur"] <= ended]
+        assert inside
+        if update < UPDATES:  # after the last one, the held-out scenarios are played
+            assert inside == sampled
+    assert {process for process, _ in spans} == set(KINDS)
+    assert [one["args"]["update"] for _, one in spans if one["name"] == "evaluate"] == [UPDATES]
+    assert [one["args"]["update"] for _, one in spans if one["name"] == "checkpoint"] == [2, 4, 6]
+    assert not any("clock_error_us" in one["args"] for _, one in spans)
+
+
+def test_where_an_update_s_time_goes_is_in_its_row(undisturbed: Undisturbed) -> None:
+    for row in undisturbed.training.folder.metrics():
+        of = row["time"]
+        assert 0 < of["engine"] <= of["rollout"]
+        assert min(of["export"], of["load"], of["proof"]) > 0
+        assert of["export"] + of["load"] + of["proof"] <= of["adopt"]
+        took = of["rollout"] + of["update"] + of["adopt"]
+        assert of["idle_engines"] == pytest.approx(1 - of["engine"] / took)
+        assert 1 - of["update"] / took <= of["idle_learner"] < 1
+        assert of["overlap"] == 0
+        assert 0 < of["queue"] < of["rollout"]
+        assert of["steps_per_second"] > 1 / of["rollout"]
+
+
+def collected(folder: RunFolder) -> list[int]:
+    """The updates of the timeline for which episodes were collected."""
+    spans = spans_of(parsed(folder.path / TIMELINE))
+    return [one["args"]["update"] for _, one in spans if one["name"] == "collect"]
+
+
 class Disturbed(NamedTuple):
     """A run in which actors died, with every row that its driver was told, and its last evaluation."""
 
@@ -165,6 +215,7 @@ def test_four_shards_and_the_death_of_every_actor_change_nothing(
     assert digests(disturbed.training) == digests(undisturbed.training)
     assert [row["update"] for row in disturbed.training.folder.metrics()] == [*range(1, UPDATES + 1)]
     assert disturbed.training.folder.checkpoints() == undisturbed.training.folder.checkpoints()
+    assert collected(disturbed.training.folder) == [*range(1, UPDATES + 1)]
 
 
 def test_evaluating_on_the_way_comes_out_the_same_after_a_resume(
@@ -252,6 +303,7 @@ def test_a_run_that_is_asked_to_end_loses_nothing(undisturbed: Undisturbed, tmp_
     assert [row["update"] for row in undisturbed_from_here.rows] == [4, 5, 6]
     assert digests(training) == digests(undisturbed.training)
     assert [row["update"] for row in folder.metrics() if "evaluation" in row] == [4, 6]
+    assert collected(folder) == [*range(1, UPDATES + 1)]
     recorded = [
         sorted(path.name for path in (one / "episodes").iterdir())
         for one in (folder.path, undisturbed.training.folder.path)
@@ -266,11 +318,12 @@ class GarbageHost(SamplerHost):
         super().__init__(run, base)
         self._mark = base.path.parent / "spoiled"
 
-    async def sample_batches(self, batches: Sequence[Batch], decoding: Decoding, number: int) -> list[list[Sample]]:
+    async def sample_batches(self, batches: Sequence[Batch], decoding: Decoding, number: int) -> list[Answer]:
         found = await super().sample_batches(batches, decoding, number)
         if number == 2 and not self._mark.exists():
             self._mark.touch()
-            found[0][0] = found[0][0]._replace(log_probs=(math.nan,) * len(found[0][0].tokens))
+            samples, _ = found[0]
+            samples[0] = samples[0]._replace(log_probs=(math.nan,) * len(samples[0].tokens))
         return found
 
 
@@ -361,6 +414,17 @@ def test_pipelined_rollouts_are_at_most_so_many_versions_behind(pipelined: Ended
         assert used[update] <= {update - 3, update - 2, update - 1}
 
 
+def test_in_a_pipelined_run_learner_and_engine_work_at_the_same_time(pipelined: Ended) -> None:
+    """Two batches are played ahead while the learner makes its first update."""
+    folder = pipelined.training.folder
+    rows = folder.metrics()
+    assert rows[0]["time"]["overlap"] > 0
+    for row in rows:
+        of = row["time"]
+        assert 0 <= of["overlap"] <= min(1 - of["idle_learner"], 1 - of["idle_engines"])
+    assert collected(folder)[: len(rows)] == [row["update"] for row in rows]
+
+
 def test_an_adapter_that_was_tampered_with_is_never_served(pipelined: Ended) -> None:
     """The sampler that is to replace another refuses it, and the run ends by naming the version."""
     assert "policy-v5" in str(pipelined.error)
@@ -417,7 +481,7 @@ def test_a_sampler_that_is_far_from_the_learner_stops_a_run_in_lockstep(tmp_path
 class ImpostorHost(SamplerHost):
     """Proves every version, and plays the base model in its place from version 2 on."""
 
-    async def sample_batches(self, batches: Sequence[Batch], decoding: Decoding, number: int) -> list[list[Sample]]:
+    async def sample_batches(self, batches: Sequence[Batch], decoding: Decoding, number: int) -> list[Answer]:
         engine: Any = self._sampler
         with engine._model.disable_adapter() if number >= 2 else nullcontext():
             return await super().sample_batches(batches, decoding, number)

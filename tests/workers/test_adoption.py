@@ -61,9 +61,6 @@ class Engine(Sampler):
     async def release(self) -> None:
         self.scores.clear()
 
-    def busy_seconds(self) -> float:
-        return 0.0
-
 
 class Broken(Engine):
     """An engine that cannot load."""

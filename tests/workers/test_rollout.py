@@ -257,6 +257,8 @@ def test_an_episode_is_the_one_that_its_actions_make(seats: Seats) -> None:
             role: pytest.approx(sum([environment.streams(step.score)[stream] for step in again.steps]))
             for role, stream in environment.pay.items()
         }
+        assert set(report.components) == set(environment.components)
+        assert sum(report.components.values()) == pytest.approx(again.total)
 
 
 def test_a_seat_s_rewards_are_all_that_came_of_the_episode_from_its_first_turn_on(seats: Seats) -> None:

@@ -61,10 +61,6 @@ class Sampler(Protocol):
         """Give memory back until the next `adopt`; versions may have to be adopted again."""
         ...
 
-    def busy_seconds(self) -> float:
-        """Return how long the engine has worked so far."""
-        ...
-
 
 class Engine(Sampler, Protocol):
     """A sampler in this process, which also plays its base model if that is adopted."""

@@ -6,7 +6,6 @@ sample depends on weights, prompt and seed; rows are computed side by side and d
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -73,7 +72,6 @@ class TorchSampler:
         if memory is None:
             memory = torch.cuda.mem_get_info()[1] if self._device == "cuda" else permitted()
         self._cache_bytes = int(cache_share * memory)
-        self._busy = 0.0
 
     async def adopt(self, version: PolicyVersion) -> int:
         """Check the adapter's digest and load it; return how many modules it is bound to."""
@@ -151,17 +149,12 @@ class TorchSampler:
         del self._base, self._model
         await self.release()
 
-    def busy_seconds(self) -> float:
-        """Return how long the engine has worked."""
-        return self._busy
-
     @contextmanager
     def _working(self, number: int | None) -> Iterator[PreTrainedModel]:
-        """Give the model with this version's adapter, or without one for None; count the time.
+        """Give the model with this version's adapter, or without one for None.
 
         PEFT puts adapters into the base model itself.
         """
-        began = time.perf_counter()
         with torch.inference_mode():
             if number is None:
                 with nullcontext() if self._model is None else self._model.disable_adapter():
@@ -174,7 +167,6 @@ class TorchSampler:
                 if self._model.active_adapter != name:
                     self._model.set_adapter(name)
                 yield self._base
-        self._busy += time.perf_counter() - began
 
     async def score(self, texts: Sequence[Ids], number: int | None) -> tuple[tuple[float, ...], ...]:
         """Return the log-probability of every token but the first."""

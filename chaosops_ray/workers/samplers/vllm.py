@@ -189,7 +189,6 @@ class VllmSampler:
         self._base: PolicyVersion | None = None
         self._names = count()
         self._running: dict[str, int | None] = {}
-        self._busy = self._since = 0.0
 
     async def adopt(self, version: PolicyVersion) -> int:
         """Check the adapter's digest and load it; return how many modules it is bound to."""
@@ -265,10 +264,6 @@ class VllmSampler:
             raise SamplerError(f"vllm samples greedily or from temperature {COLDEST} on, not at {decoding.temperature}")
         return await self._alive(_all([self._sample(request, decoding, adapter, version) for request in requests]))
 
-    def busy_seconds(self) -> float:
-        """Return how long at least one request was with the engine."""
-        return self._busy + (time.perf_counter() - self._since if self._running else 0.0)
-
     def _serving(self, number: int | None) -> tuple[LoRARequest | None, PolicyVersion]:
         if number is not None:
             return self._adapter(number)
@@ -321,8 +316,6 @@ class VllmSampler:
             raise SamplerError("the engine is released; adopt a version first")
         self._check("a prompt", prompt)
         name = f"request-{next(self._names)}"
-        if not self._running:
-            self._since = time.perf_counter()
         self._running[name] = None if adapter is None else adapter.lora_int_id - 1
         output = None
         try:
@@ -332,8 +325,6 @@ class VllmSampler:
                     output = answer
         finally:
             del self._running[name]
-            if not self._running:
-                self._busy += time.perf_counter() - self._since
         if output is None or output.outputs[0].finish_reason not in ("stop", "length"):
             raise SamplerError("a request was aborted: its version was retired, or the engine is closing")
         return output

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaosops_ray.wire import Decoding, PolicyVersion, Sample, SampleRequest
+from chaosops_ray.workers.actors import checked_answer
 from chaosops_ray.workers.samplers.sampler import ImpossibleError, check_samples
 
 VERSION = PolicyVersion(3, "abc", "")
@@ -68,6 +69,15 @@ def test_choices() -> None:
 def test_what_no_engine_answers(sample: Any, said: str) -> None:
     with pytest.raises(ImpossibleError, match=said):
         check(sample)
+
+
+@pytest.mark.parametrize(
+    "found", [[GOOD], ([GOOD],), ([GOOD], None), ([GOOD], math.nan), ([GOOD], "1"), ([GOOD], 1.0, 2)]
+)
+def test_a_batch_comes_with_the_time_that_it_took(found: Any) -> None:
+    with pytest.raises(ImpossibleError, match="sampler-0 answered"):
+        checked_answer("sampler-0", found)
+    assert checked_answer("sampler-0", ([GOOD], 0.5)) == ([GOOD], 0.5)
 
 
 @pytest.mark.parametrize("found", [[], [GOOD, GOOD], (GOOD,), None, "garbage", {0: GOOD}])

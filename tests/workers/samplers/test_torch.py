@@ -675,14 +675,6 @@ def test_what_a_model_does_to_its_logits_is_done_to_samples(tmp_path: Path) -> N
         assert len(scores) == len(request.prompt) + len(sample.tokens) - 1
 
 
-def test_time_at_work_is_counted(sampler: TorchSampler) -> None:
-    before = sampler.busy_seconds()
-    ask(sampler, requests(3), LONG)
-    between = sampler.busy_seconds()
-    asyncio.run(sampler.score([PROMPT], None))
-    assert before < between < sampler.busy_seconds()
-
-
 # -- the base model ---------------------------------------------------------------------------------------------------
 
 
