@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,8 @@ def test_the_arrow_keys_lead_through_a_film(watched: Open, pair: tuple[RecordedE
         moment(page, expected)
     page.locator("[data-step='2']").click()
     moment(page, 3)
-    page.reload()  # the address has the moment
+    expect(page).to_have_url(re.compile("#3$"))
+    page.reload()
     moment(page, 3)
 
 
