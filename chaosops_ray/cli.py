@@ -10,6 +10,7 @@ import argparse
 import io
 import os
 import re
+import secrets
 import shlex
 import shutil
 import sys
@@ -24,9 +25,9 @@ from chaosops_ray.agents.served import ServedModelError
 from chaosops_ray.plain_text import one_line
 from chaosops_ray.process_environment import set_variables
 from chaosops_ray.serve import access
-from chaosops_ray.sim import ENVIRONMENTS, InputError, environment_named, environment_of
+from chaosops_ray.sim import ENVIRONMENTS, InputError, cases, environment_named, environment_of
 from chaosops_ray.sim import seats as seating
-from chaosops_ray.sim.contract import STYLES
+from chaosops_ray.sim.contract import STYLES, parse_seed
 from chaosops_ray.store import files
 from chaosops_ray.workers.stop import TO_BE_RESUMED, StopError
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from chaosops_ray.evaluate import Player
-    from chaosops_ray.sim.contract import AnyEnvironment, PolicyFactory
+    from chaosops_ray.sim.contract import AnyEnvironment, PolicyFactory, Scenario
 
 Item = TypeVar("Item")
 
@@ -165,10 +166,27 @@ def parser() -> argparse.ArgumentParser:
     add("--push", metavar="OWNER/NAME", help=push)
     add("--public", action="store_true", help="make the repository public (default: private)")
 
-    add = command(_play, "watch one episode in the terminal")
-    add("scenario", metavar="SCENARIO", help="such as incident/autoscaler_cost_cut/hard/17")
+    more = "The page holds its curves, films and scripts, and opens from the disk. train writes one at its end."
+    add = command(_report, "write a run's report again, as one page, with the episodes that you choose", more)
+    add("run_folder", type=_path, metavar="RUN", help="the folder of a run, finished or not")
+    add("--out", **file, help="the page (default: report.html in the folder of the run)")
+    most = "at most so many films of the evaluation, those that tell most (default: 8; 0: none)"
+    add("--films", type=int, default=8, metavar="N", help=most)
+    numbers = "films of these episodes of evaluation-episodes.parquet instead, by their numbers"
+    add("--episodes", metavar="A,B,…", help=numbers)
+
+    add = command(_play, "watch one episode in the terminal, or play seats of it yourself", "See docs/play.md.")
+    which = "such as incident/autoscaler_cost_cut/hard/17; or a world, for a case that --seed draws and nothing names"
+    add("scenario", metavar="SCENARIO", help=which)
+    add("--tier", metavar="TIER", help="with a world: draw among the cases of this tier (default: all)")
+    add("--seed", metavar="N", help="with a world: draw the same case again (default: a new one each time)")
     add("--policy", default="oracle", metavar="NAME", help=f"a baseline policy {models} (default: oracle)")
     add("--seats", metavar="SEATS", help=seats)
+    yours = "play this seat yourself, such as oversight=human; repeatable; the policy plays what is left"
+    add("--seat", action="append", default=[], metavar="ROLE=human", help=yours)
+    look = "how your seat sees its turns: as panels, or as the text that models read (default: panels)"
+    add("--style", choices=("panels", *STYLES), default="panels", help=look)
+    add("--episodes", **file, help="write the episode that you have played to this file, as Parquet")
     add("--sampler", choices=("torch", "vllm"), default="torch", help=engine)
     add("--structured", action="store_true", help=structured)
     add("--rules", metavar="RULES", help=rule_set)
@@ -625,11 +643,23 @@ def _export(given: argparse.Namespace) -> int:
     return 0
 
 
+def _report(given: argparse.Namespace) -> int:
+    from chaosops_ray.reports import run_report
+
+    if not 0 <= given.films <= run_report.MAX_FILMS:
+        raise InputError(f"--films must be 0-{run_report.MAX_FILMS}, got {given.films}")
+    numbers = [] if given.episodes is None else run_report.parse_numbers(given.episodes)
+    if given.out is not None:
+        files.check_writable(given.out)
+    page = run_report.of(given.run_folder, given.out, given.films, numbers)
+    print(f"wrote {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
 def _play(given: argparse.Namespace) -> int:
     from chaosops_ray.reports import playback, tables
 
-    environment = environment_of(given.scenario)
-    scenario = environment.scenario(given.scenario)
+    environment, scenario, drawn = _scenario(given)
     rules = environment.rules(given.rules if given.rules is not None else environment.rule_sets[0])
     if "," in given.policy:
         raise InputError(
@@ -637,10 +667,26 @@ def _play(given: argparse.Namespace) -> int:
         )
     if not 0 <= given.pause <= 60:
         raise InputError(f"--pause must be 0-60, got {given.pause:g}")
+    if given.episodes is not None and not given.seat:
+        raise InputError("--episodes writes what you play yourself with --seat; evaluate --episodes writes policies'")
     ((name, player),) = _players(environment, given.policy, given).items()
     with ExitStack() as stack:
         if _names_models(given.policy):
             stack.enter_context(_input_errors())
+        if given.seat:
+            from chaosops_ray.reports import human_seat
+
+            taken = {} if given.seats is None else seating.parse(environment, given.seats)
+            game = human_seat.game(environment, scenario, rules, drawn, given.seat, taken, name, player)
+            is_plain = given.plain or not sys.stdout.isatty()
+            try:
+                human_seat.run(
+                    game, _console(), sys.stdin or io.StringIO(), given.style, given.episodes, is_plain=is_plain
+                )
+            except EOFError:
+                print("chaosops play: left before the end; nothing was scored or written", file=sys.stderr)
+                return INTERRUPTED
+            return 0
         choose = stack.enter_context(player.live())(scenario, rules)
         for line in tables.models_lines({name: player.model}):
             print(line)
@@ -651,6 +697,21 @@ def _play(given: argparse.Namespace) -> int:
         else:
             playback.show(_console(), environment, scenario, rules, choose, 0.0 if given.fast else given.pause)
     return 0
+
+
+def _scenario(given: argparse.Namespace) -> tuple[AnyEnvironment, Scenario, str]:
+    """Return the scenario that was named, or one that is drawn, with the words that tell of it and not of the case."""
+    if "/" in given.scenario:
+        if given.tier is not None or given.seed is not None:
+            raise InputError("--tier and --seed draw a case of a world; a scenario's id names both, leave them out")
+        environment = environment_of(given.scenario)
+        return environment, environment.scenario(given.scenario), given.scenario
+    environment = environment_named(given.scenario)
+    among = cases.cases(environment, tiers=() if given.tier is None else [given.tier])
+    # Where nobody else draws seeds: not training, not reports.
+    seed = 50_000 + secrets.randbelow(50_000) if given.seed is None else parse_seed(given.seed)
+    scenario = cases.drawn(environment, among, seed)
+    return environment, scenario, f"a case of tier {scenario.tier}, drawn by --seed {seed}"
 
 
 def _infer(given: argparse.Namespace) -> int:

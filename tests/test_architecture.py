@@ -40,7 +40,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     ),
     # Not ray, not torch: whoever looks at a run needs neither.
     "reports": (
-        {"", "sim", "spans", "wire", "plain_text", "config", "evaluate", "store"},
+        {"", "sim", "spans", "wire", "plain_text", "config", "evaluate", "agents", "store"},
         {"jinja2", "markupsafe", "matplotlib", "numpy", "rich"},
     ),
     "training": (
