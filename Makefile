@@ -26,11 +26,11 @@ $(TRAIN): pyproject.toml scripts/pip_settings.py $(PINS) $(EXCLUDES)
 	  || { echo "chaosops_ray needs Python 3.11 or newer, and $(PYTHON) is older: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(UV_INSTALL) '.[train]'
+	$(UV_INSTALL) '.[train,watch]'
 	@touch $@
 
 $(INSTALLED): $(TRAIN)
-	$(UV_INSTALL) '.[dev,train,serve,gym,inspect,$(ENGINE)]'
+	$(UV_INSTALL) '.[dev,train,serve,watch,gym,inspect,$(ENGINE)]'
 	@touch $@
 
 # Workers side by side; a file's tests stay together, for what they share, and the longest files come first.
