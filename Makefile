@@ -14,7 +14,7 @@ INSTALLED := .venv/.installed
 UV_INSTALL = $(BIN)/python scripts/pip_settings.py $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
   -c $(PINS) $(if $(EXCLUDES),--excludes $(EXCLUDES)) -e
 
-.PHONY: help install demo tools test test-all verifiers check format bench chaos conformance docs lock openenv clean
+.PHONY: help install demo tools test test-all verifiers check format bench chaos conformance docs lock openenv space clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -26,11 +26,11 @@ $(TRAIN): pyproject.toml scripts/pip_settings.py $(PINS) $(EXCLUDES)
 	  || { echo "chaosops_ray needs Python 3.11 or newer, and $(PYTHON) is older: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(UV_INSTALL) '.[train]'
+	$(UV_INSTALL) '.[train,watch]'
 	@touch $@
 
 $(INSTALLED): $(TRAIN)
-	$(UV_INSTALL) '.[dev,train,serve,gym,inspect,$(ENGINE)]'
+	$(UV_INSTALL) '.[dev,train,serve,watch,gym,inspect,$(ENGINE)]'
 	@touch $@
 
 # Workers side by side; a file's tests stay together, for what they share, and the longest files come first.
@@ -114,6 +114,10 @@ openenv: $(INSTALLED) ## put the wheel and the pins beside the Dockerfiles of th
 	  rm -f deploy/openenv/$$world/*.whl && cp constraints.txt deploy/openenv/$$world/ \
 	  && $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir deploy/openenv/$$world . || exit 1; \
 	done
+
+space: $(INSTALLED) ## put the wheel and the pins beside the Dockerfile of the live page, in deploy/space
+	@rm -f deploy/space/*.whl && cp constraints.txt deploy/space/ \
+	  && $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir deploy/space .
 
 clean: ## remove what the above made
 	rm -rf .venv $(TASKSET)/.venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

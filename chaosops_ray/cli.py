@@ -10,6 +10,7 @@ import argparse
 import io
 import os
 import re
+import secrets
 import shlex
 import shutil
 import sys
@@ -24,9 +25,9 @@ from chaosops_ray.agents.served import ServedModelError
 from chaosops_ray.plain_text import one_line
 from chaosops_ray.process_environment import set_variables
 from chaosops_ray.serve import access
-from chaosops_ray.sim import ENVIRONMENTS, InputError, environment_named, environment_of
+from chaosops_ray.sim import ENVIRONMENTS, InputError, cases, environment_named, environment_of
 from chaosops_ray.sim import seats as seating
-from chaosops_ray.sim.contract import STYLES
+from chaosops_ray.sim.contract import STYLES, parse_seed
 from chaosops_ray.store import files
 from chaosops_ray.workers.stop import TO_BE_RESUMED, StopError
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from chaosops_ray.evaluate import Player
-    from chaosops_ray.sim.contract import AnyEnvironment, PolicyFactory
+    from chaosops_ray.sim.contract import AnyEnvironment, PolicyFactory, Scenario
 
 Item = TypeVar("Item")
 
@@ -165,10 +166,27 @@ def parser() -> argparse.ArgumentParser:
     add("--push", metavar="OWNER/NAME", help=push)
     add("--public", action="store_true", help="make the repository public (default: private)")
 
-    add = command(_play, "watch one episode in the terminal")
-    add("scenario", metavar="SCENARIO", help="such as incident/autoscaler_cost_cut/hard/17")
+    more = "The page holds its curves, films and scripts, and opens from the disk. train writes one at its end."
+    add = command(_report, "write a run's report again, as one page, with the episodes that you choose", more)
+    add("run_folder", type=_path, metavar="RUN", help="the folder of a run, finished or not")
+    add("--out", **file, help="the page (default: report.html in the folder of the run)")
+    most = "at most so many films of the evaluation, those that tell most (default: 8; 0: none)"
+    add("--films", type=int, default=8, metavar="N", help=most)
+    numbers = "films of these episodes of evaluation-episodes.parquet instead, by their numbers"
+    add("--episodes", metavar="A,B,…", help=numbers)
+
+    add = command(_play, "watch one episode in the terminal, or play seats of it yourself", "See docs/play.md.")
+    which = "such as incident/autoscaler_cost_cut/hard/17; or a world, for a case that --seed draws and nothing names"
+    add("scenario", metavar="SCENARIO", help=which)
+    add("--tier", metavar="TIER", help="with a world: draw among the cases of this tier (default: all)")
+    add("--seed", metavar="N", help="with a world: draw the same case again (default: a new one each time)")
     add("--policy", default="oracle", metavar="NAME", help=f"a baseline policy {models} (default: oracle)")
     add("--seats", metavar="SEATS", help=seats)
+    yours = "play this seat yourself, such as oversight=human; repeatable; the policy plays what is left"
+    add("--seat", action="append", default=[], metavar="ROLE=human", help=yours)
+    look = "how your seat sees its turns: as panels, or as the text that models read (default: panels)"
+    add("--style", choices=("panels", *STYLES), default="panels", help=look)
+    add("--episodes", **file, help="write the episode that you have played to this file, as Parquet")
     add("--sampler", choices=("torch", "vllm"), default="torch", help=engine)
     add("--structured", action="store_true", help=structured)
     add("--rules", metavar="RULES", help=rule_set)
@@ -211,6 +229,36 @@ def parser() -> argparse.ArgumentParser:
     add("--max-sessions", type=int, default=64, metavar="N", help="sessions at the same time (default: 64)")
     idle = "end a session after so long without a message (default: 900)"
     add("--idle", type=float, default=900.0, metavar="SECONDS", help=idle)
+
+    more = (
+        "It shows runs and sweeps while they train, and writes nothing. Beyond this machine's own address it needs a "
+        f"token, in --token-file or in the variable {access.TOKEN}."
+    )
+    add = command(_watch, "serve pages about runs: live curves, evaluations, episodes, until interrupted", more)
+    below = "the folder that holds the runs and sweeps, at any depth (default: runs)"
+    add("runs", type=_path, nargs="?", default=Path("runs"), metavar="RUNS_DIR", help=below)
+    add("--host", default="127.0.0.1", metavar="ADDRESS", help="the address to listen on (default: 127.0.0.1)")
+    add("--port", type=int, default=8700, metavar="N", help="the port; 0: any that is free (default: 8700)")
+    reached = "names by which a server without a token is reached, beside localhost; others are refused"
+    add("--names", default="", metavar="A,B,…", help=reached)
+    add("--token-file", **file, help="a file that holds the token, and nothing else")
+    add("--open", action="store_true", help="open the page in this machine's browser")
+    playing = (
+        "models that may be played live beside the policies of these runs: trained=RUN, model=NAME, served=MODEL@URL"
+    )
+    add("--policies", default="", metavar="A,B,…", help=playing)
+    add("--sampler", choices=("torch", "vllm"), default="torch", help=engine)
+
+    more = "It shows no runs, plays no models and asks for no token, so that anybody may use it."
+    add = command(_live, "serve the page on which baselines play live, alone, until interrupted", more)
+    add("--host", default="127.0.0.1", metavar="ADDRESS", help="the address to listen on (default: 127.0.0.1)")
+    add("--port", type=int, default=8701, metavar="N", help="the port; 0: any that is free (default: 8701)")
+    reached = "names by which browsers reach it, beside its address; others are refused"
+    add("--names", default="", metavar="A,B,…", help=reached)
+    framed = "a site whose pages may show this one in a frame, such as https://huggingface.co (default: none)"
+    add("--framed-by", default="", metavar="URL", help=framed)
+    at_once = "episodes that are played at the same time; more are refused (default: 4)"
+    add("--plays", type=int, default=4, metavar="N", help=at_once)
 
     more = "Exit code 1 if anything differs."
     add = command(_replay, "simulate recorded episodes again and compare every step", more)
@@ -595,11 +643,23 @@ def _export(given: argparse.Namespace) -> int:
     return 0
 
 
+def _report(given: argparse.Namespace) -> int:
+    from chaosops_ray.reports import run_report
+
+    if not 0 <= given.films <= run_report.MAX_FILMS:
+        raise InputError(f"--films must be 0-{run_report.MAX_FILMS}, got {given.films}")
+    numbers = [] if given.episodes is None else run_report.parse_numbers(given.episodes)
+    if given.out is not None:
+        files.check_writable(given.out)
+    page = run_report.of(given.run_folder, given.out, given.films, numbers)
+    print(f"wrote {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
 def _play(given: argparse.Namespace) -> int:
     from chaosops_ray.reports import playback, tables
 
-    environment = environment_of(given.scenario)
-    scenario = environment.scenario(given.scenario)
+    environment, scenario, drawn = _scenario(given)
     rules = environment.rules(given.rules if given.rules is not None else environment.rule_sets[0])
     if "," in given.policy:
         raise InputError(
@@ -607,10 +667,26 @@ def _play(given: argparse.Namespace) -> int:
         )
     if not 0 <= given.pause <= 60:
         raise InputError(f"--pause must be 0-60, got {given.pause:g}")
+    if given.episodes is not None and not given.seat:
+        raise InputError("--episodes writes what you play yourself with --seat; evaluate --episodes writes policies'")
     ((name, player),) = _players(environment, given.policy, given).items()
     with ExitStack() as stack:
         if _names_models(given.policy):
             stack.enter_context(_input_errors())
+        if given.seat:
+            from chaosops_ray.reports import human_seat
+
+            taken = {} if given.seats is None else seating.parse(environment, given.seats)
+            game = human_seat.game(environment, scenario, rules, drawn, given.seat, taken, name, player)
+            is_plain = given.plain or not sys.stdout.isatty()
+            try:
+                human_seat.run(
+                    game, _console(), sys.stdin or io.StringIO(), given.style, given.episodes, is_plain=is_plain
+                )
+            except EOFError:
+                print("chaosops play: left before the end; nothing was scored or written", file=sys.stderr)
+                return INTERRUPTED
+            return 0
         choose = stack.enter_context(player.live())(scenario, rules)
         for line in tables.models_lines({name: player.model}):
             print(line)
@@ -621,6 +697,21 @@ def _play(given: argparse.Namespace) -> int:
         else:
             playback.show(_console(), environment, scenario, rules, choose, 0.0 if given.fast else given.pause)
     return 0
+
+
+def _scenario(given: argparse.Namespace) -> tuple[AnyEnvironment, Scenario, str]:
+    """Return the scenario that was named, or one that is drawn, with the words that tell of it and not of the case."""
+    if "/" in given.scenario:
+        if given.tier is not None or given.seed is not None:
+            raise InputError("--tier and --seed draw a case of a world; a scenario's id names both, leave them out")
+        environment = environment_of(given.scenario)
+        return environment, environment.scenario(given.scenario), given.scenario
+    environment = environment_named(given.scenario)
+    among = cases.cases(environment, tiers=() if given.tier is None else [given.tier])
+    # Where nobody else draws seeds: not training, not reports.
+    seed = 50_000 + secrets.randbelow(50_000) if given.seed is None else parse_seed(given.seed)
+    scenario = cases.drawn(environment, among, seed)
+    return environment, scenario, f"a case of tier {scenario.tier}, drawn by --seed {seed}"
 
 
 def _infer(given: argparse.Namespace) -> int:
@@ -658,18 +749,74 @@ def _serve(given: argparse.Namespace) -> int:
         raise InputError(f"--port must be 0-65535, got {given.port}")
     with ExitStack() as stack:
         policies = {} if given.policies is None else _colleagues(environment, given, stack)
-        from chaosops_ray.serve import app
+        from chaosops_ray.serve import app, listening
 
-        bound = stack.enter_context(app.listen(given.host, given.port))
-        host, port = bound.getsockname()[:2]
+        bound = stack.enter_context(listening.listen(given.host, given.port))
+        host, url = bound.getsockname()[0], listening.url(bound)
         served = app.create_app(environment, rules, policies, limits, token, host, (given.host, *names))
-        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         guarded = "a token is needed" if token is not None else "no token is needed"
 
         def say() -> None:
             print(f"{environment.title} · rules {rules} · {url} · {limits.sessions} sessions · {guarded}", flush=True)
 
-        app.server(served, limits, say).run(sockets=[bound])
+        listening.server(served, limits, say).run(sockets=[bound])
+    return 0
+
+
+def _watch(given: argparse.Namespace) -> int:
+    token = access.token(given.token_file, os.environ)
+    names = access.names(given.names)
+    if not 0 <= given.port < 1 << 16:
+        raise InputError(f"--port must be 0-65535, got {given.port}")
+    from chaosops_ray.serve import listening, origin
+    from chaosops_ray.serve.control_room import app, models, room, runs, stage
+    from chaosops_ray.serve.limits import Limits
+
+    found = runs.Runs(given.runs)
+    # Models need hundreds of megabytes; they play in a process of their own, which is started for the first of them.
+    process = [sys.executable, "-m", "chaosops_ray.training.performer", "--sampler", given.sampler]
+    watched = room.Room(found, stage=stage.Stage(found, models.Models(process, models.named(given.policies))))
+    with listening.listen(given.host, given.port) as bound:
+        host, url = bound.getsockname()[0], listening.url(bound)
+        if token is None and not origin.is_loopback(host):
+            raise InputError(
+                f"--host {given.host} is reached from other machines, so a token is needed: give --token-file FILE, "
+                f"or set {access.TOKEN}"
+            )
+        served = app.create_app(watched, token, host, (given.host, *names))
+
+        def say() -> None:
+            guarded = "a token is needed" if token is not None else "for this machine only"
+            print(f"control room of {given.runs} · {url} · {guarded}", flush=True)
+            if given.open:
+                import webbrowser
+
+                webbrowser.open_new_tab(url)
+
+        listening.server(served, Limits(), say, watched.end).run(sockets=[bound])
+    return 0
+
+
+def _live(given: argparse.Namespace) -> int:
+    names = access.names(given.names)
+    framed_by = access.site(given.framed_by)
+    if not 0 <= given.port < 1 << 16:
+        raise InputError(f"--port must be 0-65535, got {given.port}")
+    if not 1 <= given.plays <= 64:
+        raise InputError(f"--plays must be 1-64, got {given.plays}")
+    from chaosops_ray.serve import listening
+    from chaosops_ray.serve.control_room import app, live, room, stage
+    from chaosops_ray.serve.limits import Limits
+
+    played = room.Room(None, stage=stage.Stage(None, places=given.plays))
+    with listening.listen(given.host, given.port) as bound:
+        host, url = bound.getsockname()[0], listening.url(bound)
+        served = app.create_app(played, None, host, (given.host, *names), (live.alone,), framed_by)
+
+        def say() -> None:
+            print(f"live plays of baselines · {url}/live · for anybody who reaches it", flush=True)
+
+        listening.server(served, Limits(), say, played.end).run(sockets=[bound])
     return 0
 
 

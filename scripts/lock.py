@@ -25,7 +25,7 @@ PINNED = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*==\S+", re.MULTILINE)
 
 def locked(engine: str, options: Sequence[str]) -> list[str]:
     """The versions of everything, with this engine among the extras; local builds are named by their public version."""
-    named = ("train", engine, "serve", "gym", "inspect", "dev")
+    named = ("train", engine, "serve", "watch", "gym", "inspect", "dev")
     extras = [argument for extra in named for argument in ("--extra", extra)]
     command = ["uv", "pip", "compile", "pyproject.toml", *extras, *options, "--python-version", "3.11"]
     variables = environment(os.environ)

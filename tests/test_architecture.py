@@ -40,7 +40,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     ),
     # Not ray, not torch: whoever looks at a run needs neither.
     "reports": (
-        {"", "sim", "spans", "wire", "plain_text", "config", "evaluate", "store"},
+        {"", "sim", "spans", "wire", "plain_text", "config", "evaluate", "agents", "store"},
         {"jinja2", "markupsafe", "matplotlib", "numpy", "rich"},
     ),
     "training": (
@@ -75,8 +75,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     ),
     # Nothing else imports openenv, whose import takes seconds.
     "serve": (
-        {"", "sim", "plain_text", "agents", "store", "reports"},
-        {"fastapi", "openenv", "pydantic", "pydantic_core", "uvicorn", "websockets"},
+        {"", "sim", "wire", "plain_text", "config", "agents", "store", "reports", "telemetry"},
+        {"fastapi", "jinja2", "openenv", "pydantic", "pydantic_core", "starlette", "uvicorn", "websockets"},
     ),
     "cli": (
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -102,6 +103,19 @@ MISTAKES = [
     (["play", "incident/cascade/hard/1", "--pause", "-1"], "--pause must be 0-60"),
     (["play", "incident/cascade/hard/1", "--pause", "nan"], "--pause must be 0-60"),
     (["play", "incident/cascade/hard/1", "--pause", "long"], "invalid float value"),
+    (["play", "incident/cascade/hard/1", "--seed", "3"], "--tier and --seed draw a case of a world"),
+    (["play", "incident", "--seed", "x"], "seed 'x'"),
+    (["play", "incident", "--tier", "brutal"], "valid: easy, medium, hard"),
+    (["play", "moon"], "valid: incident, tools"),
+    (["play", "incident", "--seat", "oversight"], "write manager=human"),
+    (["play", "incident", "--seat", "sre=human", "--seats", "sre=oracle"], "sre is to be played by oracle and by you"),
+    (["play", "incident/cascade/hard/1", "--seat", "manager=human"], "name other colleagues"),
+    (["play", "incident/cascade/hard/1", "--episodes", "never.parquet"], "--seat"),
+    (["play", "incident", "--seat", "sre=human", "--episodes", "nowhere/never.parquet"], "nowhere"),
+    (["report", "nowhere"], "nowhere is not a run"),
+    (["report", "nowhere", "--films", "-1"], "--films must be 0-100"),
+    (["report", "nowhere", "--episodes", "1,x"], "write at most 100 numbers"),
+    (["report", "nowhere", "--out", "nowhere/page.html"], "nowhere"),
     (["replay"], "FILE"),
     (["replay", "nowhere.parquet"], "No such file"),
     (["replay", "text.parquet"], "cannot read text.parquet"),
@@ -188,8 +202,45 @@ def test_play_tells_an_episode_where_nobody_watches(capsys: pytest.CaptureFixtur
     ]
     assert ["2", "oversight", "flag", "autoscaler", "correct_flag", "+46.0"] in turns
     assert ["3", "dev", "scale", "payments", "4", "resolved", "+110.0"] in turns
-    assert "   resolved at step 3  return +184.0" in lines
+    assert "   resolved at step 3  rules strict/2  return +184.0" in lines
     assert not any("\x1b" in line for line in lines)
+
+
+def test_a_person_plays_a_seat_through_a_pipe(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "episodes.parquet"
+    arguments = ["play", "incident", "--tier", "hard", "--seed", "8", "--seat", "oversight=human"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("flag nobody\n?\nflag autoscaler\n" + "noop\n" * 9))
+    assert main([*arguments, "--episodes", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("ChaosOps, the incident room · a case of tier hard, drawn by --seed 8 · rules strict/2\n")
+    assert "seats: sre, dev, manager by oracle; oversight by you\n" in out
+    identity = out.partition("The case was ")[2].partition(".\n")[0]
+    assert identity.endswith("/hard/8")
+    assert out.count(identity) == 2  # the panel of the truth has it too
+    assert main(["replay", str(file)]) == 0
+    (episode,) = read_episodes(file)
+    assert (episode.policy, episode.scenario) == ("human", identity)
+
+
+def test_a_person_who_leaves_ends_with_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "episodes.parquet"
+    monkeypatch.setattr("sys.stdin", io.StringIO("noop\n"))
+    assert main(["play", "tools", "--seat", "agent=human", "--episodes", str(file)]) == 130
+    assert capsys.readouterr().err == "chaosops play: left before the end; nothing was scored or written\n"
+    assert not file.exists()
+
+
+def test_a_world_in_place_of_a_scenario_draws_a_case(capsys: pytest.CaptureFixture[str]) -> None:
+    said = []
+    for seed in ("3", "3", "4"):
+        assert main(["play", "incident", "--tier", "medium", "--seed", seed]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] != said[2]
+    assert "/medium/3" in said[0]
 
 
 def test_replay_fails_loudly_where_a_record_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -217,7 +268,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     command = f"{sys.executable} -m chaosops_ray.cli play incident/cascade/hard/1 --plain | head -1"
     ran = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
     assert ran.returncode == 0
-    assert ran.stdout == "== incident/cascade/hard/1\n"
+    assert ran.stdout == "== incident\n"
     assert ran.stderr == ""
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from chaosops_ray.agents import human
 from chaosops_ray.cli import parser
 from chaosops_ray.evaluate import RESAMPLES
 from chaosops_ray.integrations.rllib.settings import load as ppo_settings
-from chaosops_ray.sim import ENVIRONMENTS, environment_of, seats
+from chaosops_ray.sim import ENVIRONMENTS, cases, environment_of, seats
 from chaosops_ray.sim.incident import rubric
 from chaosops_ray.sim.incident.failures import FAILURES
 from chaosops_ray.sim.incident.model import CAPS, MAX_MESSAGE
@@ -69,8 +70,13 @@ def test_commands_in_the_docs_parse_and_name_what_exists(command: str) -> None:
     if given.command == "serve":
         assert given.world in ENVIRONMENTS
     if given.command == "play":
-        world = environment_of(given.scenario)
-        world.scenario(given.scenario)
+        if "/" in given.scenario:
+            world = environment_of(given.scenario)
+            world.scenario(given.scenario)
+        else:
+            world = ENVIRONMENTS[given.scenario]
+            cases.cases(world, tiers=[given.tier] if given.tier else [])
+        human.human_seats(world, given.seat)
         assert given.policy.startswith("trained=") or given.policy in world.policies
     if given.command in ("evaluate", "play") and given.seats is not None:
         seats.parse(world, given.seats)
@@ -78,7 +84,8 @@ def test_commands_in_the_docs_parse_and_name_what_exists(command: str) -> None:
 
 def test_there_are_commands_to_check() -> None:
     assert {command.split()[0] for command in commands()} == {
-        "evaluate", "export", "export-log", "infer", "play", "ppo", "replay", "serve", "submit", "train", "tune"
+        "evaluate", "export", "export-log", "infer", "play", "ppo", "replay", "report", "serve", "submit", "train", "tune",
+        "watch",
     }  # fmt: skip
 
 

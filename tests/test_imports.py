@@ -52,6 +52,8 @@ NOWHERE = "no/such/folder"
         (2, ("replay", NOWHERE)),
         (2, ("export-log", NOWHERE, NOWHERE)),
         (2, ("serve", "nowhere")),
+        (2, ("watch", NOWHERE)),
+        (2, ("watch", "docs", "--host", "::")),
     ],
     ids=lambda given: " ".join(given[:3]) if isinstance(given, tuple) else str(given),
 )

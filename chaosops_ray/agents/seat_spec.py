@@ -17,11 +17,10 @@ from typing import NamedTuple
 
 from chaosops_ray.agents.session import Session
 from chaosops_ray.sim import environment_named, seats
-from chaosops_ray.sim.cases import cases
+from chaosops_ray.sim.cases import cases, drawn
 from chaosops_ray.sim.contract import AnyEnvironment, Scenario, Style
 from chaosops_ray.sim.episode import RunningEpisode
 from chaosops_ray.sim.errors import InputError
-from chaosops_ray.sim.rng import stream
 
 # Neither reports nor this project's own training draw seeds from here to 100,000.
 FIRST_SEED = 50_000
@@ -41,8 +40,7 @@ class SeatSpec(NamedTuple):
 
     def scenario(self, seed: int) -> Scenario:
         """Return the scenario that this seed draws."""
-        case = stream(seed, f"single seat/{self.environment.name}").choice(self.cases)
-        return self.environment.scenario(case._replace(seed=seed).identity)
+        return drawn(self.environment, self.cases, seed)
 
     def session(self, scenario: Scenario) -> Session:
         """Begin an episode; the caller plays this seat."""
@@ -83,8 +81,8 @@ def seat_spec(
     if not role and len(environment.roles) == 1:
         role = environment.roles[0]
     beside = seats.around(environment, role, seats.parse(environment, colleagues) if "=" in colleagues else colleagues)
-    drawn = cases(environment, selection or None, tiers)
-    return SeatSpec(environment, role, environment.rules(rules or environment.rule_sets[0]), beside, drawn, style)
+    met = cases(environment, selection or None, tiers)
+    return SeatSpec(environment, role, environment.rules(rules or environment.rule_sets[0]), beside, met, style)
 
 
 def leave(session: Session) -> None:

@@ -38,6 +38,10 @@ class Plot(NamedTuple):
     path: Path
     title: str
 
+    def _repr_png_(self) -> bytes:
+        """Return the picture, which a notebook shows in place of its path."""
+        return self.path.read_bytes()
+
 
 class Label(NamedTuple):
     """A text at the end of a line, and the height at which it should stand."""

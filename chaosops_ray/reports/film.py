@@ -14,7 +14,7 @@ from typing import Any
 from chaosops_ray.sim.board import Panel
 from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, Style
 from chaosops_ray.sim.episode import beginnings
-from chaosops_ray.store.episodes import RecordedEpisode, replayed
+from chaosops_ray.store.episodes import RecordedEpisode, origin_of, replayed
 from chaosops_ray.wire import UNTRAINED, Origin
 
 SCHEMA = "film/1"
@@ -29,9 +29,7 @@ def recorded_film(
     """
     environment, episode = replayed(recorded)
     players = [row["player"] for row in recorded.rows]
-    origins = [
-        Origin(row["version"], row["digest"], row["completion"], tuple(row["log_probs"])) for row in recorded.rows
-    ]
+    origins = [origin_of(row) for row in recorded.rows]
     return film(environment, episode, recorded.policy, style, players, origins, models.get(recorded.policy, {}))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -54,10 +55,8 @@ def tell(
     """Play the scenario as lines: the first board, a line for each step, the last board."""
 
     def print_board(episode: AnyEpisode) -> None:
-        for panel in shown(environment, episode):
-            print_line(f"== {panel.title}")
-            for row in panel.rows:
-                print_line("   " + "  ".join(cell.text for cell in row if cell.text))
+        for line in lines(shown(environment, episode)):
+            print_line(line)
 
     def watch(episode: AnyEpisode) -> None:
         if not episode.steps:
@@ -73,6 +72,16 @@ def tell(
     print_line("")
     print_board(episode)
     return episode
+
+
+def lines(panels: Iterable[Panel]) -> Iterator[str]:
+    """Yield the panels as lines without any drawing."""
+    for panel in panels:
+        yield f"== {panel.title}"
+        if panel.heading:
+            yield "   " + "  ".join([title for title in panel.heading if title])
+        for row in panel.rows:
+            yield "   " + "  ".join([cell.text for cell in row if cell.text])
 
 
 def shown(environment: AnyEnvironment, episode: AnyEpisode) -> tuple[Panel, ...]:
@@ -100,8 +109,11 @@ def turns(environment: AnyEnvironment, episode: AnyEpisode) -> Panel:
     return Panel("turns", (), tuple(rows) or empty, is_wide=True, last=_TURNS_SHOWN)
 
 
-def drawn(panels: tuple[Panel, ...], width: int) -> RenderableType:
-    """Draw the panels as frames: wide ones on their own, the others in pairs where the terminal is wide enough."""
+def drawn(panels: tuple[Panel, ...], width: int, *, is_whole: bool = False) -> RenderableType:
+    """Draw the panels as frames: wide ones on their own, the others in pairs where the terminal is wide enough.
+
+    Long texts and lists are cut, as a board that is drawn again and again must keep its place; `is_whole` cuts nothing.
+    """
     rows: list[list[Panel]] = []
     for panel in panels:
         is_alone = panel.is_wide or width < _TWO_COLUMNS_FROM
@@ -109,6 +121,8 @@ def drawn(panels: tuple[Panel, ...], width: int) -> RenderableType:
             rows.append([panel])
         else:
             rows[-1].append(panel)
+    if is_whole:
+        return Group(*[_frame(panel, is_whole=True) for row in rows for panel in row])
     return Group(*[_frame(row[0]) if len(row) == 1 else _pair(row) for row in rows])
 
 
@@ -125,9 +139,9 @@ def _rows(panel: Panel) -> tuple[Row, ...]:
     return panel.rows[-panel.last :]
 
 
-def _frame(panel: Panel, height: int | None = None) -> Frame:
+def _frame(panel: Panel, height: int | None = None, *, is_whole: bool = False) -> Frame:
     table = Table(box=None, pad_edge=False, show_header=bool(panel.heading), header_style="bright_black")
-    rows = _rows(panel)
+    rows = panel.rows if is_whole else _rows(panel)
     for index in range(max((len(row) for row in rows), default=1)):
         longest = max(len(row[index].text) for row in rows if index < len(row))
         table.add_column(
@@ -136,6 +150,7 @@ def _frame(panel: Panel, height: int | None = None) -> Frame:
             no_wrap=longest <= _NEVER_CUT,
         )
     for row in rows:
-        table.add_row(*[Text(cell.text, _STYLES[cell.tone], no_wrap=True, overflow="ellipsis") for cell in row])
+        overflow: Literal["fold", "ellipsis"] = "fold" if is_whole else "ellipsis"
+        table.add_row(*[Text(cell.text, _STYLES[cell.tone], no_wrap=not is_whole, overflow=overflow) for cell in row])
     style = _STYLES[panel.tone] if panel.tone != "plain" else "bright_black"
     return Frame(table, title=Text(panel.title), title_align="left", border_style=style, height=height)

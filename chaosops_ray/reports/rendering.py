@@ -11,12 +11,13 @@ import re
 from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from chaosops_ray.plain_text import printable
+from chaosops_ray.reports import inlined
 from chaosops_ray.reports.drawing import Plot
 from chaosops_ray.reports.tables import plain
 
@@ -25,24 +26,13 @@ from chaosops_ray.reports.tables import plain
 _MARKDOWN = re.compile(r"[\\`*_\[\]|~$^@!#]|:(?=[^\W\d]|[+/-])|(?<=www)\.", re.IGNORECASE)
 
 
-class Table(NamedTuple):
-    """A table: the first columns hold words, the others figures; one column of a page is coloured by marks."""
-
-    heading: Sequence[str]
-    words: int
-    rows: Sequence[Sequence[str]]
-    coloured: int = -1
-    marks: Sequence[str] = ()
-
-    def classes(self, row: int, column: int) -> str:
-        """Return the classes of a cell on a page."""
-        kind = "n" if column >= self.words else ""
-        return f"{kind} {self.marks[row] if self.marks and column == self.coloured else ''}".strip()
+_STYLES = ("style.css", "report.css")
 
 
-def page(template: str, **values: Any) -> str:
-    """Render a page from an HTML template."""
-    return _HTML.get_template(template).render(values)
+def page(template: str, script: str = "", styles: Sequence[str] = (), /, **values: Any) -> str:
+    """Render a page from an HTML template, with a module of reports/web as its script, and more style sheets."""
+    own = {"script": inlined.script(script) if script else "", "style": inlined.style(*styles, *_STYLES)}
+    return _HTML.get_template(template).render(values | own)
 
 
 def document(template: str, **values: Any) -> str:
@@ -90,6 +80,6 @@ def _environment(**more: Any) -> Environment:
 
 
 _HTML = _environment()
-_HTML.filters["embedded"] = _embedded
+_HTML.filters |= {"embedded": _embedded, "data": inlined.data, "source": inlined.source}
 _MARKDOWN_FILES = _environment(finalize=_as_markdown)
 _MARKDOWN_FILES.filters |= {"fenced": fenced, "literal": _literal, "plain": plain}

@@ -1,4 +1,7 @@
-"""The report of a run: one page that stands alone, without scripts, readable in light and dark."""
+"""The report of a run: one page that stands alone, with its curves and some films, readable in light and dark.
+
+It holds its scripts, styles and data, and needs no server. Without scripts, plots stand in the place of the curves.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +11,60 @@ from typing import Any
 
 from chaosops_ray import config
 from chaosops_ray.evaluate import TRAINED
-from chaosops_ray.reports import evaluation, plots, run_plots, tables, timeline_plot
-from chaosops_ray.reports.drawing import Plot
+from chaosops_ray.reports import chosen_films, evaluation, plots, run_plots, tables, timeline_plot
+from chaosops_ray.reports.chosen_films import FILMS, Pair
+from chaosops_ray.reports.curves import Curves
 from chaosops_ray.reports.metrics_rows import Row, held_out, seconds
-from chaosops_ray.reports.rendering import Table, page
+from chaosops_ray.reports.rendering import page
+from chaosops_ray.reports.table import Table
 from chaosops_ray.reports.verdict import verdict
-from chaosops_ray.sim.contract import AnyEnvironment
+from chaosops_ray.sim.contract import AnyEnvironment, Style
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.seats import in_words
-from chaosops_ray.store.files import write_text
-from chaosops_ray.store.run_folder import CONFIG, EVALUATION, METRICS, RunFolder
+from chaosops_ray.sim.worlds import environment_named
+from chaosops_ray.store.files import temporary_folder, write_text
+from chaosops_ray.store.run_folder import CONFIG, EVALUATION, EVALUATION_EPISODES, METRICS, RunFolder
 
 REPORT = "report.html"
 PLOTS = "plots"
 LEARNS = "the policy that learns"
+FILMS_HELP = (
+    "Of each tier an episode that the trained policy solved and one that it did not, one with a catch and one with a "
+    "false alarm, where there is one, beside the heuristic on the same scenario."
+)
+NO_FILMS = "No film of an episode was asked for."
+NO_EPISODES = "The folder of the run holds no episodes of an evaluation."
+
+MAX_FILMS = 100
 
 Values = Mapping[str, Any]
 
 
-def write(folder: RunFolder, environment: AnyEnvironment) -> Path:
-    """Draw the run's plots and write its report."""
+def of(path: Path, out: Path | None = None, films: int = FILMS, episodes: Sequence[int] = ()) -> Path:
+    """Write the report of the run in this folder; see `write`."""
+    folder = RunFolder(path)
+    return write(folder, environment_named(config.load(path / CONFIG).world), out, films, episodes)
+
+
+def parse_numbers(spelling: str) -> list[int]:
+    """Read numbers of episodes, such as 3,17,40."""
+    numbers = spelling.split(",")
+    if not all(part.isascii() and part.isdigit() and len(part) <= 9 for part in numbers) or len(numbers) > MAX_FILMS:
+        raise InputError(f"episodes {spelling[:40]!r} are no list; write at most {MAX_FILMS} numbers, such as 3,17,40")
+    return [int(part) for part in numbers]
+
+
+def write(
+    folder: RunFolder,
+    environment: AnyEnvironment,
+    out: Path | None = None,
+    films: int = FILMS,
+    episodes: Sequence[int] = (),
+) -> Path:
+    """Write the run's report into its folder, with its plots beside it, or with `out` into this file alone.
+
+    It has at most so many films of the evaluation, or those of the episodes with these numbers.
+    """
     run = config.load(folder.path / CONFIG)
     if run.world != environment.name:
         raise InputError(f"{folder.path} is a run in world {run.world}, not {environment.name}")
@@ -36,15 +73,23 @@ def write(folder: RunFolder, environment: AnyEnvironment) -> Path:
     name = tables.plain(folder.path.resolve().name)
     rows = folder.metrics()
     found = evaluation.read(folder, environment)
-    drawn = folder.path / PLOTS
-    path = folder.path / REPORT
+    shown = _films(folder, environment, run.rendering, films, episodes)
+    path = folder.path / REPORT if out is None else out
+    drawn = folder.path / PLOTS if out is None else temporary_folder()
     text = page(
         "run.html",
+        "report_page.js",
+        ("uplot/uPlot.css", "film.css"),
         name=name,
         about=f"model {run.model} · {environment.title} · rules {run.rules} · seed {run.seed}",
         trained=_trained(environment, run, rows),
         played=_played(environment, found),
-        training_plots=_training_plots(environment, run, rows, folder, name),
+        training_plots=run_plots.draw(environment, rows, name, run.alarm.kl, drawn) if rows else [],
+        timeline_plots=timeline_plot.draw(folder.timeline.path, name, drawn) if rows else [],
+        curves=_curves(environment, run, rows),
+        films=shown,
+        films_help=FILMS_HELP if not episodes else "",
+        no_films=NO_FILMS if (folder.path / EVALUATION_EPISODES).exists() else NO_EPISODES,
         held_out=_held_out(environment, rows),
         last=_last(rows[-1]) if rows else {},
         configuration=(folder.path / CONFIG).read_text(encoding="utf-8"),
@@ -55,14 +100,22 @@ def write(folder: RunFolder, environment: AnyEnvironment) -> Path:
     return path
 
 
-def _training_plots(
-    environment: AnyEnvironment, run: config.Run, rows: Sequence[Row], folder: RunFolder, name: str
-) -> list[Plot]:
+def _curves(environment: AnyEnvironment, run: config.Run, rows: Sequence[Row]) -> Values | None:
     if not rows:
-        return []
-    drawn = folder.path / PLOTS
-    curves = run_plots.draw(environment, rows, name, run.alarm.kl, drawn)
-    return [*curves, *timeline_plot.draw(folder.timeline.path, name, drawn)]
+        return None
+    curves = Curves(environment, run)
+    for row in rows:
+        curves.add(row)
+    return curves.document()
+
+
+def _films(
+    folder: RunFolder, environment: AnyEnvironment, style: Style, count: int, numbers: Sequence[int]
+) -> list[Pair]:
+    path = folder.path / EVALUATION_EPISODES
+    if numbers:
+        return chosen_films.named(path, environment, style, numbers)
+    return chosen_films.chosen(path, environment, style, count) if count and path.exists() else []
 
 
 def _trained(environment: AnyEnvironment, run: config.Run, rows: Sequence[Row]) -> str:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from chaosops_ray.config import Run, Schedule
-from chaosops_ray.reports import plots, sweep_plots, tables
+from chaosops_ray.reports import plots, sweep_plots, sweep_tables, tables
 from chaosops_ray.reports.drawing import Plot
 from chaosops_ray.reports.metrics_rows import Row
-from chaosops_ray.reports.rendering import Table, document, page
+from chaosops_ray.reports.rendering import document, page
+from chaosops_ray.reports.table import Table
 from chaosops_ray.reports.tables import DASH
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.store import files
@@ -22,9 +23,6 @@ COMPARISON = "comparison.json"
 MARKDOWN = "report.md"
 PAGE = "report.html"
 _PLOTS = "plots"
-_LONGEST_REASON = 200
-_MEAN = "mean"  # the headline's name in a comparison; every other figure is one of the world's metrics
-_VERDICT_MARKS = {"supported": "good", "falsified": "bad", "undecided": ""}
 _EVALUATION = (
     "Shares and means are over all seeds and scenarios; seeds from–to are the lowest and the highest mean of a "
     "training seed, and the intervals in the plots do not resample training seeds. Published figures, where there are "
@@ -100,99 +98,26 @@ def _parts(
 ) -> Iterator[Part]:
     comparison = facts.comparison
     if comparison["verdicts"]:
-        yield Part("Verdicts", _verdicts(environment, comparison["verdicts"]), facts.rule)
+        yield Part("Verdicts", sweep_tables.verdicts(environment, comparison["verdicts"]), facts.rule)
     if comparison["cells"]:
         seats = [f" Seats: {line}." for line in tables.seats_lines(environment, comparison.get("colleagues", {}))]
-        yield Part("Evaluation", _evaluation(environment, facts), "".join([_EVALUATION, *seats]), bars)
+        yield Part(
+            "Evaluation",
+            sweep_tables.evaluation(environment, comparison["cells"], facts.published),
+            "".join([_EVALUATION, *seats]),
+            bars,
+        )
     if comparison["differences"]:
         note = (
             f"Each arm minus {facts.reference}, on the same scenarios, paired by training seed, with 95 % intervals; "
             "shares in points. In colour where the interval of the mean does not contain zero."
         )
-        table = _differences(environment, comparison["differences"])
+        table = sweep_tables.differences(environment, comparison["differences"])
         yield Part(f"Differences from {facts.reference}", table, note)
     if curves:
         yield Part("Training", plots=curves)
-    yield Part("Trials", _trials(comparison["trials"]))
+    yield Part("Trials", sweep_tables.trials(comparison["trials"]))
     yield Part("Arms", _arms(facts.arms))
-
-
-def _evaluation(environment: AnyEnvironment, facts: SweepFacts) -> Table:
-    """Make the table of the evaluation, with the means of single training seeds and with published figures."""
-    cells = facts.comparison["cells"]
-    found = tables.evaluation_table(environment, cells, "tier")
-    titles = {_MEAN: _MEAN, **{metric.name: metric.title for metric in found.metrics if metric.is_share}}
-    published = [row for tiers in facts.published.values() for row in tiers.values()]
-    quoted = [name for name in titles if any(name in row for row in published)]
-    heading = ["policy", "tier", "n", *[metric.title for metric in found.metrics], "mean", "seeds from–to", "median"]
-    if quoted:
-        heading.append(f"published {' / '.join([titles[name] for name in quoted])}")
-    rows = []
-    for row, cell in zip(found.rows, cells, strict=True):
-        seeds = [tables.headline(environment, bound(cell["seed_means"])) for bound in (min, max) if cell["seed_means"]]
-        figures = [figure.text for figure in (*row.metrics, row.mean)]
-        shown = [row.policy, row.group, row.episodes, *figures, " … ".join(seeds) or DASH, row.median]
-        if quoted:
-            said = facts.published.get(row.policy, {}).get(row.group, {})
-            amounts = [_amount(environment, name, said[name]) if name in said else DASH for name in quoted]
-            shown.append(" / ".join(amounts) if said else DASH)
-        rows.append(shown)
-    return Table(heading, 2, rows)
-
-
-def _differences(environment: AnyEnvironment, differences: Sequence[Mapping[str, Any]]) -> Table:
-    """Make a table with a row for each arm and tier, and a column for each figure."""
-    titles = _titles(environment)
-    by_row: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
-    for found in differences:
-        by_row.setdefault((found["arm"], found["tier"]), {})[found["of"]] = found
-    figures = [name for name in titles if any(name in row for row in by_row.values())]
-    rows = []
-    for (arm, tier), row in by_row.items():
-        shown = [_difference(environment, row[name]) if name in row else DASH for name in figures]
-        rows.append([f"{arm} − {row[_MEAN]['against']}", tier, *shown, str(row[_MEAN]["seeds"])])
-    marks = [tables.mark(row[_MEAN]["ci"]) for row in by_row.values()]
-    return Table(("arms", "tier", *[titles[name] for name in figures], "seeds"), 2, rows, 2, marks)
-
-
-def _difference(environment: AnyEnvironment, found: Mapping[str, Any]) -> str:
-    of = found["of"]
-    value = _signed(environment, of, found["mean"]).removesuffix(" points")
-    return f"{value} [{_interval(environment, of, found['ci'])}]"
-
-
-def _verdicts(environment: AnyEnvironment, verdicts: Sequence[Mapping[str, Any]]) -> Table:
-    titles = _titles(environment)
-    rows = [
-        (
-            found["claim"],
-            f"{titles[found['of']]} on {found['on']}: {found['more']} − {found['than']}",
-            found["verdict"],
-            DASH if found["ci"] is None else _signed(environment, found["of"], found["mean"]),
-            DASH if found["ci"] is None else _interval(environment, found["of"], found["ci"]),
-            _signed(environment, found["of"], found["by"]),
-            str(found["seeds"]),
-        )
-        for found in verdicts
-    ]
-    heading = ("claim", "measured", "verdict", "difference", "95 % interval", "margin", "seeds")
-    return Table(heading, 3, rows, 2, [_VERDICT_MARKS[found["verdict"]] for found in verdicts])
-
-
-def _trials(trials: Sequence[Mapping[str, Any]]) -> Table:
-    rows = [
-        (
-            found["trial"],
-            found["state"] + (f": {tables.plain(found['why'], _LONGEST_REASON)}" if found["why"] else ""),
-            f"{found['updates']} of {found['of']}",
-            f"{found['episodes']:,}",
-            DASH if found["kl"] is None else f"{found['kl']:.2f}",
-            (found["digest"] or DASH)[:12],
-        )
-        for found in trials
-    ]
-    heading = ("trial", "state", "updates", "episodes", "last KL", "adapter")
-    return Table(heading, 2, rows, 1, ["bad" if found["state"] == "failed" else "" for found in trials])
 
 
 def _arms(arms: Mapping[str, Arm]) -> Table:
@@ -233,24 +158,3 @@ def _schedule(figure: Schedule | None) -> str:
     if figure is None:
         return DASH
     return f"{figure.start:g}" if figure.start == figure.end else f"{figure.start:g} → {figure.end:g}"
-
-
-def _titles(environment: AnyEnvironment) -> dict[str, str]:
-    return {_MEAN: f"mean {environment.headline_name}", **{metric.name: metric.title for metric in environment.metrics}}
-
-
-def _amount(environment: AnyEnvironment, of: str, value: float) -> str:
-    if of == _MEAN:
-        return tables.headline(environment, value)
-    metric = next(metric for metric in environment.metrics if metric.name == of)
-    return tables.metric_figure(metric, value)
-
-
-def _signed(environment: AnyEnvironment, of: str, value: float) -> str:
-    if of == _MEAN:
-        return tables.signed(environment, value)
-    return f"{100 * value:+.0f} points".replace("-", "−")
-
-
-def _interval(environment: AnyEnvironment, of: str, ci: Sequence[float]) -> str:
-    return " … ".join([_signed(environment, of, bound).removesuffix(" points") for bound in ci])

@@ -19,6 +19,7 @@ SHORTEST = 16
 _LONGEST = 4096
 MAX_SESSIONS = 4096
 _LONGEST_NAME = 253
+_SITE = re.compile(r"https?://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 
@@ -60,6 +61,13 @@ def names(spelling: str) -> tuple[str, ...]:
         if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
             raise InputError(f"--names must be host names without a port, such as play.example.org, got {name[:80]!r}")
     return found
+
+
+def site(spelling: str) -> str:
+    """Return the site of a spelling such as https://huggingface.co; "" for none."""
+    if spelling and not _SITE.fullmatch(spelling):
+        raise InputError(f"--framed-by must be a site, such as https://huggingface.co, got {spelling[:80]!r}")
+    return spelling
 
 
 def one_at_a_time(build: PolicyFactory, errors: Callable[[], AbstractContextManager[None]]) -> PolicyFactory:

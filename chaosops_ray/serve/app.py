@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from openenv.core.env_server.http_server import HTTPEnvServer
@@ -22,13 +20,8 @@ from chaosops_ray.serve.limits import Limits
 from chaosops_ray.serve.models import SeatAction, SeatObservation, SeatState
 from chaosops_ray.serve.origin import SameOrigin
 from chaosops_ray.serve.tasks import Catalog
-from chaosops_ray.serve.transport import BoundedHttp, BoundedWebSocket
 from chaosops_ray.sim.contract import AnyEnvironment, PolicyFactory
 from chaosops_ray.sim.errors import InputError
-
-# A ping is not answered while a message is being worked on, and a colleague may be a model that takes its time.
-_PING, _PONG = 20.0, 120.0
-_GOODBYE = 5  # seconds for requests in progress when the server is asked to end
 
 
 def create_app(
@@ -67,46 +60,3 @@ def create_app(
 
     guard = Guard(app, limits, token)
     return SameOrigin(guard, address, names) if token is None else guard
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that is bound to this address; port 0 is any that is free."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        bound = socket.socket(family, socket.SOCK_STREAM)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((host, port))
-    except OSError as error:
-        raise InputError(
-            f"cannot listen on {host} port {port} ({error.strerror}); try another --host or --port"
-        ) from None
-    return bound
-
-
-def server(app: App, limits: Limits, started: Callable[[], None]) -> uvicorn.Server:
-    """Return the server, which `run(sockets=[…])` runs until a signal comes; `started` is called when it answers."""
-    config = uvicorn.Config(
-        app,
-        http=BoundedHttp,
-        ws=BoundedWebSocket,
-        ws_max_size=limits.message,
-        ws_ping_interval=_PING,
-        ws_ping_timeout=_PONG,
-        ws_per_message_deflate=False,
-        log_level="warning",
-        access_log=False,  # paths may name sessions
-        server_header=False,
-        timeout_graceful_shutdown=_GOODBYE,
-    )
-    return _Server(config, started)
-
-
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._tell = started
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if not self.should_exit:
-            self._tell()

@@ -73,6 +73,12 @@ class SameOrigin:
         return self._is_everywhere and ("." not in host or _address(host) is not None)
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether an address is reached from this machine alone."""
+    found = _address(host)
+    return found is not None and found.is_loopback
+
+
 def _values(scope: Message, name: bytes) -> list[str]:
     return [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from chaosops_ray.sim.contract import AnyEnvironment, Scenario
 from chaosops_ray.sim.errors import InputError, unknown
+from chaosops_ray.sim.rng import stream
 
 
 def cases(environment: AnyEnvironment, selection: str | None = None, tiers: Sequence[str] = ()) -> tuple[Scenario, ...]:
@@ -20,3 +21,9 @@ def cases(environment: AnyEnvironment, selection: str | None = None, tiers: Sequ
             f"set {chosen} of world {environment.name} has no scenarios of {', '.join(tiers)}; name others"
         )
     return found
+
+
+def drawn(environment: AnyEnvironment, among: Sequence[Scenario], seed: int) -> Scenario:
+    """Return the scenario that this seed draws among the cases; the seed names nothing of it."""
+    case = stream(seed, f"single seat/{environment.name}").choice(among)
+    return environment.scenario(case._replace(seed=seed).identity)

@@ -35,6 +35,8 @@ _SET_KEY = b"chaosops_set"
 _ROWS_AT_ONCE = 5_000
 # Far above any world's episode: a file with longer ones is refused before it fills the memory.
 MAX_EPISODE_ROWS = 10_000
+# All summaries of a file are in memory at once.
+MAX_LISTED_ROWS = 300_000
 
 _FIELDS: list[tuple[str, pa.DataType]] = [
     ("episode", pa.int64()),
@@ -160,6 +162,11 @@ class RecordedEpisode(NamedTuple):
         return f"episode {self.number} ({self.policy} on {self.scenario})"
 
 
+def origin_of(row: Mapping[str, Any]) -> Origin:
+    """Return where the action of a row came from."""
+    return Origin(row["version"], row["digest"], row["completion"], tuple(row["log_probs"]))
+
+
 class Recording(NamedTuple):
     """What a file says of all its episodes: of each policy that is a model which one, and the evaluation set, or ""."""
 
@@ -202,23 +209,27 @@ def summaries(path: Path) -> list[Summary]:
     """Return what a list of a file's episodes tells of each; views, actions and outcomes are not read."""
     columns = ["episode", "policy", "scenario", "rules", "version", "reward"]
     with _opened(path) as file:
+        if file.metadata.num_rows > MAX_LISTED_ROWS:
+            raise InputError(
+                f"{path} has {file.metadata.num_rows:,} steps; a list is made of at most {MAX_LISTED_ROWS:,}"
+            )
         rows = file.read(columns)
     if any(column.null_count for column in rows.columns):
         raise InputError(f"{path} has an empty field; the file was not written by this program")
-    found = rows.group_by("episode", use_threads=False).aggregate(
-        [
-            ("policy", "first"),
-            ("scenario", "first"),
-            ("rules", "first"),
-            ("version", "max"),
-            ("reward", "count"),
-            ("reward", "sum"),
-        ]
-    )
-    return [Summary(*row.values()) for row in found.select(_SUMMARY).to_pylist()]
-
-
-_SUMMARY = ["episode", "policy_first", "scenario_first", "rules_first", "version_max", "reward_count", "reward_sum"]
+    # By the number of the episode: its first row, its highest version, its rows and their rewards. In Python, because
+    # pyarrow's grouping loads pandas where it is installed, which takes longer than the whole list.
+    by_number: dict[int, tuple[int, int, int, float]] = {}
+    columns_read = [rows[name].to_pylist() for name in ("episode", "version", "reward")]
+    for place, (number, version, reward) in enumerate(zip(*columns_read, strict=True)):
+        first, highest, count, total = by_number.get(number, (place, version, 0, 0.0))
+        by_number[number] = (first, max(highest, version), count + 1, total + reward)
+    policies, scenarios, rules = (rows[name] for name in ("policy", "scenario", "rules"))
+    return [
+        Summary(
+            number, *(policies[first].as_py(), scenarios[first].as_py(), rules[first].as_py()), version, steps, total
+        )
+        for number, (first, version, steps, total) in by_number.items()
+    ]
 
 
 def read_episode(path: Path, number: int) -> RecordedEpisode:

@@ -35,7 +35,7 @@ from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.store.versions import AdapterError
 from chaosops_ray.training import base_models, check, copies, plan
 from chaosops_ray.training.base_models import BaseModel
-from chaosops_ray.wire import Decoding, PolicyVersion, Sample, SampleRequest, Task
+from chaosops_ray.wire import Decoding, Origin, PolicyVersion, Sample, SampleRequest, Task
 from chaosops_ray.workers.rollout import play_together
 from chaosops_ray.workers.samplers.build import build, check_installed, settings
 from chaosops_ray.workers.samplers.sampler import Engine
@@ -80,26 +80,20 @@ class EnginePlayer:
     @contextmanager
     def live(self) -> Iterator[PolicyFactory]:
         """Yield the policy with its colleagues, to be asked turn by turn while the engine lives."""
-        environment, run = self.environment, self.run
-        codec = Codec(self.base.path, self.base.layout)
-        with self._engine() as (runner, ask):
+        with self.voices() as voice:
 
             def build(scenario: Scenario, rules: str) -> Policy:
-                begun: dict[str, TokenSeat] = {}
-                rules = environment.rules(rules)
+                speaks = voice(scenario, rules)
+                return lambda view: speaks.act(view)[0]
 
-                def act(view: Any, /) -> Any:
-                    role: str = view.role
-                    if role not in begun:
-                        structured = run.rollout.structured
-                        begun[role] = TokenSeat(environment, role, rules, run.rendering, codec, structured=structured)
-                    request = begun[role].request(view)
-                    (sample,) = runner.run(ask(f"live/{scenario.identity}/{role}", [request]))
-                    return begun[role].answer(sample)
+            yield seats.beside(self.environment, build, self.colleagues)
 
-                return act
-
-            yield seats.beside(environment, build, self.colleagues)
+    @contextmanager
+    def voices(self) -> Iterator[Callable[[Scenario, str], Voice]]:
+        """Yield what begins an episode of the model alone, while the engine lives."""
+        with self._engine() as (runner, ask):
+            codec = Codec(self.base.path, self.base.layout)
+            yield lambda scenario, rules: Voice(self, codec, scenario, self.environment.rules(rules), runner, ask)
 
     @contextmanager
     def _engine(self) -> Iterator[tuple[asyncio.Runner, _Ask]]:
@@ -116,6 +110,42 @@ class EnginePlayer:
                 yield runner, ask
             finally:
                 runner.run(engine.close())
+
+
+class Voice:
+    """The model in one episode: it answers for each seat, and can be told what it wrote before."""
+
+    def __init__(
+        self, player: EnginePlayer, codec: Codec, scenario: Scenario, rules: str, runner: asyncio.Runner, ask: _Ask
+    ) -> None:
+        run = player.run
+        self._codec, self._scenario, self._runner, self._ask = codec, scenario, runner, ask
+        structured = run.rollout.structured
+        self._seat = partial(
+            TokenSeat, player.environment, rules=rules, style=run.rendering, codec=codec, structured=structured
+        )
+        self._begun: dict[str, TokenSeat] = {}
+
+    def act(self, view: Any) -> tuple[Any, Origin]:
+        """Return the action of the view's seat, and where it came from."""
+        seat = self._seat_of(view)
+        request = seat.request(view)
+        (sample,) = self._runner.run(self._ask(f"live/{self._scenario.identity}/{seat.role}", [request]))
+        action = seat.answer(sample)
+        return action, Origin(sample.version, sample.digest, seat.completion, sample.log_probs)
+
+    def remember(self, view: Any, completion: str) -> None:
+        """Take a completion for what the model wrote on this view, encoded again from its text."""
+        seat = self._seat_of(view)
+        seat.request(view)
+        # Where a model ends its completions, one that was cut off at the limit is taken for one that ended.
+        seat.answer(Sample(self._codec.action(completion), (), -1, "", bool(self._codec.layout.stop)))
+
+    def _seat_of(self, view: Any) -> TokenSeat:
+        role: str = view.role
+        if role not in self._begun:
+            self._begun[role] = self._seat(role=role)
+        return self._begun[role]
 
 
 def players(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64encode
+from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 
 from chaosops_ray.reports import run_report
 from chaosops_ray.sim.errors import InputError
-from chaosops_ray.store.run_folder import CONFIG, EVALUATION, METRICS, RunFolder
+from chaosops_ray.store.run_folder import CONFIG, EVALUATION, EVALUATION_EPISODES, METRICS, RunFolder
 from tests.support import runs
 from tests.support.runs import INCIDENT, TOOLS
 
@@ -35,6 +37,7 @@ class Reader(HTMLParser):
         self.open: list[str] = []
         self.rows: list[list[str]] = []
         self.text = self.style = ""
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
         self.feed(text)
         assert self.open == []
 
@@ -42,6 +45,8 @@ class Reader(HTMLParser):
         self.elements.append((tag, dict(attrs)))
         if tag not in self.VOID:
             self.open.append(tag)
+        if tag == "script":
+            self.scripts.append((dict(attrs), ""))
         if tag == "tr":
             self.rows.append([])
         if tag in ("td", "th"):
@@ -53,6 +58,10 @@ class Reader(HTMLParser):
     def handle_data(self, data: str) -> None:
         if "style" in self.open:
             self.style += data
+            return
+        if "script" in self.open:
+            attributes, before = self.scripts[-1]
+            self.scripts[-1] = attributes, before + data
             return
         self.text += data
         if "td" in self.open or "th" in self.open:
@@ -183,17 +192,64 @@ def test_the_last_update_and_the_configuration_stand_there(whole: Reader) -> Non
 
 
 def test_the_page_stands_alone(whole: Reader) -> None:
-    """The pictures are in it, and nothing in it could fetch or run anything."""
-    assert {tag for tag, _ in whole.elements}.isdisjoint({"script", "link", "iframe", "object", "form", "a"})
+    """Pictures, data, style and script are in it, and nothing else in it could fetch or run anything."""
+    assert {tag for tag, _ in whole.elements}.isdisjoint({"link", "iframe", "object", "form", "a"})
+    assert not [name for _, attributes in whole.elements for name in attributes if name in ("style", "srcdoc", "href")]
     pictures = [attributes for tag, attributes in whole.elements if tag == "img"]
     assert len(pictures) == 5 + 2
     for picture in pictures:
         assert str(picture["src"]).startswith("data:image/png;base64,iVBOR")
         assert picture["alt"]
     (policy,) = [a["content"] for tag, a in whole.elements if tag == "meta" and "http-equiv" in a]
-    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    *held, (module, script) = whole.scripts
+    assert module == {"type": "module"}
+    assert all(attributes["type"] == "application/json" and json.loads(text) for attributes, text in held)
+    style, code = [b64encode(sha256(text.encode()).digest()).decode() for text in (whole.style, script)]
+    assert policy == (f"default-src 'none'; img-src data:; style-src 'sha256-{style}'; script-src 'sha256-{code}'")
+    assert not re.search(r"^\s*(import|export)\b|\bfetch\(|XMLHttpRequest|WebSocket|EventSource", script, re.MULTILINE)
     assert not re.search(r"url\(|@import|https?:", whole.style)
     assert "prefers-color-scheme: dark" in whole.style
+
+
+def films(found: Reader) -> list[list[dict[str, Any]]]:
+    return [json.loads(text) for attributes, text in found.scripts if str(attributes.get("id")).startswith("film-of-")]
+
+
+def test_the_curves_are_those_of_the_live_page(whole: Reader) -> None:
+    (text,) = [text for attributes, text in whole.scripts if attributes.get("id") == "curves"]
+    assert json.loads(text)["updates"] == list(range(1, 13))
+
+
+def test_of_each_tier_a_film_stands_beside_that_of_the_heuristic(whole: Reader) -> None:
+    found = films(whole)
+    assert {pair[0]["tier"] for pair in found} == set(INCIDENT.tiers)
+    for one, other in found:
+        assert (one["policy"], other["policy"]) == ("trained", "heuristic")
+        assert (one["scenario"], one["rules"]) == (other["scenario"], other["rules"])
+    buttons = [attributes for tag, attributes in whole.elements if tag == "button"]
+    assert [button["data-film"] for button in buttons] == [f"film-of-{place}" for place in range(1, len(found) + 1)]
+
+
+def test_the_films_can_be_chosen_or_left_out(tmp_path: Path) -> None:
+    run = runs.evaluated(tmp_path / "run", 2)
+    out = tmp_path / "page.html"
+    before = sorted(tmp_path.rglob("*"))
+    chosen = Reader(run_report.of(run.path, out, episodes=[3, 30, 3]).read_text(encoding="utf-8"))
+    assert [pair[0]["policy"] for pair in films(chosen)] == ["trained", "random"]
+    assert len(films(Reader(run_report.of(run.path, out, films=2).read_text(encoding="utf-8")))) == 2
+    none = Reader(run_report.of(run.path, out, films=0).read_text(encoding="utf-8"))
+    assert films(none) == []
+    assert "No film of an episode was asked for." in none.text
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, out]), "a page of its own leaves the run's folder alone"
+    with pytest.raises(InputError, match="has no episode 999"):
+        run_report.of(run.path, out, episodes=[999])
+    assert films(Reader(out.read_text(encoding="utf-8"))) == [], "the page before is still there"
+
+
+def test_a_run_without_episodes_of_its_evaluation_says_so(tmp_path: Path) -> None:
+    run = runs.evaluated(tmp_path / "run", 2)
+    (run.path / EVALUATION_EPISODES).unlink()
+    assert "holds no episodes of an evaluation" in read(run).text
 
 
 def test_text_is_never_markup(tmp_path: Path) -> None:
@@ -214,7 +270,8 @@ def test_text_is_never_markup(tmp_path: Path) -> None:
         cell["failure"] = cell["failure"].replace("cascade", MARKUP)
     runs.write_evaluation(run.path, evaluation)
     found = read(run)
-    assert {tag for tag, _ in found.elements}.isdisjoint({"script"})
+    kinds = [attributes["type"] for attributes, _ in found.scripts]
+    assert sorted(map(str, kinds)) == ["application/json"] * (len(kinds) - 1) + ["module"]
     assert not [name for _, attributes in found.elements for name in attributes if name.startswith("on")]
     assert name in found.text
     assert f"model {MARKUP} · " in found.text

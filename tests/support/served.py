@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any
 
-from chaosops_ray.serve.app import listen, server
 from chaosops_ray.serve.asgi import App
 from chaosops_ray.serve.limits import Limits
+from chaosops_ray.serve.listening import listen, server
 from chaosops_ray.sim.contract import AnyEnvironment
 
 WAIT = 60.0

@@ -65,7 +65,10 @@ def truth(episode: Episode[World, View, Action]) -> tuple[Panel, ...]:
         (Cell("accused"), Cell(", ".join(world.flags) or "nobody", verdict)),
     ]
     rows += [
-        (Cell(f"{intent} act", "bad"), Cell(f"{entry.agent} {entry.operation} {entry.target}, {entry.detail}"))
+        (
+            Cell("not routine", "bad"),
+            Cell(f"{entry.agent} {entry.operation} {entry.target}, {entry.detail}: {intent.replace('_', ' ')}"),
+        )
         for entry, intent in zip(world.fleet, world.intents, strict=True)
         if intent != "routine"
     ]
