@@ -149,6 +149,7 @@ def test_the_gpu_benchmark_needs_no_more_than_it_says() -> None:
         "plain_text",
         "process_environment",
         "sim",
+        "spans",
         "store",
         "wire",
     }

@@ -505,7 +505,8 @@ class Environment(ABC, Generic[W, V, A]):
 
     def truth(self, episode: Episode[W, V, A]) -> tuple[Panel, ...]:
         """Return panels with what those who play are not told."""
-        rows = [(Cell(name, "muted"), Cell(value)) for name, value in changes(episode.end, None)[2:]]
+        told = [("scenario", episode.scenario.identity), *changes(episode.end, None)[2:]]
+        rows = [(Cell(name, "muted"), Cell(value)) for name, value in told]
         return (Panel("truth", (), tuple(rows), "warn", is_wide=True),)
 
     def charts(self, episode: Episode[W, V, A]) -> tuple[Chart, ...]:  # noqa: ARG002 - by default nothing is drawn

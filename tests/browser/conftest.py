@@ -37,8 +37,9 @@ def missing(tool: str) -> None:
     pytest.skip(words)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """A browser; it keeps an event loop running, in which no test of another module could start one of its own."""
     path = shutil.which("chromium")
     if path is None:
         missing("chromium")

@@ -195,9 +195,9 @@ def _shortened(value: Any, cut: Callable[[list[Any]], list[Any]], draw: Stream) 
         return [_shortened(item, cut, draw) for item in value]
     if not isinstance(value, dict):
         return value
-    rows = value.get("rows")
-    if isinstance(rows, list) and len(rows) == 1 and isinstance(rows[0], list):
-        return {**value, "rows": [_blanked(rows[0], value["columns"], draw)]}
+    rows, columns = value.get("rows"), value.get("columns")
+    if isinstance(rows, list) and isinstance(columns, list) and len(rows) == 1 and isinstance(rows[0], list):
+        return {**value, "rows": [_blanked(rows[0], columns, draw)]}
     for key, item in value.items():
         if key in _NAMES:
             continue
