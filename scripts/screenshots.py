@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, FloatRect, Page, sync_playwright
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
+_WIDTH = 1180
 _WAIT_MS = 1500  # until charts are drawn and fonts are there
 
 
@@ -39,16 +40,14 @@ def served(runs: Path) -> Iterator[str]:
 def shot(page: Page, name: str, height: int) -> None:
     """Write a picture of the page's beginning."""
     page.wait_for_timeout(_WAIT_MS)
-    width = (page.viewport_size or {"width": 0})["width"]
-    page.screenshot(
-        path=IMAGES / f"{name}.png", clip={"x": 0, "y": 0, "width": width, "height": height}, full_page=True
-    )
+    part = FloatRect(x=0, y=0, width=_WIDTH, height=height)
+    page.screenshot(path=IMAGES / f"{name}.png", clip=part, full_page=True)
     print(f"wrote {IMAGES / name}.png")
 
 
-def opened(browser: Browser, url: str, width: int = 1180, scheme: str = "light") -> Page:
+def opened(browser: Browser, url: str) -> Page:
     """Open a page in a window of its own."""
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    page = browser.new_page(viewport={"width": _WIDTH, "height": 900})
     page.goto(url)
     return page
 
@@ -71,8 +70,6 @@ def main(runs: Path, run: str) -> None:
         page.locator(".film[data-films='2']").wait_for()
         page.locator("[data-turns] [data-step='1']").first.click()
         shot(page, "control-room-compare", 1180)
-        narrow = opened(browser, page.url.split("/compare")[0] + f"/runs/{run}", 360, "dark")
-        shot(narrow, "control-room-narrow", 900)
         browser.close()
 
 
