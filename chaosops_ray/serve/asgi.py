@@ -1,4 +1,4 @@
-"""The types of an ASGI application, and answers that need no framework."""
+"""The types of an ASGI application, and requests and answers that need no framework."""
 
 from __future__ import annotations
 
@@ -15,6 +15,41 @@ App: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 # The code of a WebSocket's closure after a rule was broken.
 POLICY = 1008
 _UNAUTHORIZED = 401
+
+
+def values(scope: Message, name: bytes) -> list[str]:
+    """Return what the headers of this name say."""
+    return [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
+
+
+async def whole_body(receive: Receive, most: int) -> bytes | None:
+    """Return the whole body; None if it is too long. ConnectionResetError if the client left before its end."""
+    parts: list[bytes] = []
+    length, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionResetError
+        parts.append(message.get("body", b""))
+        length += len(parts[-1])
+        if length > most:
+            return None
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+def delivered(body: bytes, receive: Receive) -> Receive:
+    """Return what delivers a body that was read already, and then what comes after it."""
+    is_delivered = False
+
+    async def receive_whole() -> Message:
+        nonlocal is_delivered
+        if is_delivered:
+            return await receive()
+        is_delivered = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive_whole
 
 
 async def refuse(scope: Message, receive: Receive, send: Send, status: int, words: str) -> None:

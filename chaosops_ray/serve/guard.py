@@ -12,7 +12,7 @@ import hmac
 import json
 from typing import Any
 
-from chaosops_ray.serve.asgi import POLICY, App, Message, Receive, Send, answer, refuse
+from chaosops_ray.serve.asgi import POLICY, App, Message, Receive, Send, answer, delivered, refuse, whole_body
 from chaosops_ray.serve.limits import Limits
 from chaosops_ray.sim.speech import decode
 
@@ -70,7 +70,7 @@ class Guard:
             return
         try:
             async with asyncio.timeout(self._limits.request):
-                body = await self._body(receive)
+                body = await whole_body(receive, self._limits.message)
         except TimeoutError:
             await answer(send, 408, f"the request did not arrive within {self._limits.request:g} s")
             return
@@ -88,31 +88,7 @@ class Guard:
             if scope["path"] == RPC_PATH and not _names_session(json.loads(body)):
                 await answer(send, 400, "session_id must be text")
                 return
-        is_delivered = False
-
-        async def receive_whole() -> Message:
-            nonlocal is_delivered
-            if is_delivered:
-                return await receive()
-            is_delivered = True
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        await self._app(scope, receive_whole, send)
-
-    async def _body(self, receive: Receive) -> bytes | None:
-        """Return the whole body; None if it is too long. ConnectionResetError if the client left before its end."""
-        parts: list[bytes] = []
-        length, more = 0, True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ConnectionResetError
-            parts.append(message.get("body", b""))
-            length += len(parts[-1])
-            if length > self._limits.message:
-                return None
-            more = message.get("more_body", False)
-        return b"".join(parts)
+        await self._app(scope, delivered(body, receive), send)
 
 
 class _Socket:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from chaosops_ray.serve.asgi import App, Message, Receive, Send, refuse
+from chaosops_ray.serve.asgi import App, Message, Receive, Send, refuse, values
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _PORTS = {"http": 80, "https": 443}
@@ -50,7 +50,7 @@ class SameOrigin:
 
     def _objection(self, scope: Message) -> str | None:
         """Say what is wrong with the two headers."""
-        hosts, origins = _values(scope, b"host"), _values(scope, b"origin")
+        hosts, origins = values(scope, b"host"), values(scope, b"origin")
         host = _place(f"//{hosts[0]}") if len(hosts) == 1 else None
         if host is None:
             return "a request needs one valid header Host"
@@ -77,10 +77,6 @@ def is_loopback(host: str) -> bool:
     """Tell whether an address is reached from this machine alone."""
     found = _address(host)
     return found is not None and found.is_loopback
-
-
-def _values(scope: Message, name: bytes) -> list[str]:
-    return [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
 
 
 def _place(url: str) -> Place | None:

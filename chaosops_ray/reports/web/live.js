@@ -1,6 +1,8 @@
 // Keeps a page up to date: when the server says that something changed, fetches the page again and takes over the parts
 // that are marked with data-live. Tells others with the event "chaosops:changed" on the document.
 
+import { refreshing } from "./refreshing.js";
+
 const status = document.querySelector("[data-events]");
 const AGAIN_AFTER = 2000; // milliseconds
 const units = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
@@ -25,24 +27,14 @@ function say(text, isOn) {
   status.classList.toggle("on", isOn);
 }
 
-let isFetching = false;
-let isWanted = false;
-
-async function refresh() {
-  isWanted = true;
-  if (isFetching) return;
-  isFetching = true;
-  while (isWanted) {
-    isWanted = false;
-    try {
-      const answer = await fetch(location.href, { headers: { accept: "text/html" } });
-      if (answer.ok) take(new DOMParser().parseFromString(await answer.text(), "text/html"));
-    } catch {
-      // the server is away for a moment; the stream says when it is back
-    }
+const refresh = refreshing(async () => {
+  try {
+    const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+    if (answer.ok) take(new DOMParser().parseFromString(await answer.text(), "text/html"));
+  } catch {
+    // the server is away for a moment; the stream says when it is back
   }
-  isFetching = false;
-}
+});
 
 function take(page) {
   const focused = document.activeElement?.getAttribute("href");

@@ -1,13 +1,12 @@
 // The page of a run in the control room: fetches its curves, draws them, and fetches what comes later.
 
 import { Curves, events } from "./curves.js";
+import { refreshing } from "./refreshing.js";
 import uPlot from "./uplot/uPlot.js";
 
 const element = document.querySelector("[data-curves]");
 const marks = document.querySelector("[data-marks]");
 let curves = null;
-let isFetching = false;
-let isWanted = false;
 
 async function fetched() {
   const url = new URL(element.dataset.curves, location.href);
@@ -20,20 +19,13 @@ async function fetched() {
   return answer.json();
 }
 
-async function refresh() {
-  isWanted = true;
-  if (isFetching) return;
-  isFetching = true;
-  while (isWanted) {
-    isWanted = false;
-    try {
-      take(await fetched());
-    } catch (error) {
-      if (!curves) element.textContent = `The curves cannot be shown: ${error.message}`;
-    }
+const refresh = refreshing(async () => {
+  try {
+    take(await fetched());
+  } catch (error) {
+    if (!curves) element.textContent = `The curves cannot be shown: ${error.message}`;
   }
-  isFetching = false;
-}
+});
 
 function take(found) {
   if (curves) curves.add(found);

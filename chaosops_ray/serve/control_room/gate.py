@@ -13,7 +13,7 @@ from hashlib import sha256
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
-from chaosops_ray.serve.asgi import App, Message, Receive, Send, answer
+from chaosops_ray.serve.asgi import App, Message, Receive, Send, answer, delivered, values, whole_body
 
 MAX_BODY = 64 << 10
 MAX_TARGET = 8 << 10  # characters of path and query
@@ -70,17 +70,19 @@ class Gate:
         else:
             try:
                 async with asyncio.timeout(_BODY_SECONDS):
-                    body = await _body(receive)
+                    body = await whole_body(receive, MAX_BODY)
             except TimeoutError:
                 await answer(send, 408, f"the request did not arrive within {_BODY_SECONDS:g} s")
                 return
+            except ConnectionResetError:
+                return  # nobody is there to be answered
             if body is None:
                 await answer(send, 413, f"a body has at most {MAX_BODY} bytes")
             else:
                 await self._admit(scope, body, receive, send)
 
     async def _admit(self, scope: Message, body: bytes, receive: Receive, send: Send) -> None:
-        whole = _delivered(body, receive)
+        whole = delivered(body, receive)
         if scope["path"] == FORM and scope["method"] == "POST" and self._token is not None:
             await self._take(scope, body, send)
         elif self._token is None or self._has_token(scope) or scope["path"].startswith(_ASSETS):
@@ -90,11 +92,11 @@ class Gate:
 
     def _has_token(self, scope: Message) -> bool:
         token = self._token or ""
-        given = _values(scope, b"authorization")
+        given = values(scope, b"authorization")
         if given:
             return len(given) == 1 and hmac.compare_digest(given[0].encode(), f"Bearer {token}".encode())
         name, proof = _cookie_name(scope), _proof(token)
-        for header in _values(scope, b"cookie"):
+        for header in values(scope, b"cookie"):
             try:
                 found = SimpleCookie(header).get(name)
             except CookieError:
@@ -141,14 +143,14 @@ def _own_place(place: str) -> str:
 
 def _is_foreign(scope: Message, *, in_frames: bool) -> bool:
     """Tell whether a page of another site sends this; a person who follows a link to a page is let through."""
-    hosts, origins = _values(scope, b"host"), _values(scope, b"origin")
+    hosts, origins = values(scope, b"host"), values(scope, b"origin")
     if origins and not (len(hosts) == len(origins) == 1 and urlsplit_host(origins[0]) == hosts[0].lower()):
         return True
-    site = _values(scope, b"sec-fetch-site")
+    site = values(scope, b"sec-fetch-site")
     if not site or site[0] in ("same-origin", "none"):
         return False
     shown = [["document"], ["iframe"]] if in_frames else [["document"]]
-    follows = _values(scope, b"sec-fetch-mode") == ["navigate"] and _values(scope, b"sec-fetch-dest") in shown
+    follows = values(scope, b"sec-fetch-mode") == ["navigate"] and values(scope, b"sec-fetch-dest") in shown
     return not (follows and scope["method"] in ("GET", "HEAD"))
 
 
@@ -159,40 +161,6 @@ def urlsplit_host(origin: str) -> str | None:
     except ValueError:
         return None
     return parts.netloc.lower() if parts.scheme in ("http", "https") else None
-
-
-def _values(scope: Message, name: bytes) -> list[str]:
-    return [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
-
-
-async def _body(receive: Receive) -> bytes | None:
-    """Return the whole body; None if it is too long."""
-    parts: list[bytes] = []
-    length, more = 0, True
-    while more:
-        message = await receive()
-        if message["type"] != "http.request":
-            break
-        parts.append(message.get("body", b""))
-        length += len(parts[-1])
-        if length > MAX_BODY:
-            return None
-        more = message.get("more_body", False)
-    return b"".join(parts)
-
-
-def _delivered(body: bytes, receive: Receive) -> Receive:
-    """Return what delivers a body that was read already, and then what comes after it."""
-    is_delivered = False
-
-    async def receive_whole() -> Message:
-        nonlocal is_delivered
-        if is_delivered:
-            return await receive()
-        is_delivered = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive_whole
 
 
 def _with_headers(send: Send, framed_by: str, *, is_asset: bool) -> Send:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 import schemathesis
@@ -15,7 +16,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from chaosops_ray.serve.control_room.app import PAGES, create_app
-from chaosops_ray.serve.control_room.gate import MAX_BODY, MAX_TARGET
+from chaosops_ray.serve.control_room.gate import MAX_BODY, MAX_TARGET, Gate
 from chaosops_ray.serve.control_room.paths import identity, relative_path
 from chaosops_ray.serve.control_room.room import Room
 from chaosops_ray.serve.control_room.runs import Runs
@@ -83,6 +84,23 @@ def test_too_long_an_address_or_body_is_refused(filled: Path) -> None:
         assert client.get(f"/?{'x' * MAX_TARGET}").status_code == 414
         assert client.post("/", content=bytes(MAX_BODY + 1)).status_code == 413
         assert client.post("/").status_code == 405
+
+
+def test_a_request_whose_client_left_before_its_end_is_not_passed_on() -> None:
+    """A part of a form could be another turn than the one that was meant."""
+    incoming = iter([{"type": "http.request", "body": b"line=flag", "more_body": True}, {"type": "http.disconnect"}])
+    reached: list[Any] = []
+
+    async def receive() -> Any:
+        return next(incoming)
+
+    async def reach(*given: Any) -> None:
+        reached.append(given)
+
+    headers = [(b"host", b"localhost")]
+    scope = {"type": "http", "method": "POST", "path": "/play/1", "query_string": b"", "headers": headers}
+    asyncio.run(Gate(reach, reach, None)(scope, receive, reach))
+    assert reached == []
 
 
 def test_with_a_token_all_but_the_form_needs_it(filled: Path) -> None:
