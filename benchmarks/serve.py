@@ -174,12 +174,17 @@ def served(world: str, rules: str, sessions: int) -> Iterator[tuple[str, int, fl
     """
     command = [sys.executable, "-m", "chaosops_ray.cli", "serve", world, "--port", "0", "--rules", rules]
     environ = {name: value for name, value in os.environ.items() if name != "CHAOSOPS_TOKEN"}
-    before = {stop: signal.signal(stop, ended) for stop in STOPS}
+    early: list[int] = []  # a signal that comes before the server can be ended waits until it can
+    before = {stop: signal.signal(stop, lambda number, _frame: early.append(number)) for stop in STOPS}
     began = time.perf_counter()
     process = subprocess.Popen(
         [*command, "--max-sessions", str(sessions)], stdout=subprocess.PIPE, text=True, env=environ
     )
     try:
+        for stop in STOPS:
+            signal.signal(stop, ended)
+        if early:
+            ended(early[0], None)
         line = process.stdout.readline() if process.stdout is not None else ""
         found = re.search(r"http://(\S+)", line)
         if found is None:
@@ -198,6 +203,7 @@ def served(world: str, rules: str, sessions: int) -> Iterator[tuple[str, int, fl
             process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
         for stop, handler in before.items():
             signal.signal(stop, handler)
 
