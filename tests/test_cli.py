@@ -107,7 +107,7 @@ MISTAKES = [
     (["play", "incident", "--seed", "x"], "seed 'x'"),
     (["play", "incident", "--tier", "brutal"], "valid: easy, medium, hard"),
     (["play", "moon"], "valid: incident, tools"),
-    (["play", "incident", "--seat", "oversight"], "write manager=human"),
+    (["play", "incident", "--seat", "oversight"], "write oversight=human"),
     (["play", "incident", "--seat", "sre=human", "--seats", "sre=oracle"], "sre is to be played by oracle and by you"),
     (["play", "incident/cascade/hard/1", "--seat", "manager=human"], "name other colleagues"),
     (["play", "incident/cascade/hard/1", "--episodes", "never.parquet"], "--seat"),
