@@ -33,6 +33,13 @@ class Row(NamedTuple):
         return len(self.tokens) + sum([len(one.tree.tokens) for one in self.choices or ()])
 
     @property
+    def written(self) -> int:
+        """The number of tokens that the policy wrote."""
+        if self.choices is None:
+            return len(self.at)
+        return sum([len(one.tree.choices[one.chosen]) for one in self.choices])
+
+    @property
     def kind(self) -> str:
         """The way in which its decisions are scored; a micro-batch has rows of one kind."""
         if self.choices is not None:

@@ -75,7 +75,7 @@ class Learner:
             "learning_rate": rate,
             "entropy_coefficient": entropy,
             "tokens": float(sum([len(row.tokens) for row in rows])),
-            "tokens_written": float(sum([len(row.at) for row in rows])),
+            "tokens_written": float(sum([row.written for row in rows])),
         }
 
     def adapter(self) -> Files:
