@@ -37,7 +37,7 @@ from chaosops_ray.learner.grpo import PolicyTrainer
 from chaosops_ray.sim.contract import AnyEnvironment, Style
 from chaosops_ray.sim.worlds import ENVIRONMENTS
 from chaosops_ray.training import pretrained
-from chaosops_ray.wire import Sample, SampleRequest, next_tokens
+from chaosops_ray.wire import Ids, Sample, SampleRequest, next_tokens
 from chaosops_ray.workers.samplers.torch import TorchSampler
 
 SHOWN = ("token by token", "sum", "mean", "all alike")
@@ -54,7 +54,7 @@ def played(environment: AnyEnvironment, codec: Codec, style: Style, seed: int) -
     while (role := environment.acting(world)) is not None:
         view = environment.view(world, role)
         actions = [action for kind in environment.permitted(view) or () for action in kind]
-        seat = seats.setdefault(role, TokenSeat(environment, role, rules, style, codec, structured=True))
+        seat = seats.setdefault(role, TokenSeat(environment, role, rules, style, codec, structured="choices"))
         request = seat.request(view)
         offered = request.choices or ()
         place = draw.randrange(len(offered))
@@ -110,7 +110,9 @@ def scored(sampler: TorchSampler, request: SampleRequest) -> tuple[dict[str, flo
 
 def by_tokens(row: Row) -> Row:
     """Return the row with each token's log-probability among those that continue a choice."""
-    at, lines, spread = [], [], []
+    at: list[int] = []
+    lines: list[Ids] = []
+    spread: list[float] = []
     for start, (tree, place), advantage in zip(row.at, row.choices or (), row.advantages, strict=True):
         chosen = tree.choices[place]
         at += range(start, start + len(chosen))
