@@ -29,8 +29,8 @@ from transformers import (
 from chaosops_ray.store import versions
 from chaosops_ray.store.versions import AdapterError, DigestError
 from chaosops_ray.wire import ChoiceScore, Decoding, Ids, PolicyVersion, Sample, SampleRequest
-from chaosops_ray.workers.samplers.sampler import BASE, SamplerError
 from chaosops_ray.workers.samplers import torch as engine_module
+from chaosops_ray.workers.samplers.sampler import BASE, SamplerError
 from chaosops_ray.workers.samplers.torch import TorchSampler
 from tests.support.models import MODULES, VOCABULARY, publish, small_model, small_peft
 
@@ -456,7 +456,7 @@ def test_choices_are_scored_in_parts_with_the_same_result(
     asked = requests(5, choices=wide)
     decoding = Decoding(TEMPERATURE, 5, (5,))
     at_once = ask(sampler, asked, decoding)
-    monkeypatch.setattr(engine_module, "_LOGITS_AT_ONCE", 5 * VOCABULARY * 3)
+    monkeypatch.setattr(engine_module, "_AT_ONCE", 5 * 100 * 3)
     for one, other, request in zip(ask(sampler, asked, decoding, cohort="in parts"), at_once, asked, strict=True):
         alike(one, other)
         assert one.log_probs == pytest.approx(scored(base, version(adapters, 1), request, one, TEMPERATURE), abs=CLOSE)
