@@ -20,15 +20,20 @@ import torch
 from datasets import Dataset
 from peft import PeftModel
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedTokenizerBase
 
+from chaosops_ray.choice_tree import check_window
 from chaosops_ray.config import Learner
-from chaosops_ray.learner.batch import MicroBatch, Row, micro_batches, padded, steps
+from chaosops_ray.learner.batch import MicroBatch, Row, Trees, micro_batches, padded, steps
 from chaosops_ray.process_environment import hidden
+from chaosops_ray.wire import ChoiceScore
 
 with hidden("vllm"):  # TRL would import it, which takes seconds, and TRL generates nothing here
     from trl import GRPOConfig, GRPOTrainer
 
+# So many logits are computed at once where whole actions are scored: 128 MiB in single precision.
+_LOGITS_AT_ONCE = 1 << 25
 # The figures of an update; those that TRL logs have its names in _LOGGED.
 REPORTED = (
     "entropy",
@@ -48,6 +53,10 @@ _LOGGED = {
 }
 
 
+# So many tokens of completions with a JSON Schema are scored at a time, each with logits for the whole vocabulary.
+_LINES = 256
+
+
 class PolicyTrainer(GRPOTrainer):
     """TRL's trainer with the log-probabilities taken only where the policy wrote, driven by `update`."""
 
@@ -58,8 +67,11 @@ class PolicyTrainer(GRPOTrainer):
         settings: Learner,
         scratch: Path,
         options: dict[str, Any],
+        *,
+        choice_score: ChoiceScore = "mean",
     ) -> None:
         self.settings = settings
+        self._choice_score = choice_score
         on_gpu = torch.cuda.is_available()
         arguments = GRPOConfig(
             output_dir=str(scratch),
@@ -113,8 +125,12 @@ class PolicyTrainer(GRPOTrainer):
         The head is computed only there too, except for free completions on a CPU, where TRL's kernel takes every place.
         """
         now = self._now
-        if now.allowed is not None:
+        if now.trees is not None:
+            log_probs, entropies = self._among_the_choices(model, now, now.trees)
+        elif now.allowed is not None:
             log_probs, entropies = self._among_the_allowed(model, now, now.allowed)
+        elif now.masks is not None and now.mask_of is not None:
+            log_probs, entropies = self._within_the_schema(model, now, now.masks, now.mask_of)
         else:
             labels = input_ids.clone()
             labels[:, 0] = -100
@@ -141,6 +157,78 @@ class PolicyTrainer(GRPOTrainer):
         empty = torch.zeros_like(now.mask)
         log_probs = empty.index_put((rows, places), among.gather(1, which)[:, 0])
         return log_probs, empty.index_put((rows, places), entropy)
+
+    def _among_the_choices(self, model: Any, now: MicroBatch, trees: Trees) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the same of whole actions: those of the choice among all, with the gradient of all."""
+        base = self.accelerator.unwrap_model(model).get_base_model()
+        check_window(base.config, int(trees.positions.max()) + 1)
+        with self.accelerator.autocast():
+            found = base.model(
+                input_ids=torch.cat([now.ids, trees.ids], dim=1),
+                position_ids=trees.positions,
+                attention_mask=_added(trees.sees, base.dtype),
+                use_cache=False,
+            ).last_hidden_state
+            sources = found[trees.sources[:, 0], trees.sources[:, 1]]
+            of_edges = self._edges(base.lm_head, base.config.vocab_size, sources, trees.edges)
+        scores = of_edges[trees.paths.clamp(min=0)].masked_fill(trees.paths < 0, 0.0).sum(-1)
+        if self._choice_score == "mean":
+            scores = scores / (trees.paths >= 0).sum(-1)
+        is_filling = trees.among < 0
+        given = scores[trees.among.clamp(min=0)].masked_fill(is_filling, -torch.inf) / self.temperature
+        among = given.log_softmax(-1)
+        entropy = -(among.exp() * among.masked_fill(among.isneginf(), 0.0)).sum(-1)
+        rows, places = now.mask.nonzero(as_tuple=True)
+        empty = torch.zeros_like(now.mask)
+        log_probs = empty.index_put((rows, places), among.gather(1, trees.chosen[:, None])[:, 0])
+        return log_probs, empty.index_put((rows, places), entropy)
+
+    @staticmethod
+    def _edges(head: torch.nn.Module, vocabulary: int, sources: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+        """Return the log-probability of each edge at temperature 1.
+
+        The head is computed for some of the sources at a time, and again in the backward pass: over a vocabulary of
+        100,000, the logits of a thousand sources take 400 MB.
+        """
+
+        def scored(some: torch.Tensor, places: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = head(some).float()
+            return logits[places, tokens] - logits.logsumexp(-1)[places]
+
+        count = max(1, _LOGITS_AT_ONCE // vocabulary)
+        found: list[torch.Tensor] = []
+        for start in range(0, len(sources), count):
+            own = edges[(edges[:, 0] >= start) & (edges[:, 0] < start + count)]
+            given = sources[start : start + count], own[:, 0] - start, own[:, 1]
+            found.append(checkpoint(scored, *given, use_reentrant=False, preserve_rng_state=False))
+        return torch.cat(found)
+
+    def _within_the_schema(
+        self, model: Any, now: MicroBatch, masks: torch.Tensor, mask_of: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the same where completions had a JSON Schema: those among the tokens that it permitted.
+
+        The head's part is computed for _LINES tokens at a time, and again for the gradient, so that its memory is
+        theirs alone.
+        """
+        rows, places = now.mask.nonzero(as_tuple=True)
+        with self.accelerator.autocast():
+            base = self.accelerator.unwrap_model(model).get_base_model()
+            hidden = base.model(input_ids=now.ids, attention_mask=now.attention, use_cache=False).last_hidden_state
+        parts = [part.split(_LINES) for part in (hidden[rows, places], masks[mask_of], now.ids[rows, places + 1])]
+
+        def scored(states: torch.Tensor, bits: torch.Tensor, written: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            with self.accelerator.autocast():
+                logits = base.lm_head(states).float() / self.temperature
+            is_out = ~_unpacked(bits, logits.shape[1])
+            among = logits.masked_fill(is_out, -torch.inf).log_softmax(-1)
+            entropy = -(among.exp() * among.masked_fill(is_out, 0.0)).sum(-1)
+            return among.gather(1, written[:, None])[:, 0], entropy
+
+        found = [checkpoint(scored, *part, use_reentrant=False) for part in zip(*parts, strict=True)]
+        empty = torch.zeros_like(now.mask)
+        log_probs, entropy = [torch.cat(part) for part in zip(*found, strict=True)]
+        return empty.index_put((rows, places), log_probs), empty.index_put((rows, places), entropy)
 
     def update(self, rows: Sequence[Row], rate: float, entropy: float, seed: int) -> dict[str, float]:
         """Make optimizer steps, each on a part of the rows; return the REPORTED figures."""
@@ -210,6 +298,8 @@ class PolicyTrainer(GRPOTrainer):
         if self.settings.kl_coefficient:
             inputs["ref_per_token_logps"] = self._log_probs(micro, base=True)
         self._now = micro
+        # The dr_grpo loss is divided by the most items that a completion can have; an action is one, however long.
+        self.max_completion_length = self.args.max_completion_length if micro.trees is None else 1
         return self.compute_loss(self.model, inputs), ratios
 
     def _micro_batches(self, part: Sequence[Row]) -> list[tuple[MicroBatch, list[Row]]]:
@@ -246,6 +336,18 @@ class PolicyTrainer(GRPOTrainer):
             total += float((gap * micro.mask).sum())
             tokens += float(micro.mask.sum())
         return total / tokens
+
+
+def _added(sees: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return which columns each one sees as what is added to the attention's scores."""
+    return torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill_(~sees, torch.finfo(dtype).min)[:, None]
+
+
+def _unpacked(bits: torch.Tensor, width: int) -> torch.Tensor:
+    """Return masks in bits as one truth value for each of `width` tokens; those beyond the bits are not permitted."""
+    places = torch.arange(8, dtype=torch.uint8, device=bits.device)
+    found = ((bits[:, :, None] >> places) & 1).bool().flatten(1)[:, :width]
+    return torch.nn.functional.pad(found, (0, width - found.shape[1]))
 
 
 class Tally:
