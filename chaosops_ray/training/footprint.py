@@ -1,7 +1,8 @@
 """The memory that the actors of a run need, and whether a machine has it. Neither Ray nor torch is imported.
 
 Everything that depends on the model is computed from its files: the weights from the headers of the safetensors, the
-rest from config.json. What the libraries take was measured and is a constant. docs/training.md says what is counted.
+rest from config.json. The published models are known without their files. What the libraries take was measured and is a
+constant. docs/training.md says what is counted, and benchmarks/footprint.py compares it with what is measured.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from math import prod
+from functools import lru_cache
+from math import ceil, floor, prod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,6 +117,72 @@ def _tensors(folder: Path) -> dict[str, tuple[int, ...]]:
     return found
 
 
+def _qwen2(hidden: int, layers: int, heads: int, pairs: int, inner: int, vocabulary: int, *, tied: bool) -> Shape:
+    """Return the shape of a Qwen2 model: seven matrices a layer, biases on three of them, two norms, and one at the end."""
+    keys = pairs * hidden // heads
+    matrices = [(hidden, hidden), (keys, hidden), (keys, hidden), (hidden, hidden)]
+    matrices += [(inner, hidden), (inner, hidden), (hidden, inner)]
+    layer = sum(map(prod, matrices)) + hidden + 2 * keys + 2 * hidden
+    return Shape(
+        parameters=layers * layer + hidden + (1 if tied else 2) * hidden * vocabulary,
+        sides=layers * sum(map(sum, matrices)),
+        adapted=layers * len(matrices),
+        layers=layers,
+        hidden=hidden,
+        inner=inner,
+        heads=heads,
+        pairs=pairs,
+        head=hidden // heads,
+        vocabulary=vocabulary,
+    )
+
+
+# The models of the published runs, by their config.json: their needs are known before they are downloaded.
+PUBLISHED = {
+    "Qwen/Qwen2.5-1.5B-Instruct": _qwen2(1536, 28, 12, 2, 8960, 151_936, tied=True),
+    "Qwen/Qwen2.5-3B-Instruct": _qwen2(2048, 36, 16, 2, 11008, 151_936, tied=True),
+    "Qwen/Qwen2.5-7B-Instruct": _qwen2(3584, 28, 28, 4, 18944, 152_064, tied=False),
+}
+# Characters of the worlds' texts for each token of a tokenizer that is not on this machine, at least and at most; the
+# texts of both worlds in the full style have 3.3 and 3.1 with SmolLM2's, whose vocabulary is a third of Qwen2.5's.
+CHARACTERS = (2.8, 4.2)
+
+
+class Known(NamedTuple):
+    """What is known of a model: its shape, and how many tokens it makes of a text, at least and at most."""
+
+    shape: Shape
+    count: Callable[[str], tuple[int, int]]
+
+
+def known(folder: Path) -> Known:
+    """Read from its folder what is known of a model."""
+    return Known(shape(folder), _counter(folder))
+
+
+def published(name: str) -> Known | None:
+    """Return what is known of a published model without its files; None for any other model."""
+    if name not in PUBLISHED:
+        return None
+    least, most = CHARACTERS
+    return Known(PUBLISHED[name], lambda text: (int(len(text) / most), ceil(len(text) / least)))
+
+
+def _counter(folder: Path) -> Callable[[str], tuple[int, int]]:
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    except Exception as error:
+        # The library raises a bare Exception for a file that is missing or bad.
+        raise UnknownError(f"{folder / TOKENIZER_FILE} cannot be read ({error})") from error
+
+    @lru_cache(10_000)
+    def count(text: str) -> tuple[int, int]:
+        found = len(tokenizer.encode(text, add_special_tokens=False).ids)
+        return found, found
+
+    return count
+
+
 class Need(NamedTuple):
     """What one kind of process needs: bytes by what they are for, of the machine's memory and of a GPU's."""
 
@@ -129,6 +197,8 @@ class Need(NamedTuple):
         return sum(self.memory.values())
 
 
+LIBRARIES = "libraries"
+_ENGINE = "the vllm engine's share"
 # What to change for less of each part.
 REMEDIES = {
     "weights": "use a smaller model",
@@ -140,8 +210,10 @@ REMEDIES = {
     "keys and values": "lower batch.group or resources.context",
     "kept keys and values": "lower resources.cache_share",
     "transcripts": "lower batch.scenarios, batch.group or resources.context",
+    _ENGINE: "lower resources.memory_share, or give learner and samplers GPUs of their own",
 }
-_LIBRARIES = "libraries"
+# What a learner keeps of a GPU while it does not work.
+KEPT = (LIBRARIES, "weights", "adapter and optimizer")
 _FEWER = {"sampler": "lower resources.samplers", "shard": "lower rollout.shards"}
 
 
@@ -167,8 +239,13 @@ def _gpus() -> tuple[int, ...]:
 
 
 def needs(run: Run, environment: AnyEnvironment, model: Path, machine: Machine) -> list[Need]:
+    """Return what the processes of a run need with the model of this folder, on a machine like this one."""
+    return needs_with(run, environment, known(model), machine)
+
+
+def needs_with(run: Run, environment: AnyEnvironment, model: Known, machine: Machine) -> list[Need]:
     """Return what the processes of a run need with this model, on a machine like this one."""
-    one = shape(model)
+    one = model.shape
     roles = len(plan.stream_weights(run, environment))
     opening = longest_opening(run, environment, model)
     transcripts = run.batch.scenarios * run.batch.group * roles
@@ -178,20 +255,15 @@ def needs(run: Run, environment: AnyEnvironment, model: Path, machine: Machine) 
     played = transcripts * (1 + run.batch.refill) + len(held_out) * roles
     texts = transcripts * ahead * run.resources.context * _TOKEN
     return [
-        Need("driver", 1, {_LIBRARIES: _DRIVER, "transcripts": texts}, {}),
+        Need("driver", 1, {LIBRARIES: _DRIVER, "transcripts": texts}, {}),
         _learner(run, one, opening, transcripts),
         _torch_sampler(run, one, opening, played, machine) if run.sampler == "torch" else _vllm_sampler(run, one),
-        Need("shard", run.rollout.shards, {_LIBRARIES: _SHARD, "transcripts": texts // run.rollout.shards}, {}),
+        Need("shard", run.rollout.shards, {LIBRARIES: _SHARD, "transcripts": texts // run.rollout.shards}, {}),
     ]
 
 
-def longest_opening(run: Run, environment: AnyEnvironment, model: Path) -> int:
+def longest_opening(run: Run, environment: AnyEnvironment, model: Known) -> int:
     """Return the tokens of the longest first prompt of a seat that learns, in the scenario that proves versions."""
-    try:
-        tokenizer = Tokenizer.from_file(str(model / TOKENIZER_FILE))
-    except Exception as error:
-        # The library raises a bare Exception for a file that is missing or bad.
-        raise UnknownError(f"{model / TOKENIZER_FILE} cannot be read ({error})") from error
     planned = plan.make(run, environment)
     task = planned.tasks(plan.curriculum(run, environment), 0, 0, 1)[0]
     world = environment.start(environment.scenario(task.scenario), environment.rules(task.rules))
@@ -199,7 +271,7 @@ def longest_opening(run: Run, environment: AnyEnvironment, model: Path) -> int:
     for role in plan.stream_weights(run, environment):
         seat = Seat(environment, role, task.rules, run.rendering)
         texts = (seat.system_prompt, seat.read(environment.view(world, role)))
-        found.append(sum([len(tokenizer.encode(text, add_special_tokens=False).ids) for text in texts]))
+        found.append(sum([model.count(text)[1] for text in texts]))
     return max(found)
 
 
@@ -231,9 +303,9 @@ def _learner(run: Run, one: Shape, opening: int, transcripts: int) -> Need:
     batched = {"transcripts": batch * _TOKEN}
     exported = adapter * 8  # a version is put together in memory
     if not on_gpu:
-        return Need("learner", 1, {_LIBRARIES: _LEARNER, **working, "adapters": exported, **batched}, {})
-    host = {_LIBRARIES: _LEARNER + _CUDA, "weights": one.parameters * width, "adapters": exported, **batched}
-    return Need("learner", 1, host, {_LIBRARIES: _CONTEXT, **working})
+        return Need("learner", 1, {LIBRARIES: _LEARNER, **working, "adapters": exported, **batched}, {})
+    host = {LIBRARIES: _LEARNER + _CUDA, "weights": one.parameters * width, "adapters": exported, **batched}
+    return Need("learner", 1, host, {LIBRARIES: _CONTEXT, **working})
 
 
 def _saved(one: Shape, rank: int) -> int:
@@ -267,9 +339,9 @@ def _torch_sampler(run: Run, one: Shape, opening: int, played: int, machine: Mac
         "kept keys and values": min(wanted, int(run.resources.cache_share * share)) if share else wanted,
     }
     if not on_gpu:
-        return Need("sampler", run.resources.samplers, {_LIBRARIES: _TORCH_SAMPLER, **working}, {})
-    host = {_LIBRARIES: _TORCH_SAMPLER + _CUDA, "weights": one.parameters * width}
-    return Need("sampler", run.resources.samplers, host, {_LIBRARIES: _CONTEXT, **working})
+        return Need("sampler", run.resources.samplers, {LIBRARIES: _TORCH_SAMPLER, **working}, {})
+    host = {LIBRARIES: _TORCH_SAMPLER + _CUDA, "weights": one.parameters * width}
+    return Need("sampler", run.resources.samplers, host, {LIBRARIES: _CONTEXT, **working})
 
 
 def _vllm_sampler(run: Run, one: Shape) -> Need:
@@ -285,9 +357,9 @@ def _vllm_sampler(run: Run, one: Shape) -> Need:
         "keys and values": run.resources.context * pair if on_gpu else _VLLM_CPU_CACHE,
     }
     if not on_gpu:
-        return Need("sampler", run.resources.samplers, {_LIBRARIES: _VLLM_SAMPLER, **working}, {})
-    host = {_LIBRARIES: _VLLM_SAMPLER + _CUDA, "weights": one.parameters * width}
-    return Need("sampler", run.resources.samplers, host, {_LIBRARIES: _CONTEXT, **working})
+        return Need("sampler", run.resources.samplers, {LIBRARIES: _VLLM_SAMPLER, **working}, {})
+    host = {LIBRARIES: _VLLM_SAMPLER + _CUDA, "weights": one.parameters * width}
+    return Need("sampler", run.resources.samplers, host, {LIBRARIES: _CONTEXT, **working})
 
 
 # -- whether there is so much ------------------------------------------------------------------------------------------
@@ -310,14 +382,14 @@ def check_machine(run: Run, found: Sequence[Need], machine: Machine) -> None:
     """Raise ConfigError if the processes of a run need more than one machine permits."""
     if any(need.gpu for need in found) and not machine.gpus:
         return  # it cannot start here anyway; bundles.check says why
-    total, limit = RAY + sum([need.processes * need.each for need in found]), int(USABLE * machine.memory)
+    total, limit = _together(found), int(USABLE * machine.memory)
     if total > limit:
         raise ConfigError(
             f"memory: the run needs {_size(total)} and this machine permits {_size(limit)}; "
             + _remedy(found, lambda need: (need.processes, need.memory))
         )
     if machine.gpus:
-        _check_gpus(run, found, min(machine.gpus))
+        check_gpus(run, found, min(machine.gpus), "this machine's have")
 
 
 def check_nodes(run: Run, found: Sequence[Need], nodes: Sequence[Mapping[str, float]]) -> None:
@@ -343,33 +415,91 @@ def check_nodes(run: Run, found: Sequence[Need], nodes: Sequence[Mapping[str, fl
         )
 
 
-def _check_gpus(run: Run, found: Sequence[Need], size: int) -> None:
-    """Raise ConfigError if the actors that share a GPU need more than its memory."""
+class Sharing(NamedTuple):
+    """The actors that share a GPU: with a learner or without, and so many samplers."""
+
+    learns: bool
+    samplers: int
+
+
+def sharing(run: Run) -> list[Sharing]:
+    """Return which actors share a GPU, each combination once.
+
+    Ray puts a fraction where the least room is left for it: first beside the learner, if there is room.
+    """
     asked = run.resources
-    (learner,) = [need for need in found if need.name == "learner"]
-    (sampler,) = [need for need in found if need.name == "sampler"]
-    engine = sum(sampler.gpu.values())
-    if engine and run.sampler == "vllm":
-        share = int(asked.memory_share * size)
-        if engine > share:
+    own, each, count = asked.learner_gpus, asked.sampler_gpus, asked.samplers
+    if asked.colocate:
+        return [Sharing(own > 0, count if each else 0)]
+    if not each:
+        return [Sharing(learns=True, samplers=0)] if own else []
+    together = floor(1 / each + 1e-9) if each < 1 else 1
+    beside = min(count, floor((1 - own) / each + 1e-9)) if 0 < own < 1 and each < 1 else 0
+    with_learner = [Sharing(learns=True, samplers=beside)] if own else []
+    return [*with_learner, *([Sharing(learns=False, samplers=min(together, count - beside))] if count > beside else [])]
+
+
+def check_gpus(run: Run, found: Sequence[Need], size: int, where: str) -> None:
+    """Raise ConfigError if the actors that share a GPU need more than its memory; `where` says whose it is."""
+    learner, sampler = [next(need for need in found if need.name == name) for name in ("learner", "sampler")]
+    engine = _engine(run, sampler, size)
+    for learns, samplers in sharing(run):
+        parts: Counter[str] = Counter()
+        if learns:
+            parts.update(learner.gpu)
+        if run.resources.colocate:
+            # The engine sleeps while the learner works; what the learner keeps stays while the engine works.
+            asleep = Counter({part: samplers * size for part, size in _asleep(run, sampler).items()})
+            kept = Counter({part: size for part, size in learner.gpu.items() if part in KEPT})
+            parts = max((parts + asleep, kept + _times(samplers, engine)), key=lambda one: one.total())
+        else:
+            parts += _times(samplers, engine)
+        if parts.total() > size:
             raise ConfigError(
-                f"memory: the vllm engine needs {_size(engine)} of a GPU and resources.memory_share gives it "
-                f"{_size(share)}; raise resources.memory_share, or use a smaller model"
+                f"memory: {_who(run, learns=learns, samplers=samplers)} {_size(parts.total())} of a GPU "
+                f"({_largest(parts)}) and {where} {_size(size)}; {_gpu_remedy(parts)}"
             )
-        engine = share
-    learning = sum(learner.gpu.values())
-    together = asked.learner_gpus + asked.samplers * asked.sampler_gpus
-    if asked.colocate or not learning or not engine or together > 1:
-        most = max(learning, engine)
-        who, sharing = ("the learner needs", [learner]) if most == learning else ("a sampler needs", [sampler])
-    else:
-        most = learning + asked.samplers * engine
-        who, sharing = "learner and samplers together need", [learner, sampler]
-    if most > size:
+
+
+def _engine(run: Run, sampler: Need, size: int) -> Counter[str]:
+    """Return what an engine takes of a GPU: vllm its share, whatever it needs."""
+    needed = sum(sampler.gpu.values())
+    if not needed or run.sampler != "vllm":
+        return Counter(sampler.gpu)
+    share = int(run.resources.memory_share * size)
+    if needed > share:
         raise ConfigError(
-            f"memory: {who} {_size(most)} of a GPU and this machine's have {_size(size)}; "
-            + _remedy(sharing, lambda need: (1, need.gpu))
+            f"memory: the vllm engine needs {_size(needed)} of a GPU ({_largest(Counter(sampler.gpu))}) and "
+            f"resources.memory_share gives it {_size(share)}; raise resources.memory_share, or use a smaller model"
         )
+    return Counter({_ENGINE: share})
+
+
+def _asleep(run: Run, sampler: Need) -> dict[str, int]:
+    """Return what of a GPU an engine keeps while it sleeps; the torch engine drops its keys and values alone."""
+    kept = {LIBRARIES} if run.sampler == "vllm" else {LIBRARIES, "weights", "adapters"}
+    return {part: size for part, size in sampler.gpu.items() if part in kept}
+
+
+def _times(count: int, parts: Counter[str]) -> Counter[str]:
+    return Counter({part: count * size for part, size in parts.items()})
+
+
+def _who(run: Run, *, learns: bool, samplers: int) -> str:
+    if learns and samplers:
+        together = "in turns" if run.resources.colocate else "together"
+        return f"learner and sampler{'s' if samplers > 1 else ''} {together} need"
+    return "the learner needs" if learns else "a sampler needs" if samplers == 1 else f"{samplers} samplers need"
+
+
+def _largest(parts: Counter[str]) -> str:
+    return ", ".join([f"{part} {_size(size)}" for part, size in parts.most_common(3)])
+
+
+def _gpu_remedy(parts: Counter[str]) -> str:
+    """Name the largest part of a GPU's memory that a setting can change, and the setting."""
+    largest = next((part for part, _ in parts.most_common() if part in REMEDIES), "weights")
+    return REMEDIES[largest]
 
 
 def _remedy(found: Sequence[Need], parts: Callable[[Need], tuple[int, Mapping[str, int]]]) -> str:
@@ -387,19 +517,43 @@ def _remedy(found: Sequence[Need], parts: Callable[[Need], tuple[int, Mapping[st
 
 def explained(found: Sequence[Need], machine: Machine) -> str:
     """Describe the needs in a table, beside what the machine permits."""
+    lines = _table(found)
+    lines.append(f"  together, with {_size(RAY)} for Ray: {_size(_together(found))}")
+    lines.append(f"  this machine permits: {_size(int(USABLE * machine.memory))}")
+    if any(need.gpu for need in found):
+        gpus = ", ".join([_size(size) for size in machine.gpus])
+        lines.append(f"  its GPUs have: {gpus}" if gpus else "  it has no GPU to compare with")
+    return "".join([f"{line}\n" for line in lines])
+
+
+def _table(found: Sequence[Need]) -> list[str]:
     lines = []
     for need in found:
         name = f"{need.processes} {need.name}(s)" if need.processes > 1 else need.name
         lines.append(f"  {name}: {_size(need.each)}{' each' if need.processes > 1 else ''} ({_listed(need.memory)})")
         if need.gpu:
             lines.append(f"  {name}, of a GPU: {_size(sum(need.gpu.values()))} ({_listed(need.gpu)})")
-    total = RAY + sum([need.processes * need.each for need in found])
-    lines.append(f"  together, with {_size(RAY)} for Ray: {_size(total)}")
-    lines.append(f"  this machine permits: {_size(int(USABLE * machine.memory))}")
-    if any(need.gpu for need in found):
-        gpus = ", ".join([_size(size) for size in machine.gpus])
-        lines.append(f"  its GPUs have: {gpus}" if gpus else "  it has no GPU to compare with")
+    return lines
+
+
+def explained_on(run: Run, found: Sequence[Need], size: int, card: str) -> str:
+    """Describe the needs in a table, and who shares each GPU of such a size."""
+    lines = _table(found)
+    lines.append(f"  together, of the machines' memory, with {_size(RAY)} for Ray: {_size(_together(found))}")
+    (learner,) = [need for need in found if need.name == "learner"]
+    (sampler,) = [need for need in found if need.name == "sampler"]
+    for learns, samplers in sharing(run):
+        engine = "" if run.sampler != "vllm" else f" ({_size(int(run.resources.memory_share * size))} for vllm)"
+        who = [*(["the learner"] if learns and learner.gpu else [])]
+        if samplers and sampler.gpu:
+            who.append(f"{'a sampler' if samplers == 1 else f'{samplers} samplers'}{engine}")
+        turns = ", in turns" if run.resources.colocate else ""
+        lines.append(f"  on a {card}, {_size(size)}: {' and '.join(who)}{turns}")
     return "".join([f"{line}\n" for line in lines])
+
+
+def _together(found: Sequence[Need]) -> int:
+    return RAY + sum([need.processes * need.each for need in found])
 
 
 def _listed(parts: Mapping[str, int]) -> str:
