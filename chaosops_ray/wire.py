@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from chaosops_ray.spans import Work
 
 Ids: TypeAlias = tuple[int, ...]
+# What holds completions to actions: nothing, a choice among those permitted, or a JSON Schema.
+Structured: TypeAlias = Literal["no", "choices", "schema"]
 # Files on their way to another process: contents by name.
 Files: TypeAlias = Mapping[str, bytes]
 
@@ -48,6 +50,9 @@ class SampleRequest(NamedTuple):
     seed: int
     # If given, the completion is one of these, and the log-probabilities are of the choice among them.
     choices: tuple[Ids, ...] | None = None
+    # If given, the completion is an object of this JSON Schema and a stop token, and the log-probabilities are among
+    # the tokens that the schema permits: chaosops_ray.grammar.
+    schema: str | None = None
 
 
 class Sample(NamedTuple):
@@ -99,6 +104,7 @@ class Turn(NamedTuple):
     version: int
     digest: str
     choices: tuple[Ids, ...] | None = None
+    schema: str | None = None
 
 
 class Trajectory(NamedTuple):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from chaosops_ray.grammar import GrammarError, Writing
 from chaosops_ray.wire import Group, Ids, Trajectory, next_tokens
+
+# Makes the completion of a schema that ends with a token, before its first one.
+Writes: TypeAlias = Callable[[str, int], Writing]
 
 
 class Row(NamedTuple):
@@ -21,6 +25,7 @@ class Row(NamedTuple):
     log_probs: tuple[float, ...]  # the sampler's
     advantages: tuple[float, ...]
     allowed: tuple[Ids, ...] | None = None  # the tokens that each could have been, where the engine had to choose
+    masks: tuple[bytes, ...] | None = None  # the same, a bit for each token, where completions had a schema
 
 
 class MicroBatch(NamedTuple):
@@ -33,14 +38,19 @@ class MicroBatch(NamedTuple):
     advantages: torch.Tensor
     # One line for each token that the policy wrote, row by row: the tokens it could have been, padded with -1.
     allowed: torch.Tensor | None = None
+    # Where completions had a schema: the distinct masks, in bits, and which of them each of these tokens has.
+    masks: torch.Tensor | None = None
+    mask_of: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> MicroBatch:
         """Copy to another device."""
         return MicroBatch(*[None if part is None else part.to(device) for part in self])  # type: ignore[arg-type]
 
 
-def rows(groups: Sequence[Group], advantages: Sequence[Sequence[tuple[float, ...]]]) -> list[Row]:
-    """Make a row of every trajectory that has written tokens."""
+def rows(
+    groups: Sequence[Group], advantages: Sequence[Sequence[tuple[float, ...]]], writes: Writes | None = None
+) -> list[Row]:
+    """Make a row of every trajectory that has written tokens; `writes` is needed where completions had a schema."""
     found = []
     for group, group_advantages in zip(groups, advantages, strict=True):
         for trajectory, turn_advantages in zip(group.trajectories, group_advantages, strict=True):
@@ -50,7 +60,8 @@ def rows(groups: Sequence[Group], advantages: Sequence[Sequence[tuple[float, ...
             pairs = zip(turns, turn_advantages, strict=True)
             spread = tuple(chain.from_iterable((advantage,) * (turn.end - turn.start) for turn, advantage in pairs))
             if at:
-                found.append(Row(trajectory.tokens, at, log_probs, spread, _allowed_tokens(trajectory)))
+                allowed, masks = _allowed_tokens(trajectory), _masks(trajectory, writes)
+                found.append(Row(trajectory.tokens, at, log_probs, spread, allowed, masks))
     return found
 
 
@@ -70,6 +81,26 @@ def _allowed_tokens(trajectory: Trajectory) -> tuple[Ids, ...] | None:
                 raise ValueError(f"{trajectory.role} wrote {written}, which is not one of its choices")
             lines.append(line)
     return tuple(lines)
+
+
+def _masks(trajectory: Trajectory, writes: Writes | None) -> tuple[bytes, ...] | None:
+    """Return the mask of each written token; None where completions had no schema."""
+    has_schema = [turn.schema is not None for turn in trajectory.turns]
+    if not any(has_schema):
+        return None
+    if not all(has_schema) or writes is None:
+        raise ValueError(f"{trajectory.role} had a schema in some of its turns and not in others")
+    found = []
+    for turn in trajectory.turns:
+        written = trajectory.tokens[turn.start : turn.end]
+        completion = writes(turn.schema or "", written[-1])
+        try:
+            for token in written:
+                found.append(completion.bits())
+                completion.write(token)
+        except GrammarError as error:
+            raise ValueError(f"{trajectory.role} wrote {written}, which its schema does not permit: {error}") from error
+    return tuple(found)
 
 
 def steps(found: Sequence[Row], count: int, seed: int) -> list[list[Row]]:
@@ -100,7 +131,8 @@ def padded(chosen: Sequence[Row], pad: int) -> MicroBatch:
         mask[i, at] = 1.0
         log_probs[i, at] = torch.tensor(row.log_probs)
         advantages[i, at] = torch.tensor(row.advantages)
-    return MicroBatch(ids, attention, mask[:, 1:], log_probs[:, 1:], advantages[:, 1:], _allowed(chosen))
+    allowed, masks = _allowed(chosen), _distinct(chosen)
+    return MicroBatch(ids, attention, mask[:, 1:], log_probs[:, 1:], advantages[:, 1:], allowed, *masks)
 
 
 def _allowed(chosen: Sequence[Row]) -> torch.Tensor | None:
@@ -112,3 +144,17 @@ def _allowed(chosen: Sequence[Row]) -> torch.Tensor | None:
     lines = list(chain.from_iterable(given))
     width = max(len(line) for line in lines)
     return torch.tensor([line + (-1,) * (width - len(line)) for line in lines])
+
+
+def _distinct(chosen: Sequence[Row]) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Return the distinct masks of the rows, and which of them each written token has."""
+    given = [row.masks for row in chosen if row.masks is not None]
+    if not given:
+        return None, None
+    if len(given) < len(chosen):
+        raise ValueError("a row of completions without a schema cannot share a micro-batch with rows that had one")
+    lines = list(chain.from_iterable(given))
+    numbers = {mask: number for number, mask in enumerate(dict.fromkeys(lines))}
+    width = max(len(mask) for mask in numbers)
+    bits = bytearray(b"".join([mask.ljust(width, b"\0") for mask in numbers]))
+    return torch.frombuffer(bits, dtype=torch.uint8).view(-1, width), torch.tensor([numbers[mask] for mask in lines])

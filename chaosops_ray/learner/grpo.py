@@ -20,6 +20,7 @@ import torch
 from datasets import Dataset
 from peft import PeftModel
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedTokenizerBase
 
 from chaosops_ray.config import Learner
@@ -46,6 +47,10 @@ _LOGGED = {
     "clip_ratio/high_mean": "clipped_high",
     "cispo_clip_ratio": "clipped_high",
 }
+
+
+# So many tokens of completions with a JSON Schema are scored at a time, each with logits for the whole vocabulary.
+_LINES = 256
 
 
 class PolicyTrainer(GRPOTrainer):
@@ -115,6 +120,8 @@ class PolicyTrainer(GRPOTrainer):
         now = self._now
         if now.allowed is not None:
             log_probs, entropies = self._among_the_allowed(model, now, now.allowed)
+        elif now.masks is not None and now.mask_of is not None:
+            log_probs, entropies = self._within_the_schema(model, now, now.masks, now.mask_of)
         else:
             labels = input_ids.clone()
             labels[:, 0] = -100
@@ -141,6 +148,33 @@ class PolicyTrainer(GRPOTrainer):
         empty = torch.zeros_like(now.mask)
         log_probs = empty.index_put((rows, places), among.gather(1, which)[:, 0])
         return log_probs, empty.index_put((rows, places), entropy)
+
+    def _within_the_schema(
+        self, model: Any, now: MicroBatch, masks: torch.Tensor, mask_of: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the same where completions had a JSON Schema: those among the tokens that it permitted.
+
+        The head's part is computed for _LINES tokens at a time, and again for the gradient, so that its memory is
+        theirs alone.
+        """
+        rows, places = now.mask.nonzero(as_tuple=True)
+        with self.accelerator.autocast():
+            base = self.accelerator.unwrap_model(model).get_base_model()
+            hidden = base.model(input_ids=now.ids, attention_mask=now.attention, use_cache=False).last_hidden_state
+        parts = [part.split(_LINES) for part in (hidden[rows, places], masks[mask_of], now.ids[rows, places + 1])]
+
+        def scored(states: torch.Tensor, bits: torch.Tensor, written: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            with self.accelerator.autocast():
+                logits = base.lm_head(states).float() / self.temperature
+            is_out = ~_unpacked(bits, logits.shape[1])
+            among = logits.masked_fill(is_out, -torch.inf).log_softmax(-1)
+            entropy = -(among.exp() * among.masked_fill(is_out, 0.0)).sum(-1)
+            return among.gather(1, written[:, None])[:, 0], entropy
+
+        found = [checkpoint(scored, *part, use_reentrant=False) for part in zip(*parts, strict=True)]
+        empty = torch.zeros_like(now.mask)
+        log_probs, entropy = [torch.cat(part) for part in zip(*found, strict=True)]
+        return empty.index_put((rows, places), log_probs), empty.index_put((rows, places), entropy)
 
     def update(self, rows: Sequence[Row], rate: float, entropy: float, seed: int) -> dict[str, float]:
         """Make optimizer steps, each on a part of the rows; return the REPORTED figures."""
@@ -246,6 +280,13 @@ class PolicyTrainer(GRPOTrainer):
             total += float((gap * micro.mask).sum())
             tokens += float(micro.mask.sum())
         return total / tokens
+
+
+def _unpacked(bits: torch.Tensor, width: int) -> torch.Tensor:
+    """Return masks in bits as one truth value for each of `width` tokens; those beyond the bits are not permitted."""
+    places = torch.arange(8, dtype=torch.uint8, device=bits.device)
+    found = ((bits[:, :, None] >> places) & 1).bool().flatten(1)[:, :width]
+    return torch.nn.functional.pad(found, (0, width - found.shape[1]))
 
 
 class Tally:

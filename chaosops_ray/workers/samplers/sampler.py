@@ -8,6 +8,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Protocol
 
+from chaosops_ray.grammar import GrammarError, Writing, grammar
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest
 
 # The version number of samples of the base model.
@@ -52,8 +53,8 @@ class Sampler(Protocol):
     ) -> list[Sample]:
         """Return a completion for each request, in order. `cohort` names a batch whose prompts grow from call to call.
 
-        Log-probabilities are those of the distribution drawn from: at the temperature, among the choices. Greedy ones
-        are at temperature 1.
+        Log-probabilities are those of the distribution drawn from: at the temperature, among the choices or the tokens
+        that the schema permits. Greedy ones are at temperature 1.
         """
         ...
 
@@ -96,6 +97,18 @@ def check_choices(choices: tuple[Ids, ...], limit: int) -> None:
             raise SamplerError(f"the choice {one} is the beginning of the choice {other}; end all with the same token")
 
 
+def writing(model: str, request: SampleRequest, decoding: Decoding) -> Writing | None:
+    """Return the completion that a request with a schema asks of the model in this folder, before its first token."""
+    if request.schema is None:
+        return None
+    if not decoding.stop:
+        raise SamplerError("a completion of a JSON Schema ends with a stop token, and this model has none")
+    try:
+        return Writing(grammar(model, request.schema), decoding.max_tokens, decoding.stop[0])
+    except GrammarError as error:
+        raise SamplerError(str(error)) from error
+
+
 def check_samples(
     requests: Sequence[SampleRequest], found: object, decoding: Decoding, version: PolicyVersion, vocabulary: int
 ) -> None:
@@ -129,6 +142,8 @@ def _wrong(
     if request.choices is not None and tokens not in request.choices:
         return "a completion that is none of the choices"
     ends = [token in decoding.stop for token in tokens]
+    if request.schema is not None and not ends[-1]:
+        return "a completion that was cut in the middle of its object"
     if sample.stopped != ends[-1] or (request.choices is None and any(ends[:-1])):
         return "a completion that does not end where it says"
     return None

@@ -19,12 +19,13 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
 from chaosops_ray.config import CACHE_SHARE
+from chaosops_ray.grammar import Writing
 from chaosops_ray.plain_text import one_line
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.store import versions
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest, next_tokens
 from chaosops_ray.workers.memory import permitted
-from chaosops_ray.workers.samplers.sampler import BASE, SamplerError, check_choices
+from chaosops_ray.workers.samplers.sampler import BASE, SamplerError, check_choices, writing
 
 
 class _Kept(NamedTuple):
@@ -59,6 +60,7 @@ class TorchSampler:
         `memory` is what there is, in bytes; None means all that this process or its GPU may have.
         """
         torch.set_num_threads(threads)
+        self._folder = str(model)
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = torch.bfloat16 if self._device == "cuda" else torch.float32
         try:
@@ -217,15 +219,17 @@ class TorchSampler:
         kept = _narrowed(self._kept.pop(cohort, None), number, rows, prompts)
         tokens: list[list[int]] = [[] for _ in requests]
         log_probs: list[list[float]] = [[] for _ in requests]
+        writings = [writing(self._folder, request, decoding) for request in requests]
         going = list(range(len(requests)))
         for place in range(decoding.max_tokens):
             logits, kept = self._feed(model, number, kept, rows, prompts)
-            chosen, chosen_log_probs = _choose(
-                logits[going], [requests[i] for i in going], [tokens[i] for i in going], decoding, place
-            )
+            _mask(logits, requests, tokens, writings, going)
+            chosen, chosen_log_probs = _choose(logits[going], [requests[i] for i in going], decoding, place)
             for i, token, log_prob in zip(going, chosen, chosen_log_probs, strict=True):
                 tokens[i].append(token)
                 log_probs[i].append(log_prob)
+                if (written := writings[i]) is not None:
+                    written.write(token)
             going = [i for i in going if not _is_done(requests[i], tokens[i], decoding)]
             if not going:
                 break
@@ -297,20 +301,31 @@ def _narrowed(kept: _Kept | None, number: int, rows: tuple[int, ...], prompts: S
     return kept._replace(tokens=tokens)
 
 
-def _choose(
+def _mask(
     logits: torch.Tensor,
     requests: Sequence[SampleRequest],
     written: Sequence[Sequence[int]],
-    decoding: Decoding,
-    place: int,
+    writings: Sequence[Writing | None],
+    going: Sequence[int],
+) -> None:
+    """Leave each of the rows that go on only the tokens that may come next."""
+    for row in going:
+        choices, completion = requests[row].choices, writings[row]
+        if choices is not None:
+            ids = torch.tensor(next_tokens(choices, tuple(written[row])), device=logits.device)
+        elif completion is not None:
+            ids = torch.from_numpy(completion.allowed()).to(logits.device)
+        else:
+            continue
+        masked = torch.full_like(logits[row], -torch.inf)
+        masked[ids] = logits[row, ids]
+        logits[row] = masked
+
+
+def _choose(
+    logits: torch.Tensor, requests: Sequence[SampleRequest], decoding: Decoding, place: int
 ) -> tuple[list[int], list[float]]:
     """Choose a token for each row: the inverse of the distribution at a number that depends on the seed alone."""
-    for row, (request, so_far) in enumerate(zip(requests, written, strict=True)):
-        if request.choices is not None:
-            ids = torch.tensor(next_tokens(request.choices, tuple(so_far)), device=logits.device)
-            masked = torch.full_like(logits[row], -torch.inf)
-            masked[ids] = logits[row, ids]
-            logits[row] = masked
     log_probs = (logits if decoding.temperature == 0 else logits / decoding.temperature).log_softmax(-1)
     if decoding.temperature == 0:
         chosen = logits.argmax(-1)
