@@ -25,6 +25,7 @@ from transformers import PreTrainedTokenizerBase
 
 from chaosops_ray.config import Learner
 from chaosops_ray.learner.batch import MicroBatch, Row, micro_batches, padded, steps
+from chaosops_ray.learner.checkpointing import checkpoint
 from chaosops_ray.process_environment import hidden
 
 with hidden("vllm"):  # TRL would import it, which takes seconds, and TRL generates nothing here
@@ -63,7 +64,9 @@ class PolicyTrainer(GRPOTrainer):
         settings: Learner,
         scratch: Path,
         options: dict[str, Any],
+        checkpointed: int | None = None,
     ) -> None:
+        """Prepare the model; `checkpointed` of its layers are computed again, by default all unless the setting is false."""
         self.settings = settings
         on_gpu = torch.cuda.is_available()
         arguments = GRPOConfig(
@@ -77,7 +80,7 @@ class PolicyTrainer(GRPOTrainer):
             max_grad_norm=settings.gradient_norm,
             learning_rate=settings.learning_rate.start,
             lr_scheduler_type="constant",
-            activation_checkpointing=settings.checkpointing,
+            activation_checkpointing=False,  # of all layers or of none, and in `train()`, which is never called
             bf16=on_gpu,
             use_cpu=not on_gpu,
             # TRL's own loop never runs; these only have to be consistent.
@@ -98,9 +101,9 @@ class PolicyTrainer(GRPOTrainer):
                 train_dataset=Dataset.from_dict({"prompt": ["", ""]}),
                 processing_class=tokenizer,
             )
-        if settings.checkpointing:
-            # TRL does this in `train()`, which is never called.
-            model.get_base_model().activation_checkpointing_enable()
+        if checkpointed is None:
+            checkpointed = model.config.num_hidden_layers if settings.checkpointing else 0
+        checkpoint(model.get_base_model(), checkpointed)
         # TRL applies the weights between sampler and learner only if it believes that vLLM sampled.
         self.use_vllm = True
         self.vllm_importance_sampling_correction = True
