@@ -129,7 +129,7 @@ def _episode(run: Run, environment: AnyEnvironment, model: Known, player: str, t
     policy = environment.policies[player](scenario, task.rules)
     opened: dict[str, Seat] = {}
     found: dict[str, _Transcript] = {}
-    is_free = not run.rollout.structured
+    is_free = run.rollout.structured == "no"
     while (role := running.acting) is not None:
         view = environment.view(running.world, role)
         read = Range(_LAYOUT, _LAYOUT)
@@ -257,7 +257,7 @@ def sampling_rate(run: Run, shape: Shape, card: Card, cases: Sequence[Mapping[st
     near = _near(shape, cases)
     if isinstance(near, str):
         return near.format(card=card.name)
-    way = "structured" if run.rollout.structured else "free"
+    way = "free" if run.rollout.structured == "no" else "structured"
 
     def distance(case: Mapping[str, Any]) -> tuple[float, bool, float]:
         return (
