@@ -5,8 +5,8 @@ tokens. A schema becomes an automaton over bytes, and a token is permitted where
 still be ended within the tokens and bytes that are left. So a completion always ends, and always fits.
 
 Of JSON Schema, it reads what agents/forms.py writes: objects, `anyOf`, `const` and `enum` of text, and the types
-string, integer and number. Properties stand in their order, with one space after a comma and a colon, as Python's json module
-writes them; numbers are written out, and no longer than PLACES. docs/training.md tells why no library does this.
+string, integer and number. Properties stand in their order, with one space after a comma and a colon, as Python's
+json module writes them; numbers are written out. docs/training.md tells why no library does this.
 """
 
 from __future__ import annotations
