@@ -25,7 +25,7 @@ from transformers import PreTrainedTokenizerBase
 
 from chaosops_ray.config import Learner
 from chaosops_ray.learner.batch import MicroBatch, Row, micro_batches, padded, steps
-from chaosops_ray.learner.checkpointing import checkpoint
+from chaosops_ray.learner import checkpointing
 from chaosops_ray.process_environment import hidden
 
 with hidden("vllm"):  # TRL would import it, which takes seconds, and TRL generates nothing here
@@ -103,7 +103,7 @@ class PolicyTrainer(GRPOTrainer):
             )
         if checkpointed is None:
             checkpointed = model.config.num_hidden_layers if settings.checkpointing else 0
-        checkpoint(model.get_base_model(), checkpointed)
+        checkpointing.checkpoint(model.get_base_model(), checkpointed)
         # TRL applies the weights between sampler and learner only if it believes that vLLM sampled.
         self.use_vllm = True
         self.vllm_importance_sampling_correction = True

@@ -43,6 +43,12 @@ _TOKEN = 40
 _TILE = (4096, 32768)
 # Of completions of a JSON Schema, so many tokens at a time, and all of the vocabulary.
 _SCHEMA_LINES = 256
+# Copies of a tile that it holds at once on a CPU, as its gradient is computed; a GPU's kernel works in one, in place.
+_TILE_COPIES = 9
+# Copies of the logits of completions of a schema: logits, those permitted, probabilities, and gradients.
+_SCHEMA_COPIES = 8
+# Of choices among whole actions, so many logits at a time. Actions of one token, with a stop or without, are not whole.
+_CHOICE_LOGITS, _ONE_TOKEN = 1 << 25, 2
 _VLLM_CPU_CACHE = 256 * MIB
 # Ray ends a process of a machine that has used up this share of its memory.
 USABLE = 0.95
@@ -290,20 +296,14 @@ def _learner(run: Run, one: Shape, opening: int, transcripts: int) -> Need:
     # computes all layers again where it must.
     kept = one.layers * (layer if settings.checkpointing is False else one.hidden * width)
     activations = tokens * (kept + 2 * layer)
-    if run.rollout.structured != "no":
-        # A completion follows at least one token that was read.
-        written = tokens * run.rollout.max_tokens // (run.rollout.max_tokens + 1)
-        if run.rollout.structured == "schema":
-            written = min(written, _SCHEMA_LINES)
-        logits = 3 * 4 * written * one.vocabulary
-    else:
-        logits = 3 * 4 * min(tokens, _TILE[0]) * min(one.vocabulary, _TILE[1])
-    scoring = opening * (one.vocabulary * (width + 8) + layer)
+    logits = _logits(run, one, tokens, on_gpu=on_gpu)
+    # The head is done before the first layer's gradients are computed. Texts that prove a version are scored elsewhere.
+    scoring = opening * (one.vocabulary * (10 if on_gpu else 8) + layer)
     working = {
         "weights": one.parameters * width,
         "adapter and optimizer": adapter * 16,
         "activations": activations,
-        "logits": max(logits, scoring - activations, 0),
+        "logits": max(logits - tokens * 2 * layer, scoring - activations, 0),
     }
     batched = {"transcripts": batch * _TOKEN}
     exported = adapter * 8  # a version is put together in memory
@@ -311,6 +311,24 @@ def _learner(run: Run, one: Shape, opening: int, transcripts: int) -> Need:
         return Need("learner", 1, {LIBRARIES: _LEARNER, **working, "adapters": exported, **batched}, {})
     host = {LIBRARIES: _LEARNER + _CUDA, "weights": one.parameters * width, "adapters": exported, **batched}
     return Need("learner", 1, host, {LIBRARIES: _CONTEXT, **working})
+
+
+def _logits(run: Run, one: Shape, tokens: int, *, on_gpu: bool) -> int:
+    """Return what the head takes of memory, for as many tokens of a micro-batch as can have been written."""
+    if run.rollout.structured == "no":
+        # A CPU's kernel takes every place, and is made of functions of torch that hold many copies of a tile at once.
+        tile = min(tokens, _TILE[0]) * min(one.vocabulary, _TILE[1])
+        return tile * 2 + tokens * one.hidden * 4 if on_gpu else _TILE_COPIES * 4 * tile
+    # A completion follows at least one token that was read.
+    written = tokens * run.rollout.max_tokens // (run.rollout.max_tokens + 1)
+    if run.rollout.structured == "schema":
+        return _SCHEMA_COPIES * 4 * min(written, _SCHEMA_LINES) * one.vocabulary
+    if run.rollout.max_tokens <= _ONE_TOKEN:
+        # One copy is kept for the gradient, which is as large; a GPU also has what it computed in two bytes.
+        return (12 if on_gpu else 8) * written * one.vocabulary
+    # Whole actions: few logits at a time, and for each row a mask of what each of its tokens sees.
+    row = min(tokens, run.resources.context)
+    return 3 * 4 * min(_CHOICE_LOGITS, tokens * one.vocabulary) + tokens * row * (3 if on_gpu else 5)
 
 
 def estimate(run: Run, environment: AnyEnvironment, model: Path) -> Estimate | None:
