@@ -71,15 +71,16 @@ def sampler(engine: str, context: int, group: int, *settings: str) -> Case:
     )
 
 
-CHOICES, FREE = "rollout.structured=true", "rollout.structured=false"
+CHOICES = ("rollout.structured=choices", "rollout.max_tokens=2")
+SCHEMA = ("rollout.structured=schema",)
 ON, OFF = "learner.checkpointing=true", "learner.checkpointing=false"
 CASES = (
-    learner(1024, 512, FREE, ON),
-    learner(2048, 1024, FREE, ON),
-    learner(2048, 1024, FREE, OFF),
-    learner(2048, 512, CHOICES, ON),
-    learner(1024, 512, CHOICES, OFF),
-    learner(4096, 2048, FREE, ON),
+    learner(512, 256, ON),
+    learner(512, 256, OFF),
+    learner(1024, 512, ON),
+    learner(2048, 1024, ON),
+    learner(1024, 512, OFF, *CHOICES),
+    learner(1024, 512, ON, *SCHEMA),
     sampler("torch", 1024, 2),
     sampler("torch", 2048, 4),
     sampler("vllm", 1024, 2),
@@ -100,6 +101,7 @@ def run_of(case: Case, model: Path, *, on_gpu: bool) -> Run:
             ALONE,
             "evaluation.seeds=1000-1000",
             f"resources={{learner_gpus: {gpus}, sampler_gpus: {gpus}, learner_threads: 1}}",
+            "learner.recompute=false",
             *case.settings,
         ],
     )
@@ -109,57 +111,64 @@ def run_of(case: Case, model: Path, *, on_gpu: bool) -> Run:
 
 
 def work_as_learner(run: Run, model: Path) -> None:
-    """Score, update, measure KL, publish and save, with rows that fill the micro-batch."""
-    from tokenizers import Tokenizer
-
-    from chaosops_ray.learner.batch import Row
+    """Update twice, the second time with rows that fill a micro-batch; then publish and save."""
+    import chaosops_ray.learner.actor  # noqa: F401 - and Ray with it, as in a run
     from chaosops_ray.learner.learner import Learner
 
-    environment = environment_named(run.world)
     made = Learner(run, "measured", model, BASE, {"oversight": {"flags": 1.0}})
-    vocabulary = Tokenizer.from_file(str(model / "tokenizer.json")).get_vocab_size()
-    draw = random.Random(0)
+    trainer, draw = made.prepare(), random.Random(0)
+    # The optimizer's moments are there from its first step on.
+    trainer.update([row_of(run, model, 16, draw)], 1e-5, 0.0, 0)
     length = run.resources.context
-    limit = min(run.rollout.max_tokens, length - 1)
-    rows = []
-    for _ in range(max(1, run.learner.tokens_per_forward // length)):
-        tokens = tuple([draw.randrange(vocabulary) for _ in range(length)])
-        # As much as can be written: one token that is read before every completion.
-        at = tuple([place for place in range(1, length) if place % (limit + 1)])
-        lines = None
-        if run.rollout.structured:
-            lines = tuple([tuple(sorted({tokens[place], *draw.sample(range(vocabulary), 7)})) for place in at])
-        rows.append(Row(tokens, at, (-1.0,) * len(at), tuple([draw.gauss(0, 1) for _ in at]), lines))
-    made.probe([tuple([draw.randrange(vocabulary) for _ in range(footprint.longest_opening(run, environment, model))])])
-    trainer = made.prepare()
-    for seed in range(2):
-        trainer.update(rows, 1e-5, 0.0, seed)
-    trainer.divergence(rows)
+    rows = [row_of(run, model, length, draw) for _ in range(max(1, run.learner.tokens_per_forward // length))]
+    trainer.update(rows, 1e-5, 0.0, 1)
     made.adapter()
     made.save(1)
 
 
-async def work_as_sampler(run: Run, model: Path) -> None:
-    """Adopt two versions, and sample two cohorts whose rows grow to the context."""
-    from tokenizers import Tokenizer
+def row_of(run: Run, model: Path, length: int, draw: random.Random) -> Any:
+    """A transcript of random tokens, as many of them written as can be: one is read before every completion."""
+    from chaosops_ray.learner.batch import Row
 
-    from chaosops_ray.wire import Decoding, SampleRequest
+    vocabulary = footprint.shape(model).vocabulary
+    limit = min(run.rollout.max_tokens, length - 1)
+    tokens = tuple([draw.randrange(vocabulary) for _ in range(length)])
+    at = tuple([place for place in range(1, length) if place % (limit + 1)])
+    row = Row(tokens, at, (-1.0,) * len(at), tuple([draw.gauss(0, 1) for _ in at]))
+    if run.rollout.structured == "choices":
+        lines = [tuple(sorted({tokens[place], *draw.sample(range(vocabulary), 7)})) for place in at]
+        return row._replace(allowed=tuple(lines))
+    if run.rollout.structured == "schema":
+        return row._replace(masks=(b"\xff" * (-(-vocabulary // 8)),) * len(at))
+    return row
+
+
+async def work_as_sampler(run: Run, model: Path) -> None:
+    """Adopt two versions, and sample cohorts whose rows grow to the context."""
+    import chaosops_ray.workers.actors  # noqa: F401 - and Ray with it, as in a run
+    from chaosops_ray.wire import Decoding, PolicyVersion, SampleRequest
     from chaosops_ray.workers.samplers import build
 
-    opening = footprint.longest_opening(run, environment_named(run.world), model)
+    opening = footprint.longest_opening(run, environment_named(run.world), footprint.known(model))
     with tempfile.TemporaryDirectory() as folder:
         adapters = subprocess.run(  # elsewhere: the sampler holds no second model
-            [sys.executable, "-m", "benchmarks.footprint", "--adapters", folder, str(model), str(run.learner.lora_rank)],
+            [
+                sys.executable,
+                "-m",
+                "benchmarks.footprint",
+                "--adapters",
+                folder,
+                str(model),
+                str(run.learner.lora_rank),
+            ],
             check=True,
             capture_output=True,
             text=True,
             cwd=ROOT,
         )
-        from chaosops_ray.wire import PolicyVersion
-
         versions = [PolicyVersion(*one) for one in json.loads(adapters.stdout)]
         engine = build.build(run.sampler, build.settings(run, model))
-        vocabulary = Tokenizer.from_file(str(model / "tokenizer.json")).get_vocab_size()
+        vocabulary = footprint.shape(model).vocabulary
         draw = random.Random(0)
         try:
             for version in versions:
@@ -224,9 +233,7 @@ def compared(case: Case, model: Path, *, on_gpu: bool) -> dict[str, Any]:
     run = run_of(case, model, on_gpu=on_gpu)
     name = "learner" if case.process == "learner" else "sampler"
     machine = footprint.here()
-    (need,) = [
-        one for one in footprint.needs(run, environment_named(run.world), model, machine) if one.name == name
-    ]
+    (need,) = [one for one in footprint.needs(run, environment_named(run.world), model, machine) if one.name == name]
     given = json.dumps([case.process, *case.settings])
     asked = [sys.executable, "-m", "benchmarks.footprint", "--model", str(model), "--measure", given]
     done = subprocess.run(asked, capture_output=True, text=True, cwd=ROOT, check=False)

@@ -123,7 +123,7 @@ def memory(run: Run, card: Card | None = None) -> str:
     shown = "" if is_here else f"  by the shape of {run.model}, which is {_coming(run)} when the run starts\n"
     if card is None:
         return shown + footprint.explained(found, machine)
-    fits = footprint.explained_on(run, found, card.memory, card.name)
+    fits = footprint.explained_on(run, found, card.memory, card.title)
     return shown + fits + cost.explained(run, environment, model, card, is_counted=is_here)
 
 
@@ -137,9 +137,7 @@ def _known(run: Run) -> tuple[footprint.Known, bool]:
             raise footprint.UnknownError(f": {error}") from None
     found = footprint.published(run.model)
     if found is None:
-        raise footprint.UnknownError(
-            f" until {run.model} is on this machine: it is {_coming(run)} when the run starts"
-        )
+        raise footprint.UnknownError(f" until {run.model} is on this machine: it is {_coming(run)} when the run starts")
     return found, False
 
 

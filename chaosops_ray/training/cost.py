@@ -139,9 +139,7 @@ def _episode(run: Run, environment: AnyEnvironment, model: Known, player: str, t
         read = _plus(read, Range(*model.count(opened[role].read(view))))
         action = policy(view)
         least, most = model.count(environment.format_action(action, run.rendering))
-        written = Range(
-            min(least + _STOP, run.rollout.max_tokens), run.rollout.max_tokens if is_free else most + _STOP
-        )
+        written = Range(min(least + _STOP, run.rollout.max_tokens), run.rollout.max_tokens if is_free else most + _STOP)
         before = found.get(role, _Transcript(Range(0, 0), Range(0, 0)))
         found[role] = _Transcript(_plus(before.read, read), _plus(before.written, written))
         running.take(view, action)
@@ -180,7 +178,7 @@ def learner_rate(run: Run, shape: Shape, card: Card, cases: Sequence[Mapping[str
     """Return the rate of the measured case that is nearest to the run; or why there is none."""
     near = _near(shape, cases)
     if isinstance(near, str):
-        return near.format(card=card.name)
+        return near.format(card=card.title)
     wanted = run.learner.checkpointing is not False
 
     def distance(case: Mapping[str, Any]) -> tuple[float, bool, float, float]:
@@ -256,7 +254,7 @@ def sampling_rate(run: Run, shape: Shape, card: Card, cases: Sequence[Mapping[st
         return f"the {run.sampler} engine was measured on no card"
     near = _near(shape, cases)
     if isinstance(near, str):
-        return near.format(card=card.name)
+        return near.format(card=card.title)
     way = "free" if run.rollout.structured == "no" else "structured"
 
     def distance(case: Mapping[str, Any]) -> tuple[float, bool, float]:
@@ -290,7 +288,9 @@ def sampling_seconds(run: Run, found: Texts, rate: Sampling) -> Range:
 def explained(run: Run, environment: AnyEnvironment, model: Known, card: Card, *, is_counted: bool) -> str:
     """Describe tokens and hours of the run on this card; `is_counted`: by the model's own tokenizer."""
     found = texts(run, environment, model)
-    return "".join([f"{line}\n" for line in [*_tokens(run, found, is_counted=is_counted), *_hours(run, model, found, card)]])
+    return "".join(
+        [f"{line}\n" for line in [*_tokens(run, found, is_counted=is_counted), *_hours(run, model, found, card)]]
+    )
 
 
 def _tokens(run: Run, found: Texts, *, is_counted: bool) -> list[str]:
@@ -313,7 +313,7 @@ def _tokens(run: Run, found: Texts, *, is_counted: bool) -> list[str]:
 
 
 def _hours(run: Run, model: Known, found: Texts, card: Card) -> list[str]:
-    lines = [f"hours on {card.name}:"]
+    lines = [f"hours on {card.title}:"]
     hours: list[Range] = []
     if run.resources.learner_gpus:
         rate = learner_rate(run, model.shape, card, cards.cases(card, "a"))
@@ -374,7 +374,10 @@ def _basis(run: Run, case: Mapping[str, Any]) -> str:
     differs = [
         words
         for words, is_so in (
-            ("checkpointing", run.learner.checkpointing in (True, False) and case["checkpointing"] != run.learner.checkpointing),
+            (
+                "checkpointing",
+                run.learner.checkpointing in (True, False) and case["checkpointing"] != run.learner.checkpointing,
+            ),
             ("learner.lora_rank", case["rank"] != run.learner.lora_rank),
             ("learner.tokens_per_forward", case["tokens_per_forward"] != run.learner.tokens_per_forward),
         )
@@ -396,7 +399,7 @@ def _count(value: float) -> str:
     for size, word in ((1e9, " billion"), (1e6, " million")):
         if value >= size:
             return f"{value / size:.3g}{word}"
-    digits = 100 if value >= 10_000 else 1  # noqa: PLR2004 - three digits or so
+    digits = 100 if value >= 10_000 else 1  # three digits or so
     return f"{round(value / digits) * digits:,}"
 
 

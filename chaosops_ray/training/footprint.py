@@ -127,7 +127,7 @@ def _tensors(folder: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _qwen2(hidden: int, layers: int, heads: int, pairs: int, inner: int, vocabulary: int, *, tied: bool) -> Shape:
-    """Return the shape of a Qwen2 model: seven matrices a layer, biases on three of them, two norms, and one at the end."""
+    """Return the shape of a Qwen2 model: a layer has seven matrices, three of them with biases, and two norms."""
     keys = pairs * hidden // heads
     matrices = [(hidden, hidden), (keys, hidden), (keys, hidden), (hidden, hidden)]
     matrices += [(inner, hidden), (inner, hidden), (hidden, inner)]
@@ -492,8 +492,8 @@ def sharing(run: Run) -> list[Sharing]:
 def check_gpus(run: Run, found: Sequence[Need], size: int, where: str) -> None:
     """Raise ConfigError if the actors that share a GPU need more than its memory; `where` says whose it is."""
     learner, sampler = [next(need for need in found if need.name == name) for name in ("learner", "sampler")]
-    engine = _engine(run, sampler, size)
     for learns, samplers in sharing(run):
+        engine = _engine(run, sampler, size) if samplers else Counter()
         parts: Counter[str] = Counter()
         if learns:
             parts.update(learner.gpu)
@@ -598,7 +598,7 @@ def explained_on(run: Run, found: Sequence[Need], size: int, card: str) -> str:
         if samplers and sampler.gpu:
             who.append(f"{'a sampler' if samplers == 1 else f'{samplers} samplers'}{engine}")
         turns = ", in turns" if run.resources.colocate else ""
-        lines.append(f"  on a {card}, {_size(size)}: {' and '.join(who)}{turns}")
+        lines.append(f"  on {card}, {_size(size)}: {' and '.join(who)}{turns}")
     return "".join([f"{line}\n" for line in lines])
 
 
