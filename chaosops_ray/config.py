@@ -144,6 +144,11 @@ class Rollout(Section):
         "the world can list them; schema, a JSON object of the world's schema, texts and numbers included (full style "
         "only)",
     )
+    choice_score: Literal["mean", "sum"] = Field(
+        default="mean",
+        description="score of an action that is chosen, from the log-probabilities of its tokens: with mean, a long "
+        "action is as likely as a short one whose tokens are as likely",
+    )
     deadline: float = Field(default=600, gt=0, description="seconds after which an unfinished group is played again")
     retries: int = Field(
         default=2,

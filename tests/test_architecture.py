@@ -24,6 +24,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "sim": (set(), set()),
     "spans": (set(), set()),
     "wire": ({"spans"}, set()),
+    "choice_tree": ({"wire"}, set()),
     "process_environment": (set(), set()),
     "plain_text": (set(), set()),
     # What engines and the learner must do alike, and nothing else.
@@ -36,11 +37,23 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     # Not ray: the table and the documents that are made from it need none.
     "telemetry": ({"plain_text", "store"}, set()),
     "workers": (
-        {"sim", "spans", "wire", "grammar", "plain_text", "config", "agents", "store", "telemetry", "transfer"},
+        {
+            "sim",
+            "spans",
+            "wire",
+            "choice_tree",
+            "grammar",
+            "plain_text",
+            "config",
+            "agents",
+            "store",
+            "telemetry",
+            "transfer",
+        },
         {"ray"},
     ),
     "learner": (
-        {"spans", "wire", "grammar", "config", "process_environment", "store", "telemetry", "transfer"},
+        {"spans", "wire", "choice_tree", "grammar", "config", "process_environment", "store", "telemetry", "transfer"},
         {"torch", "transformers", "peft", "trl", "datasets", "safetensors", "ray"},
     ),
     # Not ray, not torch: whoever looks at a run needs neither.

@@ -23,14 +23,18 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedTokenizerBase
 
+from chaosops_ray.choice_tree import check_window
 from chaosops_ray.config import Learner
-from chaosops_ray.learner.batch import MicroBatch, Row, micro_batches, padded, steps
 from chaosops_ray.learner import checkpointing
+from chaosops_ray.learner.batch import MicroBatch, Row, Trees, micro_batches, padded, steps
 from chaosops_ray.process_environment import hidden
+from chaosops_ray.wire import ChoiceScore
 
 with hidden("vllm"):  # TRL would import it, which takes seconds, and TRL generates nothing here
     from trl import GRPOConfig, GRPOTrainer
 
+# So many logits are computed at once where whole actions are scored: 128 MiB in single precision.
+_LOGITS_AT_ONCE = 1 << 25
 # The figures of an update; those that TRL logs have its names in _LOGGED.
 REPORTED = (
     "entropy",
@@ -65,9 +69,12 @@ class PolicyTrainer(GRPOTrainer):
         scratch: Path,
         options: dict[str, Any],
         checkpointed: int | None = None,
+        *,
+        choice_score: ChoiceScore = "mean",
     ) -> None:
-        """Prepare the model; `checkpointed` of its layers are computed again, by default all unless the setting is false."""
+        """Prepare the model; `checkpointed` of its layers are computed again, by default as configured."""
         self.settings = settings
+        self._choice_score = choice_score
         on_gpu = torch.cuda.is_available()
         arguments = GRPOConfig(
             output_dir=str(scratch),
@@ -121,7 +128,9 @@ class PolicyTrainer(GRPOTrainer):
         The head is computed only there too, except for free completions on a CPU, where TRL's kernel takes every place.
         """
         now = self._now
-        if now.allowed is not None:
+        if now.trees is not None:
+            log_probs, entropies = self._among_the_choices(model, now, now.trees)
+        elif now.allowed is not None:
             log_probs, entropies = self._among_the_allowed(model, now, now.allowed)
         elif now.masks is not None and now.mask_of is not None:
             log_probs, entropies = self._within_the_schema(model, now, now.masks, now.mask_of)
@@ -151,6 +160,51 @@ class PolicyTrainer(GRPOTrainer):
         empty = torch.zeros_like(now.mask)
         log_probs = empty.index_put((rows, places), among.gather(1, which)[:, 0])
         return log_probs, empty.index_put((rows, places), entropy)
+
+    def _among_the_choices(self, model: Any, now: MicroBatch, trees: Trees) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the same of whole actions: those of the choice among all, with the gradient of all."""
+        base = self.accelerator.unwrap_model(model).get_base_model()
+        check_window(base.config, int(trees.positions.max()) + 1)
+        with self.accelerator.autocast():
+            found = base.model(
+                input_ids=torch.cat([now.ids, trees.ids], dim=1),
+                position_ids=trees.positions,
+                attention_mask=_added(trees.sees, base.dtype),
+                use_cache=False,
+            ).last_hidden_state
+            sources = found[trees.sources[:, 0], trees.sources[:, 1]]
+            of_edges = self._edges(base.lm_head, base.config.vocab_size, sources, trees.edges)
+        scores = of_edges[trees.paths.clamp(min=0)].masked_fill(trees.paths < 0, 0.0).sum(-1)
+        if self._choice_score == "mean":
+            scores = scores / (trees.paths >= 0).sum(-1)
+        is_filling = trees.among < 0
+        given = scores[trees.among.clamp(min=0)].masked_fill(is_filling, -torch.inf) / self.temperature
+        among = given.log_softmax(-1)
+        entropy = -(among.exp() * among.masked_fill(among.isneginf(), 0.0)).sum(-1)
+        rows, places = now.mask.nonzero(as_tuple=True)
+        empty = torch.zeros_like(now.mask)
+        log_probs = empty.index_put((rows, places), among.gather(1, trees.chosen[:, None])[:, 0])
+        return log_probs, empty.index_put((rows, places), entropy)
+
+    @staticmethod
+    def _edges(head: torch.nn.Module, vocabulary: int, sources: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+        """Return the log-probability of each edge at temperature 1.
+
+        The head is computed for some of the sources at a time, and again in the backward pass: over a vocabulary of
+        100,000, the logits of a thousand sources take 400 MB.
+        """
+
+        def scored(some: torch.Tensor, places: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = head(some).float()
+            return logits[places, tokens] - logits.logsumexp(-1)[places]
+
+        count = max(1, _LOGITS_AT_ONCE // vocabulary)
+        found: list[torch.Tensor] = []
+        for start in range(0, len(sources), count):
+            own = edges[(edges[:, 0] >= start) & (edges[:, 0] < start + count)]
+            given = sources[start : start + count], own[:, 0] - start, own[:, 1]
+            found.append(checkpoint(scored, *given, use_reentrant=False, preserve_rng_state=False))
+        return torch.cat(found)
 
     def _within_the_schema(
         self, model: Any, now: MicroBatch, masks: torch.Tensor, mask_of: torch.Tensor
@@ -247,6 +301,8 @@ class PolicyTrainer(GRPOTrainer):
         if self.settings.kl_coefficient:
             inputs["ref_per_token_logps"] = self._log_probs(micro, base=True)
         self._now = micro
+        # The dr_grpo loss is divided by the most items that a completion can have; an action is one, however long.
+        self.max_completion_length = self.args.max_completion_length if micro.trees is None else 1
         return self.compute_loss(self.model, inputs), ratios
 
     def _micro_batches(self, part: Sequence[Row]) -> list[tuple[MicroBatch, list[Row]]]:
@@ -283,6 +339,11 @@ class PolicyTrainer(GRPOTrainer):
             total += float((gap * micro.mask).sum())
             tokens += float(micro.mask.sum())
         return total / tokens
+
+
+def _added(sees: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return which columns each one sees as what is added to the attention's scores."""
+    return torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill_(~sees, torch.finfo(dtype).min)[:, None]
 
 
 def _unpacked(bits: torch.Tensor, width: int) -> torch.Tensor:

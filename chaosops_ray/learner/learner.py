@@ -84,7 +84,13 @@ class Learner:
             # TRL wants a folder, and writes nothing into it: its own loop, which would, never runs.
             nowhere = Path(tempfile.gettempdir())
             self._trainer = module.PolicyTrainer(
-                self._model, tokenizer, self._run.learner, nowhere, options, self._checkpointed.layers
+                self._model,
+                tokenizer,
+                self._run.learner,
+                nowhere,
+                options,
+                self._checkpointed.layers,
+                choice_score=rollout.choice_score,
             )
         return self._trainer
 
@@ -100,7 +106,7 @@ class Learner:
             "learning_rate": rate,
             "entropy_coefficient": entropy,
             "tokens": float(sum([len(row.tokens) for row in rows])),
-            "tokens_written": float(sum([len(row.at) for row in rows])),
+            "tokens_written": float(sum([row.written for row in rows])),
         }
 
     def _writes(self, schema: str, stop: int) -> Writing:
