@@ -3,9 +3,10 @@
     python -m benchmarks.footprint [--model FOLDER] [--only learner,torch,vllm] [--json FILE]
 
 Each case is one process (vllm: and its engine's) that works at the limits of its settings, as the estimate supposes: a
-micro-batch of `tokens_per_forward` tokens, rows of `context` tokens, a cache that is full. Without a GPU, what is measured
-is the largest resident memory as Linux counts it, libraries included. With one, it is what torch's allocator had handed out at
-the most, and the estimate beside it is without the CUDA context. The model is a folder; without one, the tiny model.
+micro-batch of `tokens_per_forward` tokens, rows of `context` tokens, a cache that is full. Without a GPU, what is
+measured is the largest resident memory as Linux counts it, libraries included. With one, it is what torch's allocator
+had handed out at the most, and the estimate beside it is without the CUDA context. The model is a folder; without one,
+the tiny model.
 
 The bar: no estimate is more than 20 % from what was measured. The exit code is 1 where one is.
 """

@@ -112,7 +112,7 @@ def explain(run: Run, card: Card | None = None) -> str:
 
 
 def memory(run: Run, card: Card | None = None) -> str:
-    """Describe the memory that each actor will need, beside what this machine or the card has; then what the run costs."""
+    """Describe the memory of each actor, beside what this machine or the card has; of a card, also what the run costs."""
     environment = environment_named(run.world)
     try:
         model, is_here = _known(run)
@@ -124,7 +124,12 @@ def memory(run: Run, card: Card | None = None) -> str:
     if card is None:
         return shown + footprint.explained(found, machine)
     fits = footprint.explained_on(run, found, card.memory, card.title)
-    return shown + fits + cost.explained(run, environment, model, card, is_counted=is_here)
+    again = False
+    if run.resources.learner_gpus:
+        chosen = footprint.again_on(run, environment, model, card.memory)
+        again = chosen.layers > 0
+        fits += f"  learner.checkpointing, {chosen.why}\n"
+    return shown + fits + cost.explained(run, environment, model, card, again=again, is_counted=is_here)
 
 
 def _known(run: Run) -> tuple[footprint.Known, bool]:

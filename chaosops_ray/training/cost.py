@@ -17,7 +17,7 @@ from chaosops_ray.sim.curriculum import Curriculum, Staged
 from chaosops_ray.sim.episode import RunningEpisode
 from chaosops_ray.training import cards, plan
 from chaosops_ray.training.cards import Card
-from chaosops_ray.training.footprint import Known, Shape
+from chaosops_ray.training.footprint import CHARACTERS, Known, Shape
 from chaosops_ray.wire import Task
 
 # The policies whose episodes stand for a trained one's: the first takes any permitted action, the second plays to win.
@@ -174,28 +174,31 @@ class Rate(NamedTuple):
     is_scaled: bool  # measured with a model of another size
 
 
-def learner_rate(run: Run, shape: Shape, card: Card, cases: Sequence[Mapping[str, Any]]) -> Rate | str:
-    """Return the rate of the measured case that is nearest to the run; or why there is none."""
+def learner_rate(run: Run, shape: Shape, card: Card, cases: Sequence[Mapping[str, Any]], *, again: bool) -> Rate | str:
+    """Return the rate of the measured case that is nearest to the run; or why there is none.
+
+    `again` tells whether the learner will compute layers again.
+    """
     near = _near(shape, cases)
     if isinstance(near, str):
         return near.format(card=card.title)
-    wanted = run.learner.checkpointing is not False
 
     def distance(case: Mapping[str, Any]) -> tuple[float, bool, float, float]:
         return (
             _apart(case["parameters"], shape.parameters),
-            bool(case["checkpointing"]) != wanted,
+            bool(case["checkpointing"]) != again,
             _apart(case["rank"], run.learner.lora_rank),
             _apart(case["tokens_per_forward"], run.learner.tokens_per_forward),
         )
 
     case = min(near, key=distance)
     worked = case["flops_per_token"] * case["lengths"]["tokens"]
+    scoring = case["scoring_seconds"] / case["seconds"]
     times = 1.0
     if run.learner.recompute:
-        times += case["scoring_seconds"] / case["seconds"]
+        times += scoring * (1 - 1 / run.learner.steps)  # the first step is made by the policy that scores
     if run.learner.kl_coefficient:
-        times += case["scoring_seconds"] / case["seconds"]
+        times += scoring
     return Rate(times * case["seconds"] / worked, case, _is_scaled(shape, case))
 
 
@@ -285,21 +288,27 @@ def sampling_seconds(run: Run, found: Texts, rate: Sampling) -> Range:
 # -- in words ----------------------------------------------------------------------------------------------------------
 
 
-def explained(run: Run, environment: AnyEnvironment, model: Known, card: Card, *, is_counted: bool) -> str:
+def explained(run: Run, environment: AnyEnvironment, model: Known, card: Card, *, again: bool, is_counted: bool) -> str:
     """Describe tokens and hours of the run on this card; `is_counted`: by the model's own tokenizer."""
     found = texts(run, environment, model)
     return "".join(
-        [f"{line}\n" for line in [*_tokens(run, found, is_counted=is_counted), *_hours(run, model, found, card)]]
+        [
+            f"{line}\n"
+            for line in [*_tokens(run, found, is_counted=is_counted), *_hours(run, model, found, card, again=again)]
+        ]
     )
 
 
 def _tokens(run: Run, found: Texts, *, is_counted: bool) -> list[str]:
     episodes = run.batch.scenarios * run.batch.group
-    by = "with the model's tokenizer" if is_counted else "by their characters: the model's tokenizer is not here"
+    by = "counted with the model's tokenizer"
+    if not is_counted:
+        ratio = _to(*[f"{characters:g}" for characters in CHARACTERS])
+        by = f"estimated from their characters, {ratio} for each, as the model's tokenizer is not here"
     update, written = found.tokens.times(episodes), found.written.times(episodes)
     played = f", played up to {1 + run.batch.refill} times (batch.refill)" if run.batch.refill else ""
     lines = [
-        f"tokens, from {found.episodes} episodes that {' and '.join(found.players)} played, counted {by}:",
+        f"tokens, from {found.episodes} episodes that {' and '.join(found.players)} played, {by}:",
         f"  an update: {_span(update)} in {_span(found.transcripts.times(episodes))} transcripts of {episodes} episodes"
         f"{played}; {_span(written)} of them written",
         f"  {run.updates:,} update{'s' if run.updates > 1 else ''}: {_span(update.times(run.updates))}, "
@@ -312,17 +321,19 @@ def _tokens(run: Run, found: Texts, *, is_counted: bool) -> list[str]:
     return lines
 
 
-def _hours(run: Run, model: Known, found: Texts, card: Card) -> list[str]:
+def _hours(run: Run, model: Known, found: Texts, card: Card, *, again: bool) -> list[str]:
     lines = [f"hours on {card.title}:"]
     hours: list[Range] = []
     if run.resources.learner_gpus:
-        rate = learner_rate(run, model.shape, card, cards.cases(card, "a"))
+        rate = learner_rate(run, model.shape, card, cards.cases(card, "a"), again=again)
         if isinstance(rate, str):
             lines.append(f"  learner: unknown, {rate}; {_measure(card, 'a')}")
         else:
             seconds = update_seconds(run, model.shape, found, rate)
             hours.append(seconds.times(run.updates / _HOUR))
-            lines.append(f"  learner: {_in_hours(hours[-1])}, {_seconds(seconds)} an update; {_basis(run, rate.case)}")
+            lines.append(
+                f"  learner: {_in_hours(hours[-1])}, {_seconds(seconds)} an update; {_basis(run, rate.case, again=again)}"
+            )
             if rate.is_scaled:
                 lines[-1] += f"; by arithmetic from there to {model.shape.parameters / 1e9:.2f} billion weights"
     else:
@@ -365,25 +376,19 @@ def _model(case: Mapping[str, Any]) -> str:
     return f"{case['parameters'] / 1e9:.2f} billion weights, on {case['card']}"
 
 
-def _basis(run: Run, case: Mapping[str, Any]) -> str:
+def _basis(run: Run, case: Mapping[str, Any], *, again: bool) -> str:
     how = "with" if case["checkpointing"] else "without"
     said = (
         f"measured {case['tokens_per_second']:,.0f} tokens/s {how} checkpointing, rank {case['rank']}, "
         f"tokens_per_forward {case['tokens_per_forward']:,}, {_model(case)}"
     )
-    differs = [
-        words
-        for words, is_so in (
-            (
-                "checkpointing",
-                run.learner.checkpointing in (True, False) and case["checkpointing"] != run.learner.checkpointing,
-            ),
-            ("learner.lora_rank", case["rank"] != run.learner.lora_rank),
-            ("learner.tokens_per_forward", case["tokens_per_forward"] != run.learner.tokens_per_forward),
-        )
-        if is_so
-    ]
-    return f"{said}; the run differs in {' and '.join(differs)}" if differs else said
+    pairs = {
+        "checkpointing": (bool(case["checkpointing"]), again),
+        "lora_rank": (case["rank"], run.learner.lora_rank),
+        "tokens_per_forward": (case["tokens_per_forward"], run.learner.tokens_per_forward),
+    }
+    differs = [name for name, (measured, asked) in pairs.items() if measured != asked]
+    return f"{said}; this run's {' and '.join(differs)} differ{'' if len(differs) > 1 else 's'}" if differs else said
 
 
 def _span(found: Range) -> str:

@@ -24,7 +24,7 @@ from chaosops_ray.agents.seat import Seat
 from chaosops_ray.agents.tokens import TOKENIZER_FILE
 from chaosops_ray.config import AUTO, ConfigError, Run
 from chaosops_ray.evaluate import parse_seeds
-from chaosops_ray.learner.checkpointing import Estimate
+from chaosops_ray.learner.checkpointing import Chosen, Estimate, choose, room_on_a_gpu
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.training import plan
 from chaosops_ray.workers.memory import permitted
@@ -152,8 +152,8 @@ PUBLISHED = {
     "Qwen/Qwen2.5-3B-Instruct": _qwen2(2048, 36, 16, 2, 11008, 151_936, tied=True),
     "Qwen/Qwen2.5-7B-Instruct": _qwen2(3584, 28, 28, 4, 18944, 152_064, tied=False),
 }
-# Characters of the worlds' texts for each token of a tokenizer that is not on this machine, at least and at most; the
-# texts of both worlds in the full style have 3.3 and 3.1 with SmolLM2's, whose vocabulary is a third of Qwen2.5's.
+# Characters of the worlds' texts for each token of a tokenizer that is not on this machine, at least and at most. With
+# SmolLM2's, whose vocabulary is a third of Qwen2.5's, the texts of both worlds have 3.2 in the full style.
 CHARACTERS = (2.8, 4.2)
 
 
@@ -336,10 +336,15 @@ def estimate(run: Run, environment: AnyEnvironment, model: Path) -> Estimate | N
     if run.learner.checkpointing != AUTO:
         return None
     try:
-        one, machine = shape(model), here()
-        found = {need.name: need for need in needs(run, environment, model, machine)}
+        return estimate_with(run, environment, known(model), here())
     except UnknownError:
         return None
+
+
+def estimate_with(run: Run, environment: AnyEnvironment, model: Known, machine: Machine) -> Estimate:
+    """Return the same for a run that leaves it to the learner, with this model on a machine like this one."""
+    one = model.shape
+    found = {need.name: need for need in needs_with(run, environment, model, machine)}
     learner = found.pop("learner")
     on_gpu = bool(learner.gpu)
     settings, batch = run.learner, run.batch.scenarios * run.batch.group * len(plan.stream_weights(run, environment))
@@ -600,6 +605,16 @@ def explained_on(run: Run, found: Sequence[Need], size: int, card: str) -> str:
         turns = ", in turns" if run.resources.colocate else ""
         lines.append(f"  on {card}, {_size(size)}: {' and '.join(who)}{turns}")
     return "".join([f"{line}\n" for line in lines])
+
+
+def again_on(run: Run, environment: AnyEnvironment, model: Known, size: int) -> Chosen:
+    """Return how many layers the learner computes again on a GPU of such a size."""
+    layers = model.shape.layers
+    if run.learner.checkpointing != AUTO:
+        return choose(run.learner.checkpointing, layers, None, None)
+    estimated = estimate_with(run, environment, model, Machine(0, (size,)))
+    room = room_on_a_gpu(size, run.resources.learner_gpus, alone=run.resources.colocate)
+    return choose(AUTO, layers, estimated, room)
 
 
 def _together(found: Sequence[Need]) -> int:

@@ -139,39 +139,40 @@ H100 = cards.named("h100")
 
 def test_an_update_like_the_measured_one_takes_as_long_with_its_scoring_and_its_kl() -> None:
     run = run_of("learner.recompute=false", "batch={scenarios: 1, group: 64}")
-    rate = cost.learner_rate(run, OF_3B, H100, [case()])
+    rate = cost.learner_rate(run, OF_3B, H100, [case()], again=True)
     assert isinstance(rate, cost.Rate)
     # 64 episodes of one row: KL is on 32 of 64 rows, as it was measured.
     assert cost.update_seconds(run, OF_3B, exactly(100_000 / 64), rate) == pytest.approx((12.0, 12.0))
-    scored = cost.learner_rate(run_of(), OF_3B, H100, [case()])
+    # Of three steps, the first needs no scores; a coefficient of KL needs those of the base for all.
+    three = run_of("learner={steps: 3, kl_coefficient: 0.1}")
+    scored = cost.learner_rate(three, OF_3B, H100, [case()], again=True)
     assert isinstance(scored, cost.Rate)
-    assert cost.update_seconds(run, OF_3B, exactly(100_000 / 64), scored) == pytest.approx((15.0, 15.0))
+    assert cost.update_seconds(run, OF_3B, exactly(100_000 / 64), scored) == pytest.approx((17.0, 17.0))
     assert not scored.is_scaled
 
 
 def test_a_model_of_another_size_is_scaled_by_arithmetic_and_not_too_far() -> None:
     run = run_of("learner.recompute=false")
     of_7b = footprint.PUBLISHED["Qwen/Qwen2.5-7B-Instruct"]
-    rate = cost.learner_rate(run, of_7b, H100, [case()])
+    rate = cost.learner_rate(run, of_7b, H100, [case()], again=True)
     assert isinstance(rate, cost.Rate)
     assert rate.is_scaled
     seconds = cost.update_seconds(run, of_7b, exactly(1000), rate)
     smaller = cost.update_seconds(run, OF_3B, exactly(1000), rate)
     assert 2.2 < seconds.least / smaller.least < 2.6  # the 7B model has 2.36 times the weights below the head
-    refused = cost.learner_rate(run, OF_3B, H100, [case(parameters=494_000_000)])
+    refused = cost.learner_rate(run, OF_3B, H100, [case(parameters=494_000_000)], again=True)
     assert refused == (
         "what was measured on an h100 is too far from this model: 0.49 billion weights at the nearest, and it has 3.09 "
         "(a factor of 3 is the most)"
     )
-    assert cost.learner_rate(run, OF_3B, H100, []) == "nothing was measured on an h100"
+    assert cost.learner_rate(run, OF_3B, H100, [], again=True) == "nothing was measured on an h100"
 
 
 def test_the_nearest_case_is_taken() -> None:
     near, far = case(rank=16), case(parameters=2 * OF_3B.parameters)
     without = case(checkpointing=False)
-    assert cost.learner_rate(run_of(), OF_3B, H100, [far, near]).case is near  # type: ignore[union-attr]
-    run = run_of("learner.checkpointing=false")
-    assert cost.learner_rate(run, OF_3B, H100, [near, without]).case is without  # type: ignore[union-attr]
+    assert cost.learner_rate(run_of(), OF_3B, H100, [far, near], again=True).case is near  # type: ignore[union-attr]
+    assert cost.learner_rate(run_of(), OF_3B, H100, [near, without], again=False).case is without  # type: ignore[union-attr]
 
 
 def test_sampling_has_hours_where_its_engine_was_measured() -> None:
@@ -198,8 +199,9 @@ def test_explain_says_what_the_published_run_takes_on_a_card(capsys: pytest.Capt
     out = capsys.readouterr().out
     assert "  on an h100, 79.6 GiB: the learner\n" in out
     assert "  on an h100, 79.6 GiB: a sampler (47.8 GiB for vllm)\n" in out
-    assert "tokens, from 96 episodes that random and heuristic played, counted by their characters" in out
+    assert "tokens, from 96 episodes that random and heuristic played, estimated from their characters" in out
     assert "  learner: " in out.partition("hours on an h100:\n")[2]
+    assert "  learner.checkpointing, 6 of 36 layers: to keep all activations" in out
     assert "measured 10,825 tokens/s with checkpointing, rank 32, tokens_per_forward 16,384" in out
     assert "  sampling: unknown, the vllm engine was measured on no card; a run of a few updates tells it" in out
     assert "together: " not in out.partition("hours on")[2]
