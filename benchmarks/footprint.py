@@ -65,7 +65,7 @@ def sampler(engine: str, context: int, group: int, *settings: str) -> Case:
         engine,
         (
             f"resources.context={context}",
-            f"batch={{scenarios: 2, group: {group}, refill: 0}}",
+            f"batch={{scenarios: 1, group: {group}, refill: 0}}",
             "resources.cache_share=0.01",
             *settings,
         ),
@@ -82,9 +82,9 @@ CASES = (
     learner(2048, 1024, ON),
     learner(1024, 512, OFF, *CHOICES),
     learner(1024, 512, ON, *SCHEMA),
-    sampler("torch", 1024, 2),
+    sampler("torch", 512, 2, "style=compact"),
     sampler("torch", 2048, 4),
-    sampler("vllm", 1024, 2),
+    sampler("vllm", 512, 2, "style=compact"),
     sampler("vllm", 2048, 4),
 )
 

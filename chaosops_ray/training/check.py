@@ -112,7 +112,7 @@ def explain(run: Run, card: Card | None = None) -> str:
 
 
 def memory(run: Run, card: Card | None = None) -> str:
-    """Describe the memory of each actor, beside what this machine or the card has; of a card, also what the run costs."""
+    """Describe the memory of each actor, beside what this machine or the card has; with a card, also the run's cost."""
     environment = environment_named(run.world)
     try:
         model, is_here = _known(run)

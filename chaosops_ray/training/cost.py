@@ -331,9 +331,8 @@ def _hours(run: Run, model: Known, found: Texts, card: Card, *, again: bool) -> 
         else:
             seconds = update_seconds(run, model.shape, found, rate)
             hours.append(seconds.times(run.updates / _HOUR))
-            lines.append(
-                f"  learner: {_in_hours(hours[-1])}, {_seconds(seconds)} an update; {_basis(run, rate.case, again=again)}"
-            )
+            basis = _basis(run, rate.case, again=again)
+            lines.append(f"  learner: {_in_hours(hours[-1])}, {_seconds(seconds)} an update; {basis}")
             if rate.is_scaled:
                 lines[-1] += f"; by arithmetic from there to {model.shape.parameters / 1e9:.2f} billion weights"
     else:

@@ -33,7 +33,7 @@ MIB, GIB = 1 << 20, 1 << 30
 # Resident memory of processes that have loaded their libraries and hold no model yet, measured with the pinned versions
 # on a CPU (ray 2.60, torch 2.13, transformers 5.23, peft 0.21, trl 1.16, vllm 0.29). With CUDA it is more.
 _LEARNER, _TORCH_SAMPLER, _VLLM_SAMPLER, _SHARD, _DRIVER, RAY = (
-    720 * MIB, 620 * MIB, 1900 * MIB, 260 * MIB, 320 * MIB, 650 * MIB,
+    720 * MIB, 620 * MIB, 1900 * MIB, 150 * MIB, 320 * MIB, 650 * MIB,
 )  # fmt: skip
 _CUDA = 2 * GIB  # what the same processes take more with CUDA
 _CONTEXT = GIB // 2  # of a GPU's memory, for a process that uses it at all
@@ -219,7 +219,7 @@ REMEDIES = {
     "keys and values": "lower batch.group or resources.context",
     "kept keys and values": "lower resources.cache_share",
     "transcripts": "lower batch.scenarios, batch.group or resources.context",
-    _ENGINE: "lower resources.memory_share, or give learner and samplers GPUs of their own",
+    _ENGINE: "lower resources.memory_share",
 }
 # What a learner keeps of a GPU while it does not work.
 KEPT = (LIBRARIES, "weights", "adapter and optimizer")
@@ -497,23 +497,26 @@ def sharing(run: Run) -> list[Sharing]:
 def check_gpus(run: Run, found: Sequence[Need], size: int, where: str) -> None:
     """Raise ConfigError if the actors that share a GPU need more than its memory; `where` says whose it is."""
     learner, sampler = [next(need for need in found if need.name == name) for name in ("learner", "sampler")]
-    for learns, samplers in sharing(run):
-        engine = _engine(run, sampler, size) if samplers else Counter()
-        parts: Counter[str] = Counter()
-        if learns:
-            parts.update(learner.gpu)
-        if run.resources.colocate:
-            # The engine sleeps while the learner works; what the learner keeps stays while the engine works.
-            asleep = Counter({part: samplers * size for part, size in _asleep(run, sampler).items()})
-            kept = Counter({part: size for part, size in learner.gpu.items() if part in KEPT})
-            parts = max((parts + asleep, kept + _times(samplers, engine)), key=lambda one: one.total())
-        else:
-            parts += _times(samplers, engine)
+    for one in sharing(run):
+        engine = _engine(run, sampler, size) if one.samplers else Counter()
+        parts = _shared(run, one, learner, sampler, engine)
         if parts.total() > size:
+            least = _shared(run, one, learner, sampler, Counter(sampler.gpu)).total()
             raise ConfigError(
-                f"memory: {_who(run, learns=learns, samplers=samplers)} {_size(parts.total())} of a GPU "
-                f"({_largest(parts)}) and {where} {_size(size)}; {_gpu_remedy(parts)}"
+                f"memory: {_who(run, one)} {_size(parts.total())} of a GPU ({_largest(parts)}) and {where} "
+                f"{_size(size)}; {_gpu_remedy(run, one, parts, can_share=least <= size)}"
             )
+
+
+def _shared(run: Run, one: Sharing, learner: Need, sampler: Need, engine: Counter[str]) -> Counter[str]:
+    """Return what those that share a GPU take of it together; of those that take turns, the larger of the two."""
+    parts = Counter(learner.gpu) if one.learns else Counter()
+    if not run.resources.colocate:
+        return parts + _times(one.samplers, engine)
+    # The engine sleeps while the learner works; what the learner keeps stays while the engine works.
+    kept = Counter({part: size for part, size in parts.items() if part in KEPT})
+    turns = (parts + _times(one.samplers, _asleep(run, sampler)), kept + _times(one.samplers, engine))
+    return max(turns, key=lambda turn: turn.total())
 
 
 def _engine(run: Run, sampler: Need, size: int) -> Counter[str]:
@@ -530,30 +533,38 @@ def _engine(run: Run, sampler: Need, size: int) -> Counter[str]:
     return Counter({_ENGINE: share})
 
 
-def _asleep(run: Run, sampler: Need) -> dict[str, int]:
+def _asleep(run: Run, sampler: Need) -> Counter[str]:
     """Return what of a GPU an engine keeps while it sleeps; the torch engine drops its keys and values alone."""
     kept = {LIBRARIES} if run.sampler == "vllm" else {LIBRARIES, "weights", "adapters"}
-    return {part: size for part, size in sampler.gpu.items() if part in kept}
+    return Counter({part: size for part, size in sampler.gpu.items() if part in kept})
 
 
 def _times(count: int, parts: Counter[str]) -> Counter[str]:
     return Counter({part: count * size for part, size in parts.items()})
 
 
-def _who(run: Run, *, learns: bool, samplers: int) -> str:
-    if learns and samplers:
+def _who(run: Run, one: Sharing) -> str:
+    if one.learns and one.samplers:
         together = "in turns" if run.resources.colocate else "together"
-        return f"learner and sampler{'s' if samplers > 1 else ''} {together} need"
-    return "the learner needs" if learns else "a sampler needs" if samplers == 1 else f"{samplers} samplers need"
+        return f"learner and sampler{'s' if one.samplers > 1 else ''} {together} need"
+    if one.learns:
+        return "the learner needs"
+    return "a sampler needs" if one.samplers == 1 else f"{one.samplers} samplers need"
 
 
 def _largest(parts: Counter[str]) -> str:
     return ", ".join([f"{part} {_size(size)}" for part, size in parts.most_common(3)])
 
 
-def _gpu_remedy(parts: Counter[str]) -> str:
-    """Name the largest part of a GPU's memory that a setting can change, and the setting."""
+def _gpu_remedy(run: Run, one: Sharing, parts: Counter[str], *, can_share: bool) -> str:
+    """Name the setting that lowers the largest part of a GPU's memory that a setting can change."""
+    if _ENGINE in parts and not can_share:
+        return "give them GPUs of their own" if one.learns else "give each sampler a GPU of its own"
     largest = next((part for part, _ in parts.most_common() if part in REMEDIES), "weights")
+    if largest == "activations" and run.learner.checkpointing is not False:
+        # A row that is longer than a micro-batch makes one of its own.
+        is_of_rows = run.learner.tokens_per_forward <= run.resources.context
+        return "lower resources.context and learner.tokens_per_forward" if is_of_rows else REMEDIES["logits"]
     return REMEDIES[largest]
 
 
