@@ -504,7 +504,7 @@ def check_gpus(run: Run, found: Sequence[Need], size: int, where: str) -> None:
             least = _shared(run, one, learner, sampler, Counter(sampler.gpu)).total()
             raise ConfigError(
                 f"memory: {_who(run, one)} {_size(parts.total())} of a GPU ({_largest(parts)}) and {where} "
-                f"{_size(size)}; {_gpu_remedy(run, one, parts, can_share=least <= size)}"
+                f"{_size(size)}; {_gpu_remedy(run, one, parts, size, can_share=least <= size)}"
             )
 
 
@@ -556,11 +556,13 @@ def _largest(parts: Counter[str]) -> str:
     return ", ".join([f"{part} {_size(size)}" for part, size in parts.most_common(3)])
 
 
-def _gpu_remedy(run: Run, one: Sharing, parts: Counter[str], *, can_share: bool) -> str:
-    """Name the setting that lowers the largest part of a GPU's memory that a setting can change."""
+def _gpu_remedy(run: Run, one: Sharing, parts: Counter[str], size: int, *, can_share: bool) -> str:
+    """Name the setting that lowers the largest part of a GPU's memory of which a quarter would fit."""
     if _ENGINE in parts and not can_share:
         return "give them GPUs of their own" if one.learns else "give each sampler a GPU of its own"
-    largest = next((part for part, _ in parts.most_common() if part in REMEDIES), "weights")
+    too_much = parts.total() - size
+    enough = [part for part, taken in parts.most_common() if part in REMEDIES and 3 * taken // 4 >= too_much]
+    largest = next((part for part in enough if part != "weights"), "weights")
     if largest == "activations" and run.learner.checkpointing is not False:
         # A row that is longer than a micro-batch makes one of its own.
         is_of_rows = run.learner.tokens_per_forward <= run.resources.context
