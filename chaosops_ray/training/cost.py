@@ -135,10 +135,10 @@ def _episode(run: Run, environment: AnyEnvironment, model: Known, player: str, t
         read = Range(_LAYOUT, _LAYOUT)
         if role not in opened:
             opened[role] = Seat(environment, role, task.rules, run.rendering)
-            read = _plus(read, Range(*model.count(opened[role].system_prompt)))
-        read = _plus(read, Range(*model.count(opened[role].read(view))))
+            read = _plus(read, Range(*model.tokens(opened[role].system_prompt)))
+        read = _plus(read, Range(*model.tokens(opened[role].read(view))))
         action = policy(view)
-        least, most = model.count(environment.format_action(action, run.rendering))
+        least, most = model.tokens(environment.format_action(action, run.rendering))
         written = Range(min(least + _STOP, run.rollout.max_tokens), run.rollout.max_tokens if is_free else most + _STOP)
         before = found.get(role, _Transcript(Range(0, 0), Range(0, 0)))
         found[role] = _Transcript(_plus(before.read, read), _plus(before.written, written))

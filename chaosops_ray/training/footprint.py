@@ -161,7 +161,7 @@ class Known(NamedTuple):
     """What is known of a model: its shape, and how many tokens it makes of a text, at least and at most."""
 
     shape: Shape
-    count: Callable[[str], tuple[int, int]]
+    tokens: Callable[[str], tuple[int, int]]
 
 
 def known(folder: Path) -> Known:
@@ -280,7 +280,7 @@ def longest_opening(run: Run, environment: AnyEnvironment, model: Known) -> int:
     for role in plan.stream_weights(run, environment):
         seat = Seat(environment, role, task.rules, run.rendering)
         texts = (seat.system_prompt, seat.read(environment.view(world, role)))
-        found.append(sum([model.count(text)[1] for text in texts]))
+        found.append(sum([model.tokens(text)[1] for text in texts]))
     return max(found)
 
 

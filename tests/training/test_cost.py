@@ -101,7 +101,7 @@ def test_free_completions_are_as_long_as_they_may_be_and_structured_ones_as_long
 def test_a_tokenizer_that_is_not_here_is_a_range_of_characters() -> None:
     known = footprint.published("Qwen/Qwen2.5-7B-Instruct")
     assert known is not None
-    least, most = known.count("x" * 1000)
+    least, most = known.tokens("x" * 1000)
     assert least == int(1000 / footprint.CHARACTERS[1]) < most == -(-1000 // footprint.CHARACTERS[0])
     assert footprint.published("some/model") is None
 
