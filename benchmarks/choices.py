@@ -171,7 +171,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{report['choices']:.1f} choices of {report['choice_tokens']:.1f} tokens, {report['nodes']:.0f} nodes"
     )
     sampler = TorchSampler(given.model, threads=given.threads, device="cpu")
-    found = [scored(sampler, request) for request in requests]
+    found = []
+    for request in requests:
+        found.append(scored(sampler, request))
+        print(".", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
     report["entropy"] = {way: fmean([one[0][way] for one in found]) for way in SHOWN}
     report["seconds"] = {"prompt": fmean([one[1] for one in found]), "choices": fmean([one[2] for one in found])}
     for kind, figures in (("entropy", report["entropy"]), ("seconds", report["seconds"])):

@@ -42,6 +42,8 @@ Item = TypeVar("Item")
 PROGRAM = "chaosops"
 USAGE = 2
 _LONGEST_ERROR = 4000
+# What base models can be held to.
+_STRUCTURED = ("no", "choices", "schema")
 DIFFERS = 1
 TRIAL_FAILED = 1
 INTERRUPTED = 130
@@ -100,11 +102,11 @@ def parser() -> argparse.ArgumentParser:
     engine = "the engine that plays trained and base models (default: torch)"
     structured: dict[str, Any] = {
         "nargs": "?",
-        "choices": ("choices", "schema"),
+        "choices": _STRUCTURED,
         "const": "choices",
         "default": "no",
         "help": "hold base models to actions: choices, one of the permitted actions only (without a value, too); "
-        "schema, a JSON object of the world's schema",
+        "schema, a JSON object of the world's schema (default: no)",
     }
     add("--policies", required=True, metavar="A,B,…", help=policies)
     add("--seats", metavar="SEATS", help=seats)
@@ -328,6 +330,15 @@ def _by_world(listed: str) -> str:
     return "; ".join([f"{name}: {', '.join(getattr(world, listed))}" for name, world in ENVIRONMENTS.items()])
 
 
+def _with_values(arguments: Sequence[str]) -> list[str]:
+    """Give --structured its value where it has none: argparse would take what stands behind it, such as a scenario."""
+    values = (*arguments[1:], "")
+    return [
+        f"{one}=choices" if one == "--structured" and value not in _STRUCTURED else one
+        for one, value in zip(arguments, values, strict=True)
+    ]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code."""
     # Where they were closed, nothing is written; else what is for stderr would come on stdout.
@@ -337,7 +348,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A terminal that cannot show a character shows its code instead of stopping the command.
         if isinstance(output, io.TextIOWrapper):
             output.reconfigure(errors="backslashreplace")
-    given = parser().parse_args(arguments)
+    given = parser().parse_args(_with_values(sys.argv[1:] if arguments is None else arguments))
     try:
         code: int = given.run(given)
         sys.stdout.flush()

@@ -64,6 +64,10 @@ _ESCAPES: tuple[tuple[tuple[bytes, ...], ...], ...] = (
     (*_ESCAPED_U, _D, (b"07",), _HEX, _HEX),
     (*_ESCAPED_U, _D, (b"89", b"ab", b"AB"), _HEX, _HEX, *_ESCAPED_U, _D, (b"cf", b"CF"), _HEX, _HEX),
 )
+_KNOWN = frozenset(
+    ("anyOf", "const", "enum", "type", "properties", "required", "additionalProperties", "maxLength")
+    + ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+)
 _DIGIT, _FIRST_DIGIT = (b"09",), (b"19",)
 
 
@@ -97,6 +101,18 @@ class _Edges:
             self.free[state].append(after)
         return after
 
+    def listed(self, at: int, texts: Iterable[str]) -> int:
+        """Read one of the texts; they share their ends, of which long lists have many."""
+        after = {b"": self.state()}
+        for text in texts:
+            whole = text.encode()
+            for place in range(len(whole) - 1, 0, -1):
+                if whole[place:] not in after:
+                    after[whole[place:]] = self.state()
+                    self.read(after[whole[place:]], [whole[place : place + 1] * 2], after[whole[place + 1 :]])
+            self.read(at, [whole[:1] * 2], after[whole[1:]])
+        return after[b""]
+
     def string(self, at: int) -> int:
         inside = self.text(at, '"')
         for kind in (*_UTF8, *_ESCAPES):
@@ -128,6 +144,11 @@ class _Edges:
 
     def value(self, at: int, schema: Mapping[str, Any]) -> int:
         """Read a value that fits the schema."""
+        unknown = set(schema) - _KNOWN
+        if unknown or schema.get("maxLength", MAX_BYTES) < MAX_BYTES:
+            raise GrammarError(
+                f"{sorted(unknown) or 'a maxLength'} of a schema would not be kept to: {str(schema)[:80]}"
+            )
         if "anyOf" in schema:
             return self.join([self.value(at, one) for one in schema["anyOf"]])
         if "const" in schema or "enum" in schema:
@@ -135,7 +156,7 @@ class _Edges:
             if not known or not all(isinstance(one, str) for one in known):
                 raise GrammarError(f"const and enum of a schema list text, not {str(known)[:80]}")
             written = {json.dumps(one, ensure_ascii=ascii) for one in known for ascii in (False, True)}  # noqa: A001
-            return self.join([self.text(at, one) for one in sorted(written)])
+            return self.listed(at, sorted(written))
         kind = schema.get("type")
         if isinstance(kind, list):
             return self.join([self.value(at, {**schema, "type": one}) for one in kind])

@@ -14,6 +14,8 @@ from chaosops_ray.choice_tree import ChoiceTree, choice_tree, is_whole
 from chaosops_ray.grammar import GrammarError, Writing
 from chaosops_ray.wire import Group, Ids, Trajectory, Turn, next_tokens
 
+# The tokens of a row with whole actions: their mask has the square of it.
+MOST_COLUMNS = 32_768
 # Makes the completion of a schema that ends with a token, before its first one.
 Writes: TypeAlias = Callable[[str, int], Writing]
 
@@ -238,6 +240,11 @@ def _trees(chosen: Sequence[Row], length: int, pad: int) -> Trees | None:
         return None
     nodes = max([row.size - len(row.tokens) for row in chosen])
     width = length + nodes
+    if width > MOST_COLUMNS:
+        raise ValueError(
+            f"a transcript with the actions that it chose among has {width} tokens, more than {MOST_COLUMNS}; offer "
+            "fewer or shorter actions, or let completions be free"
+        )
     ids = torch.full((len(chosen), nodes), pad)
     positions = torch.arange(width).repeat(len(chosen), 1)
     # Tokens see those before them, and padding does, too: a softmax over nothing is no number.

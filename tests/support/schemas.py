@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 from functools import cache
+from itertools import combinations
 from typing import Any
 
 import regex
@@ -27,12 +28,12 @@ def schema_of(world: str, role: str, *, has_texts: bool = True) -> str:
 
 
 def bytes_of(tokenizer: PreTrainedTokenizerFast) -> dict[int, bytes]:
-    """The bytes of each token of a byte-level tokenizer that is not special."""
+    """The bytes of each token of a byte-level tokenizer that was not added to it."""
     table = {character: byte for byte, character in bytes_to_unicode().items()}
     return {
         token: bytes([table[one] for one in piece])
         for piece, token in tokenizer.get_vocab().items()
-        if token not in tokenizer.all_special_ids
+        if token not in tokenizer.added_tokens_decoder
     }
 
 
@@ -48,11 +49,11 @@ def pattern(schema: dict[str, Any]) -> str:
     if schema["type"] == "string":
         return f'"{_CHARACTER}*"'
     if schema["type"] == "object":
-        found = ""
-        for place, (name, inner) in enumerate(schema["properties"].items()):
-            field = f"{', ' if place else ''}{regex.escape(json.dumps(name))}: {pattern(inner)}"
-            found += field if name in schema["required"] else f"(?:{field})?"
-        return rf"\{{{found}\}}"
+        fields = {name: f"{json.dumps(name)}: {pattern(inner)}" for name, inner in schema["properties"].items()}
+        optional = [name for name in fields if name not in schema["required"]]
+        left_out = [one for count in range(len(optional) + 1) for one in combinations(optional, count)]
+        written = [", ".join([text for name, text in fields.items() if name not in out]) for out in left_out]
+        return rf"\{{(?:{'|'.join(written)})\}}"
     if "minimum" in schema:
         return r"(?:0(?:\.\d{1,17})?|1(?:\.0{1,17})?)"
     digits = len(str(schema["exclusiveMaximum"])) - 1

@@ -18,7 +18,7 @@ from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleReques
 BASE = -1
 _ROUNDING = 1e-3
 # What choices of several tokens may take: they are all computed, by the engine and again by the learner.
-LONGEST_CHOICE, MOST_CHOICE_TOKENS = 1024, 8192
+LONGEST_CHOICE, MOST_CHOICE_TOKENS = 1024, 4096
 
 
 class SamplerError(RuntimeError):

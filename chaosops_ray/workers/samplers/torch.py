@@ -28,8 +28,9 @@ from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleReques
 from chaosops_ray.workers.memory import permitted
 from chaosops_ray.workers.samplers.sampler import BASE, SamplerError, check_choices, chosen, writing
 
-# So many logits are computed at once where choices are scored: 128 MiB in single precision.
-_LOGITS_AT_ONCE = 1 << 25
+# Where choices are scored, the logits and the mask that are computed at once have at most so many numbers: 128 MiB in
+# single precision.
+_AT_ONCE = 1 << 25
 
 
 class _Kept(NamedTuple):
@@ -285,7 +286,8 @@ class TorchSampler:
             sees[i, node, above] = True
             found[i] = _of_edges(tree, first[i : i + 1], -1)
         ids, positions, sees = [one.to(self._device) for one in (ids, positions, sees)]
-        part = max(1, _LOGITS_AT_ONCE // (len(kept.rows) * first.shape[1]))
+        widest = max(first.shape[1], kept.mask.shape[1] + width)
+        part = max(1, _AT_ONCE // (len(kept.rows) * widest))
         before = [(layer.keys, layer.values) for layer in kept.cache.layers]
         for start in range(0, width, part):
             end = min(start + part, width)

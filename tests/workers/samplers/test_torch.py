@@ -18,11 +18,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, GraniteConfig, GraniteForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
 
 from chaosops_ray.store import versions
 from chaosops_ray.store.versions import AdapterError, DigestError
 from chaosops_ray.wire import ChoiceScore, Decoding, Ids, PolicyVersion, Sample, SampleRequest
+from chaosops_ray.workers.samplers import torch as engine_module
 from chaosops_ray.workers.samplers.sampler import BASE, SamplerError
 from chaosops_ray.workers.samplers.torch import TorchSampler
 from tests.support.models import MODULES, VOCABULARY, publish, small_model, small_peft
@@ -439,6 +446,59 @@ def test_a_completion_is_always_one_of_its_choices(
         expected = scored(base, version(adapters, 1), request, sample, temperature)
         assert sample.log_probs == pytest.approx(expected, abs=CLOSE)
     assert len({sample.tokens for sample in found}) == len(choices) or temperature == 0
+
+
+def test_choices_are_scored_in_parts_with_the_same_result(
+    sampler: TorchSampler, base: Path, adapters: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all logits at once would take too much memory."""
+    wide = tuple([(8, 9, one, one + 1, 5) for one in range(10, 40)] + [(8,), (8, 9)])
+    asked = requests(5, choices=wide)
+    decoding = Decoding(TEMPERATURE, 5, (5,))
+    at_once = ask(sampler, asked, decoding)
+    monkeypatch.setattr(engine_module, "_AT_ONCE", 5 * 100 * 3)
+    for one, other, request in zip(ask(sampler, asked, decoding, cohort="in parts"), at_once, asked, strict=True):
+        alike(one, other)
+        assert one.log_probs == pytest.approx(scored(base, version(adapters, 1), request, one, TEMPERATURE), abs=CLOSE)
+
+
+def test_what_is_kept_after_a_choice_is_that_of_the_prompt(sampler: TorchSampler, base: Path, adapters: Path) -> None:
+    """The actions that were not taken leave nothing behind; turn after turn, in company that chooses otherwise or not."""
+    draw = random.Random(2)
+    offered = [CHOICES, CHOICES[:2], SINGLE, None, ((5, 6, 7),)]
+    wanted = [one._replace(choices=choices) for one, choices in zip(requests(5, seed=8), offered, strict=True)]
+    decoding = Decoding(TEMPERATURE, 4, STOP)
+    for _ in range(4):
+        found = ask(sampler, wanted, decoding)
+        for one, other in zip(found, ask(engine(base, version(adapters, 1)), wanted, decoding), strict=True):
+            alike(one, other)
+        (kept,) = sampler._kept.values()
+        assert kept.tokens[0] == wanted[0].prompt
+        assert kept.mask.shape[1] == kept.cache.get_seq_length()
+        assert kept.mask.sum(1).tolist() == [len(tokens) for tokens in kept.tokens]
+        wanted = [
+            request._replace(
+                prompt=(*request.prompt, *sample.tokens, *[draw.randrange(VOCABULARY) for _ in range(3)]),
+                seed=request.seed + 50,
+            )
+            for request, sample in zip(wanted, found, strict=True)
+        ]
+
+
+def test_beyond_the_window_of_a_model_choices_are_refused(tmp_path: Path) -> None:
+    """A mask for the whole transcript would let its layers see more than they do."""
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, sliding_window=16, bos_token_id=None, eos_token_id=None, pad_token_id=None,
+    )  # fmt: skip
+    MistralForCausalLM(config).save_pretrained(tmp_path)
+    held = engine(tmp_path)
+    asyncio.run(held.adopt_base("digest"))
+    (short,) = ask(held, [SampleRequest(0, PROMPT, 1, CHOICES)], Decoding(1.0, 4, ()), None)
+    assert short.tokens in CHOICES
+    with pytest.raises(SamplerError, match="sees 16 tokens"):
+        ask(held, [SampleRequest(0, (1,) * 14, 1, CHOICES)], Decoding(1.0, 4, ()), None, "long")
 
 
 def test_a_choice_that_is_written_out_is_an_end(sampler: TorchSampler) -> None:
