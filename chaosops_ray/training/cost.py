@@ -6,18 +6,20 @@ Where nothing was measured, nothing is said but how to measure it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import pairwise
 from math import log
 from typing import Any, NamedTuple
 
 from chaosops_ray.agents.seat import Seat
 from chaosops_ray.config import Learner, Run
 from chaosops_ray.sim import seats
-from chaosops_ray.sim.contract import AnyEnvironment
+from chaosops_ray.sim.contract import AnyEnvironment, Kinds, Style
 from chaosops_ray.sim.curriculum import Curriculum, Staged
 from chaosops_ray.sim.episode import RunningEpisode
 from chaosops_ray.training import cards, plan
 from chaosops_ray.training.cards import Card
-from chaosops_ray.training.footprint import CHARACTERS, Known, Shape
+from chaosops_ray.training.footprint import CHARACTERS, ONE_TOKEN, Known, Shape
 from chaosops_ray.wire import Task
 
 # The policies whose episodes stand for a trained one's: the first takes any permitted action, the second plays to win.
@@ -48,11 +50,14 @@ class Range(NamedTuple):
         return cls(min([one.least for one in found]), max([one.most for one in found]))
 
 
+NONE = Range(0, 0)
+
+
 class Texts(NamedTuple):
     """Transcripts of an episode in the mean, of all seats that learn."""
 
     transcripts: Range
-    tokens: Range  # read and written
+    tokens: Range  # read and written, and those of whole actions to choose among, which are computed as well
     written: Range
     pairs: Range  # the square of each transcript's tokens, summed: what attention is about
     longest: int  # of all transcripts that were seen
@@ -61,15 +66,21 @@ class Texts(NamedTuple):
 
 
 class _Transcript(NamedTuple):
-    """One seat's tokens in one episode: of what it read, and of what it wrote, at least and at most."""
+    """One seat's tokens in one episode: what it read and wrote, and what it could have chosen, at least and at most."""
 
     read: Range
     written: Range
+    choices: Range
+
+    @property
+    def length(self) -> Range:
+        """The tokens of the transcript."""
+        return _plus(self.read, self.written)
 
     @property
     def tokens(self) -> Range:
-        """The tokens of both."""
-        return Range(self.read.least + self.written.least, self.read.most + self.written.most)
+        """The tokens that are computed."""
+        return _plus(self.length, self.choices)
 
 
 def texts(run: Run, environment: AnyEnvironment, model: Known) -> Texts:
@@ -94,7 +105,7 @@ def texts(run: Run, environment: AnyEnvironment, model: Known) -> Texts:
     def summed(parts: Sequence[Range]) -> Range:
         return Range(sum([one.least for one in parts]), sum([one.most for one in parts]))
 
-    every = [one.tokens.most for episodes in by_player for episode in episodes for one in episode]
+    every = [one.length.most for episodes in by_player for episode in episodes for one in episode]
     return Texts(
         transcripts=means(lambda episode: Range(len(episode), len(episode))),
         tokens=means(lambda episode: summed([one.tokens for one in episode])),
@@ -130,6 +141,7 @@ def _episode(run: Run, environment: AnyEnvironment, model: Known, player: str, t
     opened: dict[str, Seat] = {}
     found: dict[str, _Transcript] = {}
     is_free = run.rollout.structured == "no"
+    is_whole = run.rollout.structured == "choices" and run.rollout.max_tokens > ONE_TOKEN
     while (role := running.acting) is not None:
         view = environment.view(running.world, role)
         read = Range(_LAYOUT, _LAYOUT)
@@ -140,10 +152,27 @@ def _episode(run: Run, environment: AnyEnvironment, model: Known, player: str, t
         action = policy(view)
         least, most = model.tokens(environment.format_action(action, run.rendering))
         written = Range(min(least + _STOP, run.rollout.max_tokens), run.rollout.max_tokens if is_free else most + _STOP)
-        before = found.get(role, _Transcript(Range(0, 0), Range(0, 0)))
-        found[role] = _Transcript(_plus(before.read, read), _plus(before.written, written))
+        permitted = environment.permitted(view) if is_whole else None
+        chosen = NONE if permitted is None else _beginnings(environment, model, run.rendering, permitted)
+        before = found.get(role, _Transcript(NONE, NONE, NONE))
+        found[role] = _Transcript(
+            _plus(before.read, read), _plus(before.written, written), _plus(before.choices, chosen)
+        )
         running.take(view, action)
     return list(found.values())
+
+
+@lru_cache(256)
+def _beginnings(environment: AnyEnvironment, model: Known, style: Style, kinds: Kinds[Any]) -> Range:
+    """Return the tokens of the actions, with beginnings that several share counted once, by their characters."""
+    texts = sorted({environment.format_action(action, style) for kind in kinds for action in kind})
+    found = NONE
+    for before, text in pairwise(["", *texts]):
+        own = 1 - next((i for i, (a, b) in enumerate(zip(before, text, strict=False)) if a != b), len(before)) / len(
+            text
+        )
+        found = _plus(found, Range(*model.tokens(text)).times(own))
+    return found
 
 
 def _plus(one: Range, other: Range) -> Range:
@@ -307,10 +336,12 @@ def _tokens(run: Run, found: Texts, *, is_counted: bool) -> list[str]:
         by = f"estimated from their characters, {ratio} for each, as the model's tokenizer is not here"
     update, written = found.tokens.times(episodes), found.written.times(episodes)
     played = f", played up to {1 + run.batch.refill} times (batch.refill)" if run.batch.refill else ""
+    whole = run.rollout.structured == "choices" and run.rollout.max_tokens > ONE_TOKEN
+    among = ", actions to choose among included" if whole else ""
     lines = [
         f"tokens, from {found.episodes} episodes that {' and '.join(found.players)} played, {by}:",
         f"  an update: {_span(update)} in {_span(found.transcripts.times(episodes))} transcripts of {episodes} episodes"
-        f"{played}; {_span(written)} of them written",
+        f"{played}{among}; {_span(written)} of them written",
         f"  {run.updates:,} update{'s' if run.updates > 1 else ''}: {_span(update.times(run.updates))}, "
         f"{_span(written.times(run.updates))} of them written",
         f"  the longest transcript: {found.longest:,} at most; resources.context is {run.resources.context:,}",

@@ -48,7 +48,7 @@ _TILE_COPIES = 9
 # Copies of the logits of completions of a schema: logits, those permitted, probabilities, and gradients.
 _SCHEMA_COPIES = 8
 # Of choices among whole actions, so many logits at a time. Actions of one token, with a stop or without, are not whole.
-_CHOICE_LOGITS, _ONE_TOKEN = 1 << 25, 2
+_CHOICE_LOGITS, ONE_TOKEN = 1 << 25, 2
 _VLLM_CPU_CACHE = 256 * MIB
 # Ray ends a process of a machine that has used up this share of its memory.
 USABLE = 0.95
@@ -323,7 +323,7 @@ def _logits(run: Run, one: Shape, tokens: int, *, on_gpu: bool) -> int:
     written = tokens * run.rollout.max_tokens // (run.rollout.max_tokens + 1)
     if run.rollout.structured == "schema":
         return _SCHEMA_COPIES * 4 * min(written, _SCHEMA_LINES) * one.vocabulary
-    if run.rollout.max_tokens <= _ONE_TOKEN:
+    if run.rollout.max_tokens <= ONE_TOKEN:
         # One copy is kept for the gradient, which is as large; a GPU also has what it computed in two bytes.
         return (12 if on_gpu else 8) * written * one.vocabulary
     # Whole actions: few logits at a time, and for each row a mask of what each of its tokens sees.

@@ -95,7 +95,12 @@ def test_free_completions_are_as_long_as_they_may_be_and_structured_ones_as_long
     chosen = cost.texts(run_of(FEW, "rollout.max_tokens=500", "rollout.structured=choices"), INCIDENT, LETTERS)
     assert free.written.least == chosen.written.least
     assert free.written.most > 5 * chosen.written.most
-    assert free.tokens.most - free.written.most == pytest.approx(chosen.tokens.most - chosen.written.most)
+    chosen_of_tokens = cost.texts(run_of(FEW, "rollout.max_tokens=2", "rollout.structured=choices"), INCIDENT, LETTERS)
+    read = free.tokens.most - free.written.most
+    assert read == pytest.approx(chosen_of_tokens.tokens.most - chosen_of_tokens.written.most)
+    # Whole actions are all computed; a context holds those that were chosen.
+    assert chosen.tokens.most - chosen.written.most > 1.2 * read
+    assert chosen.longest == chosen_of_tokens.longest < free.longest
 
 
 def test_a_tokenizer_that_is_not_here_is_a_range_of_characters() -> None:
