@@ -203,7 +203,8 @@ def adapters_in(folder: Path, model: Path, rank: int) -> list[tuple[int, str, st
             if ".lora_B." in name:
                 weight.normal_(0, 0.01)
     files = adapter_files(made, "measured")
-    return [tuple(versions.publish(folder, number, BASE, files)) for number in range(2)]
+    published = [versions.publish(folder, number, BASE, files) for number in range(2)]
+    return [(one.number, one.digest, one.path) for one in published]
 
 
 def told(*, children: bool = False) -> None:

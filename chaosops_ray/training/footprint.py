@@ -557,11 +557,11 @@ def _largest(parts: Counter[str]) -> str:
 
 
 def _gpu_remedy(run: Run, one: Sharing, parts: Counter[str], size: int, *, can_share: bool) -> str:
-    """Name the setting that lowers the largest part of a GPU's memory of which a quarter would fit."""
+    """Name the setting that lowers the largest part of a GPU's memory of which a tenth would fit."""
     if _ENGINE in parts and not can_share:
         return "give them GPUs of their own" if one.learns else "give each sampler a GPU of its own"
     too_much = parts.total() - size
-    enough = [part for part, taken in parts.most_common() if part in REMEDIES and 3 * taken // 4 >= too_much]
+    enough = [part for part, taken in parts.most_common() if part in REMEDIES and 9 * taken // 10 >= too_much]
     largest = next((part for part in enough if part != "weights"), "weights")
     if largest == "activations" and run.learner.checkpointing is not False:
         # A row that is longer than a micro-batch makes one of its own.
