@@ -132,6 +132,8 @@ def parser() -> argparse.ArgumentParser:
     add("--address", **address)
     explain = "print the complete configuration, its actors and their memory, and start nothing"
     add("--explain", action="store_true", help=explain)
+    gpu = "with --explain: also whether the run fits on such GPUs, its tokens, and its hours where they were measured; "
+    add("--gpu", metavar="CARD", help=f"{gpu}l4, a100, a100-40gb, h100, h200, or a size such as 16GB")
 
     summary = "train the runs of a sweep side by side on Ray Tune and merge them into one report"
     add = command(_tune, summary, f"{here} Exit code 1 if a trial failed.")
@@ -498,13 +500,15 @@ def _input_errors() -> AbstractContextManager[None]:
 
 def _train(given: argparse.Namespace) -> int:
     set_variables()
-    from chaosops_ray.training import check, copies
+    from chaosops_ray.training import cards, check, copies
     from chaosops_ray.training.errors import as_input_errors
 
     if (given.config is None) == (given.resume is None):
         raise InputError("give either a configuration to start a run, or --resume FOLDER to continue one")
-    if given.resume is not None and (given.set or given.seed or given.out or given.explain):
-        raise InputError("--resume continues a run unchanged; remove --set, --seed, --out and --explain")
+    if given.resume is not None and (given.set or given.seed or given.out or given.explain or given.gpu):
+        raise InputError("--resume continues a run unchanged; remove --set, --seed, --out, --explain and --gpu")
+    if given.gpu is not None and not given.explain:
+        raise InputError("--gpu is for an estimate of what a run needs on such a GPU; add --explain")
     # Everything that can be refused is refused before Ray and the plots are imported, which takes seconds.
     with as_input_errors():
         mirror = None
@@ -517,8 +521,11 @@ def _train(given: argparse.Namespace) -> int:
             run = check.read(given.config, given.set, given.seed)
             environment = check.look_over(run)
             if given.explain:
-                print(check.explain(run), end="", flush=True)
-                if given.address is None:
+                card = None if given.gpu is None else cards.named(given.gpu)
+                print(check.explain(run, card), end="", flush=True)
+                if card is not None:
+                    check.check_card(run, card)
+                elif given.address is None:
                     check.check_memory(run)
                 return 0
             if isinstance(given.out, str):

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from pickle import PickleBuffer
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import ray
 
 from chaosops_ray.config import Run
+from chaosops_ray.learner.checkpointing import Estimate
 from chaosops_ray.spans import Recorder, Span, Work
 from chaosops_ray.telemetry.machine import Usage, usage
 from chaosops_ray.transfer import BaseSource
@@ -31,14 +33,21 @@ class LearnerHost:
     while it works.
     """
 
-    def __init__(self, run: Run, name: str, base: BaseSource, weights: Mapping[str, Mapping[str, float]]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        name: str,
+        base: BaseSource,
+        weights: Mapping[str, Mapping[str, float]],
+        estimate: Estimate | None = None,
+    ) -> None:
         model = base.folder()  # before the libraries, which take a while
         self._one = ThreadPoolExecutor(1)
         self._recorder = Recorder()
 
         def made() -> Learner:
             module = import_module("chaosops_ray.learner.learner")
-            learner: Learner = module.Learner(run, name, model, base.digest, weights)
+            learner: Learner = module.Learner(run, name, model, base.digest, weights, estimate)
             return learner
 
         # The thread that made it also works with it: torch keeps some of its settings by thread.
@@ -69,13 +78,18 @@ class LearnerHost:
         """Load what only updates need."""
         await self._work("prepare", self._learner.prepare)
 
+    async def chosen(self) -> dict[str, str]:
+        """Return what the learner decided about its way of computing, and why."""
+        return self._learner.chosen()
+
     async def update(self, groups: Sequence[Group], done: int) -> dict[str, float]:
         """Learn from the groups."""
         return await self._work("update", self._learner.update, groups, done)
 
     async def adapter(self) -> Files:
-        """Return the files of the current policy's adapter."""
-        return await self._work("export", self._learner.adapter)
+        """Return the files of the current policy's adapter, as buffers that Ray does not copy again on their way."""
+        files = await self._work("export", self._learner.adapter)
+        return cast("Files", {name: PickleBuffer(content) for name, content in files.items()})
 
     async def probe(self, texts: Sequence[Ids]) -> tuple[Probe, Work]:
         """Score the texts with the current policy; return also what the learner did since the last call."""
