@@ -14,6 +14,7 @@ import ray
 
 from chaosops_ray.config import Run
 from chaosops_ray.learner.checkpointing import Estimate
+from chaosops_ray.process_environment import set_for_a_gpu
 from chaosops_ray.spans import Recorder, Span, Work
 from chaosops_ray.telemetry.machine import Usage, usage
 from chaosops_ray.transfer import BaseSource
@@ -42,6 +43,8 @@ class LearnerHost:
         estimate: Estimate | None = None,
     ) -> None:
         model = base.folder()  # before the libraries, which take a while
+        if run.resources.learner_gpus:
+            set_for_a_gpu(deterministic=run.resources.deterministic)
         self._one = ThreadPoolExecutor(1)
         self._recorder = Recorder()
 
