@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
@@ -28,6 +29,8 @@ LEAST_SHARED = 16
 # What torch's FlashAttention takes.
 _FLASH_CAPABILITY = (8, 0)
 _FLASH_HEAD = 256
+# Older versions of torch do not take all of these.
+_HAS_FLASH = {"scale", "window_size", "enable_gqa"} <= signature(varlen_attn).parameters.keys()
 
 
 class Family(NamedTuple):
@@ -237,7 +240,12 @@ def _seen(states: torch.Tensor, part: Part) -> torch.Tensor:
 
 def takes_flash(query: torch.Tensor) -> bool:
     """Tell whether torch's FlashAttention for parts of different lengths takes these."""
-    if not query.is_cuda or query.dtype not in (torch.bfloat16, torch.float16) or query.shape[-1] > _FLASH_HEAD:
+    if (
+        not _HAS_FLASH
+        or not query.is_cuda
+        or query.dtype not in (torch.bfloat16, torch.float16)
+        or query.shape[-1] > _FLASH_HEAD
+    ):
         return False
     return _capability(query.device.index or 0) >= _FLASH_CAPABILITY
 
