@@ -78,7 +78,7 @@ class Learner:
         return {
             "checkpointing": self._checkpointed.why,
             "attention": self._attention(),
-            "kernels": "liger-kernel" if self._run.learner.liger else "transformers",
+            "kernels": "liger-kernel" if self._run.learner.liger else "torch",
         }
 
     def _attention(self) -> str:
