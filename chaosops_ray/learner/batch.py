@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -18,6 +18,9 @@ from chaosops_ray.wire import Group, Ids, Trajectory, Turn, next_tokens
 MOST_COLUMNS = 32_768
 # Makes the completion of a schema that ends with a token, before its first one.
 Writes: TypeAlias = Callable[[str, int], Writing]
+
+if TYPE_CHECKING:
+    from chaosops_ray.learner.packing import Line
 
 
 class Row(NamedTuple):
@@ -98,6 +101,7 @@ class MicroBatch(NamedTuple):
     masks: torch.Tensor | None = None
     mask_of: torch.Tensor | None = None
     trees: Trees | None = None
+    line: Line | None = None  # the same rows in one line, where that is what the model reads
 
     def to(self, device: torch.device) -> MicroBatch:
         """Copy to another device."""
