@@ -116,7 +116,7 @@ def test_scores_entropies_and_gradients_are_those_of_each_choice_by_itself(
     """Rows of different lengths side by side, the head in several parts."""
     monkeypatch.setattr(grpo, "_LOGITS_AT_ONCE", 7 * VOCABULARY)
     rows = choosing_rows(3)
-    trainer, other = Watched(fresh(), settings(), tmp_path, score), fresh()
+    trainer, other = Watched(fresh(), settings(), tmp_path, choice_score=score), fresh()
     ours, theirs = scored(trainer, rows), [plainly(other, row, score) for row in rows]
     weights = [torch.linspace(-1, 2, len(row.at)) for row in rows]
     for found, expected in zip(ours, theirs, strict=True):
@@ -165,7 +165,8 @@ def test_an_update_is_the_loss_written_out(
     fresh: Fresh, tmp_path: Path, loss: str, recompute: bool, kl: float, entropy: float
 ) -> None:
     chosen = settings(loss=loss, recompute=recompute, kl_coefficient=kl)
-    ours, other = Watched(fresh(), chosen, tmp_path), fresh()
+    # Rows of whole actions are padded, also where other rows would be packed.
+    ours, other = Watched(fresh(), chosen, tmp_path, packs=recompute), fresh()
     rows = sampled_by(ours, choosing_rows(5), noise=0.6)
     figures = ours.update(rows, rate=0.0, entropy=entropy, seed=0)
     assert len(ours.losses) > 2, "several micro-batches"
@@ -213,7 +214,7 @@ def test_learner_and_engine_agree_on_what_was_chosen(
     trajectories = tuple([Trajectory("sre", row, texts[row], tuple(own)) for row, own in enumerate(turns)])
     group = Group(Task("t", "incident/cascade/hard/0", "strict", 4, 0), trajectories, (), 1)
     found = batch_rows([group], [[(1.0,) * 3] * 4])
-    trainer = Watched(fresh(), settings(), tmp_path, score)
+    trainer = Watched(fresh(), settings(), tmp_path, choice_score=score)
     scored_again = trainer.scored(found)
     for row in found:
         again = scored_again[id(row)][torch.tensor(row.at) - 1].tolist()

@@ -15,7 +15,6 @@ from chaosops_ray.choice_tree import choice_tree
 from chaosops_ray.config import Learner
 from chaosops_ray.learner.batch import Choice, Row
 from chaosops_ray.learner.grpo import PolicyTrainer
-from chaosops_ray.wire import ChoiceScore
 from tests.support.models import VOCABULARY
 
 TEMPERATURE = 0.8
