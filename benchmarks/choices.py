@@ -4,8 +4,8 @@
 
 Prompts are those of random play of practice scenarios, one turn of each role. Entropy is that of the choice, in nats,
 at temperature 1: token by token (each token drawn among those that continue a choice), by the sum of the tokens'
-log-probabilities, and by their mean; the last column is a choice in which all are equally likely. Seconds are those of
-one request, with and without scoring its choices.
+log-probabilities, and by their mean; the last column is a choice in which all are equally likely. Seconds are the CPU
+time of this process: that of a prompt, and that of scoring its choices.
 
 An update is one step of the learner on `--rows` transcripts: with the loss of the tokens among those permitted, which
 computes the transcript alone, and with that of whole actions. `--rows 0` leaves it out.
@@ -94,11 +94,11 @@ def scored(sampler: TorchSampler, request: SampleRequest) -> tuple[dict[str, flo
     """Return the entropies of one request, and the seconds of the prompt and of the choices."""
     tree = choice_tree(request.choices or ())
     with sampler._working(None) as model:
-        begun = time.perf_counter()
+        begun = time.process_time()
         logits, kept = sampler._feed(model, -1, None, (0,), [request.prompt])
-        read = time.perf_counter()
+        read = time.process_time()
         edges = sampler._edges(model, kept, {0: tree}, logits)[0]
-        done = time.perf_counter()
+        done = time.process_time()
     ways = {
         "token by token": entropy(token_by_token(tree, edges)),
         "sum": entropy(log_probabilities(tree, edges, "sum", 1.0)),
@@ -129,9 +129,9 @@ def updates(model: Path, rows: Sequence[Row]) -> dict[str, float]:
     trainer = PolicyTrainer(policy, pretrained.tokenizer(model), settings, Path(tempfile.gettempdir()), options)
     found = {}
     for name, given in (("by tokens", [by_tokens(row) for row in rows]), ("whole actions", list(rows))):
-        begun = time.perf_counter()
+        begun = time.process_time()
         trainer.update(given, 0.0, 0.01, 0)
-        found[name] = time.perf_counter() - begun
+        found[name] = time.process_time() - begun
     return found
 
 
