@@ -65,10 +65,20 @@ _ESCAPES: tuple[tuple[tuple[bytes, ...], ...], ...] = (
     (*_ESCAPED_U, _D, (b"89", b"ab", b"AB"), _HEX, _HEX, *_ESCAPED_U, _D, (b"cf", b"CF"), _HEX, _HEX),
 )
 _KNOWN = frozenset(
-    (
-        *("anyOf", "const", "enum", "type", "properties", "required", "additionalProperties", "maxLength"),
-        *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
-    )
+    [
+        "anyOf",
+        "const",
+        "enum",
+        "type",
+        "properties",
+        "required",
+        "additionalProperties",
+        "maxLength",
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+    ]
 )
 _DIGIT, _FIRST_DIGIT = (b"09",), (b"19",)
 

@@ -193,9 +193,14 @@ def test_what_is_no_action_in_this_form_cannot_be_written(
     model: Path, tokenizer: Tokenizer, stop: int, text: str
 ) -> None:
     schema = schema_of("tools", "agent") if '"tool"' in text else schema_of("incident", "sre")
-    completion, tokens = Writing(grammar(str(model), schema), 1000, stop), [*tokenizer.encode(text).ids, stop]
+    writing = Writing(grammar(str(model), schema), 1000, stop)
+
+    def write() -> None:
+        for token in [*tokenizer.encode(text).ids, stop]:
+            writing.write(token)
+
     with pytest.raises(GrammarError, match="cannot stand here"):
-        list(map(completion.write, tokens))
+        write()
 
 
 def test_nothing_follows_the_object_but_its_end(model: Path, tokenizer: Tokenizer, stop: int) -> None:
