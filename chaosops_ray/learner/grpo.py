@@ -229,7 +229,8 @@ class PolicyTrainer(GRPOTrainer):
         with self.accelerator.autocast():
             base = self.accelerator.unwrap_model(model).get_base_model()
             hidden = _predicting(base.model, now)
-        parts = [part.split(_LINES) for part in (hidden, masks[mask_of], now.ids[rows, places + 1])]
+        given: tuple[torch.Tensor, ...] = (hidden, masks[mask_of], now.ids[rows, places + 1])
+        parts = [torch.split(part, _LINES) for part in given]
 
         def scored(states: torch.Tensor, bits: torch.Tensor, written: torch.Tensor) -> tuple[torch.Tensor, ...]:
             with self.accelerator.autocast():
