@@ -229,7 +229,8 @@ class PolicyTrainer(GRPOTrainer):
         with self.accelerator.autocast():
             base = self.accelerator.unwrap_model(model).get_base_model()
             hidden = _predicting(base.model, now)
-        parts = [part.split(_LINES) for part in (hidden, masks[mask_of], now.ids[rows, places + 1])]
+        given: tuple[torch.Tensor, ...] = (hidden, masks[mask_of], now.ids[rows, places + 1])
+        parts = [torch.split(part, _LINES) for part in given]
 
         def scored(states: torch.Tensor, bits: torch.Tensor, written: torch.Tensor) -> tuple[torch.Tensor, ...]:
             with self.accelerator.autocast():
@@ -346,10 +347,12 @@ class PolicyTrainer(GRPOTrainer):
         # Trees of choices have a mask of their own, which a line does not know.
         alone = [row for row in part if not self._packs or row.choices is not None]
         found = [(padded(members, self.pad).to(device), members) for members in micro_batches(alone, budget)]
-        for families in packing.lines([row for row in part if self._packs and row.choices is None], budget):
-            members = [row for family in families for row in family.members]
-            micro = padded(members, self.pad)._replace(line=packing.laid_out(families))
-            found.append((micro.to(device), members))
+        in_lines = [row for row in part if self._packs and row.choices is None]
+        for kind in sorted({row.kind for row in in_lines}):
+            for families in packing.lines([row for row in in_lines if row.kind == kind], budget):
+                members = [row for family in families for row in family.members]
+                micro = padded(members, self.pad)._replace(line=packing.laid_out(families))
+                found.append((micro.to(device), members))
         return found
 
     @torch.no_grad()

@@ -46,8 +46,8 @@ from chaosops_ray.workers.samplers.sampler import BASE, SamplerError, check_choi
 # The ranks that the engine has kernels for.
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 # Below this temperature, the engine would silently sample at it instead.
-_BATCH_INVARIANT, _INVARIANT_FROM = "VLLM_BATCH_INVARIANT", 90  # compute capability, times ten
 COLDEST = 0.01
+_BATCH_INVARIANT, _INVARIANT_FROM = "VLLM_BATCH_INVARIANT", 90  # compute capability, times ten
 CHOICES, FORCED, SCHEMA = "choices", "forced", "schema"
 # A forced token keeps more than half of the probability: exp(-0.6) is 0.55. Log-probabilities down to -50 arrive within
 # 1e-4, and those down to -10 within 1e-5.
