@@ -29,6 +29,7 @@ from typing import Any, NamedTuple, get_args
 from chaosops_ray.agents.token_seat import TokenSeat
 from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.config import ConfigError
+from chaosops_ray.grammar import grammar
 from chaosops_ray.process_environment import set_variables
 from chaosops_ray.sim.actions import Parameter
 from chaosops_ray.sim.contract import STYLES, AnyEnvironment, Style
@@ -206,7 +207,7 @@ async def measure(given: argparse.Namespace, chosen: Sequence[Cell], answers: di
             for start in range(0, given.n, given.at_once):
                 seeds = range(start, min(start + given.at_once, given.n))
                 for key, alike in groupby(group, lambda cell: (cell.role, cell.style)):
-                    await _round(given, environment, codec, engine, (*key, list(alike)), seeds, answers)
+                    await _round(given, environment, codec, engine, base.path, (*key, list(alike)), seeds, answers)
                 if given.json:
                     files.write_json(given.json, report(given, answers))
         finally:
@@ -218,6 +219,7 @@ async def _round(
     environment: AnyEnvironment,
     codec: Codec,
     engine: Engine,
+    model: Path,
     among: tuple[str, Style, list[Cell]],
     numbers: range,
     answers: dict[Cell, list[Answer]],
@@ -229,8 +231,8 @@ async def _round(
     for cell in group:
         began = time.monotonic()
         requests = [one.requests[cell.way]._replace(row=row) for row, one in enumerate(asked)]
-        longest = max([len(choice) for one in requests for choice in one.choices or ((),)])
-        decoding = Decoding(given.temperature, max(given.max_tokens, longest), codec.layout.stop)
+        limit = max([given.max_tokens, *[_needed(model, one) for one in requests]])
+        decoding = Decoding(given.temperature, limit, codec.layout.stop)
         samples = await engine.sample(cell.name, requests, decoding, None)
         answers.setdefault(cell, []).extend(
             [judged(environment, one, cell.way, sample) for one, sample in zip(asked, samples, strict=True)]
@@ -239,6 +241,13 @@ async def _round(
         parsed = len([one for one in done if one.action is not None])
         seconds = time.monotonic() - began
         print(f"{cell.name}: {parsed} of {len(done)}, {seconds:.0f} s", file=sys.stderr, flush=True)
+
+
+def _needed(model: Path, request: SampleRequest) -> int:
+    """Return how many tokens a structured completion may take at least."""
+    if request.schema is not None:
+        return grammar(str(model), request.schema).least
+    return max([len(choice) for choice in request.choices or ((),)])
 
 
 def _settings(given: argparse.Namespace, model: Path) -> dict[str, Any]:

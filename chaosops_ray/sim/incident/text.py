@@ -280,17 +280,19 @@ def system_prompt(role: str, rules: str, style: Style) -> str:
     )
 
 
-# The last line of a seat's views, of the first one with an example. A model that is too small to follow the system prompt
-# needs that example close to where it writes, and another one that it has answered already: docs/models.md. Both are
-# actions that every role may take, and that repair nothing, accuse nobody and close nothing.
-_ASK = "Write your action as one JSON object:"
-_ASK_FIRST = f"{_ASK[:-1]}, for example {dump_action(Communicate('standing by'))}:"
+# The last line of every view. A model that is too small to follow the system prompt needs an example close to where it
+# writes, and others that it has answered already: docs/models.md. These are actions that every role may take, and that
+# repair nothing, accuse nobody and close nothing.
+_ASK = f"Write your action as one JSON object, for example {dump_action(Noop())}:"
+_EXAMPLES = (("Do nothing.", Noop()), ("Say that you are standing by.", Communicate("standing by")))
 
 
 def opening(role: str, rules: str, style: Style) -> tuple[Exchange, ...]:
-    """Return the example that follows the system prompt; none in compact style."""
+    """Return the examples that follow the system prompt; none in compact style."""
     _kinds(role, rules)
-    return () if checked(style) == "compact" else (Exchange(f"Do nothing.\n{_ASK_FIRST}", dump_action(Noop())),)
+    if checked(style) == "compact":
+        return ()
+    return tuple([Exchange(f"{wanted}\n{_ASK}", dump_action(action)) for wanted, action in _EXAMPLES])
 
 
 # -- the turns of a transcript --------------------------------------------------------------------------------------
@@ -357,7 +359,7 @@ def _full(news: News) -> str:
     _section(out, "TO YOU ALONE", [f"  {message.sender}: {_quoted(message.text)}" for message in news.inbox])
     if len(out) == 1:
         out.append("Nothing new.")
-    out.append(_ASK_FIRST if news.first else _ASK)
+    out.append(_ASK)
     return "\n".join(out)
 
 

@@ -144,11 +144,10 @@ def system_prompt(role: str, rules: str, style: Style) -> str:
     )
 
 
-# The last line of the agent's views, of the first one with an example; a sum and a note that no question is about. As
-# in sim/incident/text.py, a small model needs both.
-_ASK = "Write your call as one JSON object:"
+# The last line of every view, and two examples: a sum and a note that no question is about. As in sim/incident/text.py, a
+# small model needs both.
 _EXAMPLE = '{"tool": "calculator", "arguments": {"expression": "2 * 3"}}'
-_ASK_FIRST = f"{_ASK[:-1]}, for example {_EXAMPLE}:"
+_ASK = f"Write your call as one JSON object, for example {_EXAMPLE}:"
 _NOTE = '{"tool": "scratchpad_write", "arguments": {"key": "note", "value": "hello"}}'
 
 
@@ -156,7 +155,7 @@ def opening(role: str, rules: str, style: Style) -> tuple[Exchange, ...]:  # noq
     """Return the example that follows the system prompt; none in compact style."""
     if role not in ROLES:
         raise unknown("role", role, ROLES)
-    return () if checked(style) == "compact" else (Exchange(f"Keep the note hello.\n{_ASK_FIRST}", _NOTE),)
+    return () if checked(style) == "compact" else (Exchange(f"Keep the note hello.\n{_ASK}", _NOTE),)
 
 
 def render(seen: View, since: View | None, style: Style) -> str:
@@ -167,7 +166,7 @@ def render(seen: View, since: View | None, style: Style) -> str:
     out = [f"Question: {seen.question}", seen.guidance] if since is None else []
     out += [f"{result.tool or '(no call)'} answered: {result.shown}" for result in new]
     out.append(f"Steps left: {seen.steps_left}")
-    out.append(_ASK_FIRST if since is None else _ASK)
+    out.append(_ASK)
     return "\n".join(out)
 
 
