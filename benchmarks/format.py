@@ -96,12 +96,17 @@ def cells(patterns: Sequence[str]) -> list[Cell]:
     return [cell for cell in found if not patterns or any(fnmatch(cell.name, pattern) for pattern in patterns)]
 
 
-def prompt(environment: AnyEnvironment, codec: Codec, role: str, style: Style, ways: Sequence[str], seed: int) -> Prompt:
+def prompt(
+    environment: AnyEnvironment, codec: Codec, role: str, style: Style, ways: Sequence[str], seed: int
+) -> Prompt:
     """Play an episode at random; return a random one of this role's turns."""
     for attempt in range(100):
         draw = stream(seed, f"format {role}", attempt)
         scenario = draw.choice(environment.cases)._replace(seed=seed)
-        policy, world = environment.random_policy(scenario, RULES), environment.start(scenario, environment.rules(RULES))
+        policy, world = (
+            environment.random_policy(scenario, RULES),
+            environment.start(scenario, environment.rules(RULES)),
+        )
         turns = []
         while (acting := environment.acting(world)) is not None:
             view = environment.view(world, acting)
@@ -156,8 +161,10 @@ def _fits(pattern: Any, value: Any) -> bool:
     if not isinstance(pattern, Mapping):
         return bool(pattern == value)
     needed = {name for name, one in pattern.items() if not isinstance(one, Parameter) or one.is_required}
-    return isinstance(value, dict) and needed <= value.keys() <= pattern.keys() and all(
-        _fits(pattern[name], one) for name, one in value.items()
+    return (
+        isinstance(value, dict)
+        and needed <= value.keys() <= pattern.keys()
+        and all(_fits(pattern[name], one) for name, one in value.items())
     )
 
 
