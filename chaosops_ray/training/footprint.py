@@ -279,7 +279,8 @@ def longest_opening(run: Run, environment: AnyEnvironment, model: Known) -> int:
     found = []
     for role in plan.stream_weights(run, environment):
         seat = Seat(environment, role, task.rules, run.rendering)
-        texts = (seat.system_prompt, seat.read(environment.view(world, role)))
+        examples = [text for example in seat.opening for text in example]
+        texts = (seat.system_prompt, *examples, seat.read(environment.view(world, role)))
         found.append(sum([model.tokens(text)[1] for text in texts]))
     return max(found)
 
