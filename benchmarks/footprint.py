@@ -65,8 +65,9 @@ def sampler(engine: str, context: int, group: int, *settings: str) -> Case:
         engine,
         (
             f"resources.context={context}",
-            f"batch={{scenarios: 1, group: {group}, refill: 0}}",
-            "resources.cache_share=0.01",
+            f"batch={{scenarios: 2, group: {group}, refill: 0}}",
+            # About one group's, beside the one that is computed.
+            "resources.cache_share=0.002",
             *settings,
         ),
     )

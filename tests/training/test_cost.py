@@ -13,7 +13,7 @@ from chaosops_ray import config
 from chaosops_ray.cli import main
 from chaosops_ray.config import ConfigError, Run
 from chaosops_ray.sim import environment_named
-from chaosops_ray.training import cards, check, cost, footprint
+from chaosops_ray.training import base_models, cards, check, cost, footprint
 from chaosops_ray.training.cost import Range
 from tests.support.cluster import CONFIGS
 
@@ -205,9 +205,14 @@ def test_sampling_has_hours_where_its_engine_was_measured() -> None:
 # -- on the command line ------------------------------------------------------------------------------------------------
 
 
-def test_explain_says_what_the_published_run_takes_on_a_card(capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_says_what_the_published_run_takes_on_a_card(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base_models, "on_disk", lambda *_: None)  # whatever is on this machine
     assert asked() == 0
     out = capsys.readouterr().out
+    docs = (CONFIGS.parent / "docs" / "training.md").read_text()
+    assert f"```\nmemory:\n{out.partition('memory:' + chr(10))[2]}```\n" in docs
     assert "  on an h100, 79.6 GiB: the learner\n" in out
     assert "  on an h100, 79.6 GiB: a sampler (47.8 GiB for vllm)\n" in out
     assert "tokens, from 96 episodes that random and heuristic played, estimated from their characters" in out
