@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from chaosops_ray import evaluate
-from chaosops_ray.config import MADE_HERE, ConfigError, Run, is_sweep, load
+from chaosops_ray.config import MADE_HERE, SMOLLM2, TINY_MODELS, ConfigError, Run, is_sweep, load
 from chaosops_ray.config import read as read_file
 from chaosops_ray.sim import training_seeds
 from chaosops_ray.sim.contract import AnyEnvironment
@@ -18,7 +18,7 @@ from chaosops_ray.sim.seats import in_words
 from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.store.run_folder import CONFIG, RunFolder
 from chaosops_ray.telemetry import sinks
-from chaosops_ray.training import base_models, footprint, plan, tiny
+from chaosops_ray.training import base_models, footprint, plan, smollm2, tiny
 from chaosops_ray.workers.bundles import bundles
 
 _KNOCK_SECONDS = 5.0
@@ -34,10 +34,12 @@ def read(config: Path, settings: Sequence[str], seed: str | None) -> Run:
 def look_over(run: Run) -> AnyEnvironment:
     """Look up everything that a configuration names, without loading the model; return its world."""
     environment = environment_named(run.world)
-    if run.model in MADE_HERE:
+    if run.model in TINY_MODELS:
         tiny.check(environment)
         if run.rendering != tiny.STYLE:
             raise ConfigError(f"style: {run.model} only reads the {tiny.STYLE} style, got {run.style}; remove it")
+    elif run.model == SMOLLM2:
+        smollm2.check()
     else:
         base_models.local(run.model)
     check_colocation(run)
