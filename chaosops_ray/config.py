@@ -247,6 +247,7 @@ class Evaluation(Section):
     """The evaluation at the end of the run, and during it."""
 
     set: str = Field(default="auto", description="an evaluation set; auto: the first one of the world")
+    tiers: str = Field(default="auto", description="tiers of the set, such as easy,medium; auto: all of them")
     seeds: Annotated[str, BeforeValidator(_text)] = Field(
         default="1000-1019", description="held-out seeds, which training never draws"
     )

@@ -51,7 +51,8 @@ def look_over(run: Run) -> AnyEnvironment:
     last = evaluate.parse_seeds(run.evaluation.seeds)[-1]
     if last >= training_seeds.FIRST:
         raise ConfigError(f"evaluation.seeds must be below {training_seeds.FIRST}, where training's begin; got {last}")
-    environment.scenarios(plan.set_named(run.evaluation.set, environment), [0])
+    if not plan.held_out(run, environment):
+        raise ConfigError(f"evaluation.tiers: the set has no scenarios of {run.evaluation.tiers}; name another tier")
     return environment
 
 
