@@ -127,6 +127,11 @@ class Rollout(Section):
         default=96, ge=1, description="longest completion in tokens; the tiny model's actions are one token"
     )
     structured: bool = Field(default=False, description="let the engine choose among the permitted actions only")
+    choice_score: Literal["mean", "sum"] = Field(
+        default="mean",
+        description="score of an action that is chosen, from the log-probabilities of its tokens: with mean, a long "
+        "action is as likely as a short one whose tokens are as likely",
+    )
     deadline: float = Field(default=600, gt=0, description="seconds after which an unfinished group is played again")
     retries: int = Field(
         default=2,

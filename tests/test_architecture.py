@@ -24,6 +24,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "sim": (set(), set()),
     "spans": (set(), set()),
     "wire": ({"spans"}, set()),
+    "choice_tree": ({"wire"}, set()),
     "process_environment": (set(), set()),
     "plain_text": (set(), set()),
     "config": ({"plain_text"}, {"pydantic", "yaml"}),
@@ -33,9 +34,12 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "transfer": ({"store"}, {"ray"}),
     # Not ray: the table and the documents that are made from it need none.
     "telemetry": ({"plain_text", "store"}, set()),
-    "workers": ({"sim", "spans", "wire", "plain_text", "config", "agents", "store", "telemetry", "transfer"}, {"ray"}),
+    "workers": (
+        {"sim", "spans", "wire", "choice_tree", "plain_text", "config", "agents", "store", "telemetry", "transfer"},
+        {"ray"},
+    ),
     "learner": (
-        {"spans", "wire", "config", "process_environment", "store", "telemetry", "transfer"},
+        {"spans", "wire", "choice_tree", "config", "process_environment", "store", "telemetry", "transfer"},
         {"torch", "transformers", "peft", "trl", "datasets", "safetensors", "ray"},
     ),
     # Not ray, not torch: whoever looks at a run needs neither.

@@ -20,15 +20,20 @@ import torch
 from datasets import Dataset
 from peft import PeftModel
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedTokenizerBase
 
+from chaosops_ray.choice_tree import check_window
 from chaosops_ray.config import Learner
-from chaosops_ray.learner.batch import MicroBatch, Row, micro_batches, padded, steps
+from chaosops_ray.learner.batch import MicroBatch, Row, Trees, micro_batches, padded, steps
 from chaosops_ray.process_environment import hidden
+from chaosops_ray.wire import ChoiceScore
 
 with hidden("vllm"):  # TRL would import it, which takes seconds, and TRL generates nothing here
     from trl import GRPOConfig, GRPOTrainer
 
+# So many logits are computed at once where whole actions are scored: 128 MiB in single precision.
+_LOGITS_AT_ONCE = 1 << 25
 # The figures of an update; those that TRL logs have its names in _LOGGED.
 REPORTED = (
     "entropy",
@@ -58,8 +63,10 @@ class PolicyTrainer(GRPOTrainer):
         settings: Learner,
         scratch: Path,
         options: dict[str, Any],
+        choice_score: ChoiceScore = "mean",
     ) -> None:
         self.settings = settings
+        self._choice_score = choice_score
         on_gpu = torch.cuda.is_available()
         arguments = GRPOConfig(
             output_dir=str(scratch),
@@ -113,7 +120,9 @@ class PolicyTrainer(GRPOTrainer):
         The head is computed only there too, except for free completions on a CPU, where TRL's kernel takes every place.
         """
         now = self._now
-        if now.allowed is not None:
+        if now.trees is not None:
+            log_probs, entropies = self._among_the_choices(model, now, now.trees)
+        elif now.allowed is not None:
             log_probs, entropies = self._among_the_allowed(model, now, now.allowed)
         else:
             labels = input_ids.clone()
@@ -141,6 +150,50 @@ class PolicyTrainer(GRPOTrainer):
         empty = torch.zeros_like(now.mask)
         log_probs = empty.index_put((rows, places), among.gather(1, which)[:, 0])
         return log_probs, empty.index_put((rows, places), entropy)
+
+    def _among_the_choices(self, model: Any, now: MicroBatch, trees: Trees) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the same of whole actions: those of the choice among all, with the gradient of all."""
+        base = self.accelerator.unwrap_model(model).get_base_model()
+        check_window(base.config, int(trees.positions.max()) + 1)
+        with self.accelerator.autocast():
+            found = base.model(
+                input_ids=torch.cat([now.ids, trees.ids], dim=1),
+                position_ids=trees.positions,
+                attention_mask=_added(trees.sees, base.dtype),
+                use_cache=False,
+            ).last_hidden_state
+            of_edges = self._edges(base.lm_head, found[trees.sources[:, 0], trees.sources[:, 1]], trees.edges)
+        scores = of_edges[trees.paths.clamp(min=0)].masked_fill(trees.paths < 0, 0.0).sum(-1)
+        if self._choice_score == "mean":
+            scores = scores / (trees.paths >= 0).sum(-1)
+        is_filling = trees.among < 0
+        given = scores[trees.among.clamp(min=0)].masked_fill(is_filling, -torch.inf) / self.temperature
+        among = given.log_softmax(-1)
+        entropy = -(among.exp() * among.masked_fill(among.isneginf(), 0.0)).sum(-1)
+        rows, places = now.mask.nonzero(as_tuple=True)
+        empty = torch.zeros_like(now.mask)
+        log_probs = empty.index_put((rows, places), among.gather(1, trees.chosen[:, None])[:, 0])
+        return log_probs, empty.index_put((rows, places), entropy)
+
+    @staticmethod
+    def _edges(head: torch.nn.Module, sources: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+        """Return the log-probability of each edge at temperature 1.
+
+        The head is computed for some of the sources at a time, and again in the backward pass: over a vocabulary of
+        100,000, the logits of a thousand sources take 400 MB.
+        """
+
+        def scored(some: torch.Tensor, places: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+            logits = head(some).float()
+            return logits[places, tokens] - logits.logsumexp(-1)[places]
+
+        count = max(1, _LOGITS_AT_ONCE // head.weight.shape[0])
+        found = []
+        for start in range(0, len(sources), count):
+            own = edges[(edges[:, 0] >= start) & (edges[:, 0] < start + count)]
+            given = sources[start : start + count], own[:, 0] - start, own[:, 1]
+            found.append(checkpoint(scored, *given, use_reentrant=False, preserve_rng_state=False))
+        return torch.cat(found)
 
     def update(self, rows: Sequence[Row], rate: float, entropy: float, seed: int) -> dict[str, float]:
         """Make optimizer steps, each on a part of the rows; return the REPORTED figures."""
@@ -210,6 +263,8 @@ class PolicyTrainer(GRPOTrainer):
         if self.settings.kl_coefficient:
             inputs["ref_per_token_logps"] = self._log_probs(micro, base=True)
         self._now = micro
+        # The dr_grpo loss is divided by the most items that a completion can have; an action is one, however long.
+        self.max_completion_length = self.args.max_completion_length if micro.trees is None else 1
         return self.compute_loss(self.model, inputs), ratios
 
     def _micro_batches(self, part: Sequence[Row]) -> list[tuple[MicroBatch, list[Row]]]:
@@ -246,6 +301,11 @@ class PolicyTrainer(GRPOTrainer):
             total += float((gap * micro.mask).sum())
             tokens += float(micro.mask.sum())
         return total / tokens
+
+
+def _added(sees: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return which columns each one sees as what is added to the attention's scores."""
+    return torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill_(~sees, torch.finfo(dtype).min)[:, None]
 
 
 class Tally:

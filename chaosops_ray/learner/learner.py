@@ -58,7 +58,9 @@ class Learner:
             options = limits | {"seed": self._run.seed}
             # TRL wants a folder, and writes nothing into it: its own loop, which would, never runs.
             nowhere = Path(tempfile.gettempdir())
-            self._trainer = module.PolicyTrainer(self._model, tokenizer, self._run.learner, nowhere, options)
+            self._trainer = module.PolicyTrainer(
+                self._model, tokenizer, self._run.learner, nowhere, options, rollout.choice_score
+            )
         return self._trainer
 
     def update(self, groups: Sequence[Group], done: int) -> dict[str, float]:

@@ -98,7 +98,8 @@ class EnginePlayer:
     @contextmanager
     def _engine(self) -> Iterator[tuple[asyncio.Runner, _Ask]]:
         """Start the engine and let it adopt the version; yield what runs its coroutines, and its completions."""
-        decoding = Decoding(0.0, self.run.rollout.max_tokens, self.base.layout.stop)
+        rollout = self.run.rollout
+        decoding = Decoding(0.0, rollout.max_tokens, self.base.layout.stop, rollout.choice_score)
         with asyncio.Runner() as runner:
             engine = self.start()
 
