@@ -32,8 +32,10 @@ from chaosops_ray.wire import ChoiceScore
 with hidden("vllm"):  # TRL would import it, which takes seconds, and TRL generates nothing here
     from trl import GRPOConfig, GRPOTrainer
 
-# So many logits are computed at once where whole actions are scored: 128 MiB in single precision.
+# So many logits are computed at once over large vocabularies, and where whole actions are scored: 128 MiB in fp32.
 _LOGITS_AT_ONCE = 1 << 25
+# Up to so many logits of a micro-batch, a CPU computes all of them sooner than it picks the places that count.
+_FEW_LOGITS = 1 << 22
 # The figures of an update; those that TRL logs have its names in _LOGGED.
 REPORTED = (
     "entropy",
@@ -117,13 +119,16 @@ class PolicyTrainer(GRPOTrainer):
     ) -> tuple[torch.Tensor, torch.Tensor, None]:
         """Return log-probabilities and entropies where the policy wrote, and zeros elsewhere; TRL's loss calls this.
 
-        The head is computed only there too, except for free completions on a CPU, where TRL's kernel takes every place.
+        The head is computed only there too, except over small vocabularies on a CPU: TRL's kernel takes every place.
         """
         now = self._now
+        head = self.accelerator.unwrap_model(model).get_base_model().lm_head
         if now.trees is not None:
             log_probs, entropies = self._among_the_choices(model, now, now.trees)
         elif now.allowed is not None:
             log_probs, entropies = self._among_the_allowed(model, now, now.allowed)
+        elif not now.ids.is_cuda and now.ids.numel() * head.weight.shape[0] > _FEW_LOGITS:
+            log_probs, entropies = self._among_all_tokens(model, now)
         else:
             labels = input_ids.clone()
             labels[:, 0] = -100
@@ -133,6 +138,24 @@ class PolicyTrainer(GRPOTrainer):
             log_probs, entropies = outputs.log_probs[:, -logits_to_keep:], outputs.entropy[:, -logits_to_keep:]
         self._scored = log_probs.detach()
         return log_probs, entropies, None
+
+    def _among_all_tokens(self, model: Any, now: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the same of free completions on a CPU, some of the written tokens at a time."""
+        rows, places = now.mask.nonzero(as_tuple=True)
+        base = self.accelerator.unwrap_model(model).get_base_model()
+        hidden = base.model(input_ids=now.ids, attention_mask=now.attention, use_cache=False).last_hidden_state
+
+        def scored(some: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            among = (base.lm_head(some).float() / self.temperature).log_softmax(-1)
+            return among.gather(1, tokens[:, None])[:, 0], -(among.exp() * among).sum(-1)
+
+        count = max(1, _LOGITS_AT_ONCE // base.lm_head.weight.shape[0])
+        parts = zip(hidden[rows, places].split(count), now.ids[rows, places + 1].split(count), strict=True)
+        # Computed again in the backward pass: kept, the logits of a thousand tokens would take gigabytes.
+        found = [checkpoint(scored, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+        log_probs, entropies = [torch.cat(one) for one in zip(*found, strict=True)]
+        empty = torch.zeros_like(now.mask)
+        return empty.index_put((rows, places), log_probs), empty.index_put((rows, places), entropies)
 
     def _among_the_allowed(
         self, model: Any, now: MicroBatch, allowed: torch.Tensor

@@ -1,7 +1,7 @@
 """SmolLM2, or a Llama like it, of a GGUF file becomes a folder that transformers and vLLM load, with weights in bf16.
 
-Whatever a base model's digest is taken of is written here, field by field, and by nothing that transformers changes from
-release to release: the same file gives the same digest everywhere.
+Whatever a base model's digest is taken of is written here, field by field, without transformers, which writes other
+files from release to release: the same file gives the same digest everywhere.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _weights(reader: gguf.GGUFReader, fields: dict[str, Any]) -> Iterator[tuple[
 
 
 def _rotated_by_halves(weight: np.ndarray, heads: int) -> np.ndarray:
-    """Put a head's rows back in order: the file pairs those that rotate together, transformers has them in two halves."""
+    """Put a head's rows in transformers' order: the file has those that rotate together as pairs, it as two halves."""
     rows, columns = weight.shape
     return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
