@@ -24,6 +24,7 @@ class ChoiceTree(NamedTuple):
     depths: tuple[int, ...]  # the number of tokens from the prompt's end to the node, at least 1
     edges: tuple[tuple[int, int], ...]  # a node and a token that may follow it; all edges of a node in a row
     paths: tuple[tuple[int, ...], ...]  # by choice, the edges of its tokens
+    leaves: tuple[int, ...]  # the choices that begin no other one; their paths have all edges
 
     def ancestors(self) -> tuple[list[int], list[int]]:
         """Return pairs of a node and what it follows in its own branch, itself included, as two lists."""
@@ -70,6 +71,7 @@ def choice_tree(choices: tuple[Ids, ...]) -> ChoiceTree:
         tuple(depths),
         tuple([(nodes[before], token) for before, token in ordered]),
         tuple([tuple([places[step] for step in walk]) for walk in walked]),
+        tuple([number for number, walk in enumerate(walked) if walk[-1] not in nodes]),
     )
 
 

@@ -63,6 +63,10 @@ class Trees(NamedTuple):
     among: torch.Tensor  # (decisions, most)
     chosen: torch.Tensor  # (decisions,): places in `among`
 
+    def to(self, device: torch.device) -> Trees:
+        """Copy to another device."""
+        return Trees(*[part.to(device) for part in self])
+
 
 class MicroBatch(NamedTuple):
     """Padded rows. All but `ids` and `attention` are of the shape (rows, length - 1), as next-token predictions."""
@@ -78,9 +82,7 @@ class MicroBatch(NamedTuple):
 
     def to(self, device: torch.device) -> MicroBatch:
         """Copy to another device."""
-        trees = None if self.trees is None else Trees(*[part.to(device) for part in self.trees])
-        moved = [None if part is None else part.to(device) for part in self[:-1]]
-        return MicroBatch(*moved, trees)  # type: ignore[arg-type]
+        return MicroBatch(*[None if part is None else part.to(device) for part in self])  # type: ignore[arg-type]
 
 
 def rows(groups: Sequence[Group], advantages: Sequence[Sequence[tuple[float, ...]]]) -> list[Row]:

@@ -65,6 +65,7 @@ class PolicyTrainer(GRPOTrainer):
         settings: Learner,
         scratch: Path,
         options: dict[str, Any],
+        *,
         choice_score: ChoiceScore = "mean",
     ) -> None:
         self.settings = settings
@@ -185,7 +186,8 @@ class PolicyTrainer(GRPOTrainer):
                 attention_mask=_added(trees.sees, base.dtype),
                 use_cache=False,
             ).last_hidden_state
-            of_edges = self._edges(base.lm_head, found[trees.sources[:, 0], trees.sources[:, 1]], trees.edges)
+            sources = found[trees.sources[:, 0], trees.sources[:, 1]]
+            of_edges = self._edges(base.lm_head, base.config.vocab_size, sources, trees.edges)
         scores = of_edges[trees.paths.clamp(min=0)].masked_fill(trees.paths < 0, 0.0).sum(-1)
         if self._choice_score == "mean":
             scores = scores / (trees.paths >= 0).sum(-1)
@@ -199,7 +201,7 @@ class PolicyTrainer(GRPOTrainer):
         return log_probs, empty.index_put((rows, places), entropy)
 
     @staticmethod
-    def _edges(head: torch.nn.Module, sources: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+    def _edges(head: torch.nn.Module, vocabulary: int, sources: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
         """Return the log-probability of each edge at temperature 1.
 
         The head is computed for some of the sources at a time, and again in the backward pass: over a vocabulary of
@@ -207,11 +209,11 @@ class PolicyTrainer(GRPOTrainer):
         """
 
         def scored(some: torch.Tensor, places: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-            logits = head(some).float()
+            logits: torch.Tensor = head(some).float()
             return logits[places, tokens] - logits.logsumexp(-1)[places]
 
-        count = max(1, _LOGITS_AT_ONCE // head.weight.shape[0])
-        found = []
+        count = max(1, _LOGITS_AT_ONCE // vocabulary)
+        found: list[torch.Tensor] = []
         for start in range(0, len(sources), count):
             own = edges[(edges[:, 0] >= start) & (edges[:, 0] < start + count)]
             given = sources[start : start + count], own[:, 0] - start, own[:, 1]

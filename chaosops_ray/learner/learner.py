@@ -59,7 +59,7 @@ class Learner:
             # TRL wants a folder, and writes nothing into it: its own loop, which would, never runs.
             nowhere = Path(tempfile.gettempdir())
             self._trainer = module.PolicyTrainer(
-                self._model, tokenizer, self._run.learner, nowhere, options, rollout.choice_score
+                self._model, tokenizer, self._run.learner, nowhere, options, choice_score=rollout.choice_score
             )
         return self._trainer
 

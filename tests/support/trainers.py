@@ -47,7 +47,7 @@ class Watched(PolicyTrainer):
 
     def __init__(self, model: PeftModel, settings: Learner, scratch: Path, choice_score: ChoiceScore = "mean") -> None:
         options = {"temperature": TEMPERATURE, "seed": 0, "max_completion_length": LONGEST}
-        super().__init__(model, tokenizer(), settings, scratch, options, choice_score)
+        super().__init__(model, tokenizer(), settings, scratch, options, choice_score=choice_score)
         self.losses: list[float] = []  # of each micro-batch
         self.seen: list[dict[str, torch.Tensor]] = []  # the gradients of each optimizer step, after clipping
         self.optimizer.register_step_pre_hook(lambda *_: self.seen.append(gradients(model)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 from collections.abc import Coroutine, Iterator
@@ -17,9 +18,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from chaosops_ray.store import versions
-from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Probe, Sample, SampleRequest
+from chaosops_ray.wire import ChoiceScore, Decoding, Ids, PolicyVersion, Probe, Sample, SampleRequest
 from chaosops_ray.workers.adoption import AdoptionError, check_adoption
 from chaosops_ray.workers.samplers.sampler import BASE, SamplerError
+from chaosops_ray.workers.samplers.torch import TorchSampler
 from tests.support.models import small_adapter, small_model
 
 pytestmark = pytest.mark.vllm
@@ -347,25 +349,26 @@ def test_a_stop_token_is_the_last_one_and_nothing_else_stops(served: Served) -> 
     assert (through.tokens, through.stopped) == ((5, 5, 5, 5), False)
 
 
-def masked(served: Served, choices: tuple[Ids, ...], tokens: Ids, temperature: float) -> list[float]:
-    """Return torch's log-probabilities of a choice, token by token, among the choices that are still open."""
-    logits = served.logits(served.publish(1), PROMPT + tokens)[len(PROMPT) - 1 :] / temperature
-    for place in range(len(tokens)):
-        shut = torch.ones(VOCABULARY, dtype=torch.bool)
-        shut[[choice[place] for choice in choices if choice[:place] == tokens[:place] and len(choice) > place]] = False
-        logits[place, shut] = -torch.inf
-    return picked(logits, tokens)
+def likely(
+    served: Served, choices: tuple[Ids, ...], temperature: float, score: str = "mean", prompt: Ids = PROMPT
+) -> dict[Ids, float]:
+    """Return torch's log-probability of each choice as a whole, each read by itself."""
+    scores = {}
+    for choice in choices:
+        logits = served.logits(served.publish(1), prompt + choice)[len(prompt) - 1 :]
+        of_tokens = torch.tensor(picked(logits, choice))
+        scores[choice] = of_tokens.mean() if score == "mean" else of_tokens.sum()
+    log_probs = (torch.stack(list(scores.values())) / temperature).log_softmax(-1).tolist()
+    return dict(zip(scores, log_probs, strict=True))
+
+
+SPELT = ((31, 9), (31, 32, 9), (200, 201, 202, 9), (31, 32, 33, 34, 35, 9), (31, 32))
 
 
 @pytest.mark.parametrize(
     "choices",
-    [
-        ((31,), (32,), (33,), (200,)),
-        ((31, 9), (31, 32, 9), (200, 201, 202, 9)),
-        ((31, 32), (32, 31), (31, 33)),
-        ((31,),),
-    ],
-    ids=["one token each", "ended by a stop token", "all of a length", "no choice"],
+    [((31,), (32,), (33,), (200,)), SPELT, ((31, 32), (32, 31), (31, 33)), ((31,),), ((31, 32), (31, 32))],
+    ids=["one token each", "of all lengths", "all of a length", "no choice", "two that are spelt alike"],
 )
 def test_completions_are_among_the_choices_with_the_log_probability_of_the_choice(
     served: Served, choices: tuple[Ids, ...]
@@ -375,9 +378,61 @@ def test_completions_are_among_the_choices_with_the_log_probability_of_the_choic
         (sample,) = served.sample(1, seed=seed, choices=choices, stop=(9,))
         assert sample.tokens in choices
         assert sample.stopped == (sample.tokens[-1] == 9)
-        assert sample.log_probs == pytest.approx(masked(served, choices, sample.tokens, 0.8), abs=1e-3)
+        assert sample.log_probs == pytest.approx([likely(served, choices, 0.8)[sample.tokens]], abs=1e-3)
         drawn.add(sample.tokens)
-    assert len(drawn) > 1 or len(choices) == 1
+    assert len(drawn) > 1 or len(set(choices)) == 1
+
+
+@pytest.mark.parametrize("score", ["mean", "sum"])
+@pytest.mark.parametrize("temperature", [0.0, 0.8, 5.0])
+def test_both_engines_make_the_same_choice_of_whole_actions(
+    served: Served, score: ChoiceScore, temperature: float
+) -> None:
+    """Many prompts side by side; the same seed draws the same choice, whichever engine scored it."""
+    torch_engine = TorchSampler(served.model, threads=1, device="cpu")
+    assert served.run(torch_engine.adopt(served.publish(1))) == MODULES
+    requests = [SampleRequest(row, PROMPT[: 10 + 9 * row], 70 + row, SPELT) for row in range(8)]
+    decoding = Decoding(temperature, 6, (9,), score)
+    found = served.run(served.sampler.sample("cohort", requests, decoding, 1))
+    for request, one, other in zip(
+        requests, found, served.run(torch_engine.sample("cohort", requests, decoding, 1)), strict=True
+    ):
+        assert one.tokens == other.tokens
+        expected = likely(served, SPELT, temperature or 1, score, request.prompt)
+        assert one.log_probs == pytest.approx(other.log_probs, abs=1e-3)
+        assert one.log_probs == pytest.approx([expected[one.tokens]], abs=1e-3)
+        if temperature == 0:
+            assert one.tokens == max(expected, key=lambda choice: expected[choice])
+
+
+def test_a_log_probability_arrives_as_it_was_however_low() -> None:
+    """It is told through what vLLM returns of the masked logits."""
+    told, meant = imported()._told, imported()._meant
+    for surprise in (0.0, 1e-6, 0.3, 9.0, 25.0):
+        assert meant(float(told(torch.tensor(surprise)))) == pytest.approx(surprise, abs=1e-5)
+    assert meant(float(told(torch.tensor(90.0)))) == pytest.approx(90, abs=1e-3)
+    assert meant(float(told(torch.tensor(torch.inf)))) == math.inf
+
+
+def test_choices_that_are_being_scored_end_with_their_version(served: Served) -> None:
+    """And leave nothing behind; the next ones are scored as ever."""
+
+    async def retired_meanwhile() -> None:
+        wide = tuple([(31, 32 + one, 9) for one in range(100)])
+        asked = asyncio.ensure_future(
+            served.sampler.sample("cohort", [SampleRequest(0, PROMPT, 1, wide)], Decoding(1, 6, (9,)), 4)
+        )
+        while not served.sampler._running:
+            await asyncio.sleep(0)
+        await served.sampler.retire(4)
+        with pytest.raises(SamplerError, match="retired"):
+            await asked
+        assert not served.sampler._running
+
+    served.adopt(4)
+    served.run(retired_meanwhile())
+    (sample,) = served.sample(1, choices=SPELT)
+    assert sample.log_probs == pytest.approx([likely(served, SPELT, 0.8)[sample.tokens]], abs=1e-3)
 
 
 def test_greedy_choice_and_free_text_side_by_side(served: Served) -> None:
@@ -385,8 +440,8 @@ def test_greedy_choice_and_free_text_side_by_side(served: Served) -> None:
     choices = ((31,), (32,), (33,))
     requests = [SampleRequest(0, PROMPT, 1, choices), SampleRequest(1, PROMPT, 1)]
     chosen, free = served.run(served.sampler.sample("cohort", requests, Decoding(0, 3, ()), 1))
-    likeliest = max(choices, key=lambda choice: masked(served, choices, choice, 1))
-    assert chosen.tokens == likeliest
+    expected = likely(served, choices, 1)
+    assert chosen.tokens == max(expected, key=lambda choice: expected[choice])
     assert free.tokens == served.sample(1, temperature=0, max_tokens=3)[0].tokens
 
 
@@ -395,8 +450,7 @@ def test_greedy_choice_and_free_text_side_by_side(served: Served) -> None:
     [
         ((), "choices are empty"),
         (((1,), ()), "one of them is"),
-        (((1,), (1, 2)), "is the beginning of the choice"),
-        (((1,), (2, 1, 3)), "choices of different lengths only if"),
+        (tuple([(one, two) for one in range(80) for two in range(60)]), "too many to score"),
         (((1, 2, 3, 4, 5, 6, 7),), "does not fit into max_tokens 6"),
         (((1,), (VOCABULARY + 50,)), "beyond the model's vocabulary"),
     ],
