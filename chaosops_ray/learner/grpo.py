@@ -151,9 +151,12 @@ class PolicyTrainer(GRPOTrainer):
             return among.gather(1, tokens[:, None])[:, 0], -(among.exp() * among).sum(-1)
 
         count = max(1, _LOGITS_AT_ONCE // base.lm_head.weight.shape[0])
-        parts = zip(hidden[rows, places].split(count), now.ids[rows, places + 1].split(count), strict=True)
+        parts = [torch.split(one, count) for one in (hidden[rows, places], now.ids[rows, places + 1])]
         # Computed again in the backward pass: kept, the logits of a thousand tokens would take gigabytes.
-        found = [checkpoint(scored, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+        found = [
+            checkpoint(scored, *part, use_reentrant=False, preserve_rng_state=False)
+            for part in zip(*parts, strict=True)
+        ]
         log_probs, entropies = [torch.cat(one) for one in zip(*found, strict=True)]
         empty = torch.zeros_like(now.mask)
         return empty.index_put((rows, places), log_probs), empty.index_put((rows, places), entropies)

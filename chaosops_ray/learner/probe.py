@@ -35,8 +35,7 @@ def _scores(model: PeftModel, text: Ids) -> tuple[float, ...]:
     ids = torch.tensor([text], device=model.device)
     found: list[float] = []
     # Some places at a time: over a large vocabulary, every copy of all logits takes hundreds of megabytes.
-    for logits, tokens in zip(
-        model(input_ids=ids).logits[0, :-1].split(_AT_ONCE), ids[0, 1:].split(_AT_ONCE), strict=True
-    ):
+    parts = torch.split(model(input_ids=ids).logits[0, :-1], _AT_ONCE), torch.split(ids[0, 1:], _AT_ONCE)
+    for logits, tokens in zip(*parts, strict=True):
         found += logits.float().log_softmax(-1).gather(-1, tokens[:, None])[:, 0].tolist()
     return tuple(found)

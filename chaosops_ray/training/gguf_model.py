@@ -7,7 +7,6 @@ files from release to release: the same file gives the same digest everywhere.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,10 +78,10 @@ def _weights(reader: gguf.GGUFReader, fields: dict[str, Any]) -> Iterator[tuple[
     }
     for tensor in sorted(reader.tensors, key=lambda one: one.name):
         weight = gguf.dequantize(tensor.data, tensor.tensor_type)
-        number, part = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.weight", tensor.name).groups()
+        place, _, part = tensor.name.removesuffix(".weight").rpartition(".")
         if part in heads:
             weight = _rotated_by_halves(weight, heads[part])
-        name = _WHOLE[part] if number is None else f"model.layers.{number}.{_OF_A_LAYER[part]}"
+        name = f"model.layers.{place.removeprefix('blk.')}.{_OF_A_LAYER[part]}" if place else _WHOLE[part]
         # The published model is in bf16, too: next to what 4 bits lose, what is lost here is a sixtieth.
         yield f"{name}.weight", torch.from_numpy(np.array(weight, np.float32)).to(torch.bfloat16)
 

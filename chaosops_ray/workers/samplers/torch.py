@@ -181,7 +181,7 @@ class TorchSampler:
                 ids = torch.tensor([text], device=self._device)
                 found: list[float] = []
                 # Some places at a time: over a large vocabulary, every copy of all logits takes hundreds of megabytes.
-                parts = model(input_ids=ids).logits[0, :-1].split(_SCORED_AT_ONCE), ids[0, 1:].split(_SCORED_AT_ONCE)
+                parts = [torch.split(one, _SCORED_AT_ONCE) for one in (model(input_ids=ids).logits[0, :-1], ids[0, 1:])]
                 for logits, tokens in zip(*parts, strict=True):
                     found += logits.float().log_softmax(-1).gather(-1, tokens[:, None])[:, 0].tolist()
                 scores.append(tuple(found))
