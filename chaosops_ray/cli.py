@@ -98,11 +98,18 @@ def parser() -> argparse.ArgumentParser:
         "default: all, and for a trained policy the seats of its run"
     )
     engine = "the engine that plays trained and base models (default: torch)"
-    structured = "let base models choose among the permitted actions only"
+    structured: dict[str, Any] = {
+        "nargs": "?",
+        "choices": ("choices", "schema"),
+        "const": "choices",
+        "default": "no",
+        "help": "hold base models to actions: choices, one of the permitted actions only (without a value, too); "
+        "schema, a JSON object of the world's schema",
+    }
     add("--policies", required=True, metavar="A,B,…", help=policies)
     add("--seats", metavar="SEATS", help=seats)
     add("--sampler", choices=("torch", "vllm"), default="torch", help=engine)
-    add("--structured", action="store_true", help=structured)
+    add("--structured", **structured)
     add("--rules", metavar="RULES", help=rule_set)
     add("--set", metavar="SET", help=f"an evaluation set; default: the first of its world ({_by_world('selections')})")
     add("--tiers", metavar="A,B,…", help="only these tiers")
@@ -188,7 +195,7 @@ def parser() -> argparse.ArgumentParser:
     add("--style", choices=("panels", *STYLES), default="panels", help=look)
     add("--episodes", **file, help="write the episode that you have played to this file, as Parquet")
     add("--sampler", choices=("torch", "vllm"), default="torch", help=engine)
-    add("--structured", action="store_true", help=structured)
+    add("--structured", **structured)
     add("--rules", metavar="RULES", help=rule_set)
     add("--fast", action="store_true", help="do not pause between steps")
     add("--plain", action="store_true", help="print lines; the default if the output is not a terminal")
@@ -443,7 +450,7 @@ def _names_models(policies: str) -> bool:
 def _players(environment: AnyEnvironment, named: str, given: argparse.Namespace) -> dict[str, Player]:
     from chaosops_ray import evaluate
 
-    if given.structured and "model=" not in named:
+    if given.structured != "no" and "model=" not in named:
         raise InputError("--structured is about base models; name one with model=NAME, or leave it out")
     try:
         colleagues = None if given.seats is None else seating.parse(environment, given.seats)
@@ -824,7 +831,7 @@ def _colleagues(environment: AnyEnvironment, given: argparse.Namespace, stack: E
     """Start the models that callers may name."""
     if not _names_models(given.policies):
         raise InputError("--policies names models; baselines may always be colleagues, without it")
-    given.seats, given.structured = seating.ALL, False
+    given.seats, given.structured = seating.ALL, "no"
     found = _players(environment, given.policies, given)
     stack.enter_context(_input_errors())
     building = {name: stack.enter_context(player.live()) for name, player in found.items()}

@@ -12,6 +12,8 @@ from chaosops_ray.spans import Work
 Ids: TypeAlias = tuple[int, ...]
 # How the score of a choice is made of the log-probabilities of its tokens.
 ChoiceScore: TypeAlias = Literal["mean", "sum"]
+# What holds completions to actions: nothing, a choice among those permitted, or a JSON Schema.
+Structured: TypeAlias = Literal["no", "choices", "schema"]
 # Files on their way to another process: contents by name.
 Files: TypeAlias = Mapping[str, bytes]
 
@@ -51,6 +53,9 @@ class SampleRequest(NamedTuple):
     # If given, the completion is one of these. Choices of single tokens have the log-probability of the token among
     # those permitted, others one of the whole choice among all: chaosops_ray.choice_tree.
     choices: tuple[Ids, ...] | None = None
+    # If given, the completion is an object of this JSON Schema and a stop token, and the log-probabilities are among
+    # the tokens that the schema permits: chaosops_ray.grammar.
+    schema: str | None = None
 
 
 class Sample(NamedTuple):
@@ -103,6 +108,7 @@ class Turn(NamedTuple):
     version: int
     digest: str
     choices: tuple[Ids, ...] | None = None
+    schema: str | None = None
 
 
 class Trajectory(NamedTuple):

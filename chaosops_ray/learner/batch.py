@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from chaosops_ray.choice_tree import ChoiceTree, choice_tree, is_whole
+from chaosops_ray.grammar import GrammarError, Writing
 from chaosops_ray.wire import Group, Ids, Trajectory, Turn, next_tokens
+
+# Makes the completion of a schema that ends with a token, before its first one.
+Writes: TypeAlias = Callable[[str, int], Writing]
 
 
 class Row(NamedTuple):
@@ -25,6 +29,7 @@ class Row(NamedTuple):
     log_probs: tuple[float, ...]  # the sampler's
     advantages: tuple[float, ...]
     allowed: tuple[Ids, ...] | None = None  # the tokens that each could have been, where the engine had to choose
+    masks: tuple[bytes, ...] | None = None  # the same, a bit for each token, where completions had a schema
     choices: tuple[Choice, ...] | None = None  # the actions that each could have been
 
     @property
@@ -33,10 +38,19 @@ class Row(NamedTuple):
         return len(self.tokens) + sum([len(one.tree.tokens) for one in self.choices or ()])
 
     @property
+    def written(self) -> int:
+        """The number of tokens that the policy wrote."""
+        if self.choices is None:
+            return len(self.at)
+        return sum([len(one.tree.choices[one.chosen]) for one in self.choices])
+
+    @property
     def kind(self) -> str:
         """The way in which its decisions are scored; a micro-batch has rows of one kind."""
         if self.choices is not None:
             return "choices"
+        if self.masks is not None:
+            return "schema"
         return "free" if self.allowed is None else "allowed"
 
 
@@ -78,6 +92,9 @@ class MicroBatch(NamedTuple):
     advantages: torch.Tensor
     # One line for each token that the policy wrote, row by row: the tokens it could have been, padded with -1.
     allowed: torch.Tensor | None = None
+    # Where completions had a schema: the distinct masks, in bits, and which of them each of these tokens has.
+    masks: torch.Tensor | None = None
+    mask_of: torch.Tensor | None = None
     trees: Trees | None = None
 
     def to(self, device: torch.device) -> MicroBatch:
@@ -85,19 +102,21 @@ class MicroBatch(NamedTuple):
         return MicroBatch(*[None if part is None else part.to(device) for part in self])  # type: ignore[arg-type]
 
 
-def rows(groups: Sequence[Group], advantages: Sequence[Sequence[tuple[float, ...]]]) -> list[Row]:
-    """Make a row of every trajectory that has written tokens."""
+def rows(
+    groups: Sequence[Group], advantages: Sequence[Sequence[tuple[float, ...]]], writes: Writes | None = None
+) -> list[Row]:
+    """Make a row of every trajectory that has written tokens; `writes` is needed where completions had a schema."""
     found = []
     for group, group_advantages in zip(groups, advantages, strict=True):
         for trajectory, turn_advantages in zip(group.trajectories, group_advantages, strict=True):
-            row = _row(trajectory, turn_advantages)
+            row = _row(trajectory, turn_advantages, writes)
             if row.at:
                 found.append(row)
     return found
 
 
-def _row(trajectory: Trajectory, turn_advantages: tuple[float, ...]) -> Row:
-    """Return the row of a trajectory: its turns are all free, or all choices of tokens, or all choices of actions."""
+def _row(trajectory: Trajectory, turn_advantages: tuple[float, ...], writes: Writes | None) -> Row:
+    """Return the row of a trajectory: its turns are all free, of a schema, choices of tokens, or of whole actions."""
     turns = trajectory.turns
     free = [turn.choices is None for turn in turns]
     if any(free) and not all(free):
@@ -115,6 +134,7 @@ def _row(trajectory: Trajectory, turn_advantages: tuple[float, ...]) -> Row:
         tuple(chain.from_iterable(turn.log_probs for turn in turns)),
         tuple(chain.from_iterable((advantage,) * len(place) for place, advantage in pairs)),
         allowed,
+        _masks(trajectory, writes),
         choices,
     )
 
@@ -137,6 +157,26 @@ def _allowed_tokens(trajectory: Trajectory) -> tuple[Ids, ...]:
                 raise ValueError(f"{trajectory.role} wrote {written}, which is not one of its choices")
             lines.append(line)
     return tuple(lines)
+
+
+def _masks(trajectory: Trajectory, writes: Writes | None) -> tuple[bytes, ...] | None:
+    """Return the mask of each written token; None where completions had no schema."""
+    has_schema = [turn.schema is not None for turn in trajectory.turns]
+    if not any(has_schema):
+        return None
+    if not all(has_schema) or writes is None:
+        raise ValueError(f"{trajectory.role} had a schema in some of its turns and not in others")
+    found = []
+    for turn in trajectory.turns:
+        written = trajectory.tokens[turn.start : turn.end]
+        completion = writes(turn.schema or "", written[-1])
+        try:
+            for token in written:
+                found.append(completion.bits())
+                completion.write(token)
+        except GrammarError as error:
+            raise ValueError(f"{trajectory.role} wrote {written}, which its schema does not permit: {error}") from error
+    return tuple(found)
 
 
 def steps(found: Sequence[Row], count: int, seed: int) -> list[list[Row]]:
@@ -175,9 +215,10 @@ def padded(chosen: Sequence[Row], pad: int) -> MicroBatch:
         log_probs[i, at] = torch.tensor(row.log_probs)
         advantages[i, at] = torch.tensor(row.advantages)
     if len({row.kind for row in chosen}) > 1:
-        raise ValueError("rows of free completions and rows of choices cannot share a micro-batch")
+        raise ValueError("rows whose completions were held to different things cannot share a micro-batch")
     trees = _trees(chosen, ids.shape[1], pad)
-    return MicroBatch(ids, attention, mask[:, 1:], log_probs[:, 1:], advantages[:, 1:], _allowed(chosen), trees)
+    parts = _allowed(chosen), *_distinct(chosen), trees
+    return MicroBatch(ids, attention, mask[:, 1:], log_probs[:, 1:], advantages[:, 1:], *parts)
 
 
 def _allowed(chosen: Sequence[Row]) -> torch.Tensor | None:
@@ -233,3 +274,14 @@ def _trees(chosen: Sequence[Row], length: int, pad: int) -> Trees | None:
         _filled(among),
         torch.tensor(decided),
     )
+
+
+def _distinct(chosen: Sequence[Row]) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Return the distinct masks of the rows, and which of them each written token has."""
+    lines = list(chain.from_iterable([row.masks for row in chosen if row.masks is not None]))
+    if not lines:
+        return None, None
+    numbers = {mask: number for number, mask in enumerate(dict.fromkeys(lines))}
+    width = max(len(mask) for mask in numbers)
+    bits = bytearray(b"".join([mask.ljust(width, b"\0") for mask in numbers]))
+    return torch.frombuffer(bits, dtype=torch.uint8).view(-1, width), torch.tensor([numbers[mask] for mask in lines])

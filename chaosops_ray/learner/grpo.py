@@ -55,6 +55,10 @@ _LOGGED = {
 }
 
 
+# So many tokens of completions with a JSON Schema are scored at a time, each with logits for the whole vocabulary.
+_LINES = 256
+
+
 class PolicyTrainer(GRPOTrainer):
     """TRL's trainer with the log-probabilities taken only where the policy wrote, driven by `update`."""
 
@@ -128,6 +132,8 @@ class PolicyTrainer(GRPOTrainer):
             log_probs, entropies = self._among_the_choices(model, now, now.trees)
         elif now.allowed is not None:
             log_probs, entropies = self._among_the_allowed(model, now, now.allowed)
+        elif now.masks is not None and now.mask_of is not None:
+            log_probs, entropies = self._within_the_schema(model, now, now.masks, now.mask_of)
         elif not now.ids.is_cuda and now.ids.numel() * head.weight.shape[0] > _FEW_LOGITS:
             log_probs, entropies = self._among_all_tokens(model, now)
         else:
@@ -222,6 +228,33 @@ class PolicyTrainer(GRPOTrainer):
             given = sources[start : start + count], own[:, 0] - start, own[:, 1]
             found.append(checkpoint(scored, *given, use_reentrant=False, preserve_rng_state=False))
         return torch.cat(found)
+
+    def _within_the_schema(
+        self, model: Any, now: MicroBatch, masks: torch.Tensor, mask_of: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the same where completions had a JSON Schema: those among the tokens that it permitted.
+
+        The head's part is computed for _LINES tokens at a time, and again for the gradient, so that its memory is
+        theirs alone.
+        """
+        rows, places = now.mask.nonzero(as_tuple=True)
+        with self.accelerator.autocast():
+            base = self.accelerator.unwrap_model(model).get_base_model()
+            hidden = base.model(input_ids=now.ids, attention_mask=now.attention, use_cache=False).last_hidden_state
+        parts = [part.split(_LINES) for part in (hidden[rows, places], masks[mask_of], now.ids[rows, places + 1])]
+
+        def scored(states: torch.Tensor, bits: torch.Tensor, written: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            with self.accelerator.autocast():
+                logits = base.lm_head(states).float() / self.temperature
+            is_out = ~_unpacked(bits, logits.shape[1])
+            among = logits.masked_fill(is_out, -torch.inf).log_softmax(-1)
+            entropy = -(among.exp() * among.masked_fill(is_out, 0.0)).sum(-1)
+            return among.gather(1, written[:, None])[:, 0], entropy
+
+        found = [checkpoint(scored, *part, use_reentrant=False) for part in zip(*parts, strict=True)]
+        empty = torch.zeros_like(now.mask)
+        log_probs, entropy = [torch.cat(part) for part in zip(*found, strict=True)]
+        return empty.index_put((rows, places), log_probs), empty.index_put((rows, places), entropy)
 
     def update(self, rows: Sequence[Row], rate: float, entropy: float, seed: int) -> dict[str, float]:
         """Make optimizer steps, each on a part of the rows; return the REPORTED figures."""
@@ -334,6 +367,13 @@ class PolicyTrainer(GRPOTrainer):
 def _added(sees: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Return which columns each one sees as what is added to the attention's scores."""
     return torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill_(~sees, torch.finfo(dtype).min)[:, None]
+
+
+def _unpacked(bits: torch.Tensor, width: int) -> torch.Tensor:
+    """Return masks in bits as one truth value for each of `width` tokens; those beyond the bits are not permitted."""
+    places = torch.arange(8, dtype=torch.uint8, device=bits.device)
+    found = ((bits[:, :, None] >> places) & 1).bool().flatten(1)[:, :width]
+    return torch.nn.functional.pad(found, (0, width - found.shape[1]))
 
 
 class Tally:

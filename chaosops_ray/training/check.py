@@ -9,8 +9,10 @@ from pathlib import Path
 import yaml
 
 from chaosops_ray import evaluate
+from chaosops_ray.agents.forms import call_schema
 from chaosops_ray.config import MADE_HERE, SMOLLM2, TINY_MODELS, ConfigError, Run, is_sweep, load
 from chaosops_ray.config import read as read_file
+from chaosops_ray.grammar import least
 from chaosops_ray.sim import training_seeds
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
@@ -42,6 +44,7 @@ def look_over(run: Run) -> AnyEnvironment:
         smollm2.check()
     else:
         base_models.local(run.model)
+    check_schema(run, environment)
     check_colocation(run)
     sinks.check(run.telemetry)
     plan.make(run, environment)
@@ -54,6 +57,24 @@ def look_over(run: Run) -> AnyEnvironment:
     if not plan.held_out(run, environment):
         raise ConfigError(f"evaluation.tiers: the set has no scenarios of {run.evaluation.tiers}; name another tier")
     return environment
+
+
+def check_schema(run: Run, environment: AnyEnvironment) -> None:
+    """Refuse rollout.structured: schema in compact style, or with too few tokens for an action."""
+    if run.rollout.structured != "schema":
+        return
+    if run.rendering != "full":
+        raise ConfigError(
+            "rollout.structured: schema is for the full style, in which an action is a JSON object; "
+            f"in the {run.rendering} style, which {run.model} reads here, use choices or no"
+        )
+    rules = environment.rules(run.rules)
+    needed = max([least(call_schema(environment, role, rules)) for role in environment.roles])
+    if run.rollout.max_tokens < needed:
+        raise ConfigError(
+            f"rollout.max_tokens: {run.rollout.max_tokens} are too few for each action of world {environment.name} to "
+            f"fit in as an object of its schema; give {needed} or more, or set rollout.structured to choices or no"
+        )
 
 
 def check_colocation(run: Run) -> None:

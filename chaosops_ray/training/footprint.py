@@ -37,6 +37,8 @@ _CONTEXT = GIB // 2  # of a GPU's memory, for a process that uses it at all
 _TOKEN = 40
 # TRL's kernel scores so many tokens at a time, and so many entries of the vocabulary.
 _TILE = (4096, 32768)
+# Of completions of a JSON Schema, so many tokens at a time, and all of the vocabulary.
+_SCHEMA_LINES = 256
 _VLLM_CPU_CACHE = 256 * MIB
 # Ray ends a process of a machine that has used up this share of its memory.
 USABLE = 0.95
@@ -214,9 +216,11 @@ def _learner(run: Run, one: Shape, opening: int, transcripts: int) -> Need:
     # With checkpointing, a layer's input is kept and the rest computed again; a layer's gradients come on top.
     kept = one.layers * (one.hidden * width if settings.checkpointing else layer)
     activations = tokens * (kept + 2 * layer)
-    if run.rollout.structured:
+    if run.rollout.structured != "no":
         # A completion follows at least one token that was read.
         written = tokens * run.rollout.max_tokens // (run.rollout.max_tokens + 1)
+        if run.rollout.structured == "schema":
+            written = min(written, _SCHEMA_LINES)
         logits = 3 * 4 * written * one.vocabulary
     else:
         logits = 3 * 4 * min(tokens, _TILE[0]) * min(one.vocabulary, _TILE[1])

@@ -664,7 +664,7 @@ def test_any_chat_model_learns_to_choose_among_completions_of_many_tokens(
     stages = plan.curriculum(run, environment)
     codec = Codec(base.path, base.layout)
     groups = [
-        asyncio.run(play_group(environment, codec, run.rendering, task, ask, structured=True))
+        asyncio.run(play_group(environment, codec, run.rendering, task, ask, structured="choices"))
         for task in training.plan.tasks(stages, 0, 0, run.batch.scenarios)
     ]
     assert max(len(tokens) for group in groups for tokens in written(group)) > 1

@@ -10,6 +10,7 @@ from itertools import accumulate
 from typing import Protocol
 
 from chaosops_ray.choice_tree import choice_tree, is_whole, log_probabilities
+from chaosops_ray.grammar import GrammarError, Writing, grammar
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest
 
@@ -57,8 +58,9 @@ class Sampler(Protocol):
     ) -> list[Sample]:
         """Return a completion for each request, in order. `cohort` names a batch whose prompts grow from call to call.
 
-        Log-probabilities are those of the distribution drawn from: at the temperature, among the choices. Greedy ones
-        are at temperature 1. Choices of several tokens are drawn as wholes, and have one log-probability each.
+        Log-probabilities are those of the distribution drawn from: at the temperature, among the choices or the tokens
+        that the schema permits. Greedy ones are at temperature 1. Choices of several tokens are drawn as
+        wholes, and have one log-probability each.
         """
         ...
 
@@ -122,6 +124,18 @@ def chosen(request: SampleRequest, edges: Sequence[float], decoding: Decoding, v
     return Sample(tokens, (log_probs[place],), version, digest, tokens[-1] in decoding.stop)
 
 
+def writing(model: str, request: SampleRequest, decoding: Decoding) -> Writing | None:
+    """Return the completion that a request with a schema asks of the model in this folder, before its first token."""
+    if request.schema is None:
+        return None
+    if not decoding.stop:
+        raise SamplerError("a completion of a JSON Schema ends with a stop token, and this model has none")
+    try:
+        return Writing(grammar(model, request.schema), decoding.max_tokens, decoding.stop[0])
+    except GrammarError as error:
+        raise SamplerError(str(error)) from error
+
+
 def check_samples(
     requests: Sequence[SampleRequest], found: object, decoding: Decoding, version: PolicyVersion, vocabulary: int
 ) -> None:
@@ -156,6 +170,8 @@ def _wrong(
     if request.choices is not None and tokens not in request.choices:
         return "a completion that is none of the choices"
     ends = [token in decoding.stop for token in tokens]
+    if request.schema is not None and not ends[-1]:
+        return "a completion that was cut in the middle of its object"
     if sample.stopped != ends[-1] or (request.choices is None and any(ends[:-1])):
         return "a completion that does not end where it says"
     return None

@@ -20,12 +20,13 @@ from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
 from chaosops_ray.choice_tree import ChoiceTree, check_window, choice_tree, is_whole
 from chaosops_ray.config import CACHE_SHARE
+from chaosops_ray.grammar import Writing
 from chaosops_ray.plain_text import one_line
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.store import versions
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest, next_tokens
 from chaosops_ray.workers.memory import permitted
-from chaosops_ray.workers.samplers.sampler import BASE, SamplerError, check_choices, chosen
+from chaosops_ray.workers.samplers.sampler import BASE, SamplerError, check_choices, chosen, writing
 
 # So many logits are computed at once where choices are scored: 128 MiB in single precision.
 _LOGITS_AT_ONCE = 1 << 25
@@ -64,6 +65,7 @@ class TorchSampler:
         `memory` is what there is, in bytes; None means all that this process or its GPU may have.
         """
         torch.set_num_threads(threads)
+        self._folder = str(model)
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = torch.bfloat16 if self._device == "cuda" else torch.float32
         try:
@@ -228,6 +230,7 @@ class TorchSampler:
         found: dict[int, Sample] = {}
         tokens: list[list[int]] = [[] for _ in requests]
         log_probs: list[list[float]] = [[] for _ in requests]
+        writings = [writing(self._folder, request, decoding) for request in requests]
         going = [i for i in range(len(requests)) if i not in trees]
         for place in range(decoding.max_tokens):
             logits, kept = self._feed(model, number, kept, rows, prompts)
@@ -236,12 +239,13 @@ class TorchSampler:
                     found[i] = chosen(requests[i], edges, decoding, *signature)
                 if not going:
                     break
-            drawn, drawn_log_probs = _draw(
-                logits[going], [requests[i] for i in going], [tokens[i] for i in going], decoding, place
-            )
+            _mask(logits, requests, tokens, writings, going)
+            drawn, drawn_log_probs = _draw(logits[going], [requests[i] for i in going], decoding, place)
             for i, token, log_prob in zip(going, drawn, drawn_log_probs, strict=True):
                 tokens[i].append(token)
                 log_probs[i].append(log_prob)
+                if (written := writings[i]) is not None:
+                    written.write(token)
             going = [i for i in going if not _is_done(requests[i], tokens[i], decoding)]
             if not going:
                 break
@@ -379,20 +383,31 @@ def _added(sees: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill_(~sees, torch.finfo(dtype).min)[:, None]
 
 
-def _draw(
+def _mask(
     logits: torch.Tensor,
     requests: Sequence[SampleRequest],
     written: Sequence[Sequence[int]],
-    decoding: Decoding,
-    place: int,
+    writings: Sequence[Writing | None],
+    going: Sequence[int],
+) -> None:
+    """Leave each of the rows that go on only the tokens that may come next."""
+    for row in going:
+        choices, completion = requests[row].choices, writings[row]
+        if choices is not None:
+            ids = torch.tensor(next_tokens(choices, tuple(written[row])), device=logits.device)
+        elif completion is not None:
+            ids = torch.from_numpy(completion.allowed()).to(logits.device)
+        else:
+            continue
+        masked = torch.full_like(logits[row], -torch.inf)
+        masked[ids] = logits[row, ids]
+        logits[row] = masked
+
+
+def _draw(
+    logits: torch.Tensor, requests: Sequence[SampleRequest], decoding: Decoding, place: int
 ) -> tuple[list[int], list[float]]:
     """Choose a token for each row: the inverse of the distribution at a number that depends on the seed alone."""
-    for row, (request, so_far) in enumerate(zip(requests, written, strict=True)):
-        if request.choices is not None:
-            ids = torch.tensor(next_tokens(request.choices, tuple(so_far)), device=logits.device)
-            masked = torch.full_like(logits[row], -torch.inf)
-            masked[ids] = logits[row, ids]
-            logits[row] = masked
     log_probs = (logits if decoding.temperature == 0 else logits / decoding.temperature).log_softmax(-1)
     if decoding.temperature == 0:
         chosen = logits.argmax(-1)

@@ -37,16 +37,17 @@ from vllm.v1.executor.uniproc_executor import UniProcExecutor
 from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 
 from chaosops_ray.choice_tree import ChoiceTree, choice_tree, is_whole
+from chaosops_ray.grammar import Writing, grammar
 from chaosops_ray.plain_text import one_line
 from chaosops_ray.store import versions
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest, next_tokens
-from chaosops_ray.workers.samplers.sampler import BASE, SamplerError, check_choices, chosen
+from chaosops_ray.workers.samplers.sampler import BASE, SamplerError, check_choices, chosen, writing
 
 # The ranks that the engine has kernels for.
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 # Below this temperature, the engine would silently sample at it instead.
 COLDEST = 0.01
-CHOICES, FORCED = "choices", "forced"
+CHOICES, FORCED, SCHEMA = "choices", "forced", "schema"
 # A forced token keeps more than half of the probability: exp(-0.6) is 0.55. Log-probabilities down to -50 arrive within
 # 1e-4, and those down to -10 within 1e-5.
 _MOST_TOLD, _MIDDLE = 0.6, 10.0
@@ -150,6 +151,42 @@ def _masked(choices: tuple[Ids, ...], written: Ids, logits: torch.Tensor) -> tor
     return masked
 
 
+class SchemaMask(AdapterLogitsProcessor):
+    """Mask that leaves a request with a JSON Schema only the tokens after which its object can still be ended."""
+
+    def __init__(self, config: Any, device: torch.device, is_pin_memory: bool) -> None:
+        super().__init__(config, device, is_pin_memory)
+        self._model: str = config.model_config.model
+
+    def is_argmax_invariant(self) -> bool:
+        """Return False, as for choices."""
+        return False
+
+    def new_req_logits_processor(
+        self, params: SamplingParams
+    ) -> Callable[[list[int], torch.Tensor], torch.Tensor] | None:
+        """Return the mask of one request, if it has a schema."""
+        schema: str | None = (params.extra_args or {}).get(SCHEMA)
+        if schema is None:
+            return None
+        (stop,) = params.stop_token_ids
+        completion, known = Writing(grammar(self._model, schema), params.max_tokens, stop), 0
+
+        def mask(written: list[int], logits: torch.Tensor) -> torch.Tensor:
+            nonlocal known
+            while known < len(written) and not completion.is_done:
+                completion.write(written[known])
+                known += 1
+            if completion.is_done:
+                return logits  # a step that was scheduled before the end was known; its token is dropped
+            allowed = torch.from_numpy(completion.allowed()).to(logits.device)
+            masked = torch.full_like(logits, -torch.inf)
+            masked[allowed] = logits[allowed]
+            return masked
+
+        return mask
+
+
 class VllmSampler:
     """Engine that serves versions of one policy by vLLM.
 
@@ -198,7 +235,7 @@ class VllmSampler:
             max_lora_rank=rank,
             enable_sleep_mode=sleeps,
             logprobs_mode="processed_logprobs",
-            logits_processors=[f"{__name__}:{ChoiceMask.__name__}"],
+            logits_processors=[f"{__name__}:{mask.__name__}" for mask in (ChoiceMask, SchemaMask)],
             worker_extension_cls=f"{__name__}.{AdapterCount.__name__}",
             disable_log_stats=True,
             use_tqdm_on_load=False,
@@ -221,6 +258,7 @@ class VllmSampler:
                 self._engine = AsyncLLM(config, OwnExecutor, log_stats=False, log_requests=False)
             except (VLLMError, RuntimeError, ValueError, OSError) as error:
                 raise SamplerError(f"vllm did not start on {model}: {_line(error)}") from error
+        self._model = model
         self._vocabulary: int = self._engine.model_config.get_vocab_size()
         self._slots = slots
         self._sleeps = sleeps
@@ -329,13 +367,16 @@ class VllmSampler:
         self, request: SampleRequest, decoding: Decoding, adapter: LoRARequest | None, version: PolicyVersion
     ) -> Sample:
         choices, limit, stop = request.choices, decoding.max_tokens, list(decoding.stop)
+        extra: dict[str, Any] | None = None
         if choices is not None:
             check_choices(choices, limit)
             self._check("a choice", [token for choice in choices for token in choice])
             if is_whole(choices):
                 edges = await self._edges(request.prompt, choice_tree(choices), adapter)
                 return chosen(request, edges, decoding, version.number, version.digest)
-            limit, stop = 1, []
+            limit, stop, extra = 1, [], {CHOICES: choices}
+        elif writing(self._model, request, decoding) is not None:
+            stop, extra = stop[:1], {SCHEMA: request.schema}
         with _reasons():
             wanted = SamplingParams(
                 temperature=decoding.temperature,
@@ -345,11 +386,13 @@ class VllmSampler:
                 ignore_eos=True,
                 logprobs=0,
                 detokenize=False,
-                extra_args=None if choices is None else {CHOICES: choices},
+                extra_args=extra,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
         (completion,) = (await self._generate(request.prompt, wanted, adapter)).outputs
         tokens = tuple(completion.token_ids)
+        if request.schema is not None and tokens[-1] not in stop:
+            raise SamplerError("the context ended before an object was complete; raise resources.context")
         log_probs = tuple([scores[token].logprob for token, scores in zip(tokens, completion.logprobs, strict=True)])
         return Sample(tokens, log_probs, version.number, version.digest, stopped=tokens[-1] in decoding.stop)
 

@@ -23,6 +23,8 @@ from chaosops_ray.workers.adoption import AdoptionError, check_adoption
 from chaosops_ray.workers.samplers.sampler import BASE, SamplerError
 from chaosops_ray.workers.samplers.torch import TorchSampler
 from tests.support.models import small_adapter, small_model
+from tests.support.schemas import bytes_of, is_whole, leads_on, schema_of
+from tests.support.tokenizers import byte_tokenizer, saved
 
 pytestmark = pytest.mark.vllm
 
@@ -98,7 +100,7 @@ def make_model(folder: Path) -> Path:
         eos_token_id=5, initializer_range=0.2,
     )  # fmt: skip
     Qwen2ForCausalLM(config).save_pretrained(folder)
-    return folder
+    return saved(folder, byte_tokenizer())
 
 
 @pytest.fixture(scope="session")
@@ -552,3 +554,50 @@ def test_a_dead_engine_raises_whatever_is_asked(model: Path, tmp_path: Path) -> 
 
         runner.run(killed_meanwhile())
         stop(sampler, runner)
+
+
+# -- completions of a JSON Schema -------------------------------------------------------------------------------------
+
+SCHEMA = schema_of("incident", "dev", has_texts=False)
+BYTES = byte_tokenizer()
+END: int = BYTES.eos_token_id
+
+
+def test_completions_fit_a_schema_with_log_probabilities_among_what_it_permits(served: Served) -> None:
+    """What it permits is told by a regular expression, at every place; free text beside it stays free."""
+    byte_of = bytes_of(BYTES)
+    requests = [SampleRequest(row, PROMPT, row, schema=SCHEMA if row else None) for row in range(6)]
+    free, *found = served.run(served.sampler.sample("cohort", requests, Decoding(0.8, 100, (END,)), 1))
+    assert free.tokens == served.sample(1, seed=0, max_tokens=100, stop=(END,))[0].tokens
+    for sample in found:
+        *tokens, end = sample.tokens
+        assert (end, sample.stopped) == (END, True)
+        written = [byte_of[token] for token in tokens]
+        assert is_whole(SCHEMA, b"".join(written))
+        logits = served.logits(served.publish(1), PROMPT + sample.tokens)[len(PROMPT) - 1 :] / 0.8
+        for place, row in enumerate(logits):
+            before = b"".join(written[:place])
+            allowed = [token for token, byte in byte_of.items() if leads_on(SCHEMA, before + byte)] or [END]
+            row[[token for token in range(VOCABULARY) if token not in allowed]] = -torch.inf
+        assert sample.log_probs == pytest.approx(picked(logits, sample.tokens), abs=1e-3)
+    assert len({sample.tokens for sample in found}) > 1
+
+
+def test_an_object_ends_within_the_limit_whatever_the_model_would_write(served: Served) -> None:
+    """In a text, this model would write on and on."""
+    schema = schema_of("incident", "manager")
+    requests = [SampleRequest(row, PROMPT, row, schema=schema) for row in range(4)]
+    for sample in served.run(served.sampler.sample("cohort", requests, Decoding(1.0, 64, (END,)), 1)):
+        assert is_whole(schema, BYTES.decode(sample.tokens[:-1]).encode())
+        assert sample.stopped
+
+
+def test_a_schema_that_cannot_be_kept_to_is_refused(served: Served) -> None:
+    request = SampleRequest(0, PROMPT, 1, schema=SCHEMA)
+    for decoding, prompt, reason in (
+        (Decoding(1.0, 20, (END,)), PROMPT, "raise max_tokens from 20"),
+        (Decoding(1.0, 100, ()), PROMPT, "ends with a stop token"),
+        (Decoding(1.0, 100, (END,)), tuple(range(CONTEXT - 6)), "before an object was complete"),
+    ):
+        with pytest.raises(SamplerError, match=reason):
+            served.run(served.sampler.sample("cohort", [request._replace(prompt=prompt)], decoding, 1))
