@@ -47,11 +47,11 @@ def model() -> None:
 
 @pytest.mark.slow
 @pytest.mark.cluster
-@pytest.mark.parametrize("structured", [False, True], ids=["free", "structured"])
+@pytest.mark.parametrize("structured", ["no", "choices"])
 @pytest.mark.parametrize("world", EASIEST)
 @pytest.mark.parametrize("sampler", ["torch", pytest.param("vllm", marks=pytest.mark.vllm)])
 def test_an_update_of_a_real_model(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], sampler: str, world: str, structured: bool
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sampler: str, world: str, structured: str
 ) -> None:
     began = time.monotonic()
     out = tmp_path / "run"
@@ -62,9 +62,9 @@ def test_an_update_of_a_real_model(
         "seats": SEATS[world],
         "curriculum": f"{EASIEST[world]}:1",
         "evaluation.tiers": EASIEST[world],
-        "rollout.structured": str(structured).lower(),
+        "rollout.structured": structured,
         # The longest choice hands a document over.
-        "rollout.max_tokens": 512 if structured else 32,
+        "rollout.max_tokens": 512 if structured == "choices" else 32,
     }
     given = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     command = [sys.executable, "-m", "chaosops_ray.cli", "train", str(CONFIG), *given, "--out", str(out)]
@@ -72,17 +72,22 @@ def test_an_update_of_a_real_model(
     with log.open("w") as written:
         run = psutil.Popen(command, stdout=written, stderr=written)
         memory = largest_memory(run)
-    print(f"{sampler} {world}: {time.monotonic() - began:.0f} s, {in_mib(memory)}")
+    print(f"{sampler} {world} {structured}: {time.monotonic() - began:.0f} s, {in_mib(memory)}")
     assert run.returncode == 0, log.read_text()
     assert sum(memory.values()) < LIMIT, in_mib(memory)
 
     folder = RunFolder(out)
     (row,) = folder.metrics()
-    assert row["groups"]["learnt_from"] > 0
+    # A free completion of so small a model hardly ever holds an action. Episodes that all went alike teach nothing: the
+    # next version then has the same weights.
+    has_learnt = row["groups"]["learnt_from"] > 0
+    assert has_learnt or structured == "no"
+    assert not has_learnt or row["learner"]["gradient_norm"] > 0
     assert all(math.isfinite(value) for value in numbers(row))
     assert row["adoption"]["error"] <= TOLERANCE_FP32
     first, second = [versions.read(folder.adapters / f"policy-v{number}") for number in (0, 1)]
-    assert row["digest"] == second.digest != first.digest
+    assert row["digest"] == second.digest
+    assert (second.digest != first.digest) == has_learnt
 
     capsys.readouterr()
     for file, version in ((out / "episodes" / "update-000001.parquet", first), (out / EVALUATION_EPISODES, second)):
