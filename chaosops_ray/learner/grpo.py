@@ -36,6 +36,10 @@ with hidden("vllm"):  # TRL would import it, which takes seconds, and TRL genera
 _LOGITS_AT_ONCE = 1 << 25
 # Up to so many logits of a micro-batch, a CPU computes all of them sooner than it picks the places that count.
 _FEW_LOGITS = 1 << 22
+# Keys of a model's configuration by which its logits are not just what its head computes.
+_LOGITS_CHANGED_BY = (
+    "final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier", "output_multiplier",
+)  # fmt: skip
 # The figures of an update; those that TRL logs have its names in _LOGGED.
 REPORTED = (
     "entropy",
@@ -127,14 +131,13 @@ class PolicyTrainer(GRPOTrainer):
         The head is computed only there too, except over small vocabularies on a CPU: TRL's kernel takes every place.
         """
         now = self._now
-        head = self.accelerator.unwrap_model(model).get_base_model().lm_head
         if now.trees is not None:
             log_probs, entropies = self._among_the_choices(model, now, now.trees)
         elif now.allowed is not None:
             log_probs, entropies = self._among_the_allowed(model, now, now.allowed)
         elif now.masks is not None and now.mask_of is not None:
             log_probs, entropies = self._within_the_schema(model, now, now.masks, now.mask_of)
-        elif not now.ids.is_cuda and now.ids.numel() * head.weight.shape[0] > _FEW_LOGITS:
+        elif _has_a_large_head(self.accelerator.unwrap_model(model).get_base_model(), now.ids):
             log_probs, entropies = self._among_all_tokens(model, now)
         else:
             labels = input_ids.clone()
@@ -150,13 +153,14 @@ class PolicyTrainer(GRPOTrainer):
         """Return the same of free completions on a CPU, some of the written tokens at a time."""
         rows, places = now.mask.nonzero(as_tuple=True)
         base = self.accelerator.unwrap_model(model).get_base_model()
-        hidden = base.model(input_ids=now.ids, attention_mask=now.attention, use_cache=False).last_hidden_state
+        head = base.get_output_embeddings()
+        hidden = base.base_model(input_ids=now.ids, attention_mask=now.attention, use_cache=False).last_hidden_state
 
         def scored(some: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            among = (base.lm_head(some).float() / self.temperature).log_softmax(-1)
+            among = (head(some).float() / self.temperature).log_softmax(-1)
             return among.gather(1, tokens[:, None])[:, 0], -(among.exp() * among).sum(-1)
 
-        count = max(1, _LOGITS_AT_ONCE // base.lm_head.weight.shape[0])
+        count = max(1, _LOGITS_AT_ONCE // head.weight.shape[0])
         parts = [torch.split(one, count) for one in (hidden[rows, places], now.ids[rows, places + 1])]
         # Computed again in the backward pass: kept, the logits of a thousand tokens would take gigabytes.
         found = [
@@ -362,6 +366,16 @@ class PolicyTrainer(GRPOTrainer):
             total += float((gap * micro.mask).sum())
             tokens += float(micro.mask.sum())
         return total / tokens
+
+
+def _has_a_large_head(base: Any, ids: torch.Tensor) -> bool:
+    """Tell whether a CPU should compute the head only where the policy wrote; on a GPU, TRL's kernel does so itself.
+
+    A model that scales or caps its logits is left to that kernel, which knows how.
+    """
+    config = base.config.get_text_config()
+    is_plain = all(getattr(config, name, None) in (None, 1.0) for name in _LOGITS_CHANGED_BY)
+    return is_plain and not ids.is_cuda and ids.numel() * base.get_output_embeddings().weight.shape[0] > _FEW_LOGITS
 
 
 def _added(sees: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
