@@ -30,8 +30,6 @@ LOOK_EVERY = 0.25
 # Processes that a run starts beside its own; Ray's daemons are not counted.
 ACTORS = ("ray::LearnerHost", "ray::SamplerHost", "ray::Shard", "VLLM")
 EASIEST = {"incident": "easy", "tools": "warmup"}
-# In one world a single seat learns, in the other there is only one.
-SEATS = {"incident": "{manager: learn, sre: heuristic, dev: heuristic, oversight: heuristic}", "tools": "{}"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,7 +57,8 @@ def test_an_update_of_a_real_model(
         "updates": 1,
         "world": world,
         "sampler": sampler,
-        "seats": SEATS[world],
+        # In one world Oversight learns, in the other there is one seat.
+        **({"seats": "{}"} if world == "tools" else {}),
         "curriculum": f"{EASIEST[world]}:1",
         "evaluation.tiers": EASIEST[world],
         "rollout.structured": structured,
