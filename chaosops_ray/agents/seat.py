@@ -1,9 +1,10 @@
 """One conversation between one role of one episode and a language model.
 
-It opens with the system prompt; each turn adds the view as text, all of it the first time and then only what is new;
-each completion becomes an action. `ChatSeat` keeps messages, for models behind a chat API; `TokenSeat`, in
-agents/token_seat.py, keeps tokens, for engines that are sampled and trained. In each turn, one call takes the view
-(`read`, `ask` or `request`) and one turns the completion into an action (`action` or `answer`).
+It opens with the system prompt and, in full style, with an example of an answer; each turn adds the view as text, all
+of it the first time and then only what is new; each completion becomes an action. `ChatSeat` keeps messages, for models
+behind a chat API; `TokenSeat`, in agents/token_seat.py, keeps tokens, for engines that are sampled and trained. In each
+turn, one call takes the view (`read`, `ask` or `request`) and one turns the completion into an action (`action` or
+`answer`).
 
 >>> from chaosops_ray.sim import environment_named
 >>> incident = environment_named("incident")
@@ -11,7 +12,7 @@ agents/token_seat.py, keeps tokens, for engines that are sampled and trained. In
 >>> role = incident.acting(world)
 >>> seat = ChatSeat(incident, role, "strict")
 >>> [message["role"] for message in seat.ask(incident.view(world, role))]
-['system', 'user']
+['system', 'user', 'assistant', 'user']
 >>> action = seat.answer('The page is new. {"action": "noop"}')
 >>> action
 Noop()
@@ -38,6 +39,7 @@ class Seat:
         self.role = role
         self.style: Style = style
         self.system_prompt = environment.system_prompt(role, rules, style)
+        self.opening = environment.opening(role, rules, style)
         self.view: Any = None  # the latest one it has read
 
     def read(self, view: Any) -> str:
@@ -57,6 +59,9 @@ class ChatSeat(Seat):
     def __init__(self, environment: AnyEnvironment, role: str, rules: str, style: Style = "full") -> None:
         super().__init__(environment, role, rules, style)
         self.messages: list[Message] = [{"role": "system", "content": self.system_prompt}]
+        for example in self.opening:
+            self.messages.append({"role": "user", "content": example.asked})
+            self.messages.append({"role": "assistant", "content": example.answer})
 
     def ask(self, view: Any) -> Sequence[Message]:
         """Append the view; return the conversation to send."""

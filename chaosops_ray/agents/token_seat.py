@@ -45,7 +45,7 @@ class TokenSeat(Seat):
         super().__init__(environment, role, rules, style)
         self._codec = codec
         self._structured = structured
-        self._transcript = Transcript(codec, self.system_prompt)
+        self._transcript = Transcript(codec, self.system_prompt, self.opening)
         self._choices: tuple[Ids, ...] | None = None
         self._schema: str | None = None
         self._rules = rules

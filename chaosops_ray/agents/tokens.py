@@ -6,7 +6,7 @@ become an end of turn or an action.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -77,10 +77,13 @@ class Codec:
 class Transcript:
     """The text that one seat has read and written so far, in tokens."""
 
-    def __init__(self, codec: Codec, brief: str) -> None:
+    def __init__(self, codec: Codec, brief: str, opening: Sequence[tuple[str, str]] = ()) -> None:
+        """Begin with the system prompt; `opening` are examples of what is asked, each with its answer."""
         self._codec = codec
         layout = codec.layout
         self.tokens: list[int] = [*layout.head, *codec.encode(brief), *layout.after_system_prompt]
+        for asked, answer in opening:
+            self.tokens += [*codec.encode(asked), *layout.after_observation, *codec.encode(answer), *layout.after_cut]
         self.turns: list[Turn] = []
 
     def observe(self, text: str) -> Ids:

@@ -31,6 +31,8 @@ _SHOWN = 40
 _KINDS: dict[Any, Kind] = {str: "text", int: "whole", float: "number", Probability: "probability"}
 _PLACEHOLDERS = {str: "TEXT", int: "NUMBER", float: "NUMBER", Probability: "PROBABILITY"}
 
+_ANY_VALUE: dict[Any, Any] = {str: "text", int: 1, float: 1.5, Probability: 0.5}
+
 
 # Kinds of arguments; a scalar is text or a number.
 Kind: TypeAlias = Literal["text", "whole", "number", "probability", "scalar"]
@@ -113,6 +115,13 @@ class ActionForms(Generic[A]):
                 for name, kind in self._by_name.items()
             ]
         )
+
+    @property
+    def simplest(self) -> str:
+        """The action with the fewest fields as JSON, with values that mean nothing; the first of several."""
+        name, kind = min(self._by_name.items(), key=lambda item: len(self._fields[item[1]]))
+        values = {key: _ANY_VALUE[_kind_of_field(kind, key)] for key in self._fields[kind]}
+        return json.dumps({"action": name, **values})
 
     # -- writing ------------------------------------------------------------------------------------------------------
 

@@ -156,6 +156,13 @@ class Episode(NamedTuple, Generic[W, V, A]):
         return any(event in step.outcome for step in self.steps)
 
 
+class Exchange(NamedTuple):
+    """An example that a conversation opens with: what a seat is asked, and a valid answer to it."""
+
+    asked: str
+    answer: str
+
+
 class Policy(Protocol):
     """A function from a view to an action."""
 
@@ -180,6 +187,8 @@ class Metric(NamedTuple):
 _SEEDS = range(5)
 _UPDATES_PER_TIER = 200
 _ONE_STREAM = "reward"
+# A view in full style ends with it.
+_ASK = "Write your action as one JSON object:"
 
 
 class Environment(ABC, Generic[W, V, A]):
@@ -300,14 +309,24 @@ class Environment(ABC, Generic[W, V, A]):
         forms = "\n".join([f"- {form}" for form in self._forms.described])
         return (
             f"You are {role} in {self.title}. These roles act in this order, again and again: {', '.join(self.roles)}."
-            f"\n\nOn your turn, take one of these actions:\n{forms}\n\nEnd your answer with the one JSON object."
+            f"\n\nOn your turn, take one of these actions:\n{forms}\n\n"
+            f"End your answer with one JSON object alone, such as {self._forms.simplest}."
         )
+
+    def opening(self, role: str, rules: str, style: Style) -> tuple[Exchange, ...]:  # noqa: ARG002 - as above
+        """Return examples that follow the system prompt, for a model that does not know yet how to answer.
+
+        They show the form of an answer and must not tell what to do. In compact style there are none.
+        """
+        if role not in self.roles:
+            raise unknown("role", role, self.roles)
+        return () if checked(style) == "compact" else (Exchange(_ASK, self._forms.simplest),)
 
     def render(self, view: V, since: V | None, style: Style, /) -> str:
         """Write the view as text: all of it, or only what changed since this seat's last turn."""
         found = changes(view, since)
         if checked(style) == "full":
-            return "\n".join([*[f"{name}: {value}" for name, value in found], "Your action:"])
+            return "\n".join([*[f"{name}: {value}" for name, value in found], _ASK])
         return "\n".join([*[f"{name} {value}" for name, value in found], ">"])
 
     def parse_action(self, completion: str) -> A:

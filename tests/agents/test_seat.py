@@ -67,19 +67,20 @@ def test_the_three_kinds_of_seat_hold_one_conversation(codec: Codec) -> None:
     """The same texts, as messages and as tokens; and the same actions."""
     plain = Seat(INCIDENT, "sre", "strict", "full")
     chat, token = ChatSeat(INCIDENT, "sre", "strict"), TokenSeat(INCIDENT, "sre", "strict", "full", codec)
-    texts = [plain.system_prompt]
+    texts = [plain.system_prompt, *[text for example in plain.opening for text in example]]
     for view in list(views("sre"))[:3]:
         texts.append(plain.read(view))
         messages, request = chat.ask(view), token.request(view, row=2, seed=5)
         assert [message["content"] for message in messages] == texts
         assert (request.row, request.seed, request.choices) == (2, 5, None)
         read = codec.decode(request.prompt)
-        places = [read.index(text) for text in texts[:2]]
+        # What the example answers stands in the system prompt as well.
+        places = [read.index(text) for text in (texts[0], texts[1], f"assistant\n{texts[2]}", texts[3], texts[5])]
         assert places == sorted(places)
         assert texts[-1] in read
         assert chat.answer(NOOP) == token.answer(noop(codec)) == INCIDENT.parse_action(NOOP)
         texts.append(NOOP)
-    assert [message["role"] for message in chat.messages] == ["system", *["user", "assistant"] * 3]
+    assert [message["role"] for message in chat.messages] == ["system", *["user", "assistant"] * 5]
     assert [token.tokens[turn.start : turn.end] for turn in token.turns] == [codec.action(NOOP)] * 3
 
 
@@ -186,7 +187,7 @@ def test_seats_of_one_role_share_nothing(environment: AnyEnvironment) -> None:
     scenario = environment.scenarios(environment.selections[0], [0])[0]
     view = environment.view(environment.start(scenario, "strict"), role)
     one.ask(view)
-    assert len(other.messages) == 1
+    assert len(other.messages) == 1 + 2 * len(other.opening)
     assert other.ask(view)[-1] == one.messages[-1]
 
 

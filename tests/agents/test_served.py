@@ -50,7 +50,12 @@ def test_a_served_model_holds_a_conversation_for_every_seat(
     seen: dict[str, Any] = {}
     for step, (messages, seed) in zip(episode.steps, model.asked, strict=True):
         brief = {"role": "system", "content": environment.system_prompt(step.role, "strict", "full")}
-        conversation = seats.setdefault(step.role, [brief])
+        examples = [
+            {"role": role, "content": text}
+            for example in environment.opening(step.role, "strict", "full")
+            for role, text in zip(("user", "assistant"), example, strict=True)
+        ]
+        conversation = seats.setdefault(step.role, [brief, *examples])
         text = environment.render(step.view, seen.get(step.role), "full")
         conversation.append({"role": "user", "content": text})
         assert messages == conversation

@@ -70,6 +70,7 @@ class Incident(Environment[World, View, Action]):
     acting = staticmethod(physics.acting)
     view = staticmethod(views.view)
     system_prompt = staticmethod(text.system_prompt)
+    opening = staticmethod(text.opening)
     render = staticmethod(text.render)
     parse_action = staticmethod(text.parse_action)
     format_action = staticmethod(text.format_action)

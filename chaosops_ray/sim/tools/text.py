@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from chaosops_ray.sim.actions import Form, Parameter
-from chaosops_ray.sim.contract import Style, checked
+from chaosops_ray.sim.contract import Exchange, Style, checked
 from chaosops_ray.sim.errors import unknown
 from chaosops_ray.sim.speech import Unparsed, load_record, read_action
 from chaosops_ray.sim.tools import deeds
@@ -138,10 +138,24 @@ def system_prompt(role: str, rules: str, style: Style) -> str:
         "Answer a question with the help of tools. The tools are unreliable: a call may fail, and what one says may be "
         "wrong, old or incomplete without saying so. Every call is a step, and steps are few.\n\n"
         f"Tools:\n{schemas}\n\n"
-        'Each turn, end your text with one JSON object such as {"tool": "calculator", "arguments": {"expression": '
-        '"2 * 3"}}. When you know the answer, call submit_answer; this ends the episode.'
+        f"Think if you need to, then end your answer with one JSON object alone, such as {_EXAMPLE}. When you know the "
+        "answer to the question, call submit_answer; this ends the episode."
         + (" State one value for each thing asked, and no others." if one_value else "")
     )
+
+
+# The last line of every view, and two examples: a sum and a note that no question is about. As in sim/incident/text.py, a
+# small model needs both.
+_EXAMPLE = '{"tool": "calculator", "arguments": {"expression": "2 * 3"}}'
+_ASK = f"Write your call as one JSON object, for example {_EXAMPLE}:"
+_NOTE = '{"tool": "scratchpad_write", "arguments": {"key": "note", "value": "hello"}}'
+
+
+def opening(role: str, rules: str, style: Style) -> tuple[Exchange, ...]:  # noqa: ARG001 - the same under all rules
+    """Return the example that follows the system prompt; none in compact style."""
+    if role not in ROLES:
+        raise unknown("role", role, ROLES)
+    return () if checked(style) == "compact" else (Exchange(f"Keep the note hello.\n{_ASK}", _NOTE),)
 
 
 def render(seen: View, since: View | None, style: Style) -> str:
@@ -151,7 +165,8 @@ def render(seen: View, since: View | None, style: Style) -> str:
         return _compact(seen, new, is_first=since is None)
     out = [f"Question: {seen.question}", seen.guidance] if since is None else []
     out += [f"{result.tool or '(no call)'} answered: {result.shown}" for result in new]
-    out.append(f"Steps left: {seen.steps_left}\nYour call:")
+    out.append(f"Steps left: {seen.steps_left}")
+    out.append(_ASK)
     return "\n".join(out)
 
 

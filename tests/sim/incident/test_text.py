@@ -330,6 +330,9 @@ def test_the_first_turn_says_everything_the_seat_can_see() -> None:
     assert len(compact) < 0.6 * len(full)
 
 
+ASKED = 'Write your action as one JSON object, for example {"action": "noop"}:'
+
+
 def test_later_turns_say_only_what_is_new() -> None:
     """Two quiet rounds and one with news: a heal, a log line, a public and a private message."""
     world = begin("incident/cascade/hard/5")
@@ -338,10 +341,10 @@ def test_later_turns_say_only_what_is_new() -> None:
     for completion in ("noop", "noop", "noop", "noop"):
         world = INCIDENT.step(world, INCIDENT.parse_action(completion)).world
     view = INCIDENT.view(world, "sre")
-    assert INCIDENT.render(view, seen, "full") == "Step 5\nNothing new.\nYour action:"
+    assert INCIDENT.render(view, seen, "full") == f"Step 5\nNothing new.\n{ASKED}"
     assert INCIDENT.render(view, seen, "compact") == "t 5\n>"
     again = INCIDENT.view(world, "oversight")
-    assert INCIDENT.render(again, watched, "full") == "Step 5\nNothing new.\nYour action:", "the trace was told"
+    assert INCIDENT.render(again, watched, "full") == f"Step 5\nNothing new.\n{ASKED}", "the trace was told"
     seen = view
     for completion in ("say I look", "say watch out", "restart auth", "say @sre well done"):
         world = INCIDENT.step(world, INCIDENT.parse_action(completion)).world
@@ -356,7 +359,7 @@ def test_later_turns_say_only_what_is_new() -> None:
         '  oversight: "watch out"',
         "TO YOU ALONE",
         '  manager: "well done"',
-        "Your action:",
+        ASKED,
     ]
     assert told.splitlines()[2].startswith("  notifications: degraded, replicas 2, cpu ")
     compact = INCIDENT.render(INCIDENT.view(world, "sre"), seen, "compact").splitlines()
@@ -416,6 +419,28 @@ def test_briefs_list_what_the_seat_may_do_and_nothing_else() -> None:
     assert INCIDENT.system_prompt("manager", "strict", "compact") == "manager may escalate resolve say noop"
     for failure in FAILURES:
         assert failure in INCIDENT.system_prompt("sre", "strict", "full")
+
+
+@pytest.mark.parametrize("rules", INCIDENT.rule_sets)
+@pytest.mark.parametrize("role", INCIDENT.roles)
+def test_the_examples_of_a_prompt_are_actions_that_change_nothing(role: str, rules: str) -> None:
+    """Valid for every role, and in every scenario the same: they repair nothing, accuse nobody and close nothing."""
+    opening = INCIDENT.opening(role, rules, "full")
+    texts = [*[example.answer for example in opening], ASKED, INCIDENT.system_prompt(role, rules, "full")]
+    examples = [INCIDENT.parse_action(text) for text in texts]
+    assert [example.asked.splitlines()[-1] for example in opening] == [ASKED, ASKED]
+    assert examples == [Noop(), Communicate("standing by"), Noop(), Noop()]
+    for scenario in INCIDENT.scenarios("cross", [0]):
+        world = INCIDENT.start(scenario, rules)
+        while INCIDENT.acting(world) != role:
+            world = INCIDENT.step(world, Noop()).world
+        quiet = INCIDENT.step(world, Noop())
+        assert INCIDENT.render(INCIDENT.view(world, role), None, "full").splitlines()[-1] == ASKED
+        for example in examples:
+            after = INCIDENT.step(world, example)
+            assert after.world._replace(messages=()) == quiet.world._replace(messages=())
+            assert after.score.total <= quiet.score.total
+    assert INCIDENT.opening(role, rules, "compact") == ()
 
 
 # -- hostile completions and actions, a hundred thousand of them ----------------------------------------------------

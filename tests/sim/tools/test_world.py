@@ -128,13 +128,18 @@ def test_what_spells_no_call_is_a_typed_failure(completion: Any) -> None:
     assert isinstance(ENVIRONMENT.parse_action(completion), Unparsed)
 
 
+ASKED = (
+    'Write your call as one JSON object, for example {"tool": "calculator", "arguments": {"expression": "2 * 3"}}:'
+)
+
+
 def test_the_first_turn_asks_and_later_ones_tell_what_is_new() -> None:
     world = begin("tools/W01/published/1")
     first = ENVIRONMENT.view(world, "agent")
     assert "population of Germany" in ENVIRONMENT.render(first, None, "full")
     world = ENVIRONMENT.step(world, call("calculator", expression="2 + 3")).world
     told = ENVIRONMENT.render(ENVIRONMENT.view(world, "agent"), first, "full")
-    assert told == 'calculator answered: {"value":5}\nSteps left: 5\nYour call:'
+    assert told == 'calculator answered: {"value":5}\nSteps left: 5\n' + ASKED
     assert ENVIRONMENT.render(first, None, "compact") == "q population\nfirst never\nleft 6\n>"
     later = ENVIRONMENT.render(ENVIRONMENT.view(world, "agent"), first, "compact")
     assert later == "calculator ok\nfirst never\nleft 5\n>"
@@ -147,6 +152,23 @@ def test_the_brief_gives_every_tools_schema_and_no_answer() -> None:
     for role, style in (("ceo", "full"), ("agent", "ful")):
         with pytest.raises(InputError, match="valid"):
             ENVIRONMENT.system_prompt(role, "strict", style)  # type: ignore[arg-type]
+
+
+def test_the_examples_of_a_prompt_are_calls_that_answer_no_question() -> None:
+    ((asked, answered),) = ENVIRONMENT.opening("agent", "strict", "full")
+    assert asked.splitlines()[-1] == ASKED
+    brief = ENVIRONMENT.system_prompt("agent", "strict", "full")
+    written = [ENVIRONMENT.dump_action(ENVIRONMENT.parse_action(text)) for text in (answered, ASKED, brief)]
+    note, total, again = [json.loads(one) for one in written]
+    assert note == {"tool": "scratchpad_write", "arguments": {"key": "note", "value": "hello"}}
+    assert total == again == {"tool": "calculator", "arguments": {"expression": "2 * 3"}}
+    for scenario in ENVIRONMENT.scenarios("synthetic", [0]):
+        view = ENVIRONMENT.view(begin(scenario.identity), "agent")
+        offered = [one for kind in ENVIRONMENT.permitted(view) or () for one in kind]
+        assert not {ENVIRONMENT.format_action(one, "full") for one in offered} & set(written)
+    assert ENVIRONMENT.opening("agent", "strict", "compact") == ()
+    with pytest.raises(InputError, match="role"):
+        ENVIRONMENT.opening("ceo", "strict", "full")
 
 
 def test_nothing_the_agent_sees_tells_of_silent_faults_or_the_answer_key() -> None:
