@@ -34,7 +34,7 @@ with hidden("vllm"):  # TRL would import it, which takes seconds, and TRL genera
 
 # So many logits are computed at once over large vocabularies, and where whole actions are scored: 128 MiB in fp32.
 _LOGITS_AT_ONCE = 1 << 25
-# Up to so many logits of a micro-batch, a CPU computes all of them sooner than it picks the places that count.
+# Up to so many logits of a micro-batch, TRL's kernel takes them all: runs of tiny models stay the same, bit for bit.
 _FEW_LOGITS = 1 << 22
 # Keys of a model's configuration by which its logits are not just what its head computes.
 _LOGITS_CHANGED_BY = (
