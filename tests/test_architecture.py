@@ -126,6 +126,7 @@ MORE = {
     "chaosops_ray/integrations/rllib/training.py": {"ray", "torch"},
     "chaosops_ray/reports/model_card.py": {"huggingface_hub", "yaml"},
     "chaosops_ray/telemetry/prometheus.py": {"ray"},
+    "chaosops_ray/training/gguf_model.py": {"gguf", "numpy", "safetensors"},
     "chaosops_ray/telemetry/wandb.py": {"wandb"},
     "chaosops_ray/training/warm_up.py": {"safetensors"},
     "chaosops_ray/workers/samplers/torch.py": {"torch", "transformers", "peft", "safetensors"},

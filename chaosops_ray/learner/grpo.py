@@ -34,8 +34,14 @@ from chaosops_ray.wire import ChoiceScore
 with hidden("vllm"):  # TRL would import it, which takes seconds, and TRL generates nothing here
     from trl import GRPOConfig, GRPOTrainer
 
-# So many logits are computed at once where whole actions are scored: 128 MiB in single precision.
+# So many logits are computed at once over large vocabularies, and where whole actions are scored: 128 MiB in fp32.
 _LOGITS_AT_ONCE = 1 << 25
+# Up to so many logits of a micro-batch, TRL's kernel takes them all: runs of tiny models stay the same, bit for bit.
+_FEW_LOGITS = 1 << 22
+# Keys of a model's configuration by which its logits are not just what its head computes.
+_LOGITS_CHANGED_BY = (
+    "final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier", "output_multiplier",
+)  # fmt: skip
 # The figures of an update; those that TRL logs have its names in _LOGGED.
 REPORTED = (
     "entropy",
@@ -132,7 +138,7 @@ class PolicyTrainer(GRPOTrainer):
     ) -> tuple[torch.Tensor, torch.Tensor, None]:
         """Return log-probabilities and entropies where the policy wrote, and zeros elsewhere; TRL's loss calls this.
 
-        The head is computed only there too, except for free completions on a CPU, where TRL's kernel takes every place.
+        The head is computed only there too, except over small vocabularies on a CPU: TRL's kernel takes every place.
         """
         if self._known is not None:
             found, self._known = self._known, None
@@ -144,6 +150,8 @@ class PolicyTrainer(GRPOTrainer):
             log_probs, entropies = self._among_the_allowed(model, now, now.allowed)
         elif now.masks is not None and now.mask_of is not None:
             log_probs, entropies = self._within_the_schema(model, now, now.masks, now.mask_of)
+        elif _has_a_large_head(self.accelerator.unwrap_model(model).get_base_model(), now.ids):
+            log_probs, entropies = self._among_all_tokens(model, now)
         elif now.line is not None:
             log_probs, entropies = self._in_a_line(model, now, now.line)
         else:
@@ -155,6 +163,28 @@ class PolicyTrainer(GRPOTrainer):
             log_probs, entropies = outputs.log_probs[:, -logits_to_keep:], outputs.entropy[:, -logits_to_keep:]
         self._scored = log_probs.detach()
         return log_probs, entropies, None
+
+    def _among_all_tokens(self, model: Any, now: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the same of free completions on a CPU, some of the written tokens at a time."""
+        rows, places = now.mask.nonzero(as_tuple=True)
+        base = self.accelerator.unwrap_model(model).get_base_model()
+        head = base.get_output_embeddings()
+        hidden = _predicting(base.base_model, now)
+
+        def scored(some: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            among = (head(some).float() / self.temperature).log_softmax(-1)
+            return among.gather(1, tokens[:, None])[:, 0], -(among.exp() * among).sum(-1)
+
+        count = max(1, _LOGITS_AT_ONCE // head.weight.shape[0])
+        parts = [torch.split(one, count) for one in (hidden, now.ids[rows, places + 1])]
+        # Computed again in the backward pass: kept, the logits of a thousand tokens would take gigabytes.
+        found = [
+            checkpoint(scored, *part, use_reentrant=False, preserve_rng_state=False)
+            for part in zip(*parts, strict=True)
+        ]
+        log_probs, entropies = [torch.cat(one) for one in zip(*found, strict=True)]
+        empty = torch.zeros_like(now.mask)
+        return empty.index_put((rows, places), log_probs), empty.index_put((rows, places), entropies)
 
     def _among_the_allowed(
         self, model: Any, now: MicroBatch, allowed: torch.Tensor
@@ -401,6 +431,16 @@ def _predicting(model: Any, now: MicroBatch) -> torch.Tensor:
 def _seen(now: MicroBatch) -> torch.Tensor | None:
     """Return the mask of padding; a GPU needs none, since padding comes last, and its fastest kernels take none."""
     return None if now.ids.is_cuda else now.attention
+
+
+def _has_a_large_head(base: Any, ids: torch.Tensor) -> bool:
+    """Tell whether a CPU should compute the head only where the policy wrote; on a GPU, TRL's kernel does so itself.
+
+    A model that scales or caps its logits is left to that kernel, which knows how.
+    """
+    config = base.config.get_text_config()
+    is_plain = all(getattr(config, name, None) in (None, 1.0) for name in _LOGITS_CHANGED_BY)
+    return is_plain and not ids.is_cuda and ids.numel() * base.get_output_embeddings().weight.shape[0] > _FEW_LOGITS
 
 
 def _added(sees: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

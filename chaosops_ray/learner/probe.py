@@ -12,6 +12,7 @@ from chaosops_ray.wire import Ids, Probe
 # The log-probability may differ by this much between engines before a sampler may not serve.
 TOLERANCE_FP32 = 2e-3
 TOLERANCE_BF16 = 0.15
+_AT_ONCE = 128
 
 
 @torch.no_grad()
@@ -32,5 +33,9 @@ def probe(model: PeftModel, texts: Sequence[Ids], modules: int, before: Probe | 
 
 def _scores(model: PeftModel, text: Ids) -> tuple[float, ...]:
     ids = torch.tensor([text], device=model.device)
-    log_probs = model(input_ids=ids).logits[0, :-1].float().log_softmax(-1)
-    return tuple(log_probs.gather(-1, ids[0, 1:, None])[:, 0].tolist())
+    found: list[float] = []
+    # Some places at a time: over a large vocabulary, every copy of all logits takes hundreds of megabytes.
+    parts = torch.split(model(input_ids=ids).logits[0, :-1], _AT_ONCE), torch.split(ids[0, 1:], _AT_ONCE)
+    for logits, tokens in zip(*parts, strict=True):
+        found += logits.float().log_softmax(-1).gather(-1, tokens[:, None])[:, 0].tolist()
+    return tuple(found)

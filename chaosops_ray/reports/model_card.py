@@ -19,10 +19,13 @@ _LONGEST = 200
 
 
 class Base(NamedTuple):
-    """The base model as others can know it: by a hub name, by its folder's name, or as one that is made here."""
+    """The base model as others can know it: by a hub name, by its folder's name, or as one that is made here.
+
+    Of a quantized one, the name is that of the model on the hub whose weights were quantized.
+    """
 
     name: str
-    kind: Literal["hub", "folder", "made"]
+    kind: Literal["hub", "folder", "made", "quantized"]
     digest: str
 
 
@@ -50,7 +53,8 @@ def render(facts: Facts) -> str:
     """Write the card."""
     run, environment = facts.run, facts.environment
     # Of a path of this machine only the folder's name leaves it.
-    resolved = {**run.model_dump(mode="json"), "model": facts.base.name}
+    model = run.model if facts.base.kind == "quantized" else facts.base.name
+    resolved = {**run.model_dump(mode="json"), "model": model}
     return document(
         "model_card.md",
         front_matter=_front_matter(facts),
@@ -74,6 +78,7 @@ def _base_in_words(base: Base) -> str:
         "hub": base.name,
         "folder": f"a base model in a folder called {base.name}",
         "made": f"{base.name}, a base model that chaosops_ray makes itself",
+        "quantized": f"{base.name}, in 4 bits",
     }[base.kind]
 
 
@@ -99,7 +104,7 @@ def _front_matter(facts: Facts) -> str:
     world = f"chaosops-{facts.environment.name}"
     results = [] if isinstance(facts.evaluation, str) else _results(facts, facts.evaluation, world)
     data = ModelCardData(
-        base_model=facts.base.name if facts.base.kind == "hub" else None,
+        base_model=facts.base.name if facts.base.kind in ("hub", "quantized") else None,
         library_name="peft",
         license=facts.license,
         pipeline_tag="text-generation",

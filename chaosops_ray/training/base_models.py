@@ -7,16 +7,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from chaosops_ray.config import MADE_HERE, ConfigError
+from chaosops_ray.config import MADE_HERE, SMOLLM2, TINY_MODELS, ConfigError
 from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.store import versions
-from chaosops_ray.training import tiny
+from chaosops_ray.training import smollm2, tiny
 from chaosops_ray.wire import Layout
 
 WORLD = "incident"  # the world of a run that names none
 _PRETRAINED = "chaosops_ray.training.pretrained"
 _HUB = "huggingface_hub"
-_REMEDY = "give a model's folder, a hub name, or tiny"
+_REMEDY = "give a model's folder, a hub name, smollm2, or tiny"
 
 
 class BaseModel(NamedTuple):
@@ -29,28 +29,32 @@ class BaseModel(NamedTuple):
 
     @property
     def public_name(self) -> str:
-        """The name that adapters carry: of a model given by its path the folder's, as paths mean nothing elsewhere."""
+        """The name that adapters carry, which means something elsewhere: a path's folder, or what others call it."""
+        if self.name == SMOLLM2:
+            return smollm2.PUBLISHED
         return self.path.name if Path(self.name).expanduser().resolve() == self.path else self.name
 
 
 def prepare(name: str, world: str = WORLD, say: Callable[[str], None] = lambda _text: None) -> BaseModel:
-    """Return the model of this name; make a tiny one for the world, find or fetch any other."""
-    what = f"warming up {name}" if name in MADE_HERE else f"loading {name}"
+    """Return the model of this name: a tiny one is made for the world, smollm2 is made, any other found or fetched."""
+    what = f"warming up {name}" if name in TINY_MODELS else f"loading {name}"
     say(what)
-    if name in MADE_HERE:
+    if name in TINY_MODELS:
         environment, recipe = environment_named(world), tiny.RECIPES[name]
         path = tiny.ensure(environment, recipe, lambda done, steps: say(f"{what} {done}/{steps}"))
         return BaseModel(name, path, versions.base_digest(path), tiny.layout(path))
+    made = smollm2.ensure(say) if name == SMOLLM2 else None
     # Imported here: it loads transformers, which a tiny model does not need.
-    found: BaseModel = import_module(_PRETRAINED).prepare(name)
+    pretrained = import_module(_PRETRAINED)
+    found: BaseModel = pretrained.of(name, made or pretrained.locate(name))
     return found
 
 
 def on_disk(name: str, world: str = WORLD) -> Path | None:
     """Return the folder of the model of this name; None if it is not on this machine yet."""
     if name in MADE_HERE:
-        folder = tiny.folder(environment_named(world), tiny.RECIPES[name])
-        return folder if folder.is_dir() else None
+        made = smollm2.folder() if name == SMOLLM2 else tiny.folder(environment_named(world), tiny.RECIPES[name])
+        return made if made.is_dir() else None
     found = local(name)
     if found is not None:
         return found

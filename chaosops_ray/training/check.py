@@ -11,7 +11,7 @@ import yaml
 
 from chaosops_ray import evaluate
 from chaosops_ray.agents.forms import call_schema
-from chaosops_ray.config import MADE_HERE, ConfigError, Run, is_sweep, load
+from chaosops_ray.config import MADE_HERE, SMOLLM2, TINY_MODELS, ConfigError, Run, is_sweep, load
 from chaosops_ray.config import read as read_file
 from chaosops_ray.grammar import least
 from chaosops_ray.sim import training_seeds
@@ -21,7 +21,7 @@ from chaosops_ray.sim.seats import in_words
 from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.store.run_folder import CONFIG, RunFolder
 from chaosops_ray.telemetry import sinks
-from chaosops_ray.training import base_models, cost, footprint, plan, tiny
+from chaosops_ray.training import base_models, cost, footprint, plan, smollm2, tiny
 from chaosops_ray.training.cards import Card
 from chaosops_ray.workers.bundles import bundles
 
@@ -38,10 +38,12 @@ def read(config: Path, settings: Sequence[str], seed: str | None) -> Run:
 def look_over(run: Run) -> AnyEnvironment:
     """Look up everything that a configuration names, without loading the model; return its world."""
     environment = environment_named(run.world)
-    if run.model in MADE_HERE:
+    if run.model in TINY_MODELS:
         tiny.check(environment)
         if run.rendering != tiny.STYLE:
             raise ConfigError(f"style: {run.model} only reads the {tiny.STYLE} style, got {run.style}; remove it")
+    elif run.model == SMOLLM2:
+        smollm2.check()
     else:
         base_models.local(run.model)
     check_schema(run, environment)
@@ -54,7 +56,8 @@ def look_over(run: Run) -> AnyEnvironment:
     last = evaluate.parse_seeds(run.evaluation.seeds)[-1]
     if last >= training_seeds.FIRST:
         raise ConfigError(f"evaluation.seeds must be below {training_seeds.FIRST}, where training's begin; got {last}")
-    environment.scenarios(plan.set_named(run.evaluation.set, environment), [0])
+    if not plan.held_out(run, environment):
+        raise ConfigError(f"evaluation.tiers: the set has no scenarios of {run.evaluation.tiers}; name another tier")
     return environment
 
 

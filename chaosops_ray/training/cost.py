@@ -147,7 +147,9 @@ def _episode(run: Run, environment: AnyEnvironment, model: Known, player: str, t
         read = Range(_LAYOUT, _LAYOUT)
         if role not in opened:
             opened[role] = Seat(environment, role, task.rules, run.rendering)
-            read = _plus(read, Range(*model.tokens(opened[role].system_prompt)))
+            seat = opened[role]
+            for text in (seat.system_prompt, *[text for example in seat.opening for text in example]):
+                read = _plus(read, Range(*model.tokens(text)))
         read = _plus(read, Range(*model.tokens(opened[role].read(view))))
         action = policy(view)
         least, most = model.tokens(environment.format_action(action, run.rendering))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chaosops_ray.config import MADE_HERE, Run
+from chaosops_ray.config import SMOLLM2, TINY_MODELS, Run
 from chaosops_ray.reports import evaluation, model_card, tables
 from chaosops_ray.reports.model_card import Base, Facts, Version
 from chaosops_ray.sim.contract import AnyEnvironment
@@ -18,7 +18,7 @@ from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.store import versions
 from chaosops_ray.store.files import atomic_folder, make_folder, reason, remedy
 from chaosops_ray.store.run_folder import RunFolder
-from chaosops_ray.training import base_models, check
+from chaosops_ray.training import base_models, check, smollm2
 from chaosops_ray.wire import PolicyVersion
 
 CARD = "README.md"
@@ -66,8 +66,10 @@ def export(folder: RunFolder, number: int | None, out: Path | None, license_name
 def based_on(run: Run) -> Base:
     """Fetch or make the run's base model, which verifies the adapter; return its public name and digest."""
     digest = base_models.prepare(run.model, world=run.world).digest
-    if run.model in MADE_HERE:
+    if run.model in TINY_MODELS:
         return Base(run.model, "made", digest)
+    if run.model == SMOLLM2:
+        return Base(smollm2.PUBLISHED, "quantized", digest)
     folder = base_models.local(run.model)
     return Base(run.model, "hub", digest) if folder is None else Base(tables.plain(folder.name), "folder", digest)
 

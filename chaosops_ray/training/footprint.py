@@ -23,7 +23,6 @@ from tokenizers import Tokenizer
 from chaosops_ray.agents.seat import Seat
 from chaosops_ray.agents.tokens import TOKENIZER_FILE
 from chaosops_ray.config import AUTO, ConfigError, Run
-from chaosops_ray.evaluate import parse_seeds
 from chaosops_ray.learner.checkpointing import Chosen, Estimate, choose, room_on_a_gpu
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.training import plan
@@ -259,7 +258,7 @@ def needs_with(run: Run, environment: AnyEnvironment, model: Known, machine: Mac
     opening = longest_opening(run, environment, model)
     transcripts = run.batch.scenarios * run.batch.group * roles
     ahead = 1 + run.batch.refill + (run.staleness if run.schedule == "pipelined" else 0)
-    held_out = environment.scenarios(plan.set_named(run.evaluation.set, environment), parse_seeds(run.evaluation.seeds))
+    held_out = plan.held_out(run, environment)
     # One version may play a batch, with what replaces its groups, and then the held-out scenarios.
     played = transcripts * (1 + run.batch.refill) + len(held_out) * roles
     texts = transcripts * ahead * run.resources.context * _TOKEN

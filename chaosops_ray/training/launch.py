@@ -131,8 +131,7 @@ def finish(
     with folder.claimed(patience), sinks.opened(run.telemetry, described, note) as opened:
         training = training._replace(sinks=opened)
         say("placing actors")
-        selection = plan.set_named(run.evaluation.set, environment)
-        scenarios = environment.scenarios(selection, evaluate.parse_seeds(run.evaluation.seeds))
+        scenarios = plan.held_out(run, environment)
         with nullcontext() if stop is None else stop.asked_for():
             trained = loop.train(training, watch, say, scenarios, stop)
         evaluation = measure(training, trained.version, scenarios, trained.held_out)
@@ -150,8 +149,8 @@ def flat(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 def to_watch(run: Run, environment: AnyEnvironment, out: str) -> list[str]:
     """Return the arguments of `chaosops` that show the trained policy in a held-out scenario of the hardest tier."""
-    seed = evaluate.parse_seeds(run.evaluation.seeds)[0]
-    scenario = environment.scenarios(plan.set_named(run.evaluation.set, environment), [seed])[-1]
+    held_out = plan.held_out(run, environment)
+    scenario = [one for one in held_out if one.seed == held_out[0].seed][-1]
     rules = environment.rules(run.rules)
     is_usual = rules == environment.rules(environment.rule_sets[0])
     return ["play", scenario.identity, "--policy", f"trained={out}", *([] if is_usual else ["--rules", rules])]

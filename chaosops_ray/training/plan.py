@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from chaosops_ray.config import LEARN, ConfigError, Run
+from chaosops_ray.evaluate import parse_seeds, parse_tiers
 from chaosops_ray.sim import curriculum as curricula
 from chaosops_ray.sim import seats, training_seeds
 from chaosops_ray.sim.contract import NOTHING, AnyEnvironment, Scenario
@@ -150,6 +151,18 @@ def evaluated_beside(run: Run, environment: AnyEnvironment) -> dict[str, str]:
         return seats.parse(environment, run.evaluation.seats)
     except InputError as error:
         raise ConfigError(f"evaluation.seats: {error}") from None
+
+
+def held_out(run: Run, environment: AnyEnvironment) -> tuple[Scenario, ...]:
+    """Return the scenarios of the evaluation."""
+    found = environment.scenarios(set_named(run.evaluation.set, environment), parse_seeds(run.evaluation.seeds))
+    if run.evaluation.tiers == AUTO:
+        return found
+    try:
+        tiers = parse_tiers(environment, run.evaluation.tiers)
+    except InputError as error:
+        raise ConfigError(f"evaluation.tiers: {error}") from None
+    return tuple([scenario for scenario in found if scenario.tier in tiers])
 
 
 def during_the_run(run: Run, held_out: Sequence[Scenario]) -> list[Scenario]:

@@ -23,7 +23,7 @@ from chaosops_ray.agents.endpoint import OpenAISampler
 from chaosops_ray.agents.served import ServedPolicy
 from chaosops_ray.agents.token_seat import TokenSeat
 from chaosops_ray.agents.tokens import Codec
-from chaosops_ray.config import MADE_HERE, ConfigError, Rollout, Run
+from chaosops_ray.config import TINY_MODELS, ConfigError, Rollout, Run
 from chaosops_ray.evaluate import OneByOne, Played, Player
 from chaosops_ray.plain_text import one_line
 from chaosops_ray.reports.tables import plain
@@ -251,7 +251,7 @@ def base_model(
     """Return the player of a model by its folder or name, without an adapter, in the style that fits it."""
     check_installed(sampler)
     rollout = Rollout(structured=structured)
-    if name in MADE_HERE:  # each action is one token, and nothing ends it
+    if name in TINY_MODELS:  # each action is one token, and nothing ends it
         rollout = Rollout(structured=structured, max_tokens=1)
     run = Run(world=environment.name, model=name, rollout=rollout)
     check.check_schema(run, environment)

@@ -20,9 +20,8 @@ from chaosops_ray.wire import Ids, Layout
 _PARTS = _PROMPT, _OBSERVATION, _COMPLETION, _NEXT = "\x02brief\x03", "\x02seen\x03", "\x02said\x03", "\x02next\x03"
 
 
-def prepare(name: str) -> BaseModel:
-    """Find or fetch the model of this name, and read its layout."""
-    path = locate(name)
+def of(name: str, path: Path) -> BaseModel:
+    """Return the model of this name, which is in this folder, with its layout."""
     found = tokenizer(path)
     laid_out = layout(found)
     _check_unspeakable(path, found, laid_out)

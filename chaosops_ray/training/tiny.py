@@ -7,11 +7,8 @@ likely; it learns nothing about what to do. A cached model is found without torc
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import random
-import shutil
 from collections.abc import Callable
 from functools import lru_cache
 from hashlib import sha256
@@ -26,8 +23,8 @@ from chaosops_ray.agents.tokens import TOKENIZER_FILE
 from chaosops_ray.config import ConfigError
 from chaosops_ray.sim.contract import AnyEnvironment, Kinds, Scenario, Style
 from chaosops_ray.sim.rng import stream
-from chaosops_ray.store.files import atomic_folder, reason
 from chaosops_ray.store.received import cache_folder
+from chaosops_ray.training import making
 from chaosops_ray.wire import Layout
 
 STYLE: Style = "compact"
@@ -42,7 +39,6 @@ _LIBRARIES = ("torch", "transformers", "tokenizers")
 _SAMPLED_EPISODES = 60
 # Several times what a model takes, and asked for before the minute that it takes to make it.
 _ROOM_BYTES = 1 << 23
-_ELSEWHERE = "make room there, or set CHAOSOPS_CACHE to a folder on another disk"
 _MAKER = "chaosops_ray.training.warm_up"
 
 
@@ -111,22 +107,12 @@ def ensure(
     environment: AnyEnvironment, recipe: Recipe, progress: Callable[[int, int], None] = lambda _done, _steps: None
 ) -> Path:
     """Return the model's folder; make the model if it is not cached. `progress` receives steps done and in total."""
-    made = folder(environment, recipe)
-    if made.is_dir():
-        return made
-    try:
-        made.parent.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(made.parent).free < _ROOM_BYTES:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with atomic_folder(made, replace=False) as temporary:
-            # Imported here: it loads torch and transformers, which a cached model does not need.
-            import_module(_MAKER).build(temporary, environment, recipe, progress)
-    except FileExistsError:
-        if not made.is_dir():  # otherwise another process made the same model meanwhile
-            raise
-    except OSError as error:
-        raise ConfigError(f"model: cannot keep it in {made}: {reason(error)}; {_ELSEWHERE}") from None
-    return made
+
+    def build(temporary: Path) -> None:
+        # Imported here: it loads torch and transformers, which a cached model does not need.
+        import_module(_MAKER).build(temporary, environment, recipe, progress)
+
+    return making.once(folder(environment, recipe), _ROOM_BYTES, build)
 
 
 def layout(model: Path) -> Layout:

@@ -16,6 +16,7 @@ from peft import PeftModel
 from trl import GRPOConfig, GRPOTrainer
 
 from chaosops_ray.config import Learner
+from chaosops_ray.learner import grpo
 from chaosops_ray.learner.batch import Row, padded
 from tests.support.models import VOCABULARY, small_model, small_peft
 from tests.support.trainers import (
@@ -158,6 +159,29 @@ CASES += [(loss, True, 0.0, 0.5) for loss in LOSSES]
 def test_an_update_is_trl_s_own(
     fresh: Fresh, tmp_path: Path, loss: str, recompute: bool, kl: float, entropy: float
 ) -> None:
+    check_parity(fresh, tmp_path, loss, recompute, kl, entropy)
+
+
+@pytest.mark.parametrize(("loss", "recompute", "kl", "entropy"), [("dapo", False, 0.3, 0.0), ("gspo", True, 0.0, 0.5)])
+def test_so_is_one_over_a_large_vocabulary(
+    fresh: Fresh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: str, recompute: bool, kl: float, entropy: float
+) -> None:
+    """The head is computed for three of the written tokens at a time, and for no other place."""
+    monkeypatch.setattr(grpo, "_FEW_LOGITS", 0)
+    monkeypatch.setattr(grpo, "_LOGITS_AT_ONCE", 3 * VOCABULARY)
+    sizes: list[int] = []
+
+    def counted() -> PeftModel:
+        model = fresh()
+        model.get_base_model().lm_head.register_forward_hook(lambda _head, given, _found: sizes.append(len(given[0])))
+        return model
+
+    check_parity(counted, tmp_path, loss, recompute, kl, entropy)
+    assert max(sizes) == 3
+
+
+def check_parity(fresh: Fresh, tmp_path: Path, loss: str, recompute: bool, kl: float, entropy: float) -> None:
+    """Compare an update with the stock trainer's loss and gradients on the same rows."""
     chosen = settings(loss=loss, recompute=recompute, kl_coefficient=kl)
     ours = Watched(fresh(), chosen, tmp_path)
     rows = sampled_by(ours, random_rows(3), noise=0.6)

@@ -141,3 +141,17 @@ def test_a_base_of_the_hub_is_named_for_it(environment: Any) -> None:
     for program in re.findall(r"```python\n(.*?)```", readme, re.DOTALL):
         compile(program, "card", "exec")
     assert 'BASE = "Qwen/Qwen2.5-3B-Instruct"' in readme
+
+
+def test_a_quantized_base_is_named_for_what_was_quantized_and_says_so() -> None:
+    """Whoever loads the adapter gets the published weights, which are not those that it was trained and measured on."""
+    given = load(CONFIG.with_name("smollm2.yaml"))
+    base = Base("HuggingFaceTB/SmolLM2-135M-Instruct", "quantized", "b" * 64)
+    readme = model_card.render(Facts("small", given, INCIDENT, VERSION, base, runs.evaluation(), None))
+    seen = read(readme)
+    assert seen.front["base_model"] == base.name
+    assert dict(seen.tables[0][1:])["base model"] == f"{base.name}, in 4 bits"
+    assert "The adapter loads on HuggingFaceTB/SmolLM2-135M-Instruct as well, and was not measured on it." in seen.text
+    assert f'BASE = "{base.name}"' in readme
+    (configuration,) = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
+    assert yaml.safe_load(configuration)["model"] == "smollm2"

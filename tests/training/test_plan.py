@@ -464,6 +464,21 @@ def test_auto_policies_are_those_that_the_world_has_and_named_ones_stay() -> Non
     assert planning.baselines(named, bare) == ("oracle",)
 
 
+@pytest.mark.parametrize("environment", [INCIDENT, TOOLS], ids=["incident", "tools"])
+def test_an_evaluation_plays_the_tiers_that_it_names(environment: AnyEnvironment) -> None:
+    everything = planning.held_out(configured(world=environment.name), environment)
+    assert {scenario.tier for scenario in everything} == set(environment.tiers)
+    for tiers in (environment.tiers[:1], environment.tiers[1:]):
+        run = configured(world=environment.name, evaluation={"tiers": ",".join(tiers)})
+        found = planning.held_out(run, environment)
+        assert found == tuple([scenario for scenario in everything if scenario.tier in tiers])
+
+
+def test_a_tier_that_is_none_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"^evaluation\.tiers: .*esay"):
+        planning.held_out(configured(evaluation={"tiers": "esay"}), INCIDENT)
+
+
 @pytest.mark.parametrize(("asked", "played"), [(0, 5), (1, 1), (3, 3), (5, 5), (9, 5)])
 @pytest.mark.parametrize("environment", [INCIDENT, TOOLS], ids=["incident", "tools"])
 def test_evaluations_during_the_run_play_every_case_of_the_first_seeds(

@@ -31,6 +31,7 @@ from chaosops_ray.workers.samplers.sampler import BASE, SamplerError, check_choi
 # Where choices are scored, the logits and the mask that are computed at once have at most so many numbers: 128 MiB in
 # single precision.
 _AT_ONCE = 1 << 25
+_SCORED_AT_ONCE = 128
 
 
 class _Kept(NamedTuple):
@@ -181,8 +182,12 @@ class TorchSampler:
         with self._working(number) as model:
             for text in texts:
                 ids = torch.tensor([text], device=self._device)
-                log_probs = model(input_ids=ids).logits[0, :-1].float().log_softmax(-1)
-                scores.append(tuple(log_probs.gather(-1, ids[0, 1:, None])[:, 0].tolist()))
+                found: list[float] = []
+                # Some places at a time: over a large vocabulary, every copy of all logits takes hundreds of megabytes.
+                parts = [torch.split(one, _SCORED_AT_ONCE) for one in (model(input_ids=ids).logits[0, :-1], ids[0, 1:])]
+                for logits, tokens in zip(*parts, strict=True):
+                    found += logits.float().log_softmax(-1).gather(-1, tokens[:, None])[:, 0].tolist()
+                scores.append(tuple(found))
         return tuple(scores)
 
     async def sample(

