@@ -18,8 +18,8 @@ Model FLOPs utilization (mfu) is the arithmetic that a training step of a LoRA n
     attention = layers x 6 x width x sum over rows of length x (length + 1)
 
 N are the weights of the frozen linear layers below the head: 2 N forward and 2 N for gradients of activations; the 2 N
-for gradients of weights fall away, and only the A weights of the adapter have theirs. The head, H x V, is computed where
-something was written. Attention is counted causally, a token with itself and those before it: two products forward and
+for gradients of weights fall away, and only the A weights of the adapter have theirs. The head, H x V, is computed
+where something was written. Attention is counted causally, a token with itself and those before it: two products forward and
 four backward, of 2 x width operations for each pair; width is heads x width of a head. What checkpointing or the
 attention's kernel computes again is not counted, and neither is padding. `mfu_without_attention` is the count of
 earlier versions of this benchmark. The peak is the device's dense bf16 rate by its name.
@@ -46,10 +46,207 @@ stay. `left_out` names the cases for which there was no time. Each case is flat 
        load is that of the sampler, proof the scores of the learner and of the sampler
     c: completions ("free", "structured"), cohort, prompt, turns, written, read_tokens_per_second; tokens_per_second
        are the written ones
-    d: kind ("run", "repeat"), world, seats, style, updates, and of a run: reward_first, reward_last, rise, held_out
-       {before, after, rise} (each {mean, interval, episodes}), seconds_by {collect, update, publish, adopt}; of a repeat:
-       same (true or false), digests of both
+    d: kind ("run", "repeat"), world, seats, style, updates, and of a run: reward_first, reward_last (of the first and
+       last tenth of the updates) and held_out {before, after, rise}, each {mean, interval, episodes}, rewards (the mean
+       of each update), seconds_by {collect, update, publish, adopt}; of a repeat: same (true or false), digests
 
 Figures that a case does not have are null. Seconds are medians where `runs` says how many; memory is the peak of
 the case as PyTorch's allocator counts it, on a CPU the resident memory of the process.
 """
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+import transformers
+
+from benchmarks.on_gpu import adapter, learner, run, sampler
+from benchmarks.on_gpu.bench import COMMON, Bench, Case, Clock, clean, machine
+from benchmarks.on_gpu.shapes import ROWS, SHAPES
+from chaosops_ray.store.files import write_json
+
+SCHEMA = "gpu-benchmark/1"
+PARTS = {"a": learner, "b": adapter, "c": sampler, "d": run}
+TITLES = {
+    "a": "the learner",
+    "b": "a version from the learner to the sampler",
+    "c": "the embedded sampler",
+    "d": "a whole run without Ray",
+}
+LIMIT = 225.0  # seconds; the last step of a part may take a little longer than the longest before
+
+
+class UnreadableError(ValueError):
+    """A file of figures that this benchmark did not write."""
+
+
+def measured(name: str, part: ModuleType, bench: Bench, told: dict[str, Any], file: Path | None) -> bool:
+    """Measure one part, print its table, and write the file after every case; return whether nothing failed."""
+    print(f"\n{name}: {TITLES[name]}", flush=True)
+    began, stamp, found, error = time.monotonic(), datetime.now(UTC), list[Case](), None
+
+    def entry() -> dict[str, Any]:
+        return {
+            "began": stamp.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "seconds": time.monotonic() - began,
+            "limit": bench.clock.limit,
+            "finished": False,
+            "left_out": bench.clock.left_out,
+            "error": error,
+            "settings": bench.settings,
+        }
+
+    try:
+        for case in part.measure(bench):
+            found.append(dict.fromkeys(COMMON) | told | case)
+            save(file, {name: entry()}, found)
+    except Exception as raised:  # noqa: BLE001 - whatever it is, the other parts are still to be measured
+        error = f"{type(raised).__name__}: {raised}"
+        traceback.print_exc()
+    clean(bench.device)
+    is_whole = error is None and not bench.clock.left_out
+    save(file, {name: entry() | {"finished": is_whole}}, found)
+    for line in part.table(found) if found else ():
+        print(f"  {line}")
+    if bench.clock.left_out:
+        print(f"  out of time after {bench.clock.spent:.0f} s; left out: {'; '.join(bench.clock.left_out)}")
+    if error is not None:
+        print(f"  failed: {error}")
+    return error is None
+
+
+def save(file: Path | None, parts: dict[str, Any], cases: Sequence[Case]) -> None:
+    """Merge the figures into a file."""
+    if file is not None:
+        write_json(file, merged(stored(file), parts, cases))
+
+
+def stored(file: Path) -> dict[str, Any]:
+    """Read what earlier runs wrote."""
+    if not file.exists():
+        return {"schema": SCHEMA, "parts": {}, "cases": []}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+        raise UnreadableError(f"{file} does not hold figures of {SCHEMA}; give another file")
+    return found
+
+
+def merged(before: dict[str, Any], parts: dict[str, Any], cases: Iterable[Case]) -> dict[str, Any]:
+    """Put the new figures in the place of those of the same name, part and device."""
+    by_name = {(one["part"], one["card"], one["name"]): one for one in [*before["cases"], *cases]}
+    return {"schema": SCHEMA, "parts": before["parts"] | parts, "cases": list(by_name.values())}
+
+
+def listed(known: Iterable[str]) -> Any:
+    """Return a reader of comma-separated names."""
+
+    def read(text: str) -> tuple[str, ...]:
+        names = tuple(text.split(","))
+        for name in names:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name[:40]!r} is not one of {', '.join(known)}")
+        return names
+
+    return read
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Read comma-separated whole numbers above 0."""
+    try:
+        found = tuple([int(part) for part in text.split(",")])
+    except ValueError:
+        found = (0,)
+    if min(found) < 1:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a list of whole numbers above 0, such as 8,64")
+    return found
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the options."""
+    found = argparse.ArgumentParser(description="The package on one GPU, in four parts.")
+    found.add_argument("--parts", type=listed(PARTS), default=tuple(PARTS), help="which parts, such as a,d")
+    found.add_argument("--limit", type=float, default=LIMIT, metavar="SECONDS", help="for each part")
+    found.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, into those of earlier runs")
+    found.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu is for trying out")
+    found.add_argument("--shape", type=listed(SHAPES), default=(), help="of the models, for all parts")
+    found.add_argument("--rank", type=numbers, default=(32, 16), help="of the adapters; the first is for b and d")
+    found.add_argument(
+        "--rows", type=listed(ROWS), default=("incident", "tools", "4k"), help="of part a: what their lengths are like"
+    )
+    found.add_argument("--tokens", type=int, default=32768, help="part a: of an update, at least")
+    found.add_argument(
+        "--tokens-per-forward", type=int, default=16384, help="in a forward pass of the learner, at most"
+    )
+    found.add_argument("--cohorts", type=numbers, default=(8, 16, 32, 64), help="part c: rows that are sampled at once")
+    found.add_argument("--runs", type=int, default=2, help="parts a and b: how often each is measured after a warm-up")
+    found.add_argument("--updates", type=int, default=100, help="of part d, at most")
+    found.add_argument("--model", type=Path, metavar="FOLDER", help="part d: a real model, instead of random weights")
+    found.add_argument("--style", choices=("full", "compact"), help="part d; otherwise full with --model, else compact")
+    found.add_argument("--threads", type=int, default=torch.get_num_threads(), help="on a CPU")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure the parts, print a table for each, write the figures where asked."""
+    given = parser().parse_args(arguments)
+    if given.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the trainer takes a GPU where it sees one
+    elif not torch.cuda.is_available():
+        print("torch sees no GPU, which this needs; to try it out, add --shape tiny --device cpu", file=sys.stderr)
+        return 2
+    try:
+        if given.json is not None:
+            stored(given.json)
+    except UnreadableError as error:
+        print(error, file=sys.stderr)
+        return 2
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    torch.set_num_threads(given.threads)
+    told = machine(given.device)
+    libraries = ", ".join([f"{name} {version}" for name, version in told["versions"].items()])
+    driver = "" if told["driver"] is None else f", driver {told['driver']}"
+    print(f"{told['card']}, {told['card_memory_bytes'] / 2**30:.1f} GiB{driver}; {libraries}", flush=True)
+    failed = []
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of the libraries about each other
+        for name in given.parts:
+            bench = Bench(
+                device=given.device,
+                shapes=given.shape,
+                ranks=given.rank,
+                rows=given.rows,
+                tokens=given.tokens,
+                budget=given.tokens_per_forward,
+                cohorts=given.cohorts,
+                runs=given.runs,
+                updates=given.updates,
+                model=given.model,
+                style=given.style,
+                threads=given.threads,
+                folder=Path(folder),
+                clock=Clock(given.limit),
+            )
+            if not measured(name, PARTS[name], bench, told, given.json):
+                failed.append(name)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -52,7 +53,7 @@ def rows(environment: AnyEnvironment, codec: Codec, scenario: Scenario, play: Po
         world = environment.step(world, action).world
     for role, seat in seats.items():
         turns: tuple[Turn, ...] = seat.turns
-        gaps = [after.start - before.end for before, after in zip(turns, turns[1:], strict=False)]
+        gaps = [after.start - before.end for before, after in pairwise(turns)]
         yield Lengths(role, len(seat.tokens), turns[0].start, gaps, [turn.end - turn.start for turn in turns])
 
 
