@@ -19,10 +19,10 @@ Model FLOPs utilization (mfu) is the arithmetic that a training step of a LoRA n
 
 N are the weights of the frozen linear layers below the head: 2 N forward and 2 N for gradients of activations; the 2 N
 for gradients of weights fall away, and only the A weights of the adapter have theirs. The head, H x V, is computed
-where something was written. Attention is counted causally, a token with itself and those before it: two products forward and
-four backward, of 2 x width operations for each pair; width is heads x width of a head. What checkpointing or the
-attention's kernel computes again is not counted, and neither is padding. `mfu_without_attention` is the count of
-earlier versions of this benchmark. The peak is the device's dense bf16 rate by its name.
+where something was written. Attention is counted causally, a token with itself and those before it: two products
+forward and four backward, of 2 x width operations for each pair; width is heads x width of a head. What checkpointing
+or the attention's kernel computes again is not counted, and neither is padding. `mfu_without_attention` is the count
+of earlier versions of this benchmark. The peak is the device's dense bf16 rate by its name.
 
 The JSON, which is written whole after every case:
 

@@ -227,9 +227,8 @@ def measure(bench: Bench) -> Iterator[Case]:
     """Yield whether two runs agree, and what a run comes to."""
     model = prepared(bench)
     run = configured(bench, model.path, bench.updates)
-    bench.settings |= run.model_dump(
-        include={"style", "seats", "rule_options", "batch", "rollout", "credit", "learner"}
-    )
+    told = ("style", "seats", "rule_options", "batch", "rollout", "credit", "learner")
+    bench.settings.update(run.model_dump(include=set(told)))
     kinds = {"repeat": repeat, "run": whole}
     for kind in bench.clock.in_time(list(kinds), lambda kind: kind):
         yield described(bench, run, kind) | asyncio.run(kinds[kind](bench, run, model))
