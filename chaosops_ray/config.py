@@ -26,6 +26,7 @@ TINY = "tiny"
 MADE_HERE = (TINY, "tiny-half")
 MAX_FILE_BYTES = 100_000
 CACHE_SHARE = 0.2
+AUTO = "auto"
 LEARN = "learn"  # in `seats`, a role that the policy plays
 # Keys of older files, and the keys that replaced them.
 _MOVED = {"catch": "rule_options.catch", "false_flag": "rule_options.false_flag"}
@@ -90,7 +91,14 @@ def _text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _switch(value: Any) -> Any:
+    if value != AUTO and not isinstance(value, bool):
+        raise ValueError(f"must be {AUTO}, true or false, got {_shown(value)}")
+    return value
+
+
 Scheduled = Annotated[Schedule, BeforeValidator(_schedule)]
+Switch = Annotated[bool | Literal["auto"], BeforeValidator(_switch)]
 Weight = Annotated[float, BeforeValidator(_no_truth)]
 
 
@@ -176,7 +184,11 @@ class Learner(Section):
     steps: int = Field(default=1, ge=1, description="optimizer steps in each update; each uses a part of the batch")
     gradient_norm: float = Field(default=1.0, gt=0, description="gradients are clipped to this norm")
     tokens_per_forward: int = Field(default=16384, ge=64, description="most tokens in a micro-batch, padding included")
-    checkpointing: bool = Field(default=True, description="gradient checkpointing")
+    checkpointing: Switch = Field(
+        default="auto",
+        description="gradient checkpointing, of all layers or of none; auto: of as many as the estimate of memory asks "
+        "for, on the GPU or machine that the learner finds itself on",
+    )
     kl_rows: int = Field(
         default=32, ge=1, description="trajectories on which each update measures KL to the base model"
     )
@@ -612,7 +624,7 @@ def _check_keys(
         if key not in section.model_fields:
             raise ConfigError(f"{place}{key[:_SHOWN] or _shown(key)}: unknown key; {_hint(section, key, root or Run)}")
         field = section.model_fields[key]
-        if isinstance(value, bool) and field.annotation is not bool:
+        if isinstance(value, bool) and field.annotation is not bool and bool not in get_args(field.annotation):
             # pydantic would accept it as 1 or 0.
             raise ConfigError(f"{place}{key} must be something else than {_shown(value)}")
         if _has_fields(field.annotation) and isinstance(value, Mapping):

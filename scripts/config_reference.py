@@ -96,6 +96,8 @@ def _kind_name(kind: Any, limits: Sequence[Any] = ()) -> str:
     if get_origin(kind) is Literal:
         *most, last = get_args(kind)
         return f"{', '.join(most)} or {last}"
+    if bool in get_args(kind):
+        return "auto, true or false"
     if get_origin(kind) is tuple:
         return "a list of keys and values" if _has_fields(get_args(kind)[0]) else "a list of names"
     if get_origin(kind) is dict or _has_fields(kind):

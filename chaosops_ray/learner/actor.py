@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import ray
 
 from chaosops_ray.config import Run
+from chaosops_ray.learner.checkpointing import Estimate
 from chaosops_ray.spans import Recorder, Span, Work
 from chaosops_ray.telemetry.machine import Usage, usage
 from chaosops_ray.transfer import BaseSource
@@ -31,14 +32,21 @@ class LearnerHost:
     while it works.
     """
 
-    def __init__(self, run: Run, name: str, base: BaseSource, weights: Mapping[str, Mapping[str, float]]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        name: str,
+        base: BaseSource,
+        weights: Mapping[str, Mapping[str, float]],
+        estimate: Estimate | None = None,
+    ) -> None:
         model = base.folder()  # before the libraries, which take a while
         self._one = ThreadPoolExecutor(1)
         self._recorder = Recorder()
 
         def made() -> Learner:
             module = import_module("chaosops_ray.learner.learner")
-            learner: Learner = module.Learner(run, name, model, base.digest, weights)
+            learner: Learner = module.Learner(run, name, model, base.digest, weights, estimate)
             return learner
 
         # The thread that made it also works with it: torch keeps some of its settings by thread.
@@ -68,6 +76,10 @@ class LearnerHost:
     async def prepare(self) -> None:
         """Load what only updates need."""
         await self._work("prepare", self._learner.prepare)
+
+    async def chosen(self) -> dict[str, str]:
+        """Return what the learner decided about its way of computing, and why."""
+        return self._learner.chosen()
 
     async def update(self, groups: Sequence[Group], done: int) -> dict[str, float]:
         """Learn from the groups."""

@@ -24,6 +24,7 @@ from transformers import PreTrainedTokenizerBase
 
 from chaosops_ray.config import Learner
 from chaosops_ray.learner.batch import MicroBatch, Row, micro_batches, padded, steps
+from chaosops_ray.learner.checkpointing import checkpoint
 from chaosops_ray.process_environment import hidden
 
 with hidden("vllm"):  # TRL would import it, which takes seconds, and TRL generates nothing here
@@ -58,7 +59,9 @@ class PolicyTrainer(GRPOTrainer):
         settings: Learner,
         scratch: Path,
         options: dict[str, Any],
+        checkpointed: int | None = None,
     ) -> None:
+        """Prepare the model; `checkpointed` of its layers are computed again, by default all unless the setting is false."""
         self.settings = settings
         on_gpu = torch.cuda.is_available()
         arguments = GRPOConfig(
@@ -72,7 +75,7 @@ class PolicyTrainer(GRPOTrainer):
             max_grad_norm=settings.gradient_norm,
             learning_rate=settings.learning_rate.start,
             lr_scheduler_type="constant",
-            activation_checkpointing=settings.checkpointing,
+            activation_checkpointing=False,  # of all layers or of none, and in `train()`, which is never called
             bf16=on_gpu,
             use_cpu=not on_gpu,
             # TRL's own loop never runs; these only have to be consistent.
@@ -93,9 +96,9 @@ class PolicyTrainer(GRPOTrainer):
                 train_dataset=Dataset.from_dict({"prompt": ["", ""]}),
                 processing_class=tokenizer,
             )
-        if settings.checkpointing:
-            # TRL does this in `train()`, which is never called.
-            model.get_base_model().activation_checkpointing_enable()
+        if checkpointed is None:
+            checkpointed = model.config.num_hidden_layers if settings.checkpointing else 0
+        checkpoint(model.get_base_model(), checkpointed)
         # TRL applies the weights between sampler and learner only if it believes that vLLM sampled.
         self.use_vllm = True
         self.vllm_importance_sampling_correction = True
@@ -104,14 +107,20 @@ class PolicyTrainer(GRPOTrainer):
         self.create_optimizer()
         self._now: MicroBatch  # the one that is being scored
         self._scored: torch.Tensor  # its log-probabilities
+        self._known: tuple[torch.Tensor, torch.Tensor, None] | None = (
+            None  # what the loss is to take instead of scoring
+        )
 
     def _get_per_token_logps_and_entropies(
-        self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, logits_to_keep: int, **_: Any
+        self, model: Any, input_ids: torch.Tensor, _attention_mask: torch.Tensor, logits_to_keep: int, **_: Any
     ) -> tuple[torch.Tensor, torch.Tensor, None]:
         """Return log-probabilities and entropies where the policy wrote, and zeros elsewhere; TRL's loss calls this.
 
         The head is computed only there too, except for free completions on a CPU, where TRL's kernel takes every place.
         """
+        if self._known is not None:
+            found, self._known = self._known, None
+            return found
         now = self._now
         if now.allowed is not None:
             log_probs, entropies = self._among_the_allowed(model, now, now.allowed)
@@ -120,7 +129,7 @@ class PolicyTrainer(GRPOTrainer):
             labels[:, 0] = -100
             labels[:, 1:].masked_fill_(now.mask == 0, -100)
             with self.accelerator.autocast():
-                outputs = model(input_ids=input_ids, attention_mask=attention_mask, labels=labels, fused_lm_head=True)
+                outputs = model(input_ids=input_ids, attention_mask=_seen(now), labels=labels, fused_lm_head=True)
             log_probs, entropies = outputs.log_probs[:, -logits_to_keep:], outputs.entropy[:, -logits_to_keep:]
         self._scored = log_probs.detach()
         return log_probs, entropies, None
@@ -132,7 +141,7 @@ class PolicyTrainer(GRPOTrainer):
         rows, places = now.mask.nonzero(as_tuple=True)
         with self.accelerator.autocast():
             base = self.accelerator.unwrap_model(model).get_base_model()
-            hidden = base.model(input_ids=now.ids, attention_mask=now.attention, use_cache=False).last_hidden_state
+            hidden = base.model(input_ids=now.ids, attention_mask=_seen(now), use_cache=False).last_hidden_state
             logits = base.lm_head(hidden[rows, places]).float() / self.temperature
         is_filling = allowed < 0
         among = logits.gather(1, allowed.clamp(min=0)).masked_fill(is_filling, -torch.inf).log_softmax(-1)
@@ -147,9 +156,11 @@ class PolicyTrainer(GRPOTrainer):
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        before = self.scored(rows) if self.settings.recompute else None
+        parts = steps(rows, self.settings.steps, seed)
+        # The first step is made by the policy that scores, so that its rows need no pass of their own.
+        before = self.scored([row for part in parts[1:] for row in part]) if self.settings.recompute else None
         tally = Tally()
-        for number, part in enumerate(steps(rows, self.settings.steps, seed)):
+        for number, part in enumerate(parts):
             self._step_on(part, before, entropy, tally, is_first=number == 0)
         return tally.figures()
 
@@ -164,7 +175,8 @@ class PolicyTrainer(GRPOTrainer):
     ) -> None:
         items = sum([len(row.at) for row in part])
         for micro, members in self._micro_batches(part):
-            tokens = float(micro.mask.sum())
+            # Counted here: whatever is asked of a GPU waits for all that it was given before.
+            tokens = float(sum([len(row.at) for row in members]))
             # TRL averages micro-batches as if all had as many rows; this makes the sum the mean over the step's rows.
             # In losses that are a mean over tokens it cancels out of the normalizer.
             share = len(members) / len(part)
@@ -179,7 +191,7 @@ class PolicyTrainer(GRPOTrainer):
                 if theirs in logged:
                     tally.add(name, logged[theirs][-1], tokens)
             logged.clear()
-            tally.add_ratios(ratios, self._scored - micro.log_probs, micro.mask, is_first=is_first)
+            tally.add_ratios(ratios, self._scored - micro.log_probs, micro.mask, tokens, is_first=is_first)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.gradient_norm)
         if not math.isfinite(float(norm)):
             self.optimizer.zero_grad(set_to_none=True)
@@ -192,9 +204,11 @@ class PolicyTrainer(GRPOTrainer):
         self, micro: MicroBatch, members: Sequence[Row], before: dict[int, torch.Tensor] | None, items: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return TRL's loss of a micro-batch, and the weights between sampler and learner."""
+        reference = self._log_probs(micro, base=True) if self.settings.kl_coefficient else None
+        self._now = micro
         old = micro.log_probs
         if before is not None:
-            old = pad_sequence([before[id(row)] for row in members], batch_first=True)
+            old = self._before(micro, members, before)
         ratios = (old - micro.log_probs).exp().clamp(max=self.settings.importance_cap)
         inputs = {
             "prompt_ids": micro.ids[:, :1],
@@ -207,10 +221,17 @@ class PolicyTrainer(GRPOTrainer):
             "importance_sampling_ratio": ratios,
             "num_items_in_batch": torch.tensor(float(items), device=micro.ids.device),
         }
-        if self.settings.kl_coefficient:
-            inputs["ref_per_token_logps"] = self._log_probs(micro, base=True)
-        self._now = micro
+        if reference is not None:
+            inputs["ref_per_token_logps"] = reference
         return self.compute_loss(self.model, inputs), ratios
+
+    def _before(self, micro: MicroBatch, members: Sequence[Row], before: dict[int, torch.Tensor]) -> torch.Tensor:
+        """Return the log-probabilities under the policy before the update, which in its first step is the present one."""
+        if id(members[0]) in before:
+            return pad_sequence([before[id(row)] for row in members], batch_first=True)
+        width = micro.ids.shape[1] - 1
+        self._known = self._get_per_token_logps_and_entropies(self.model, micro.ids, micro.attention, width)
+        return self._known[0].detach()
 
     def _micro_batches(self, part: Sequence[Row]) -> list[tuple[MicroBatch, list[Row]]]:
         packed = micro_batches(part, self.settings.tokens_per_forward)
@@ -248,29 +269,43 @@ class PolicyTrainer(GRPOTrainer):
         return total / tokens
 
 
+def _seen(now: MicroBatch) -> torch.Tensor | None:
+    """Return the mask of padding; a GPU needs none, since padding comes last, and its fastest kernels take none."""
+    return None if now.ids.is_cuda else now.attention
+
+
 class Tally:
     """Weighted means of figures over micro-batches."""
 
     def __init__(self) -> None:
         self._values: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self._ratios: list[torch.Tensor] = []
+        self._pending: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, float, bool]] = []
 
     def add(self, name: str, value: float, weight: float) -> None:
         """Add a value of a figure."""
         self._values[name].append((value, weight))
 
-    def add_ratios(self, ratios: torch.Tensor, gap: torch.Tensor, mask: torch.Tensor, *, is_first: bool) -> None:
+    def add_ratios(
+        self, ratios: torch.Tensor, gap: torch.Tensor, mask: torch.Tensor, count: float, *, is_first: bool
+    ) -> None:
         """Add the weights between sampler and learner; before the first step also the gap between the two."""
-        written = mask > 0
-        count = float(written.sum())
-        self._ratios.append(gap[written].exp())
-        if is_first:
-            self.add("mismatch", float(gap[written].abs().mean()), count)
-            self.add("mismatch_max", float(gap[written].abs().max()), count)
-        self.add("importance_weight", float(ratios[written].mean()), count)
+        self._pending.append((ratios, gap, mask, count, is_first))
+
+    def _settle(self) -> None:
+        """Take the figures of what was added; picking the written places waits for the GPU, so it is done at the end."""
+        for ratios, gap, mask, count, is_first in self._pending:
+            written = mask > 0
+            self._ratios.append(gap[written].exp())
+            if is_first:
+                self.add("mismatch", float(gap[written].abs().mean()), count)
+                self.add("mismatch_max", float(gap[written].abs().max()), count)
+            self.add("importance_weight", float(ratios[written].mean()), count)
+        self._pending.clear()
 
     def figures(self) -> dict[str, float]:
         """Return the mean of every figure, the maximum of `mismatch_max`, and the share of tokens that count."""
+        self._settle()
         found = {
             name: sum([value * weight for value, weight in values]) / sum([weight for _, weight in values])
             for name, values in self._values.items()

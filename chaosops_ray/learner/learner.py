@@ -15,9 +15,10 @@ import transformers
 from transformers import PreTrainedTokenizerFast
 
 from chaosops_ray.config import Run
-from chaosops_ray.learner import batch, lora
+from chaosops_ray.learner import batch, checkpointing, lora
 from chaosops_ray.learner.adapter import adapter_files
 from chaosops_ray.learner.advantage import advantages
+from chaosops_ray.learner.checkpointing import Estimate
 from chaosops_ray.learner.probe import probe
 from chaosops_ray.store import versions
 from chaosops_ray.wire import Files, Group, Ids, Probe
@@ -32,7 +33,16 @@ _STATE, _DONE = "learner.pt", "done.json"
 class Learner:
     """The holder of the policy's weights; it knows nothing of the loop, and acts on the weights and its arguments."""
 
-    def __init__(self, run: Run, name: str, model: Path, base: str, weights: Mapping[str, Mapping[str, float]]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        name: str,
+        model: Path,
+        base: str,
+        weights: Mapping[str, Mapping[str, float]],
+        estimate: Estimate | None = None,
+    ) -> None:
+        """Load the model; the estimate of an update's memory decides what `learner.checkpointing: auto` is."""
         transformers.logging.set_verbosity_error()
         torch.set_num_threads(run.resources.learner_threads)
         torch.use_deterministic_algorithms(not torch.cuda.is_available())
@@ -45,8 +55,22 @@ class Learner:
         self._model = lora.with_adapter(loaded, run.learner.lora_rank, run.learner.lora_alpha, run.seed)
         self._modules = lora.bound_modules(self._model)
         self._path = model
+        self._checkpointed = checkpointing.choose(
+            run.learner.checkpointing, loaded.config.num_hidden_layers, estimate, self._room(estimate)
+        )
         self._trainer: PolicyTrainer | None = None
         self._probed: Probe | None = None
+
+    def _room(self, estimate: Estimate | None) -> int | None:
+        """Return the memory that an update may take."""
+        if estimate is None or estimate.room is not None or not torch.cuda.is_available():
+            return None if estimate is None else estimate.room
+        asked, total = self._run.resources, torch.cuda.get_device_properties(0).total_memory
+        return checkpointing.room_on_a_gpu(total, asked.learner_gpus, alone=asked.colocate)
+
+    def chosen(self) -> dict[str, str]:
+        """Return what the learner decided about its way of computing, and why."""
+        return {"checkpointing": self._checkpointed.why}
 
     def prepare(self) -> PolicyTrainer:
         """Make the trainer, once. TRL takes seconds to load: publishing and probing do not wait for it."""
@@ -58,7 +82,9 @@ class Learner:
             options = limits | {"seed": self._run.seed}
             # TRL wants a folder, and writes nothing into it: its own loop, which would, never runs.
             nowhere = Path(tempfile.gettempdir())
-            self._trainer = module.PolicyTrainer(self._model, tokenizer, self._run.learner, nowhere, options)
+            self._trainer = module.PolicyTrainer(
+                self._model, tokenizer, self._run.learner, nowhere, options, self._checkpointed.layers
+            )
         return self._trainer
 
     def update(self, groups: Sequence[Group], done: int) -> dict[str, float]:

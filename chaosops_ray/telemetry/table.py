@@ -500,6 +500,13 @@ _MACHINE = Topic(
             "Tokens a second",
         ),
         Metric(
+            "machine.learner.checkpointing",
+            "",
+            "",
+            "how many layers the learner computes again instead of keeping their activations, and why",
+            kind="text",
+        ),
+        Metric(
             "machine.sinks_failed.{sink}",
             "chaosops_sinks_failed",
             "updates",

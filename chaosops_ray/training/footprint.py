@@ -20,8 +20,9 @@ from tokenizers import Tokenizer
 
 from chaosops_ray.agents.seat import Seat
 from chaosops_ray.agents.tokens import TOKENIZER_FILE
-from chaosops_ray.config import ConfigError, Run
+from chaosops_ray.config import AUTO, ConfigError, Run
 from chaosops_ray.evaluate import parse_seeds
+from chaosops_ray.learner.checkpointing import Estimate
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.training import plan
 from chaosops_ray.workers.memory import permitted
@@ -209,11 +210,11 @@ def _learner(run: Run, one: Shape, opening: int, transcripts: int) -> Need:
     width = 2 if on_gpu else 4
     adapter = settings.lora_rank * one.sides
     batch = transcripts * run.resources.context
-    # A longer row makes a micro-batch of its own.
-    tokens = min(max(settings.tokens_per_forward, run.resources.context), max(batch // settings.steps, 1))
+    tokens = _tokens_of_a_forward(run, transcripts)
     layer = _saved(one, settings.lora_rank) * width
-    # With checkpointing, a layer's input is kept and the rest computed again; a layer's gradients come on top.
-    kept = one.layers * (one.hidden * width if settings.checkpointing else layer)
+    # With checkpointing, a layer's input is kept and the rest computed again; a layer's gradients come on top. `auto`
+    # computes all layers again where it must.
+    kept = one.layers * (layer if settings.checkpointing is False else one.hidden * width)
     activations = tokens * (kept + 2 * layer)
     if run.rollout.structured:
         # A completion follows at least one token that was read.
@@ -234,6 +235,33 @@ def _learner(run: Run, one: Shape, opening: int, transcripts: int) -> Need:
         return Need("learner", 1, {_LIBRARIES: _LEARNER, **working, "adapters": exported, **batched}, {})
     host = {_LIBRARIES: _LEARNER + _CUDA, "weights": one.parameters * width, "adapters": exported, **batched}
     return Need("learner", 1, host, {_LIBRARIES: _CONTEXT, **working})
+
+
+def estimate(run: Run, environment: AnyEnvironment, model: Path) -> Estimate | None:
+    """Return what decides how many layers the learner computes again; None where it is configured, or unknown."""
+    if run.learner.checkpointing != AUTO:
+        return None
+    try:
+        one, machine = shape(model), here()
+        found = {need.name: need for need in needs(run, environment, model, machine)}
+    except UnknownError:
+        return None
+    learner = found.pop("learner")
+    on_gpu = bool(learner.gpu)
+    settings, batch = run.learner, run.batch.scenarios * run.batch.group * len(plan.stream_weights(run, environment))
+    tokens = _tokens_of_a_forward(run, batch)
+    width = 2 if on_gpu else 4
+    again, kept = tokens * one.hidden * width, tokens * _saved(one, settings.lora_rank) * width
+    whole = sum((learner.gpu or learner.memory).values())
+    others = RAY + sum([need.processes * need.each for need in found.values()])
+    room = None if on_gpu else int(USABLE * machine.memory) - others
+    return Estimate(one.layers, whole - one.layers * again, kept, again, room)
+
+
+def _tokens_of_a_forward(run: Run, transcripts: int) -> int:
+    """Return the tokens of the largest micro-batch; a longer row makes one of its own."""
+    batch = transcripts * run.resources.context
+    return min(max(run.learner.tokens_per_forward, run.resources.context), max(batch // run.learner.steps, 1))
 
 
 def _saved(one: Shape, rank: int) -> int:

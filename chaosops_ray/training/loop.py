@@ -34,8 +34,8 @@ from chaosops_ray.store import versions
 from chaosops_ray.store.run_folder import CONTENTS, RunFolder
 from chaosops_ray.telemetry.machine import Throughput, Usage, own_memory
 from chaosops_ray.telemetry.sinks import NO_SINKS, Sinks
+from chaosops_ray.training import footprint, times
 from chaosops_ray.training import plan as planning
-from chaosops_ray.training import times
 from chaosops_ray.training.base_models import BaseModel
 from chaosops_ray.training.errors import AlarmError
 from chaosops_ray.training.mastery import Mastery, case_of
@@ -116,6 +116,7 @@ def loop(training: Training, pool: ActorPool, watch: Watch, say: Say, held_out: 
     """Run from the last checkpoint to the end; play the held-out scenarios after it, and on the way if configured."""
     run = training.run
     state = State.restored(training, pool)
+    state.chosen = pool.ask("telling how it computes", run.deadlines.disk, pool.learner.chosen.remote())
     texts = probes(training)
     publish(training, pool, state, texts)
     measured: list[EpisodeReport] | None = None
@@ -163,7 +164,7 @@ def update(training: Training, pool: ActorPool, state: State, texts: tuple[Ids, 
         pool.hear_samplers()
         time_of = times.figures(write_spans(training, pool, state), pool.samplers, played)
         figures = metrics(training, state, played, groups, learnt, adoptions)
-        state.row = figures | {"time": time_of, "machine": machine(used, learnt, time_of, rate)}
+        state.row = figures | {"time": time_of, "machine": machine(used, learnt, time_of, rate, state.chosen)}
         state.is_whole = True
 
 
@@ -222,6 +223,7 @@ class State:
         self.version = PolicyVersion(-1, "", "")
         self.ahead: deque[Collection] = deque()
         self.throughput = Throughput()
+        self.chosen: Row = {}  # by the learner, of its way of computing
         self.row: Row | None = None  # of the last update, if it is not in the metrics yet
         self.is_whole = True  # False while the learner may be further than this
 
@@ -286,10 +288,11 @@ def placed(training: Training, stop: Stop) -> Iterator[ActorPool]:
     check(run, ray.cluster_resources())
     source = BaseSource.here(base.path, base.digest)
     codec = Codec(base.path, base.layout)
+    estimate = footprint.estimate(run, training.environment, base.path)
     pool = ActorPool(run, training.environment, source, codec, stop, training.reserved, training.sampler_actor)
 
     def make_learner(options: Mapping[str, Any]) -> Any:
-        return LearnerActor.options(**options).remote(run, base.public_name, source, training.weights)
+        return LearnerActor.options(**options).remote(run, base.public_name, source, training.weights, estimate)
 
     try:
         pool.place()
@@ -418,14 +421,19 @@ def staleness(version: int, groups: Sequence[Group]) -> dict[str, float]:
 
 
 def machine(
-    used: Mapping[str, Usage], learnt: Mapping[str, float], spent: Mapping[str, float | None], engines: float | None
+    used: Mapping[str, Usage],
+    learnt: Mapping[str, float],
+    spent: Mapping[str, float | None],
+    engines: float | None,
+    chosen: Row,
 ) -> Row:
-    """Return what depends on the machine beside the times: memory, and tokens a second."""
+    """Return what depends on the machine beside the times: memory, tokens a second, the learner's way of computing."""
     return {
         "memory": {DRIVER: own_memory(), **{name: one.memory for name, one in used.items()}},
         "gpu_memory": {name: one.gpu_memory for name, one in used.items() if one.gpu_memory is not None},
         "learner_tokens_per_second": learnt["tokens"] / spent["update"] if learnt and spent["update"] else None,
         "engine_tokens_per_second": engines,
+        "learner": chosen,
     }
 
 

@@ -114,6 +114,28 @@ def test_each_setting_that_an_error_names_changes_its_part(
     assert needs(model, less)[process].memory[part] < needs(model, more)[process].memory[part]
 
 
+def test_what_decides_about_checkpointing_adds_up_to_the_need_without_and_with_it(model: Path) -> None:
+    for settings in ((), ("resources.learner_gpus=1",)):
+        on_gpu = bool(settings)
+        whole = {
+            given: needs(model, f"learner.checkpointing={given}", *settings)["learner"] for given in ("true", "false")
+        }
+        sizes = {given: sum((need.gpu or need.memory).values()) for given, need in whole.items()}
+        run = run_of("learner.checkpointing=auto", f"model={model}", *settings)
+        found = footprint.estimate(run, INCIDENT, model)
+        assert found is not None
+        assert found.rest + found.layers * found.again == sizes["true"]
+        assert found.rest + found.layers * found.kept == sizes["false"]
+        assert (found.room is None) == on_gpu, "only the learner sees its GPU"
+
+
+def test_nothing_is_estimated_where_checkpointing_is_configured_or_the_files_tell_too_little(
+    model: Path, tmp_path: Path
+) -> None:
+    assert footprint.estimate(run_of("learner.checkpointing=true", f"model={model}"), INCIDENT, model) is None
+    assert footprint.estimate(run_of("learner.checkpointing=auto"), INCIDENT, tmp_path) is None
+
+
 def test_every_part_has_a_remedy_except_the_libraries(model: Path) -> None:
     for engine in ("torch", "vllm"):
         for need in needs(model, f"sampler={engine}").values():
