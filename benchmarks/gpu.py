@@ -31,27 +31,30 @@ The JSON, which is written whole after every case:
                      "left_out": [], "error": null, "settings": {...}}, ...},
      "cases": [{...}, ...]}
 
-A later run replaces the cases of the same name, card and device, and the entries of the parts that it ran; all others
-stay. `left_out` names the cases for which there was no time. Each case is flat and stands alone. All have
+A later run replaces the cases of the same part, name and card, and the entries of the parts that it ran; all others
+stay. `left_out` names what there was no time for. Each case is flat and stands alone. All have these, or null:
 
     part, name, card ("NVIDIA H100 80GB HBM3"; "cpu"), card_memory_bytes, driver, versions {torch, transformers, peft,
-    trl}, shape ("3b", "1.5b", "0.5b", "smollm2", "tiny", or a model's folder name), parameters, rank, seconds (of what
-    the case is about: an update; a synchronization; all completions; all updates), tokens_per_second,
-    peak_memory_bytes, mfu, checkpointing, skipped (null, or why nothing was measured; figures are then null)
+    trl}, shape ("3b", "1.5b", "0.5b", "smollm2", "tiny", or the name of a model's folder), parameters, rank, seconds
+    (of an update; of a synchronization; of all completions; of all updates), tokens_per_second, peak_memory_bytes, mfu,
+    checkpointing (true, false, or "auto": of as many layers as must be), skipped (null, or why nothing was measured)
+
+A case that was not skipped has further figures:
 
     a: rows ("incident", "tools", "4k", "former"), lengths {rows, tokens, written, shortest, median, longest},
-       tokens_per_forward, padding, settings {what the learner was told beyond these}, scoring_seconds, kl_seconds,
-       flops_per_token, mfu_without_attention, needed_bytes (estimated), free_bytes, runs
-    b: export_seconds, publish_seconds, load_seconds, proof_seconds, adapter_bytes, decisive, runs;
-       load is that of the sampler, proof the scores of the learner and of the sampler
-    c: completions ("free", "structured"), cohort, prompt, turns, written, read_tokens_per_second; tokens_per_second
-       are the written ones
+       checkpointed_layers, fused_lora, tokens_per_forward, padding, needed_bytes (estimated), free_bytes, runs,
+       scoring_seconds, kl_seconds (of up to 32 rows), flops_per_token, teraflops, mfu_without_attention
+    b: export_seconds, publish_seconds, load_seconds, proof_seconds, adapter_bytes, decisive, runs; load is the
+       sampler's, proof the scores of learner and sampler, decisive whether these tell versions and base apart
+    c: completions ("free", "structured"), cohort, prompt, turns, written, read_tokens_per_second (of openings);
+       tokens_per_second are the written ones, with all that is read between them in the time
     d: kind ("run", "repeat"), world, seats, style, updates, and of a run: reward_first, reward_last (of the first and
        last tenth of the updates) and held_out {before, after, rise}, each {mean, interval, episodes}, rewards (the mean
-       of each update), seconds_by {collect, update, publish, adopt}; of a repeat: same (true or false), digests
+       of each update), seconds_by {collect, update, publish, adopt}, digest, tokens_per_second learnt from; of a
+       repeat: same (true or false), first_different, digests
 
-Figures that a case does not have are null. Seconds are medians where `runs` says how many; memory is the peak of
-the case as PyTorch's allocator counts it, on a CPU the resident memory of the process.
+Seconds are medians where `runs` says of how many, after one that warms up. Memory is the peak of the case as PyTorch's
+allocator counts it, on a CPU the resident memory of the process. Intervals are bootstrapped over scenarios, 95 %.
 """
 
 from __future__ import annotations

@@ -47,11 +47,14 @@ class Clock:
         """Seconds since the part began."""
         return self._now() - self._began
 
-    def before(self, seconds: float) -> Clock:
-        """Return the same clock with so many seconds less."""
-        other = Clock(self.limit - seconds, self._now)
-        other._began = self._began
-        return other
+    @property
+    def left(self) -> float:
+        """Seconds until the part must end."""
+        return self.limit - self.spent
+
+    def until(self, share: float, spare: float = 0.0) -> Clock:
+        """Return a clock that ends after this share of the time that is left, and so many seconds earlier."""
+        return Clock(self.left * share - spare, self._now)
 
     def in_time(self, steps: Sequence[T], name: Callable[[T], str]) -> Iterator[T]:
         """Yield the steps as long as one that takes as long as the longest so far would end in time.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -12,6 +12,7 @@ from benchmarks.on_gpu import shapes
 from benchmarks.on_gpu.bench import Bench, Case, clean, free_bytes, peak_bytes, restart_peak, timed
 from benchmarks.on_gpu.shapes import ROWS, SHAPES
 from chaosops_ray.config import Learner
+from chaosops_ray.learner import checkpointing
 from chaosops_ray.learner.batch import Row
 from chaosops_ray.learner.grpo import PolicyTrainer
 
@@ -20,11 +21,21 @@ DEFAULT_SHAPES = ("3b", "1.5b")
 # Of the memory that is free; the allocator loses some in pieces.
 USABLE = 0.92
 SMALLEST_BUDGET = 1024
-# The ways of computing that are compared, each by what the learner is told; the first is also measured with the other
-# ranks.
-WAYS: Mapping[str, Mapping[str, Any]] = {
-    "checkpointing": {"checkpointing": True},
-    "no checkpointing": {"checkpointing": False},
+
+
+class Way(NamedTuple):
+    """A way of computing."""
+
+    checkpointing: bool | Literal["auto"]
+    fused: bool | None = None  # LoRA in fewer passes; None: where the learner does so by itself, on a GPU
+
+
+# The first is also measured with the other ranks.
+WAYS = {
+    "checkpointing": Way(checkpointing=True),
+    "no checkpointing": Way(checkpointing=False),
+    "as many layers as must be": Way(checkpointing="auto"),
+    "checkpointing, layers of PEFT": Way(checkpointing=True, fused=False),
 }
 
 
@@ -43,11 +54,14 @@ class Planned(NamedTuple):
 
 
 def planned(bench: Bench) -> list[Planned]:
-    """Return the cases, the most important first: the ranks differ little, so one way and one kind of rows tells it."""
-    shapes_, rows, ways = bench.shapes or DEFAULT_SHAPES, bench.rows, list(WAYS)
-    first, *others = bench.ranks
-    found = [Planned(shape, first, way, kind) for shape in shapes_ for way in ways for kind in rows]
-    return found + [Planned(shape, rank, ways[0], rows[0]) for shape in shapes_ for rank in others]
+    """Return the cases, the most important first; what differs little is measured with the first kind of rows only."""
+    (first, *others), found = bench.ranks, list[Planned]()
+    for shape in bench.shapes or DEFAULT_SHAPES:
+        found += [Planned(shape, first, way, kind) for way in WAYS for kind in bench.rows if WAYS[way].fused is None]
+        if bench.device == "cuda":  # on a CPU the layers are PEFT's anyway
+            found += [Planned(shape, first, way, bench.rows[0]) for way in WAYS if WAYS[way].fused is False]
+        found += [Planned(shape, rank, next(iter(WAYS)), bench.rows[0]) for rank in others]
+    return found
 
 
 def measure(bench: Bench) -> Iterator[Case]:
@@ -57,14 +71,23 @@ def measure(bench: Bench) -> Iterator[Case]:
         clean(bench.device)
 
 
-def budget_of(bench: Bench, one: Planned, longest: int, free: int) -> tuple[int, int]:
-    """Return the tokens in a forward pass, halved until the estimate fits the free memory; and this estimate."""
-    checkpointing = bool(WAYS[one.way]["checkpointing"])
-    budget = max(bench.budget, longest)
+class Fit(NamedTuple):
+    """The tokens in a forward pass, the layers that compute their activations again, the bytes that this needs."""
+
+    budget: int
+    checkpointed: int
+    needed: int
+
+
+def fit(bench: Bench, one: Planned, longest: int, room: int) -> Fit:
+    """Halve the tokens in a forward pass until the estimate fits the room, as far as a pass holds the longest row."""
+    shape, budget = SHAPES[one.shape], max(bench.budget, longest)
     while True:
-        wanted = shapes.needed(SHAPES[one.shape], one.rank, budget, checkpointing=checkpointing, width=bench.width)
-        if wanted <= USABLE * free or budget // 2 < max(longest, SMALLEST_BUDGET):
-            return budget, wanted
+        found = shapes.estimate(shape, one.rank, budget, bench.width)
+        layers = checkpointing.choose(WAYS[one.way].checkpointing, shape.layers, found, room).layers
+        wanted = shapes.needed(found, layers)
+        if wanted <= room or budget // 2 < max(longest, SMALLEST_BUDGET):
+            return Fit(budget, layers, wanted)
         budget //= 2
 
 
@@ -72,9 +95,10 @@ def case(bench: Bench, one: Planned) -> Case:
     """Measure one case, or say why it was skipped."""
     shape, way = SHAPES[one.shape], WAYS[one.way]
     rows = shapes.random_rows(ROWS[one.rows], bench.tokens, shape.vocabulary, random.Random(0))
-    free = free_bytes(bench.device)
     lengths = shapes.lengths(rows)
-    budget, wanted = budget_of(bench, one, lengths["longest"], free)
+    free = free_bytes(bench.device)
+    room = int(USABLE * free)
+    fitted = fit(bench, one, lengths["longest"], room)
     found: Case = {
         "part": PART,
         "name": one.name,
@@ -83,32 +107,32 @@ def case(bench: Bench, one: Planned) -> Case:
         "rank": one.rank,
         "rows": one.rows,
         "lengths": lengths,
-        "checkpointing": way["checkpointing"],
-        "settings": dict(way),
-        "tokens_per_forward": budget,
-        "padding": shapes.padding(rows, budget),
-        "needed_bytes": wanted,
+        "checkpointing": way.checkpointing,
+        "checkpointed_layers": fitted.checkpointed,
+        "fused_lora": bench.device == "cuda" if way.fused is None else way.fused,
+        "tokens_per_forward": fitted.budget,
+        "padding": shapes.padding(rows, fitted.budget),
+        "needed_bytes": fitted.needed,
         "free_bytes": free,
         "runs": bench.runs,
     }
-    if wanted > USABLE * free:
-        gib = [size / 2**30 for size in (wanted, USABLE * free)]
+    if fitted.needed > room:
+        gib = [size / 2**30 for size in (fitted.needed, room)]
         return found | {"skipped": f"needs about {gib[0]:.1f} GiB, and {gib[1]:.1f} can be used"}
     try:
-        return found | figures(bench, one, rows, budget)
+        return found | figures(bench, one, rows, fitted)
     except torch.cuda.OutOfMemoryError as error:
         return found | {"skipped": f"out of memory: {str(error).splitlines()[0][:200]}"}
 
 
-def figures(bench: Bench, one: Planned, rows: list[Row], budget: int) -> Case:
+def figures(bench: Bench, one: Planned, rows: list[Row], fitted: Fit) -> Case:
     """Measure the updates of one learner."""
-    device, shape = bench.device, SHAPES[one.shape]
-    given = {"lora_rank": one.rank, "lora_alpha": 2 * one.rank, "tokens_per_forward": budget, "recompute": False}
-    settings = Learner.model_validate(given | dict(WAYS[one.way]))
+    device, shape, way = bench.device, SHAPES[one.shape], WAYS[one.way]
+    settings = Learner(lora_rank=one.rank, lora_alpha=2 * one.rank, tokens_per_forward=fitted.budget, recompute=False)
     options = {"temperature": 1.0, "seed": 0, "max_completion_length": ROWS[one.rows].written[1]}
     restart_peak(device)
-    model = shapes.policy(shape, one.rank, device)
-    trainer = PolicyTrainer(model, shapes.tokenizer(), settings, bench.folder, options)
+    model = shapes.policy(shape, one.rank, device, fused=way.fused)
+    trainer = PolicyTrainer(model, shapes.tokenizer(), settings, bench.folder, options, fitted.checkpointed)
     scored = trainer.scored(rows)  # as if this policy had sampled them
     rows = [
         row._replace(log_probs=tuple(scored[id(row)][torch.tensor(row.at, device=device) - 1].tolist())) for row in rows

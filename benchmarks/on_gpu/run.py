@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -42,6 +43,7 @@ from chaosops_ray.workers.samplers.torch import TorchSampler
 PART = "d"
 DEFAULT_SHAPE = "0.5b"
 REPEATED = 5  # updates of each of the two runs that are compared
+TRAINING_SHARE = 0.7  # of the time, for the one that is to learn
 HELD_OUT = range(1000, 1010)  # seeds that training never draws
 OPENINGS = 300  # episodes whose texts and actions make the tokenizer of a model with random weights
 SHARE = 0.1  # of the updates, which are the first and the last ones
@@ -224,15 +226,14 @@ def result(environment: AnyEnvironment, group: Group) -> tuple[str, list[float]]
 
 
 def measure(bench: Bench) -> Iterator[Case]:
-    """Yield whether two runs agree, and what a run comes to."""
+    """Yield what a run comes to, and whether two runs agree."""
     model = prepared(bench)
     run = configured(bench, model.path, bench.updates)
     told = ("style", "seats", "rule_options", "batch", "rollout", "credit", "learner")
     bench.settings.update(run.model_dump(include=set(told)))
-    kinds = {"repeat": repeat, "run": whole}
-    for kind in bench.clock.in_time(list(kinds), lambda kind: kind):
-        yield described(bench, run, kind) | asyncio.run(kinds[kind](bench, run, model))
-        clean(bench.device)
+    yield described(bench, run, "run") | asyncio.run(whole(bench, run, model))
+    clean(bench.device)
+    yield described(bench, run, "repeat") | asyncio.run(repeat(bench, run, model))
 
 
 def described(bench: Bench, run: Run, kind: str) -> Case:
@@ -252,30 +253,6 @@ def described(bench: Bench, run: Run, kind: str) -> Case:
     }
 
 
-async def repeat(bench: Bench, run: Run, model: BaseModel) -> Case:
-    """Make the first updates twice from the same seed, and compare the digests of all versions."""
-    found = []
-    restart_peak(bench.device)
-    began = time.perf_counter()
-    for number in range(2):
-        loop = Loop(bench, run, model, bench.folder / f"repeat-{number}")
-        await loop.begin()
-        for _ in range(min(REPEATED, run.updates)):
-            await loop.update()
-        found.append(loop.digests)
-        del loop
-        clean(bench.device)
-    different = [number for number, pair in enumerate(zip(*found, strict=True)) if pair[0] != pair[1]]
-    return {
-        "updates": len(found[0]) - 1,
-        "seconds": time.perf_counter() - began,
-        "same": not different,
-        "first_different": different[0] if different else None,
-        "digests": found,
-        "peak_memory_bytes": peak_bytes(bench.device),
-    }
-
-
 async def whole(bench: Bench, run: Run, model: BaseModel) -> Case:
     """Train, and compare the first updates with the last, and the held-out scenarios before with after."""
     restart_peak(bench.device)
@@ -287,16 +264,18 @@ async def whole(bench: Bench, run: Run, model: BaseModel) -> Case:
     before = await loop.held_out(scenarios)
     evaluating = time.perf_counter() - began
     began = time.perf_counter()
-    # The evaluation at the end must still fit.
-    clock = bench.clock.before(2 * evaluating)
-    for _ in clock.in_time(range(run.updates), lambda number: f"update {number + 1}"):
+    # The evaluation at the end must fit as well.
+    clock = bench.clock.until(TRAINING_SHARE, 2 * evaluating)
+    for _ in clock.in_time(range(run.updates), lambda number: f"updates from {number + 1} on"):
         await loop.update()
     bench.clock.left_out += clock.left_out[:1]
     seconds = time.perf_counter() - began
+    if not loop.done:
+        return {"skipped": "no time for an update"}
     after = await loop.held_out(scenarios)
-    few = max(1, round(SHARE * loop.done))
-    first, last = [[one for earned in part for one in earned] for part in (loop.earned[:few], loop.earned[-few:])]
     rises = [(scenario, value - was) for (scenario, value), (_, was) in zip(after, before, strict=True)]
+    few = max(1, round(SHARE * loop.done))
+    first, last = [list(chain.from_iterable(part)) for part in (loop.earned[:few], loop.earned[-few:])]
     return {
         "updates": loop.done,
         "seconds": seconds,
@@ -311,6 +290,35 @@ async def whole(bench: Bench, run: Run, model: BaseModel) -> Case:
     }
 
 
+async def repeat(bench: Bench, run: Run, model: BaseModel) -> Case:
+    """Make the first updates twice from the same seed, and compare the digests of all versions."""
+    restart_peak(bench.device)
+    began = time.perf_counter()
+    found: list[list[str]] = []
+    wanted = min(REPEATED, run.updates)
+    for number, share in enumerate((0.5, 1.0)):
+        clock = bench.clock.until(share)
+        loop = Loop(bench, run, model, bench.folder / f"repeat-{number}")
+        await loop.begin()
+        for _ in clock.in_time(range(wanted), lambda update: f"the update {update + 1} of two runs"):
+            await loop.update()
+        bench.clock.left_out += clock.left_out[:1]
+        wanted = loop.done
+        found.append(loop.digests)
+        del loop
+        clean(bench.device)
+    compared = list(zip(*found, strict=False))
+    different = [number for number, pair in enumerate(compared) if pair[0] != pair[1]]
+    return {
+        "updates": len(compared) - 1,
+        "seconds": time.perf_counter() - began,
+        "same": not different,
+        "first_different": different[0] if different else None,
+        "digests": found,
+        "peak_memory_bytes": peak_bytes(bench.device),
+    }
+
+
 def summary(values: Earned) -> dict[str, Any]:
     """Return the mean with a bootstrap interval over scenarios."""
     mean = fmean([value for _, value in values])
@@ -321,6 +329,9 @@ def table(cases: list[Case]) -> list[str]:
     """The figures in lines."""
     lines = []
     for one in cases:
+        if one["skipped"]:
+            lines.append(f"{one['name']} skipped: {one['skipped']}")
+            continue
         lines.append(f"{one['name']}: {one['updates']} updates in {one['seconds']:.1f} s")
         if one["kind"] == "repeat":
             agree = (

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from chaosops_ray.learner import lora
 from chaosops_ray.learner.batch import Row, micro_batches
+from chaosops_ray.learner.checkpointing import Estimate
 
 # Dense bf16 FLOP/s by what the device's name holds; the first that fits.
 PEAKS = {
@@ -94,10 +95,12 @@ ROWS = {
 
 def random_rows(kind: Rows, tokens: int, vocabulary: int, draw: random.Random) -> list[Row]:
     """Transcripts of random tokens, groups of them with the same opening, until there are so many tokens."""
-    found: list[Row] = []
-    while sum([len(row.tokens) for row in found]) < tokens:
-        opening = _words(draw.choice(kind.openings), vocabulary, draw)
-        found += [_row(kind, opening, vocabulary, draw) for _ in range(GROUP)]
+    found, total, opening = list[Row](), 0, list[int]()
+    while total < tokens:
+        if len(found) % GROUP == 0:
+            opening = _words(draw.choice(kind.openings), vocabulary, draw)
+        found.append(_row(kind, opening, vocabulary, draw))
+        total += len(found[-1].tokens)
     return found
 
 
@@ -142,9 +145,9 @@ def base(shape: Shape, device: str) -> PreTrainedModel:
     return made
 
 
-def policy(shape: Shape, rank: int, device: str) -> PeftModel:
-    """The base model with an adapter."""
-    return lora.with_adapter(base(shape, device), rank, 2 * rank, seed=0)
+def policy(shape: Shape, rank: int, device: str, *, fused: bool | None = None) -> PeftModel:
+    """The base model with an adapter; `fused` as in the learner, which decides where it is None."""
+    return lora.with_adapter(base(shape, device), rank, 2 * rank, seed=0, fused=fused)
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -187,18 +190,24 @@ def flops(shape: Shape, rank: int, rows: Sequence[Row]) -> Flops:
     return Flops(linear + written * 4.0 * shape.hidden * shape.vocabulary, 6.0 * shape.layers * shape.hidden * pairs)
 
 
-def needed(shape: Shape, rank: int, tokens: int, *, checkpointing: bool, width: int) -> int:
-    """Estimate the bytes that an update needs with so many tokens in a forward pass, of numbers of `width` bytes.
+def estimate(shape: Shape, rank: int, tokens: int, width: int) -> Estimate:
+    """Estimate the memory of an update with so many tokens in a forward pass, of numbers of `width` bytes.
 
     What a layer keeps for each token until its gradient is there: inputs and outputs of two norms; queries, keys,
     values and outputs of the attention; four times the inner width; the inner result of each adapter.
     """
-    layer = (10 * shape.hidden + 4 * shape.inner + 7 * rank) * width
-    kept = shape.layers * (shape.hidden * width if checkpointing else layer)
+    again = tokens * shape.hidden * width
+    kept = tokens * (10 * shape.hidden + 4 * shape.inner + 7 * rank) * width
     # The norms compute in fp32; the layer that is at work has its gradients beside what it keeps.
-    activations = tokens * (kept + 2 * layer + 8 * shape.hidden)
+    working = 2 * kept + tokens * 8 * shape.hidden
     logits = 3 * 4 * min(tokens, 4096) * min(shape.vocabulary, 32768)  # TRL's kernel takes them in tiles
-    return shape.parameters * width + shape.adapter(rank) * 16 + activations + logits
+    rest = shape.parameters * width + shape.adapter(rank) * 16 + working + logits
+    return Estimate(shape.layers, rest, kept, again, None)
+
+
+def needed(found: Estimate, checkpointed: int) -> int:
+    """Return the bytes of this estimate if so many layers compute their activations again."""
+    return found.rest + checkpointed * found.again + (found.layers - checkpointed) * found.kept
 
 
 def peak(card: str) -> float | None:
