@@ -201,6 +201,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--updates", type=int, default=100, help="of part d, at most")
     found.add_argument("--model", type=Path, metavar="FOLDER", help="part d: a real model, instead of random weights")
     found.add_argument("--style", choices=("full", "compact"), help="part d; otherwise full with --model, else compact")
+    found.add_argument("--learning-rate", type=float, help="part d; otherwise by the model's width")
     found.add_argument("--threads", type=int, default=torch.get_num_threads(), help="on a CPU")
     return found
 
@@ -242,6 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 updates=given.updates,
                 model=given.model,
                 style=given.style,
+                rate=given.learning_rate,
                 threads=given.threads,
                 folder=Path(folder),
                 clock=Clock(given.limit),

@@ -50,6 +50,7 @@ def bench(tmp_path: Path, **given: Any) -> Bench:
         "updates": 2,
         "model": None,
         "style": None,
+        "rate": None,
         "threads": 1,
         "folder": tmp_path,
         "clock": Clock(100),

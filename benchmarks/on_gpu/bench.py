@@ -86,6 +86,7 @@ class Bench:
     updates: int
     model: Path | None  # the folder of a real model, for the whole run
     style: str | None
+    rate: float | None  # learning rate of the whole run; None for that of the part
     threads: int
     folder: Path  # for models that an engine loads
     clock: Clock

@@ -46,20 +46,25 @@ REPEATED = 5  # updates of each of the two runs that are compared
 TRAINING_SHARE = 0.7  # of the time, for the one that is to learn
 HELD_OUT = range(1000, 1010)  # seeds that training never draws
 OPENINGS = 300  # episodes whose texts and actions make the tokenizer of a model with random weights
+# Adam moves every weight of an adapter by the rate, so what a step does to an output grows with the width. At these
+# rates random weights of width 64 and 128 have learnt on a CPU.
+RATE, RATE_TIMES_WIDTH = 1e-3, 0.2
+RATE_OF_A_REAL_MODEL = 1e-4
 SHARE = 0.1  # of the updates, which are the first and the last ones
 
 
-def configured(bench: Bench, base_path: Path, updates: int) -> Run:
+def configured(bench: Bench, model: BaseModel) -> Run:
     """Return the configuration: Oversight alone learns, among colleagues who know what to do."""
     real = bench.model is not None
-    rate = 1e-4 if real else 1e-3
+    width = int(described_by(model)["hidden_size"])
+    rate = bench.rate or (RATE_OF_A_REAL_MODEL if real else min(RATE, RATE_TIMES_WIDTH / width))
     return Run.model_validate(
         {
             "world": "incident",
-            "model": str(base_path),
+            "model": str(model.path),
             "style": bench.style or ("full" if real else "compact"),
-            "updates": updates,
-            "curriculum": f"easy:{updates}",
+            "updates": bench.updates,
+            "curriculum": f"easy:{bench.updates}",
             "seats": {"oversight": "learn", "sre": "oracle", "dev": "oracle", "manager": "oracle"},
             "rule_options": {"catch": 2, "false_flag": 1},
             "batch": {"scenarios": 8, "group": 8},
@@ -77,6 +82,12 @@ def configured(bench: Bench, base_path: Path, updates: int) -> Run:
             "resources": {"sampler_threads": bench.threads, "learner_threads": bench.threads},
         }
     )
+
+
+def described_by(model: BaseModel) -> dict[str, Any]:
+    """Return the sizes in the model's config.json."""
+    found: dict[str, Any] = json.loads((model.path / "config.json").read_text(encoding="utf-8"))
+    return found
 
 
 def prepared(bench: Bench) -> BaseModel:
@@ -109,7 +120,7 @@ class Loop:
         self.codec = Codec(model.path, model.layout)
         self.learner = Learner(run, model.public_name, model.path, model.digest, self.weights)
         self.sampler = TorchSampler(model.path, bench.threads, bench.device, run.resources.cache_share)
-        self.vocabulary: int = json.loads((model.path / "config.json").read_text(encoding="utf-8"))["vocab_size"]
+        self.vocabulary = int(described_by(model)["vocab_size"])
         self.base = model.digest
         self.folder = folder
         self.curriculum = planning.curriculum(run, self.environment)
@@ -228,7 +239,7 @@ def result(environment: AnyEnvironment, group: Group) -> tuple[str, list[float]]
 def measure(bench: Bench) -> Iterator[Case]:
     """Yield what a run comes to, and whether two runs agree."""
     model = prepared(bench)
-    run = configured(bench, model.path, bench.updates)
+    run = configured(bench, model)
     told = ("style", "seats", "rule_options", "batch", "rollout", "credit", "learner")
     bench.settings.update(run.model_dump(include=set(told)))
     yield described(bench, run, "run") | asyncio.run(whole(bench, run, model))
