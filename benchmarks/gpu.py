@@ -37,13 +37,14 @@ stay. `left_out` names what there was no time for. Each case is flat and stands 
     part, name, card ("NVIDIA H100 80GB HBM3"; "cpu"), card_memory_bytes, driver, versions {torch, transformers, peft,
     trl}, shape ("3b", "1.5b", "0.5b", "smollm2", "tiny", or the name of a model's folder), parameters, rank, seconds
     (of an update; of a synchronization; of all completions; of all updates), tokens_per_second, peak_memory_bytes, mfu,
-    checkpointing (true, false, or "auto": of as many layers as must be), skipped (null, or why nothing was measured)
+    checkpointing (true or false: of any layer), skipped (null, or why nothing was measured)
 
 A case that was not skipped has further figures:
 
     a: rows ("incident", "tools", "4k", "former"), lengths {rows, tokens, written, shortest, median, longest},
-       checkpointed_layers, fused_lora, tokens_per_forward, padding, needed_bytes (estimated), free_bytes, runs,
-       scoring_seconds, kl_seconds (of up to 32 rows), flops_per_token, teraflops, mfu_without_attention
+       way (of computing, in words), checkpointed_layers, fused_lora, tokens_per_forward, padding, settings {what else
+       the learner was told}, needed_bytes (estimated), free_bytes, runs, scoring_seconds (of all rows), kl_seconds (of
+       up to settings.kl_rows rows), flops_per_token, teraflops, mfu_without_attention
     b: export_seconds, publish_seconds, load_seconds, proof_seconds, adapter_bytes, decisive, runs; load is the
        sampler's, proof the scores of learner and sampler, decisive whether these tell versions and base apart
     c: completions ("free", "structured"), cohort, prompt, turns, written, read_tokens_per_second (of openings);

@@ -99,7 +99,11 @@ def test_all_parts_run_on_a_cpu_without_ray(
     assert [case["name"] for case in cases["a"]] == [f"tiny, r 4, {way}, short rows" for way in list(learner.WAYS)[:3]]
     for case in cases["a"]:
         assert case["tokens_per_second"] * case["seconds"] == pytest.approx(case["lengths"]["tokens"])
-    assert [case["checkpointed_layers"] for case in cases["a"]] == [2, 0, 0]
+    assert [(case["checkpointed_layers"], case["checkpointing"]) for case in cases["a"]] == [
+        (2, True),
+        (0, False),
+        (0, False),
+    ]
     (adapter,) = cases["b"]
     assert adapter["decisive"]
     steps = [adapter[f"{step}_seconds"] for step in ("export", "publish", "load", "proof")]

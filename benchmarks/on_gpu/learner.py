@@ -21,6 +21,8 @@ DEFAULT_SHAPES = ("3b", "1.5b")
 # Of the memory that is free; the allocator loses some in pieces.
 USABLE = 0.92
 SMALLEST_BUDGET = 1024
+# What the learner is told in every case: an update is measured without the pass that scores its rows, and that alone.
+SETTINGS = {"recompute": False, "kl_rows": 32}
 
 
 class Way(NamedTuple):
@@ -107,13 +109,15 @@ def case(bench: Bench, one: Planned) -> Case:
         "rank": one.rank,
         "rows": one.rows,
         "lengths": lengths,
-        "checkpointing": way.checkpointing,
+        "way": one.way,
+        "checkpointing": fitted.checkpointed > 0,
         "checkpointed_layers": fitted.checkpointed,
         "fused_lora": bench.device == "cuda" if way.fused is None else way.fused,
         "tokens_per_forward": fitted.budget,
         "padding": shapes.padding(rows, fitted.budget),
         "needed_bytes": fitted.needed,
         "free_bytes": free,
+        "settings": dict(SETTINGS),
         "runs": bench.runs,
     }
     if fitted.needed > room:
@@ -128,7 +132,8 @@ def case(bench: Bench, one: Planned) -> Case:
 def figures(bench: Bench, one: Planned, rows: list[Row], fitted: Fit) -> Case:
     """Measure the updates of one learner."""
     device, shape, way = bench.device, SHAPES[one.shape], WAYS[one.way]
-    settings = Learner(lora_rank=one.rank, lora_alpha=2 * one.rank, tokens_per_forward=fitted.budget, recompute=False)
+    given = {"lora_rank": one.rank, "lora_alpha": 2 * one.rank, "tokens_per_forward": fitted.budget}
+    settings = Learner.model_validate(given | SETTINGS)
     options = {"temperature": 1.0, "seed": 0, "max_completion_length": ROWS[one.rows].written[1]}
     restart_peak(device)
     model = shapes.policy(shape, one.rank, device, fused=way.fused)
