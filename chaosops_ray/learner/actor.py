@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from pickle import PickleBuffer
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import ray
 
@@ -86,8 +87,9 @@ class LearnerHost:
         return await self._work("update", self._learner.update, groups, done)
 
     async def adapter(self) -> Files:
-        """Return the files of the current policy's adapter."""
-        return await self._work("export", self._learner.adapter)
+        """Return the files of the current policy's adapter, as buffers that Ray does not copy again on their way."""
+        files = await self._work("export", self._learner.adapter)
+        return cast("Files", {name: PickleBuffer(content) for name, content in files.items()})
 
     async def probe(self, texts: Sequence[Ids]) -> tuple[Probe, Work]:
         """Score the texts with the current policy; return also what the learner did since the last call."""

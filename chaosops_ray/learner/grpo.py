@@ -61,7 +61,7 @@ class PolicyTrainer(GRPOTrainer):
         options: dict[str, Any],
         checkpointed: int | None = None,
     ) -> None:
-        """Prepare the model; `checkpointed` of its layers are computed again, by default all unless the setting is false."""
+        """Prepare the model; `checkpointed` of its layers are computed again, by default all unless it says false."""
         self.settings = settings
         on_gpu = torch.cuda.is_available()
         arguments = GRPOConfig(
@@ -226,7 +226,7 @@ class PolicyTrainer(GRPOTrainer):
         return self.compute_loss(self.model, inputs), ratios
 
     def _before(self, micro: MicroBatch, members: Sequence[Row], before: dict[int, torch.Tensor]) -> torch.Tensor:
-        """Return the log-probabilities under the policy before the update, which in its first step is the present one."""
+        """Return the log-probabilities under the policy before the update; in its first step that is the present one."""
         if id(members[0]) in before:
             return pad_sequence([before[id(row)] for row in members], batch_first=True)
         width = micro.ids.shape[1] - 1
@@ -293,7 +293,7 @@ class Tally:
         self._pending.append((ratios, gap, mask, count, is_first))
 
     def _settle(self) -> None:
-        """Take the figures of what was added; picking the written places waits for the GPU, so it is done at the end."""
+        """Take the figures of what was added, at the end: to pick the written places is to wait for the GPU."""
         for ratios, gap, mask, count, is_first in self._pending:
             written = mask > 0
             self._ratios.append(gap[written].exp())

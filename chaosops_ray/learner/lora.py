@@ -50,7 +50,9 @@ class FusedLinear(lora.Linear):
             found: torch.Tensor = super().forward(x, *args, **kwargs)
             return found
         base, down, up = self.get_base_layer(), self.lora_A[ADAPTER].weight, self.lora_B[ADAPTER].weight
-        out: torch.Tensor = _FusedLora.apply(x, base.weight, base.bias, down, up, self.scaling[ADAPTER])
+        out: torch.Tensor = _FusedLora.apply(  # type: ignore[no-untyped-call]
+            x, base.weight, base.bias, down, up, self.scaling[ADAPTER]
+        )
         return out
 
 

@@ -12,6 +12,7 @@ import re
 import shutil
 import stat
 from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from hashlib import file_digest, sha256
 from io import BufferedReader
@@ -26,6 +27,7 @@ from chaosops_ray.store.files import (
     remove_folder,
     sealed,
     sweep,
+    to_disk,
 )
 from chaosops_ray.wire import Files, PolicyVersion
 
@@ -104,14 +106,27 @@ def base_digest(folder: Path) -> str:
     return _digest(base_files(folder), follow=True)
 
 
+def _digest_of(files: Files) -> str:
+    """Return what `digest` returns once the files are written."""
+    hasher = sha256()
+    for name in _FILES:
+        hasher.update(_announced(name, memoryview(files[name]).nbytes))
+        hasher.update(files[name])
+    return hasher.hexdigest()
+
+
+def _announced(name: str, size: int) -> bytes:
+    # Each length is before the bytes that it counts, so that no two sets of files give the same stream.
+    named = name.encode()
+    return len(named).to_bytes(8, "big") + named + size.to_bytes(8, "big")
+
+
 def _digest(files: Iterable[Path], *, follow: bool) -> str:
     hasher = sha256()
     for path in files:
-        name = path.name.encode()
         with _opened(path, follow=follow) as file:
             size = os.fstat(file.fileno()).st_size
-            # Each length is before the bytes that it counts, so that no two sets of files give the same stream.
-            hasher.update(len(name).to_bytes(8, "big") + name + size.to_bytes(8, "big"))
+            hasher.update(_announced(path.name, size))
             file_digest(file, lambda: hasher)
             if file.tell() != size:
                 raise AdapterError(f"{path} changed while it was read; a version never changes, publish a new one")
@@ -155,10 +170,14 @@ def publish(adapters: Path, number: int, base: str, files: Files) -> PolicyVersi
         shutil.rmtree(target)
     try:
         # The rename shows all files at once. The marker is for copies, which are not atomic: it proves them complete.
-        with atomic_folder(target, replace=False) as unfinished:
+        with atomic_folder(target, replace=False) as unfinished, ThreadPoolExecutor(1) as beside:
+            # Hashing takes about as long as writing. The digest is that of the bytes that were meant to be written:
+            # whoever reads the version compares those on disk with it.
+            hashing = beside.submit(_digest_of, files)
             for file in _FILES:
                 (unfinished / file).write_bytes(files[file])
-            marker = seal(unfinished, number, base)
+                to_disk(unfinished / file)
+            marker = seal(unfinished, number, base, hashing.result())
     except FileExistsError:
         there = read(target, marker.base)
         if there.digest != marker.digest:
@@ -257,12 +276,15 @@ def _modules(path: Path, name: str) -> int:
     return modules
 
 
-def seal(folder: Path, number: int, base: str) -> Marker:
-    """Write the marker of a folder that has the adapter's files; it appears whole, and is never replaced."""
+def seal(folder: Path, number: int, base: str, of_files: str | None = None) -> Marker:
+    """Write the marker of a folder that has the adapter's files; it appears whole, and is never replaced.
+
+    `of_files` is the digest of the adapter's files, where it is known already.
+    """
     name = folder_name(number)
     if not _DIGEST.fullmatch(base):
         raise AdapterError(f"{base[:80]!r} is not the digest of a base model, which {name} needs; call base_digest()")
-    marker = Marker(number, digest(folder), base, _modules(folder / WEIGHTS, name))
+    marker = Marker(number, of_files or digest(folder), base, _modules(folder / WEIGHTS, name))
     if os.path.lexists(folder / MARKER):
         raise AdapterError(f"{folder}: {name} is sealed already; a version never changes, publish a new one")
     with atomic_file(folder / MARKER) as temporary:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from transformers import AutoModelForCausalLM
 
-from chaosops_ray.learner.adapter import adapter_files
+from chaosops_ray.learner.adapter import adapter_files, serialized
 from chaosops_ray.store import versions
 from chaosops_ray.store.versions import AdapterError, prune
 from chaosops_ray.wire import Files
@@ -189,8 +189,8 @@ def test_a_killed_driver_leaves_no_version(
     seen = []
     original = versions.seal
 
-    def spy(folder: Path, number: int, base: str) -> versions.Marker:
-        marker = original(folder, number, base)
+    def spy(folder: Path, number: int, base: str, of_files: str | None = None) -> versions.Marker:
+        marker = original(folder, number, base, of_files)
         seen.append((names(adapters), versions.numbers(adapters)))
         shutil.copytree(folder, adapters / ".policy-v8.00000001.part")  # what SIGKILL would leave at this point
         return marker
@@ -256,3 +256,14 @@ def test_prune_keeps_what_it_is_told(model: PeftModel, adapters: Path, digest: s
 def test_a_number_that_is_none(model: PeftModel, adapters: Path, digest: str, number: int) -> None:
     with pytest.raises(AdapterError, match="number"):
         publish(model, adapters, number, digest, "tiny")
+
+
+def test_the_bytes_are_those_of_safetensors() -> None:
+    draw = torch.Generator().manual_seed(0)
+    names = ["b.weight", "a.weight", "layers.10.é", 'layers.2."x"', "layers.1"]
+    tensors = {name: torch.randn(3, place + 1, generator=draw) for place, name in enumerate(names)}
+    assert serialized(tensors) == save(tensors, {"format": "pt"})
+    tensors["b.weight"] = torch.randn(4, 3, generator=draw).T
+    assert serialized(tensors) == save({n: t.contiguous() for n, t in tensors.items()}, {"format": "pt"})
+    tensors["a.weight"] = tensors["a.weight"].bfloat16()
+    assert serialized(tensors) == save({n: t.contiguous() for n, t in tensors.items()}, {"format": "pt"})

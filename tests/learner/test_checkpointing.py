@@ -30,8 +30,8 @@ def test_so_many_layers_are_computed_again_as_the_room_asks_for(room: int, layer
 
 
 def test_what_is_configured_is_not_estimated_and_what_is_unknown_is_not_guessed() -> None:
-    assert choose(False, 10, ESTIMATE, 0) == (0, "no layers, as configured")
-    assert choose(True, 10, ESTIMATE, 100 * GIB) == (10, "all layers, as configured")
+    assert choose(setting=False, layers=10, estimate=ESTIMATE, room=0) == (0, "no layers, as configured")
+    assert choose(setting=True, layers=10, estimate=ESTIMATE, room=100 * GIB) == (10, "all layers, as configured")
     assert choose("auto", 10, None, 100 * GIB).layers == 10
     assert "could not be estimated" in choose("auto", 10, None, 100 * GIB).why
 

@@ -349,3 +349,11 @@ def test_what_has_changed_on_the_way_is_refused(tmp_path: Path, name: str) -> No
         arrived = versions.unpacked(version, files, tmp_path / str(number))
         with pytest.raises(AdapterError, match="policy-v12"):
             versions.verify(arrived)
+
+
+def test_the_digest_that_is_taken_beside_writing_is_that_of_the_files_on_disk(tmp_path: Path) -> None:
+    content = {versions.CONFIG: b"{}\n", versions.WEIGHTS: weights()}
+    for number, kind in enumerate((bytes, bytearray, memoryview)):
+        version = versions.publish(tmp_path, number, BASE, {name: kind(one) for name, one in content.items()})
+        assert version.digest == versions.digest(Path(version.path))
+        assert versions.verify(version).digest == version.digest
