@@ -15,14 +15,15 @@ in a minute or two. Parts are kept apart: one that fails or runs out of time lea
 Model FLOPs utilization (mfu) is the arithmetic that a training step of a LoRA needs, by the seconds and by the peak:
 
     flops = tokens x (4 N + 6 A) + written x 4 H V + attention          mfu = flops / seconds / peak
-    attention = layers x 6 x width x sum over rows of length x (length + 1)
+    attention = layers x 12 x width x pairs;  pairs = sum over rows of length x (length + 1) / 2
 
 N are the weights of the frozen linear layers below the head: 2 N forward and 2 N for gradients of activations; the 2 N
 for gradients of weights fall away, and only the A weights of the adapter have theirs. The head, H x V, is computed
 where something was written. Attention is counted causally, a token with itself and those before it: two products
 forward and four backward, of 2 x width operations for each pair; width is heads x width of a head. What checkpointing
-or the attention's kernel computes again is not counted, and neither is padding. `mfu_without_attention` is the count
-of earlier versions of this benchmark. The peak is the device's dense bf16 rate by its name.
+or the attention's kernel computes again is not counted, and neither is padding; where rows share an opening that is
+computed once, its tokens and pairs count once. `mfu_without_attention` is the count of earlier versions of this
+benchmark. The peak is the device's dense bf16 rate by its name.
 
 The JSON, which is written whole after every case:
 
@@ -42,8 +43,9 @@ stay. `left_out` names what there was no time for. Each case is flat and stands 
 A case that was not skipped has further figures:
 
     a: rows ("incident", "tools", "4k", "former"), lengths {rows, tokens, written, shortest, median, longest},
-       way (of computing, in words), checkpointed_layers, fused_lora, tokens_per_forward, padding, settings {what else
-       the learner was told}, needed_bytes (estimated), free_bytes, runs, scoring_seconds (of all rows), kl_seconds (of
+       way (of computing, in words), checkpointed_layers, fused_lora, packs (rows in lines instead of padded), liger,
+       tokens_per_forward, padding (tokens that are computed, by those of the rows, less 1; below 0 where openings are
+       shared), settings {what else the learner was told}, needed_bytes (estimated), free_bytes, runs, scoring_seconds (of all rows), kl_seconds (of
        up to settings.kl_rows rows), flops_per_token, teraflops, mfu_without_attention
     b: export_seconds, publish_seconds, load_seconds, proof_seconds, adapter_bytes, decisive, runs; load is the
        sampler's, proof the scores of learner and sampler, decisive whether these tell versions and base apart
@@ -80,6 +82,7 @@ import transformers
 from benchmarks.on_gpu import adapter, learner, run, sampler
 from benchmarks.on_gpu.bench import COMMON, Bench, Case, Clock, clean, machine
 from benchmarks.on_gpu.shapes import ROWS, SHAPES
+from chaosops_ray.process_environment import set_for_a_gpu
 from chaosops_ray.store.files import write_json
 
 SCHEMA = "gpu-benchmark/1"
@@ -221,6 +224,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UnreadableError as error:
         print(error, file=sys.stderr)
         return 2
+    if given.device == "cuda":
+        set_for_a_gpu(deterministic=False)  # the allocator reads it at its first use
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(given.threads)

@@ -19,6 +19,7 @@ from benchmarks import gpu
 from benchmarks.on_gpu import bench as benches
 from benchmarks.on_gpu import learner, run, shapes
 from benchmarks.on_gpu.bench import COMMON, Bench, Clock
+from chaosops_ray.learner.batch import Row
 
 ROOT = Path(__file__).parents[1]
 SMALL = (
@@ -96,14 +97,18 @@ def test_all_parts_run_on_a_cpu_without_ray(
         assert case["peak_memory_bytes"] > 0
         assert set(case["versions"]) == {"torch", "transformers", "peft", "trl"}
         cases.setdefault(case["part"], []).append(case)
-    assert [case["name"] for case in cases["a"]] == [f"tiny, r 4, {way}, short rows" for way in list(learner.WAYS)[:3]]
+    ways = ["checkpointing", "no checkpointing", "as many layers as must be", "checkpointing, padded"]
+    assert [case["name"] for case in cases["a"]] == [f"tiny, r 4, {way}, short rows" for way in ways]
     for case in cases["a"]:
         assert case["tokens_per_second"] * case["seconds"] == pytest.approx(case["lengths"]["tokens"])
     assert [(case["checkpointed_layers"], case["checkpointing"]) for case in cases["a"]] == [
         (2, True),
         (0, False),
         (0, False),
+        (2, True),
     ]
+    packed, padded = cases["a"][0], cases["a"][-1]
+    assert packed["padding"] <= 0 < padded["padding"]
     (adapter,) = cases["b"]
     assert adapter["decisive"]
     steps = [adapter[f"{step}_seconds"] for step in ("export", "publish", "load", "proof")]
@@ -269,10 +274,22 @@ def test_attention_is_counted_pair_by_pair() -> None:
     rows = shapes.random_rows(shapes.ROWS["short"], 1, 512, draw)
     pairs = sum(place + 1 for row in rows for place in range(len(row.tokens)))
     # Two products forward and four backward, each of a multiplication and an addition for each number of the width.
-    found = shapes.flops(shape, 4, rows)
+    found = shapes.flops(shape, 4, rows, shapes.padded(rows, 1024))
     assert found.attention == shape.layers * pairs * 6 * 2 * shape.hidden
     tokens, wrote = sum(len(row.tokens) for row in rows), sum(len(row.at) for row in rows)
     assert found.weights == tokens * (4 * shape.linear + 6 * shape.adapter(4)) + wrote * 4 * 64 * 512
+
+
+def test_what_rows_share_is_counted_once() -> None:
+    rows = [Row(tuple(range(20 + extra)), (19 + extra,), (0.0,), (1.0,)) for extra in (1, 2)]
+    rows = [row._replace(tokens=(*row.tokens[:18], 100 + place, *row.tokens[19:])) for place, row in enumerate(rows)]
+    computed = shapes.packed(rows, 1024)
+    assert computed == (21 + 22 - 18, 18, 18 * 19 // 2)
+    shape = shapes.SHAPES["tiny"]
+    both = shapes.flops(shape, 4, rows, computed)
+    apart = shapes.flops(shape, 4, rows, shapes.padded(rows, 1024))
+    assert apart.attention - both.attention == shape.layers * 12 * shape.hidden * 18 * 19 // 2
+    assert apart.weights - both.weights == 18 * (4 * shape.linear + 6 * shape.adapter(4))
 
 
 def test_the_estimate_is_near_what_was_measured_on_a_gpu() -> None:

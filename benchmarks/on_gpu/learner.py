@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
 import torch
 
 from benchmarks.on_gpu import shapes
 from benchmarks.on_gpu.bench import Bench, Case, clean, free_bytes, peak_bytes, restart_peak, timed
-from benchmarks.on_gpu.shapes import ROWS, SHAPES
+from benchmarks.on_gpu.shapes import ROWS, SHAPES, Computed
 from chaosops_ray.config import Learner
-from chaosops_ray.learner import checkpointing
+from chaosops_ray.learner import checkpointing, kernels
 from chaosops_ray.learner.batch import Row
 from chaosops_ray.learner.grpo import PolicyTrainer
 
@@ -28,16 +29,27 @@ SETTINGS = {"recompute": False, "kl_rows": 32}
 class Way(NamedTuple):
     """A way of computing."""
 
-    checkpointing: bool | Literal["auto"]
+    checkpointing: bool | Literal["auto"] = True
+    packs: bool = True  # rows in lines, openings that rows share computed once; otherwise padded rows
     fused: bool | None = None  # LoRA in fewer passes; None: where the learner does so by itself, on a GPU
+    liger: bool = False
+    is_main: bool = False  # measured with every kind of rows
+
+    @property
+    def is_possible(self) -> bool:
+        """Tell if this machine can compute in this way, and if it differs from others here."""
+        on_gpu = torch.cuda.is_available()
+        return (on_gpu or self.fused is None) and (not self.liger or (on_gpu and find_spec("liger_kernel") is not None))
 
 
-# The first is also measured with the other ranks.
+# The first is also measured with the other ranks. The last one is how earlier versions of the learner computed.
 WAYS = {
-    "checkpointing": Way(checkpointing=True),
-    "no checkpointing": Way(checkpointing=False),
-    "as many layers as must be": Way(checkpointing="auto"),
-    "checkpointing, layers of PEFT": Way(checkpointing=True, fused=False),
+    "checkpointing": Way(is_main=True),
+    "no checkpointing": Way(checkpointing=False, is_main=True),
+    "as many layers as must be": Way(checkpointing="auto", is_main=True),
+    "checkpointing, liger": Way(liger=True),
+    "checkpointing, padded": Way(packs=False),
+    "checkpointing, padded, PEFT's layers": Way(packs=False, fused=False),
 }
 
 
@@ -58,11 +70,11 @@ class Planned(NamedTuple):
 def planned(bench: Bench) -> list[Planned]:
     """Return the cases, the most important first; what differs little is measured with the first kind of rows only."""
     (first, *others), found = bench.ranks, list[Planned]()
+    ways = {name: way for name, way in WAYS.items() if way.is_possible}
     for shape in bench.shapes or DEFAULT_SHAPES:
-        found += [Planned(shape, first, way, kind) for way in WAYS for kind in bench.rows if WAYS[way].fused is None]
-        if bench.device == "cuda":  # on a CPU the layers are PEFT's anyway
-            found += [Planned(shape, first, way, bench.rows[0]) for way in WAYS if WAYS[way].fused is False]
-        found += [Planned(shape, rank, next(iter(WAYS)), bench.rows[0]) for rank in others]
+        found += [Planned(shape, first, name, kind) for name, way in ways.items() if way.is_main for kind in bench.rows]
+        found += [Planned(shape, first, name, bench.rows[0]) for name, way in ways.items() if not way.is_main]
+        found += [Planned(shape, rank, next(iter(ways)), bench.rows[0]) for rank in others]
     return found
 
 
@@ -101,6 +113,7 @@ def case(bench: Bench, one: Planned) -> Case:
     free = free_bytes(bench.device)
     room = int(USABLE * free)
     fitted = fit(bench, one, lengths["longest"], room)
+    computed = (shapes.packed if way.packs else shapes.padded)(rows, fitted.budget)
     found: Case = {
         "part": PART,
         "name": one.name,
@@ -114,7 +127,9 @@ def case(bench: Bench, one: Planned) -> Case:
         "checkpointed_layers": fitted.checkpointed,
         "fused_lora": bench.device == "cuda" if way.fused is None else way.fused,
         "tokens_per_forward": fitted.budget,
-        "padding": shapes.padding(rows, fitted.budget),
+        "packs": way.packs,
+        "liger": way.liger,
+        "padding": computed.tokens / lengths["tokens"] - 1,
         "needed_bytes": fitted.needed,
         "free_bytes": free,
         "settings": dict(SETTINGS),
@@ -124,12 +139,12 @@ def case(bench: Bench, one: Planned) -> Case:
         gib = [size / 2**30 for size in (fitted.needed, room)]
         return found | {"skipped": f"needs about {gib[0]:.1f} GiB, and {gib[1]:.1f} can be used"}
     try:
-        return found | figures(bench, one, rows, fitted)
+        return found | figures(bench, one, rows, fitted, computed)
     except torch.cuda.OutOfMemoryError as error:
         return found | {"skipped": f"out of memory: {str(error).splitlines()[0][:200]}"}
 
 
-def figures(bench: Bench, one: Planned, rows: list[Row], fitted: Fit) -> Case:
+def figures(bench: Bench, one: Planned, rows: list[Row], fitted: Fit, computed: Computed) -> Case:
     """Measure the updates of one learner."""
     device, shape, way = bench.device, SHAPES[one.shape], WAYS[one.way]
     given = {"lora_rank": one.rank, "lora_alpha": 2 * one.rank, "tokens_per_forward": fitted.budget}
@@ -137,7 +152,11 @@ def figures(bench: Bench, one: Planned, rows: list[Row], fitted: Fit) -> Case:
     options = {"temperature": 1.0, "seed": 0, "max_completion_length": ROWS[one.rows].written[1]}
     restart_peak(device)
     model = shapes.policy(shape, one.rank, device, fused=way.fused)
-    trainer = PolicyTrainer(model, shapes.tokenizer(), settings, bench.folder, options, fitted.checkpointed)
+    if way.liger:
+        kernels.apply(model.get_base_model())
+    trainer = PolicyTrainer(
+        model, shapes.tokenizer(), settings, bench.folder, options, checkpointed=fitted.checkpointed, packs=way.packs
+    )
     scored = trainer.scored(rows)  # as if this policy had sampled them
     rows = [
         row._replace(log_probs=tuple(scored[id(row)][torch.tensor(row.at, device=device) - 1].tolist())) for row in rows
@@ -147,7 +166,7 @@ def figures(bench: Bench, one: Planned, rows: list[Row], fitted: Fit) -> Case:
     memory = peak_bytes(device)
     scoring = timed(lambda _: trainer.scored(rows), 1, device, warm_up=False)
     divergence = timed(lambda _: trainer.divergence(rows), 1, device, warm_up=False)
-    tokens, work = sum([len(row.tokens) for row in rows]), shapes.flops(shape, one.rank, rows)
+    tokens, work = sum([len(row.tokens) for row in rows]), shapes.flops(shape, one.rank, rows, computed)
     rate = None if device == "cpu" else shapes.peak(torch.cuda.get_device_name())
     return {
         "seconds": seconds,
@@ -165,15 +184,15 @@ def figures(bench: Bench, one: Planned, rows: list[Row], fitted: Fit) -> Case:
 def table(cases: list[Case]) -> list[str]:
     """The figures in lines."""
     lines = [
-        f"{'':<44}{'update':>9}{'tokens/s':>10}{'TFLOP/s':>9}{'MFU':>7}{'before':>8}{'memory':>10}{'estimate':>10}"
+        f"{'':<58}{'update':>9}{'tokens/s':>10}{'TFLOP/s':>9}{'MFU':>7}{'before':>8}{'memory':>10}{'estimate':>10}"
     ]
     for one in cases:
         if one["skipped"]:
-            lines.append(f"{one['name']:<44} skipped: {one['skipped']}")
+            lines.append(f"{one['name']:<58} skipped: {one['skipped']}")
             continue
         mfu, before = ["–" if one[name] is None else f"{one[name]:.1%}" for name in ("mfu", "mfu_without_attention")]
         lines.append(
-            f"{one['name']:<44}{one['seconds']:>7.2f} s{one['tokens_per_second']:>10,.0f}{one['teraflops']:>9.3f}"
+            f"{one['name']:<58}{one['seconds']:>7.2f} s{one['tokens_per_second']:>10,.0f}{one['teraflops']:>9.3f}"
             f"{mfu:>7}{before:>8}{one['peak_memory_bytes'] / 2**30:>6.1f} GiB{one['needed_bytes'] / 2**30:>6.1f} GiB"
         )
     return lines

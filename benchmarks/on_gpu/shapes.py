@@ -11,7 +11,7 @@ from peft import PeftModel
 from tokenizers import Tokenizer, models
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config
 
-from chaosops_ray.learner import lora
+from chaosops_ray.learner import lora, packing
 from chaosops_ray.learner.batch import Row, micro_batches
 from chaosops_ray.learner.checkpointing import Estimate
 
@@ -169,10 +169,29 @@ def lengths(rows: Sequence[Row]) -> dict[str, int]:
     }
 
 
-def padding(rows: Sequence[Row], budget: int) -> float:
-    """What padding adds to the tokens, as a share of them."""
-    computed = sum([len(part) * max([len(row.tokens) for row in part]) for part in micro_batches(rows, budget)])
-    return computed / sum([len(row.tokens) for row in rows]) - 1
+class Computed(NamedTuple):
+    """What is computed of rows: with padding, or in lines in which rows that begin alike share their opening."""
+
+    tokens: int
+    once: int  # tokens of rows that another row shares, so that they are not computed again
+    pairs: int  # of tokens that attention need not look at again for them
+
+
+def padded(rows: Sequence[Row], budget: int) -> Computed:
+    """Count padded rows."""
+    tokens = sum([len(part) * max([len(row.tokens) for row in part]) for part in micro_batches(rows, budget)])
+    return Computed(tokens, 0, 0)
+
+
+def packed(rows: Sequence[Row], budget: int) -> Computed:
+    """Count rows in lines."""
+    once = pairs = 0
+    for line in packing.lines(rows, budget):
+        for family in line:
+            others = len(family.members) - 1
+            once += others * family.shared
+            pairs += others * family.shared * (family.shared + 1) // 2
+    return Computed(sum([len(row.tokens) for row in rows]) - once, once, pairs)
 
 
 class Flops(NamedTuple):
@@ -182,12 +201,12 @@ class Flops(NamedTuple):
     attention: float
 
 
-def flops(shape: Shape, rank: int, rows: Sequence[Row]) -> Flops:
+def flops(shape: Shape, rank: int, rows: Sequence[Row], computed: Computed) -> Flops:
     """Count what an update needs; the benchmark's docstring has the formula."""
-    tokens, written = sum([len(row.tokens) for row in rows]), sum([len(row.at) for row in rows])
+    tokens, written = sum([len(row.tokens) for row in rows]) - computed.once, sum([len(row.at) for row in rows])
     linear = tokens * (4.0 * shape.linear + 6.0 * shape.adapter(rank))
-    pairs = sum([len(row.tokens) * (len(row.tokens) + 1) for row in rows])
-    return Flops(linear + written * 4.0 * shape.hidden * shape.vocabulary, 6.0 * shape.layers * shape.hidden * pairs)
+    pairs = sum([len(row.tokens) * (len(row.tokens) + 1) // 2 for row in rows]) - computed.pairs
+    return Flops(linear + written * 4.0 * shape.hidden * shape.vocabulary, 12.0 * shape.layers * shape.hidden * pairs)
 
 
 def estimate(shape: Shape, rank: int, tokens: int, width: int) -> Estimate:
