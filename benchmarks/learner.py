@@ -188,7 +188,7 @@ def stock_trainer(start: Setup) -> GRPOTrainer:
         learning_rate=0.0,
         num_generations=2,
         per_device_train_batch_size=2,
-        activation_checkpointing=run.learner.checkpointing,
+        activation_checkpointing=run.learner.checkpointing is True,
         bf16=False,
         use_cpu=True,
         report_to=[],

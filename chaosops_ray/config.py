@@ -189,6 +189,16 @@ class Learner(Section):
         description="gradient checkpointing, of all layers or of none; auto: of as many as the estimate of memory asks "
         "for, on the GPU or machine that the learner finds itself on",
     )
+    packing: Switch = Field(
+        default="auto",
+        description="rows behind one another in one line instead of padded, with the opening that members of a group "
+        "share computed once; auto: for models that are not tiny, where the model's attention permits it",
+    )
+    liger: bool = Field(
+        default=False,
+        description="liger-kernel's kernels for norms, rotary positions and the feed-forward part; on a GPU, where it "
+        "is installed",
+    )
     kl_rows: int = Field(
         default=32, ge=1, description="trajectories on which each update measures KL to the base model"
     )
@@ -234,6 +244,11 @@ class Resources(Section):
     colocate: bool = Field(
         default=False,
         description="sampler and learner take turns on one GPU: the engine sleeps while the learner works",
+    )
+    deterministic: bool = Field(
+        default=False,
+        description="on GPUs, kernels that repeat: the batch-invariant ones of the vllm engine and the deterministic "
+        "ones of torch in the learner; slower",
     )
     wait: float = Field(
         default=0,

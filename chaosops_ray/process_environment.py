@@ -27,6 +27,22 @@ ENVIRONMENT = {
 }
 
 
+# For a process that works on a GPU, before it loads torch. Micro-batches differ in size: with segments that can grow, a
+# block that was freed serves a larger one, too.
+_ALLOCATOR = "expandable_segments:True"
+_ALLOCATOR_NAMES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+# cuBLAS repeats its results only with a workspace of its own for each stream.
+_WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def set_for_a_gpu(*, deterministic: bool) -> None:
+    """Set the variables that torch reads when it is loaded, for this process; a user's own values stay."""
+    if not any(name in os.environ for name in _ALLOCATOR_NAMES):
+        os.environ[_ALLOCATOR_NAMES[0]] = _ALLOCATOR
+    if deterministic:
+        os.environ.setdefault(*_WORKSPACE)
+
+
 def set_variables() -> None:
     """Set the variables for this process and those that it starts."""
     os.environ.update(ENVIRONMENT)

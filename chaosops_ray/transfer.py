@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from pickle import PickleBuffer
+from typing import Any, NamedTuple, cast
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from chaosops_ray.store import received, versions
+from chaosops_ray.wire import Files
+
+
+def as_buffers(files: Files) -> Files:
+    """Return files as buffers, which Ray does not copy while it packs and unpacks what is sent."""
+    return cast("Files", {name: PickleBuffer(content) for name, content in files.items()})
 
 
 class BaseSource(NamedTuple):

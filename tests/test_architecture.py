@@ -30,7 +30,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "evaluate": ({"sim", "wire"}, {"numpy"}),
     "agents": ({"sim", "wire", "plain_text"}, {"httpx", "tokenizers"}),
     "store": ({"sim", "spans", "wire", "plain_text"}, {"pyarrow"}),
-    "transfer": ({"store"}, {"ray"}),
+    "transfer": ({"store", "wire"}, {"ray"}),
     # Not ray: the table and the documents that are made from it need none.
     "telemetry": ({"plain_text", "store"}, set()),
     "workers": ({"sim", "spans", "wire", "plain_text", "config", "agents", "store", "telemetry", "transfer"}, {"ray"}),

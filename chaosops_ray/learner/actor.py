@@ -7,16 +7,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from pickle import PickleBuffer
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import ray
 
 from chaosops_ray.config import Run
 from chaosops_ray.learner.checkpointing import Estimate
+from chaosops_ray.process_environment import set_for_a_gpu
 from chaosops_ray.spans import Recorder, Span, Work
 from chaosops_ray.telemetry.machine import Usage, usage
-from chaosops_ray.transfer import BaseSource
+from chaosops_ray.transfer import BaseSource, as_buffers
 from chaosops_ray.wire import Files, Group, Ids, Probe
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class LearnerHost:
         estimate: Estimate | None = None,
     ) -> None:
         model = base.folder()  # before the libraries, which take a while
+        if run.resources.learner_gpus:
+            set_for_a_gpu(deterministic=run.resources.deterministic)
         self._one = ThreadPoolExecutor(1)
         self._recorder = Recorder()
 
@@ -88,8 +90,7 @@ class LearnerHost:
 
     async def adapter(self) -> Files:
         """Return the files of the current policy's adapter, as buffers that Ray does not copy again on their way."""
-        files = await self._work("export", self._learner.adapter)
-        return cast("Files", {name: PickleBuffer(content) for name, content in files.items()})
+        return as_buffers(await self._work("export", self._learner.adapter))
 
     async def probe(self, texts: Sequence[Ids]) -> tuple[Probe, Work]:
         """Score the texts with the current policy; return also what the learner did since the last call."""

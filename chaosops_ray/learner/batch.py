@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from chaosops_ray.wire import Group, Ids, Trajectory, next_tokens
+
+if TYPE_CHECKING:
+    from chaosops_ray.learner.packing import Line
 
 
 class Row(NamedTuple):
@@ -33,6 +36,7 @@ class MicroBatch(NamedTuple):
     advantages: torch.Tensor
     # One line for each token that the policy wrote, row by row: the tokens it could have been, padded with -1.
     allowed: torch.Tensor | None = None
+    line: Line | None = None  # the same rows in one line, where that is what the model reads
 
     def to(self, device: torch.device) -> MicroBatch:
         """Copy to another device."""

@@ -23,8 +23,10 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from chaosops_ray.config import Learner
+from chaosops_ray.learner import packing
 from chaosops_ray.learner.batch import MicroBatch, Row, micro_batches, padded, steps
 from chaosops_ray.learner.checkpointing import checkpoint
+from chaosops_ray.learner.packing import Line
 from chaosops_ray.process_environment import hidden
 
 with hidden("vllm"):  # TRL would import it, which takes seconds, and TRL generates nothing here
@@ -60,9 +62,13 @@ class PolicyTrainer(GRPOTrainer):
         scratch: Path,
         options: dict[str, Any],
         checkpointed: int | None = None,
+        packs: bool = False,
     ) -> None:
         """Prepare the model; `checkpointed` of its layers are computed again, by default all unless it says false."""
         self.settings = settings
+        self._packs = packs
+        if packs:
+            packing.use(model.get_base_model())
         on_gpu = torch.cuda.is_available()
         arguments = GRPOConfig(
             output_dir=str(scratch),
@@ -107,9 +113,8 @@ class PolicyTrainer(GRPOTrainer):
         self.create_optimizer()
         self._now: MicroBatch  # the one that is being scored
         self._scored: torch.Tensor  # its log-probabilities
-        self._known: tuple[torch.Tensor, torch.Tensor, None] | None = (
-            None  # what the loss is to take instead of scoring
-        )
+        # What the loss is to take instead of scoring.
+        self._known: tuple[torch.Tensor, torch.Tensor, None] | None = None
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: torch.Tensor, _attention_mask: torch.Tensor, logits_to_keep: int, **_: Any
@@ -124,6 +129,8 @@ class PolicyTrainer(GRPOTrainer):
         now = self._now
         if now.allowed is not None:
             log_probs, entropies = self._among_the_allowed(model, now, now.allowed)
+        elif now.line is not None:
+            log_probs, entropies = self._in_a_line(model, now, now.line)
         else:
             labels = input_ids.clone()
             labels[:, 0] = -100
@@ -141,8 +148,7 @@ class PolicyTrainer(GRPOTrainer):
         rows, places = now.mask.nonzero(as_tuple=True)
         with self.accelerator.autocast():
             base = self.accelerator.unwrap_model(model).get_base_model()
-            hidden = base.model(input_ids=now.ids, attention_mask=_seen(now), use_cache=False).last_hidden_state
-            logits = base.lm_head(hidden[rows, places]).float() / self.temperature
+            logits = base.lm_head(_predicting(base.model, now)).float() / self.temperature
         is_filling = allowed < 0
         among = logits.gather(1, allowed.clamp(min=0)).masked_fill(is_filling, -torch.inf).log_softmax(-1)
         which = (allowed == now.ids[rows, places + 1, None]).long().argmax(1, keepdim=True)
@@ -150,6 +156,19 @@ class PolicyTrainer(GRPOTrainer):
         empty = torch.zeros_like(now.mask)
         log_probs = empty.index_put((rows, places), among.gather(1, which)[:, 0])
         return log_probs, empty.index_put((rows, places), entropy)
+
+    def _in_a_line(self, model: Any, now: MicroBatch, line: Line) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the same of free completions whose rows are in one line."""
+        rows, places = now.mask.nonzero(as_tuple=True)
+        at = line.where[rows, places]
+        labels = torch.full_like(line.ids, -100)
+        labels[0, at] = now.ids[rows, places + 1]
+        with self.accelerator.autocast():
+            base = self.accelerator.unwrap_model(model).get_base_model()
+            outputs = base(**packing.inputs(line), shift_labels=labels, fused_lm_head=True)
+        empty = torch.zeros_like(now.mask)
+        found = (outputs.log_probs[0, at], outputs.entropy[0, at])
+        return empty.index_put((rows, places), found[0]), empty.index_put((rows, places), found[1])
 
     def update(self, rows: Sequence[Row], rate: float, entropy: float, seed: int) -> dict[str, float]:
         """Make optimizer steps, each on a part of the rows; return the REPORTED figures."""
@@ -226,7 +245,7 @@ class PolicyTrainer(GRPOTrainer):
         return self.compute_loss(self.model, inputs), ratios
 
     def _before(self, micro: MicroBatch, members: Sequence[Row], before: dict[int, torch.Tensor]) -> torch.Tensor:
-        """Return the log-probabilities under the policy before the update; in its first step that is the present one."""
+        """Return the log-probabilities under the policy before the update; in its first step, the present one."""
         if id(members[0]) in before:
             return pad_sequence([before[id(row)] for row in members], batch_first=True)
         width = micro.ids.shape[1] - 1
@@ -234,8 +253,15 @@ class PolicyTrainer(GRPOTrainer):
         return self._known[0].detach()
 
     def _micro_batches(self, part: Sequence[Row]) -> list[tuple[MicroBatch, list[Row]]]:
-        packed = micro_batches(part, self.settings.tokens_per_forward)
-        return [(padded(members, self.pad).to(self.accelerator.device), members) for members in packed]
+        budget, device = self.settings.tokens_per_forward, self.accelerator.device
+        if not self._packs:
+            return [(padded(members, self.pad).to(device), members) for members in micro_batches(part, budget)]
+        found = []
+        for families in packing.lines(part, budget):
+            members = [row for family in families for row in family.members]
+            micro = padded(members, self.pad)._replace(line=packing.laid_out(families))
+            found.append((micro.to(device), members))
+        return found
 
     @torch.no_grad()
     def _log_probs(self, micro: MicroBatch, *, base: bool) -> torch.Tensor:
@@ -267,6 +293,17 @@ class PolicyTrainer(GRPOTrainer):
             total += float((gap * micro.mask).sum())
             tokens += float(micro.mask.sum())
         return total / tokens
+
+
+def _predicting(model: Any, now: MicroBatch) -> torch.Tensor:
+    """Return the last hidden states that the written tokens are predicted from, row by row."""
+    rows, places = now.mask.nonzero(as_tuple=True)
+    hidden: torch.Tensor
+    if now.line is None:
+        hidden = model(input_ids=now.ids, attention_mask=_seen(now), use_cache=False).last_hidden_state
+        return hidden[rows, places]
+    hidden = model(**packing.inputs(now.line), use_cache=False).last_hidden_state
+    return hidden[0, now.line.where[rows, places]]
 
 
 def _seen(now: MicroBatch) -> torch.Tensor | None:

@@ -14,8 +14,8 @@ import torch
 import transformers
 from transformers import PreTrainedTokenizerFast
 
-from chaosops_ray.config import Run
-from chaosops_ray.learner import batch, checkpointing, lora
+from chaosops_ray.config import MADE_HERE, Run
+from chaosops_ray.learner import batch, checkpointing, kernels, lora, packing
 from chaosops_ray.learner.adapter import adapter_files
 from chaosops_ray.learner.advantage import advantages
 from chaosops_ray.learner.checkpointing import Estimate
@@ -45,7 +45,9 @@ class Learner:
         """Load the model; the estimate of an update's memory decides what `learner.checkpointing: auto` is."""
         transformers.logging.set_verbosity_error()
         torch.set_num_threads(run.resources.learner_threads)
-        torch.use_deterministic_algorithms(not torch.cuda.is_available())
+        repeats = run.resources.deterministic or not torch.cuda.is_available()
+        # Of a GPU's operations, a few have no deterministic kernel; these warn.
+        torch.use_deterministic_algorithms(repeats, warn_only=torch.cuda.is_available())
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self._run = run
         self._name = name
@@ -55,6 +57,9 @@ class Learner:
         self._model = lora.with_adapter(loaded, run.learner.lora_rank, run.learner.lora_alpha, run.seed)
         self._modules = lora.bound_modules(self._model)
         self._path = model
+        self._packs = packing.chosen(run.learner.packing, loaded, is_tiny=run.model in MADE_HERE)
+        if run.learner.liger:
+            kernels.apply(loaded)
         self._checkpointed = checkpointing.choose(
             run.learner.checkpointing, loaded.config.num_hidden_layers, estimate, self._room(estimate)
         )
@@ -70,7 +75,20 @@ class Learner:
 
     def chosen(self) -> dict[str, str]:
         """Return what the learner decided about its way of computing, and why."""
-        return {"checkpointing": self._checkpointed.why}
+        return {
+            "checkpointing": self._checkpointed.why,
+            "attention": self._attention(),
+            "kernels": "liger-kernel" if self._run.learner.liger else "transformers",
+        }
+
+    def _attention(self) -> str:
+        """Return how attention is computed, and on what layout of rows."""
+        base = self._model.get_base_model()
+        if not self._packs:
+            return f"{base.config._attn_implementation}, padded rows"
+        queries = torch.empty(1, 1, 1, packing.head_width(base), dtype=base.dtype, device=base.device)
+        kernel = "FlashAttention of torch" if packing.takes_flash(queries) else "sdpa, part by part"
+        return f"{kernel}, rows in a line with shared openings"
 
     def prepare(self) -> PolicyTrainer:
         """Make the trainer, once. TRL takes seconds to load: publishing and probing do not wait for it."""
@@ -83,7 +101,13 @@ class Learner:
             # TRL wants a folder, and writes nothing into it: its own loop, which would, never runs.
             nowhere = Path(tempfile.gettempdir())
             self._trainer = module.PolicyTrainer(
-                self._model, tokenizer, self._run.learner, nowhere, options, self._checkpointed.layers
+                self._model,
+                tokenizer,
+                self._run.learner,
+                nowhere,
+                options,
+                checkpointed=self._checkpointed.layers,
+                packs=self._packs,
             )
         return self._trainer
 

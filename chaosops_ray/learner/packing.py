@@ -8,9 +8,9 @@ itself and, if it is a member's, its family's opening.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +19,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from chaosops_ray.config import AUTO, ConfigError
 from chaosops_ray.learner.batch import Row
 
 # The name by which transformers finds the attention of this module.
@@ -28,6 +29,8 @@ LEAST_SHARED = 16
 # What torch's FlashAttention takes.
 _FLASH_CAPABILITY = (8, 0)
 _FLASH_HEAD = 256
+# Older versions of torch do not take all of these.
+_HAS_FLASH = {"scale", "window_size", "enable_gqa"} <= signature(varlen_attn).parameters.keys()
 
 
 class Family(NamedTuple):
@@ -61,7 +64,7 @@ class Line(NamedTuple):
 
     ids: torch.Tensor  # (1, tokens)
     positions: torch.Tensor  # (1, tokens)
-    index: torch.Tensor  # (rows, longest row): place in the line; 0 for padding
+    where: torch.Tensor  # (rows, longest row): place in the line; 0 for padding
     plan: Plan
 
     def to(self, device: torch.device) -> Line:
@@ -72,7 +75,7 @@ class Line(NamedTuple):
             query_ends=self.plan.query_ends.to(device),
             key_ends=self.plan.key_ends.to(device),
         )
-        return Line(self.ids.to(device), self.positions.to(device), self.index.to(device), plan)
+        return Line(self.ids.to(device), self.positions.to(device), self.where.to(device), plan)
 
 
 def families(rows: Sequence[Row]) -> list[Family]:
@@ -95,7 +98,8 @@ def families(rows: Sequence[Row]) -> list[Family]:
 
 def _common(one: Sequence[int], other: Sequence[int], most: int) -> int:
     """Return how many tokens both begin with alike, at most so many."""
-    return len(os.path.commonprefix([one[: max(0, most)], other[: max(0, most)]]))
+    pairs = enumerate(zip(one[: max(0, most)], other[: max(0, most)], strict=False))
+    return next((place for place, (mine, theirs) in pairs if mine != theirs), min(len(one), len(other), max(0, most)))
 
 
 def lines(rows: Sequence[Row], budget: int) -> Iterator[list[Family]]:
@@ -155,6 +159,13 @@ def _plan(parts: Sequence[Part]) -> Plan:
     return Plan(tuple(parts), tuple(masks), torch.cat(seen), ends[0], ends[1], (max(queries), max(keys)))
 
 
+def inputs(line: Line) -> dict[str, Any]:
+    """Return what the model is called with to read a line."""
+    # A mask of four dimensions is passed on as it is; of a missing one, a mask of all pairs of tokens would be made.
+    unused = torch.empty(1, 1, 1, 1, device=line.ids.device)
+    return {"input_ids": line.ids, "position_ids": line.positions, "attention_mask": unused, "plan": line.plan}
+
+
 # -- attention --------------------------------------------------------------------------------------------------------
 
 
@@ -163,6 +174,21 @@ def can_pack(model: PreTrainedModel) -> bool:
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     return bool(getattr(model, "_supports_attention_backend", False)) and kinds == {"full_attention"}
+
+
+def chosen(setting: bool | str, model: PreTrainedModel, *, is_tiny: bool) -> bool:
+    """Return whether rows are packed; `auto` leaves a tiny model's runs as they always were."""
+    if setting == AUTO:
+        return not is_tiny and can_pack(model)
+    if setting and not can_pack(model):
+        raise ConfigError("learner.packing: this model's attention cannot be computed part by part; set it to auto")
+    return bool(setting)
+
+
+def head_width(model: PreTrainedModel) -> int:
+    """Return the width of a head of the model."""
+    config = model.config.get_text_config()
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
 def use(model: PreTrainedModel) -> None:
@@ -214,7 +240,12 @@ def _seen(states: torch.Tensor, part: Part) -> torch.Tensor:
 
 def takes_flash(query: torch.Tensor) -> bool:
     """Tell whether torch's FlashAttention for parts of different lengths takes these."""
-    if not query.is_cuda or query.dtype not in (torch.bfloat16, torch.float16) or query.shape[-1] > _FLASH_HEAD:
+    if (
+        not _HAS_FLASH
+        or not query.is_cuda
+        or query.dtype not in (torch.bfloat16, torch.float16)
+        or query.shape[-1] > _FLASH_HEAD
+    ):
         return False
     return _capability(query.device.index or 0) >= _FLASH_CAPABILITY
 
@@ -229,7 +260,7 @@ def _by_flash(
 ) -> torch.Tensor:
     """Let one kernel compute all parts. A part that is shorter than what it sees is aligned to its end."""
     queries, keys, values = (one[0].transpose(0, 1) for one in (query, key, value))
-    found = varlen_attn(
+    found: Any = varlen_attn(
         queries,
         keys[plan.keys],
         values[plan.keys],
@@ -240,4 +271,5 @@ def _by_flash(
         window_size=(-1, 0),
         enable_gqa=query.shape[1] != key.shape[1],
     )
-    return found[None]  # type: ignore[index]
+    whole: torch.Tensor = found[None]
+    return whole

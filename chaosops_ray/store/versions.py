@@ -204,6 +204,14 @@ def packed(version: PolicyVersion) -> Files:
     return {name: (Path(version.path) / name).read_bytes() for name in (*_FILES, MARKER)}
 
 
+def sent_on(version: PolicyVersion, files: Files) -> Files:
+    """Return a version's files, to be sent to another node, of an adapter that was published from these; see `packed`.
+
+    Nothing is read but the marker, and nothing is checked: what arrives is.
+    """
+    return {**files, MARKER: (Path(version.path) / MARKER).read_bytes()}
+
+
 def unpacked(version: PolicyVersion, files: Files, parent: Path) -> PolicyVersion:
     """Write a version that was sent into a new folder of `parent`; return it with this path. Nothing is checked."""
     folder = parent / version.name

@@ -507,6 +507,20 @@ _MACHINE = Topic(
             kind="text",
         ),
         Metric(
+            "machine.learner.attention",
+            "",
+            "",
+            "what computes the learner's attention, and how it lays rows out",
+            kind="text",
+        ),
+        Metric(
+            "machine.learner.kernels",
+            "",
+            "",
+            "whose kernels compute the rest of the learner's layers",
+            kind="text",
+        ),
+        Metric(
             "machine.sinks_failed.{sink}",
             "chaosops_sinks_failed",
             "updates",

@@ -365,7 +365,7 @@ def publish(training: Training, pool: ActorPool, state: State, texts: tuple[Ids,
         timeline.heard(LEARNER, asked, work)
         learner.prepare.remote()  # meanwhile samplers adopt, and the first episodes are played
         unwanted = state.done - 1 - (training.run.staleness if training.run.schedule == "pipelined" else 0)
-        return pool.adopt(state.version, probe, unwanted if unwanted >= 0 else None)
+        return pool.adopt(state.version, probe, unwanted if unwanted >= 0 else None, adapter)
 
 
 def probes(training: Training) -> tuple[Ids, ...]:

@@ -50,6 +50,7 @@ def _bundle(cpus: float, gpus: float) -> dict[str, float]:
 
 def check(run: Run, available: dict[str, float]) -> None:
     """Raise ConfigError if the cluster lacks what the run needs: the run would never start."""
+    _check_kernels(run)
     if run.resources.wait:
         return
     for kind, wanted in bundles(run).total.items():
@@ -58,3 +59,15 @@ def check(run: Run, available: dict[str, float]) -> None:
                 f"resources: the run needs {wanted:g} {kind}s and the cluster has {available.get(kind, 0.0):g}; "
                 "lower resources.* or rollout.shards, use a larger cluster, or set resources.wait where one grows"
             )
+
+
+def _check_kernels(run: Run) -> None:
+    """Raise ConfigError where the run asks for kernels that only a GPU has, and has none."""
+    asked = run.resources
+    if run.learner.liger and not asked.learner_gpus:
+        raise ConfigError("learner.liger: its kernels need a GPU, and resources.learner_gpus is 0; set it to false")
+    if asked.deterministic and (run.sampler != "vllm" or not asked.sampler_gpus or not asked.learner_gpus):
+        raise ConfigError(
+            "resources.deterministic is for the vllm engine and a learner on GPUs; set it to false: on a CPU, lockstep "
+            "repeats without it, and the torch engine has no such kernels for a GPU"
+        )

@@ -28,8 +28,8 @@ from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.spans import Timeline
 from chaosops_ray.store import versions
 from chaosops_ray.telemetry.machine import Usage
-from chaosops_ray.transfer import BaseSource
-from chaosops_ray.wire import Decoding, Group, Ids, PolicyVersion, Probe, Task
+from chaosops_ray.transfer import BaseSource, as_buffers
+from chaosops_ray.wire import Decoding, Files, Group, Ids, PolicyVersion, Probe, Task
 from chaosops_ray.workers.actors import SamplerActor, ShardActor
 from chaosops_ray.workers.adoption import Adoption, check_adoption
 from chaosops_ray.workers.bundles import bundles
@@ -204,14 +204,20 @@ class ActorPool:
             remove_placement_group(self._placed)
         self._placed = None
 
-    def adopt(self, version: PolicyVersion, probe: Probe, retire: int | None) -> list[Adoption]:
-        """Let every sampler prove the version, side by side, and then forget the one to retire."""
+    def adopt(
+        self, version: PolicyVersion, probe: Probe, retire: int | None, adapter: Files | None = None
+    ) -> list[Adoption]:
+        """Let every sampler prove the version, side by side, and then forget the one to retire.
+
+        The adapter that it was published from is sent as it is, where the caller still has it.
+        """
         self._health = self._health.wanted(version)
         self._probe = probe
         self._versions.add(version.number)
 
         # All of them load it side by side.
-        files = ray.put(versions.packed(version))
+        sent = versions.packed(version) if adapter is None else versions.sent_on(version, adapter)
+        files = ray.put(as_buffers(sent))
         loading = {name: self._actors[name].adopt.remote(version, files) for name in self._samplers}
         adoptions = []
         for name, load in loading.items():
@@ -241,7 +247,7 @@ class ActorPool:
 
         # The two methods that the check calls.
         async def adopt(version: PolicyVersion) -> Any:
-            ref = host.adopt.remote(version, versions.packed(version)) if loading is None else loading
+            ref = host.adopt.remote(version, as_buffers(versions.packed(version))) if loading is None else loading
             return self._ask(name, f"loading {version.name}", ref)
 
         async def score(texts: Sequence[Ids], number: int | None) -> Any:

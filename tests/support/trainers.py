@@ -43,9 +43,11 @@ def gradients(model: PeftModel) -> dict[str, torch.Tensor]:
 class Watched(PolicyTrainer):
     """The trainer as it is; what each of its optimizer steps is made of is written down beside it."""
 
-    def __init__(self, model: PeftModel, settings: Learner, scratch: Path, checkpointed: int | None = None) -> None:
+    def __init__(
+        self, model: PeftModel, settings: Learner, scratch: Path, checkpointed: int | None = None, **how: Any
+    ) -> None:
         options = {"temperature": TEMPERATURE, "seed": 0, "max_completion_length": LONGEST}
-        super().__init__(model, tokenizer(), settings, scratch, options, checkpointed)
+        super().__init__(model, tokenizer(), settings, scratch, options, checkpointed, **how)
         self.losses: list[float] = []  # of each micro-batch
         self.seen: list[dict[str, torch.Tensor]] = []  # the gradients of each optimizer step, after clipping
         self.optimizer.register_step_pre_hook(lambda *_: self.seen.append(gradients(model)))

@@ -59,4 +59,5 @@ def settings(run: Run, model: Path) -> dict[str, Any]:
         # The version that is played, those that pipelined rollouts still use, and the one that is being adopted.
         "slots": 3 + (run.staleness if run.schedule == "pipelined" else 0),
         "sleeps": run.resources.colocate,
+        "batch_invariant": run.resources.deterministic,
     }

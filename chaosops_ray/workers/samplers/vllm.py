@@ -43,6 +43,7 @@ from chaosops_ray.workers.samplers.sampler import BASE, SamplerError, check_choi
 # The ranks that the engine has kernels for.
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 # Below this temperature, the engine would silently sample at it instead.
+_BATCH_INVARIANT, _INVARIANT_FROM = "VLLM_BATCH_INVARIANT", 90  # compute capability, times ten
 COLDEST = 0.01
 CHOICES = "choices"
 _LOOK_EVERY = 1.0
@@ -109,12 +110,21 @@ def _masked(choices: tuple[Ids, ...], written: Ids, logits: torch.Tensor) -> tor
     return masked
 
 
+def _check_batch_invariance() -> None:
+    if not current_platform.is_cuda() or not current_platform.has_device_capability(_INVARIANT_FROM):
+        raise SamplerError(
+            "vllm has batch-invariant kernels only for NVIDIA GPUs of compute capability 9.0 (H100) and later; set "
+            "resources.deterministic to false"
+        )
+
+
 class VllmSampler:
     """Engine that serves versions of one policy by vLLM.
 
     `context` is the longest transcript; `max_lora_rank` is rounded up to a rank that has kernels; `slots` versions can
     be loaded at a time. The cache takes the rest of `memory_share` of the GPU, on a CPU `cache_mib`. With `sleeps`,
-    which needs a GPU, the engine can be released between adoptions.
+    which needs a GPU, the engine can be released between adoptions. With `batch_invariant`, for which the GPU must be
+    new enough, a request gives the same numbers whatever else is computed beside it.
     """
 
     def __init__(
@@ -131,8 +141,11 @@ class VllmSampler:
         slots: int = 4,
         cache_mib: int = 256,
         sleeps: bool = False,
+        batch_invariant: bool = False,
     ) -> None:
         on_cpu: bool = current_platform.is_cpu()
+        if batch_invariant:
+            _check_batch_invariance()
         if sleeps and on_cpu:
             raise SamplerError("vllm cannot sleep on a CPU; give sampler and learner memory of their own")
         rank = next((rank for rank in RANKS if rank >= max_lora_rank), None)
@@ -168,6 +181,8 @@ class VllmSampler:
             inherited["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
         if enforce_eager:
             inherited["TORCHDYNAMO_DISABLE"] = "1"  # otherwise the first sample waits twenty seconds for a C++ compiler
+        if batch_invariant:
+            inherited[_BATCH_INVARIANT] = "1"  # read by the engine's process alone
         with _environment(inherited):
             try:
                 # This context has the batch limits for sampling in bulk.

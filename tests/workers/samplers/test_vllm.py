@@ -445,6 +445,12 @@ def test_memory_is_not_given_back_on_a_cpu(served: Served, model: Path) -> None:
         start(model, sleeps=True)
 
 
+def test_batch_invariant_kernels_are_not_promised_where_there_are_none(model: Path) -> None:
+    with pytest.raises(SamplerError, match=r"compute capability 9\.0 .*resources\.deterministic to false"):
+        start(model, batch_invariant=True)
+    assert "VLLM_BATCH_INVARIANT" not in os.environ
+
+
 def test_a_released_engine_answers_nothing_until_a_version_is_adopted(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
