@@ -45,16 +45,16 @@ A case that was not skipped has further figures:
     a: rows ("incident", "tools", "4k", "former"), lengths {rows, tokens, written, shortest, median, longest},
        way (of computing, in words), checkpointed_layers, fused_lora, packs (rows in lines instead of padded), liger,
        tokens_per_forward, padding (tokens that are computed, by those of the rows, less 1; below 0 where openings are
-       shared), settings {what else the learner was told}, needed_bytes (estimated), free_bytes, runs, scoring_seconds (of all rows), kl_seconds (of
-       up to settings.kl_rows rows), flops_per_token, teraflops, mfu_without_attention
+       shared), settings {what else the learner was told}, needed_bytes (estimated), free_bytes, runs, scoring_seconds
+       (of all rows), kl_seconds (of up to settings.kl_rows rows), flops_per_token, teraflops, mfu_without_attention
     b: export_seconds, publish_seconds, load_seconds, proof_seconds, adapter_bytes, decisive, runs; load is the
        sampler's, proof the scores of learner and sampler, decisive whether these tell versions and base apart
     c: completions ("free", "structured"), cohort, prompt, turns, written, read_tokens_per_second (of openings);
        tokens_per_second are the written ones, with all that is read between them in the time
     d: kind ("run", "repeat"), world, seats, style, updates, and of a run: reward_first, reward_last (of the first and
        last tenth of the updates) and held_out {before, after, rise}, each {mean, interval, episodes}, rewards (the mean
-       of each update), seconds_by {collect, update, publish, adopt}, digest, tokens_per_second learnt from; of a
-       repeat: same (true or false), first_different, digests
+       of each update), seconds_by {collect, update, publish, adopt}, digest, computing {what the learner decided},
+       tokens_per_second learnt from; of a repeat: same (true or false), first_different, digests
 
 Seconds are medians where `runs` says of how many, after one that warms up. Memory is the peak of the case as PyTorch's
 allocator counts it, on a CPU the resident memory of the process. Intervals are bootstrapped over scenarios, 95 %.

@@ -297,6 +297,7 @@ async def whole(bench: Bench, run: Run, model: BaseModel) -> Case:
         "held_out": {"before": summary(before), "after": summary(after), "rise": summary(rises)},
         "rewards": [fmean([value for _, value in earned]) for earned in loop.earned],
         "digest": loop.digests[-1],
+        "computing": loop.learner.chosen(),
         "peak_memory_bytes": peak_bytes(bench.device),
     }
 
