@@ -29,11 +29,12 @@ The JSON, which is written whole after every case:
 
     {"schema": "gpu-benchmark/1",
      "parts": {"a": {"began": "2026-01-31T12:00:00Z", "seconds": 180.2, "limit": 225, "finished": true,
-                     "left_out": [], "error": null, "settings": {...}}, ...},
+                     "left_out": [], "error": null, "load": 1.2, "settings": {...}}, ...},
      "cases": [{...}, ...]}
 
 A later run replaces the cases of the same part, name and card, and the entries of the parts that it ran; all others
-stay. `left_out` names what there was no time for. Each case is flat and stands alone. All have these, or null:
+stay. `left_out` names what there was no time for, `load` is the machine's load average at the end. Each case is flat
+and stands alone. All have these, or null:
 
     part, name, card ("NVIDIA H100 80GB HBM3"; "cpu"), card_memory_bytes, driver, versions {torch, transformers, peft,
     trl}, shape ("3b", "1.5b", "0.5b", "smollm2", "tiny", or the name of a model's folder), parameters, rank, seconds
@@ -113,6 +114,7 @@ def measured(name: str, part: ModuleType, bench: Bench, told: dict[str, Any], fi
             "finished": False,
             "left_out": bench.clock.left_out,
             "error": error,
+            "load": os.getloadavg()[0],
             "settings": bench.settings,
         }
 
