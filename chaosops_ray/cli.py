@@ -42,6 +42,8 @@ Item = TypeVar("Item")
 PROGRAM = "chaosops"
 USAGE = 2
 _LONGEST_ERROR = 4000
+# What base models can be held to.
+_STRUCTURED = ("no", "choices", "schema")
 DIFFERS = 1
 TRIAL_FAILED = 1
 INTERRUPTED = 130
@@ -98,11 +100,18 @@ def parser() -> argparse.ArgumentParser:
         "default: all, and for a trained policy the seats of its run"
     )
     engine = "the engine that plays trained and base models (default: torch)"
-    structured = "let base models choose among the permitted actions only"
+    structured: dict[str, Any] = {
+        "nargs": "?",
+        "choices": _STRUCTURED,
+        "const": "choices",
+        "default": "no",
+        "help": "hold base models to actions: choices, one of the permitted actions only (without a value, too); "
+        "schema, a JSON object of the world's schema (default: no)",
+    }
     add("--policies", required=True, metavar="A,B,…", help=policies)
     add("--seats", metavar="SEATS", help=seats)
     add("--sampler", choices=("torch", "vllm"), default="torch", help=engine)
-    add("--structured", action="store_true", help=structured)
+    add("--structured", **structured)
     add("--rules", metavar="RULES", help=rule_set)
     add("--set", metavar="SET", help=f"an evaluation set; default: the first of its world ({_by_world('selections')})")
     add("--tiers", metavar="A,B,…", help="only these tiers")
@@ -123,6 +132,8 @@ def parser() -> argparse.ArgumentParser:
     add("--address", **address)
     explain = "print the complete configuration, its actors and their memory, and start nothing"
     add("--explain", action="store_true", help=explain)
+    gpu = "with --explain: also whether the run fits on such GPUs, its tokens, and its hours where they were measured; "
+    add("--gpu", metavar="CARD", help=f"{gpu}l4, a100, a100-40gb, h100, h200, or a size such as 16GB")
 
     summary = "train the runs of a sweep side by side on Ray Tune and merge them into one report"
     add = command(_tune, summary, f"{here} Exit code 1 if a trial failed.")
@@ -188,7 +199,7 @@ def parser() -> argparse.ArgumentParser:
     add("--style", choices=("panels", *STYLES), default="panels", help=look)
     add("--episodes", **file, help="write the episode that you have played to this file, as Parquet")
     add("--sampler", choices=("torch", "vllm"), default="torch", help=engine)
-    add("--structured", action="store_true", help=structured)
+    add("--structured", **structured)
     add("--rules", metavar="RULES", help=rule_set)
     add("--fast", action="store_true", help="do not pause between steps")
     add("--plain", action="store_true", help="print lines; the default if the output is not a terminal")
@@ -319,6 +330,15 @@ def _by_world(listed: str) -> str:
     return "; ".join([f"{name}: {', '.join(getattr(world, listed))}" for name, world in ENVIRONMENTS.items()])
 
 
+def _with_values(arguments: Sequence[str]) -> list[str]:
+    """Give --structured its value where it has none: argparse would take what stands behind it, such as a scenario."""
+    values = (*arguments[1:], "")
+    return [
+        f"{one}=choices" if one == "--structured" and value not in _STRUCTURED else one
+        for one, value in zip(arguments, values, strict=True)
+    ]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code."""
     # Where they were closed, nothing is written; else what is for stderr would come on stdout.
@@ -328,7 +348,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A terminal that cannot show a character shows its code instead of stopping the command.
         if isinstance(output, io.TextIOWrapper):
             output.reconfigure(errors="backslashreplace")
-    given = parser().parse_args(arguments)
+    given = parser().parse_args(_with_values(sys.argv[1:] if arguments is None else arguments))
     try:
         code: int = given.run(given)
         sys.stdout.flush()
@@ -443,7 +463,7 @@ def _names_models(policies: str) -> bool:
 def _players(environment: AnyEnvironment, named: str, given: argparse.Namespace) -> dict[str, Player]:
     from chaosops_ray import evaluate
 
-    if given.structured and "model=" not in named:
+    if given.structured != "no" and "model=" not in named:
         raise InputError("--structured is about base models; name one with model=NAME, or leave it out")
     try:
         colleagues = None if given.seats is None else seating.parse(environment, given.seats)
@@ -480,13 +500,15 @@ def _input_errors() -> AbstractContextManager[None]:
 
 def _train(given: argparse.Namespace) -> int:
     set_variables()
-    from chaosops_ray.training import check, copies
+    from chaosops_ray.training import cards, check, copies
     from chaosops_ray.training.errors import as_input_errors
 
     if (given.config is None) == (given.resume is None):
         raise InputError("give either a configuration to start a run, or --resume FOLDER to continue one")
-    if given.resume is not None and (given.set or given.seed or given.out or given.explain):
-        raise InputError("--resume continues a run unchanged; remove --set, --seed, --out and --explain")
+    if given.resume is not None and (given.set or given.seed or given.out or given.explain or given.gpu):
+        raise InputError("--resume continues a run unchanged; remove --set, --seed, --out, --explain and --gpu")
+    if given.gpu is not None and not given.explain:
+        raise InputError("--gpu is for an estimate of what a run needs on such a GPU; add --explain")
     # Everything that can be refused is refused before Ray and the plots are imported, which takes seconds.
     with as_input_errors():
         mirror = None
@@ -499,8 +521,11 @@ def _train(given: argparse.Namespace) -> int:
             run = check.read(given.config, given.set, given.seed)
             environment = check.look_over(run)
             if given.explain:
-                print(check.explain(run), end="", flush=True)
-                if given.address is None:
+                card = None if given.gpu is None else cards.named(given.gpu)
+                print(check.explain(run, card), end="", flush=True)
+                if card is not None:
+                    check.check_card(run, card)
+                elif given.address is None:
                     check.check_memory(run)
                 return 0
             if isinstance(given.out, str):
@@ -824,7 +849,7 @@ def _colleagues(environment: AnyEnvironment, given: argparse.Namespace, stack: E
     """Start the models that callers may name."""
     if not _names_models(given.policies):
         raise InputError("--policies names models; baselines may always be colleagues, without it")
-    given.seats, given.structured = seating.ALL, False
+    given.seats, given.structured = seating.ALL, "no"
     found = _players(environment, given.policies, given)
     stack.enter_context(_input_errors())
     building = {name: stack.enter_context(player.live()) for name, player in found.items()}

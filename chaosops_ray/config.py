@@ -30,6 +30,8 @@ AUTO = "auto"
 LEARN = "learn"  # in `seats`, a role that the policy plays
 # Keys of older files, and the keys that replaced them.
 _MOVED = {"catch": "rule_options.catch", "false_flag": "rule_options.false_flag"}
+# Keys that once were true or false.
+_ONCE_TRUTH = ("structured",)
 _LONGEST_ERROR = 4000
 # The file of a sweep has one of these keys; the file of a run has none of them.
 _OF_A_SWEEP = ("arms", "draws")
@@ -87,6 +89,11 @@ def _no_truth(value: Any) -> Any:
     return value
 
 
+def _structured(value: Any) -> Any:
+    """Read true and false, which older files have, as choices and no."""
+    return ("choices" if value else "no") if isinstance(value, bool) else value
+
+
 def _text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
@@ -131,7 +138,17 @@ class Rollout(Section):
     max_tokens: int = Field(
         default=96, ge=1, description="longest completion in tokens; the tiny model's actions are one token"
     )
-    structured: bool = Field(default=False, description="let the engine choose among the permitted actions only")
+    structured: Annotated[Literal["no", "choices", "schema"], BeforeValidator(_structured)] = Field(
+        default="no",
+        description="what completions are: no, whatever the model writes; choices, one of the permitted actions where "
+        "the world can list them; schema, a JSON object of the world's schema, texts and numbers included (full style "
+        "only)",
+    )
+    choice_score: Literal["mean", "sum"] = Field(
+        default="mean",
+        description="score of an action that is chosen, from the log-probabilities of its tokens: with mean, a long "
+        "action is as likely as a short one whose tokens are as likely",
+    )
     deadline: float = Field(default=600, gt=0, description="seconds after which an unfinished group is played again")
     retries: int = Field(
         default=2,
@@ -639,7 +656,8 @@ def _check_keys(
         if key not in section.model_fields:
             raise ConfigError(f"{place}{key[:_SHOWN] or _shown(key)}: unknown key; {_hint(section, key, root or Run)}")
         field = section.model_fields[key]
-        if isinstance(value, bool) and field.annotation is not bool and bool not in get_args(field.annotation):
+        takes_truth = field.annotation is bool or bool in get_args(field.annotation) or key in _ONCE_TRUTH
+        if isinstance(value, bool) and not takes_truth:
             # pydantic would accept it as 1 or 0.
             raise ConfigError(f"{place}{key} must be something else than {_shown(value)}")
         if _has_fields(field.annotation) and isinstance(value, Mapping):

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from chaosops_ray.spans import Work
 
 Ids: TypeAlias = tuple[int, ...]
+# How the score of a choice is made of the log-probabilities of its tokens.
+ChoiceScore: TypeAlias = Literal["mean", "sum"]
+# What holds completions to actions: nothing, a choice among those permitted, or a JSON Schema.
+Structured: TypeAlias = Literal["no", "choices", "schema"]
 # Files on their way to another process: contents by name.
 Files: TypeAlias = Mapping[str, bytes]
 
@@ -20,7 +24,7 @@ class Origin(NamedTuple):
     version: int = -1
     digest: str = ""
     completion: str = ""
-    log_probs: tuple[float, ...] = ()  # of the completion's tokens, as they were sampled
+    log_probs: tuple[float, ...] = ()  # of the completion's tokens, or of the whole choice, as they were sampled
 
 
 # Where none of our models took the action: a baseline or a served model did.
@@ -46,15 +50,19 @@ class SampleRequest(NamedTuple):
     row: int  # the member of the cohort that asks; a sampler may keep its cache between requests
     prompt: Ids
     seed: int
-    # If given, the completion is one of these, and the log-probabilities are of the choice among them.
+    # If given, the completion is one of these. Choices of single tokens have the log-probability of the token among
+    # those permitted, others one of the whole choice among all: chaosops_ray.choice_tree.
     choices: tuple[Ids, ...] | None = None
+    # If given, the completion is an object of this JSON Schema and a stop token, and the log-probabilities are among
+    # the tokens that the schema permits: chaosops_ray.grammar.
+    schema: str | None = None
 
 
 class Sample(NamedTuple):
     """A completion, with the policy that it came from."""
 
     tokens: Ids
-    log_probs: tuple[float, ...]
+    log_probs: tuple[float, ...]  # one for each token; of a choice among several tokens only one, the choice's
     version: int
     digest: str
     stopped: bool  # by a stop token, which is then the last of `tokens`; otherwise at the limit
@@ -87,6 +95,7 @@ class Decoding(NamedTuple):
     temperature: float  # 0 is greedy
     max_tokens: int
     stop: Ids
+    choice_score: ChoiceScore = "mean"  # of choices of several tokens: chaosops_ray.choice_tree
 
 
 class Turn(NamedTuple):
@@ -94,11 +103,12 @@ class Turn(NamedTuple):
 
     start: int
     end: int  # tokens[start:end] is the completion
-    log_probs: tuple[float, ...]
+    log_probs: tuple[float, ...]  # as the sample had them
     rewards: Mapping[str, float]  # by stream
     version: int
     digest: str
     choices: tuple[Ids, ...] | None = None
+    schema: str | None = None
 
 
 class Trajectory(NamedTuple):

@@ -24,8 +24,11 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "sim": (set(), set()),
     "spans": (set(), set()),
     "wire": ({"spans"}, set()),
+    "choice_tree": ({"wire"}, set()),
     "process_environment": (set(), set()),
     "plain_text": (set(), set()),
+    # What engines and the learner must do alike, and nothing else.
+    "grammar": (set(), {"numpy", "tokenizers"}),
     "config": ({"plain_text"}, {"pydantic", "yaml"}),
     "evaluate": ({"sim", "wire"}, {"numpy"}),
     "agents": ({"sim", "wire", "plain_text"}, {"httpx", "tokenizers"}),
@@ -33,9 +36,24 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "transfer": ({"store", "wire"}, {"ray"}),
     # Not ray: the table and the documents that are made from it need none.
     "telemetry": ({"plain_text", "store"}, set()),
-    "workers": ({"sim", "spans", "wire", "plain_text", "config", "agents", "store", "telemetry", "transfer"}, {"ray"}),
+    "workers": (
+        {
+            "sim",
+            "spans",
+            "wire",
+            "choice_tree",
+            "grammar",
+            "plain_text",
+            "config",
+            "agents",
+            "store",
+            "telemetry",
+            "transfer",
+        },
+        {"ray"},
+    ),
     "learner": (
-        {"spans", "wire", "config", "process_environment", "store", "telemetry", "transfer"},
+        {"spans", "wire", "choice_tree", "grammar", "config", "process_environment", "store", "telemetry", "transfer"},
         {"torch", "transformers", "peft", "trl", "datasets", "safetensors", "ray"},
     ),
     # Not ray, not torch: whoever looks at a run needs neither.
@@ -49,6 +67,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
             "sim",
             "spans",
             "wire",
+            "grammar",
             "plain_text",
             "config",
             "evaluate",

@@ -73,7 +73,7 @@ def test_every_kind_of_value_is_read(tmp_path: Path) -> None:
         "catch": Schedule(start=2, end=2),
         "false_flag": Schedule(start=0.05, end=1, after=0.1, until=0.6),
     }
-    assert (run.rollout.temperature, run.rollout.structured, run.rollout.shards) == (1.0, True, 2)
+    assert (run.rollout.temperature, run.rollout.structured, run.rollout.shards) == (1.0, "choices", 2)
     assert run.credit.streams == {"oversight": {"flags": 1.0, "oversight": 0.3}}
     assert (run.evaluation.seeds, run.evaluation.policies) == ("2000-2009", ("random",))
 
@@ -682,7 +682,9 @@ RUNS = st.fixed_dictionaries(
         "rule_options": st.dictionaries(TEXT, NUMBERS | schedules(), max_size=3),
         "seats": st.dictionaries(TEXT, TEXT, max_size=3),
         "batch": st.fixed_dictionaries({}, optional={"group": st.integers(2, 1000), "refill": st.integers(0, 9)}),
-        "rollout": st.fixed_dictionaries({"structured": st.booleans(), "deadline": st.floats(1e-300, 1e300)}),
+        "rollout": st.fixed_dictionaries(
+            {"structured": st.sampled_from(["no", "choices", "schema"]), "deadline": st.floats(1e-300, 1e300)}
+        ),
         "credit": st.fixed_dictionaries({"streams": st.dictionaries(TEXT, st.dictionaries(TEXT, NUMBERS, max_size=3))}),
         "learner": st.fixed_dictionaries({"learning_rate": schedules(), "loss": st.sampled_from(["dapo", "gspo"])}),
         "evaluation": st.fixed_dictionaries({"seeds": TEXT, "policies": st.lists(TEXT, min_size=1, max_size=3)}),

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from chaosops_ray.sim.actions import Form, Kind, Parameter
+from chaosops_ray.sim.actions import MAX_NUMBER, Form, Kind, Parameter
+from chaosops_ray.sim.contract import AnyEnvironment
+
+# The longest text in a call. Worlds cut theirs shorter, or read longer ones too.
+MAX_TEXT = 2_000
+# Larger figures than these are no argument of any world.
+_MAX_SCALAR = 10**15
 
 _TYPES: dict[Kind, dict[str, Any]] = {
     "text": {"type": "string"},
@@ -23,6 +30,40 @@ def parameters_schema(form: Form) -> dict[str, Any]:
         "required": [parameter.name for parameter in form.parameters if parameter.is_required],
         "additionalProperties": False,
     }
+
+
+def call_schema(environment: AnyEnvironment, role: str, rules: str) -> dict[str, Any]:
+    """Return the JSON Schema of the one object that a seat may write on its turn, as the world's full style has it.
+
+    All that fits is an action of the world. Properties stand in their order.
+    """
+    return {"anyOf": [_written(environment.call_fields(form)) for form in environment.forms(role, rules)]}
+
+
+def _written(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of an object with these fields."""
+    return {
+        "type": "object",
+        "properties": {name: _value(field) for name, field in fields.items()},
+        "required": [name for name, field in fields.items() if not isinstance(field, Parameter) or field.is_required],
+        "additionalProperties": False,
+    }
+
+
+def _value(field: Any) -> dict[str, Any]:
+    if isinstance(field, str):
+        return {"const": field}
+    if not isinstance(field, Parameter):
+        return _written(field)
+    if field.valid:
+        return {"enum": list(field.valid)}
+    limit = _MAX_SCALAR if field.kind == "scalar" else MAX_NUMBER
+    bounds = {
+        "text": {"maxLength": MAX_TEXT},
+        "probability": {},
+        "scalar": {"maxLength": MAX_TEXT, "exclusiveMinimum": -limit, "exclusiveMaximum": limit},
+    }
+    return _TYPES[field.kind] | bounds.get(field.kind, {"exclusiveMinimum": -limit, "exclusiveMaximum": limit})
 
 
 def tool_schema(form: Form) -> dict[str, Any]:

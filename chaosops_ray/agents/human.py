@@ -206,7 +206,8 @@ def human_seats(environment: AnyEnvironment, spellings: Sequence[str]) -> tuple[
     for given in spellings:
         role, _, player = given.partition("=")
         if role not in environment.roles or player != PLAYER:
-            example = f"{environment.roles[-1]}={PLAYER}"
+            meant = role if role in environment.roles else environment.roles[-1]
+            example = f"{meant}={PLAYER}"
             valid = ", ".join(environment.roles)
             raise InputError(f"{printable(given, _SHOWN)!r} is no seat of yours; write {example}; roles: {valid}")
         roles.append(role)

@@ -89,11 +89,12 @@ class Transcript:
         self.tokens += self._codec.layout.after_observation
         return tuple(self.tokens)
 
-    def complete(self, sample: Sample, choices: tuple[Ids, ...] | None) -> str:
+    def complete(self, sample: Sample, choices: tuple[Ids, ...] | None, schema: str | None = None) -> str:
         """Append the policy's completion; return its text."""
         start = len(self.tokens)
         self.tokens += sample.tokens
-        self.turns.append(Turn(start, len(self.tokens), sample.log_probs, {}, sample.version, sample.digest, choices))
+        end, log_probs = len(self.tokens), sample.log_probs
+        self.turns.append(Turn(start, end, log_probs, {}, sample.version, sample.digest, choices, schema))
         layout = self._codec.layout
         self.tokens += layout.after_stop if sample.stopped else layout.after_cut
         return self._codec.read(sample)

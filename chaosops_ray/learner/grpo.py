@@ -20,18 +20,22 @@ import torch
 from datasets import Dataset
 from peft import PeftModel
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedTokenizerBase
 
+from chaosops_ray.choice_tree import check_window
 from chaosops_ray.config import Learner
-from chaosops_ray.learner import packing
-from chaosops_ray.learner.batch import MicroBatch, Row, micro_batches, padded, steps
-from chaosops_ray.learner.checkpointing import checkpoint
+from chaosops_ray.learner import checkpointing, packing
+from chaosops_ray.learner.batch import MicroBatch, Row, Trees, micro_batches, padded, steps
 from chaosops_ray.learner.packing import Line
 from chaosops_ray.process_environment import hidden
+from chaosops_ray.wire import ChoiceScore
 
 with hidden("vllm"):  # TRL would import it, which takes seconds, and TRL generates nothing here
     from trl import GRPOConfig, GRPOTrainer
 
+# So many logits are computed at once where whole actions are scored: 128 MiB in single precision.
+_LOGITS_AT_ONCE = 1 << 25
 # The figures of an update; those that TRL logs have its names in _LOGGED.
 REPORTED = (
     "entropy",
@@ -51,6 +55,10 @@ _LOGGED = {
 }
 
 
+# So many tokens of completions with a JSON Schema are scored at a time, each with logits for the whole vocabulary.
+_LINES = 256
+
+
 class PolicyTrainer(GRPOTrainer):
     """TRL's trainer with the log-probabilities taken only where the policy wrote, driven by `update`."""
 
@@ -62,10 +70,13 @@ class PolicyTrainer(GRPOTrainer):
         scratch: Path,
         options: dict[str, Any],
         checkpointed: int | None = None,
+        *,
         packs: bool = False,
+        choice_score: ChoiceScore = "mean",
     ) -> None:
         """Prepare the model; `checkpointed` of its layers are computed again, by default all unless it says false."""
         self.settings = settings
+        self._choice_score = choice_score
         self._packs = packs
         if packs:
             packing.use(model.get_base_model())
@@ -104,7 +115,7 @@ class PolicyTrainer(GRPOTrainer):
             )
         if checkpointed is None:
             checkpointed = model.config.num_hidden_layers if settings.checkpointing else 0
-        checkpoint(model.get_base_model(), checkpointed)
+        checkpointing.checkpoint(model.get_base_model(), checkpointed)
         # TRL applies the weights between sampler and learner only if it believes that vLLM sampled.
         self.use_vllm = True
         self.vllm_importance_sampling_correction = True
@@ -127,8 +138,12 @@ class PolicyTrainer(GRPOTrainer):
             found, self._known = self._known, None
             return found
         now = self._now
-        if now.allowed is not None:
+        if now.trees is not None:
+            log_probs, entropies = self._among_the_choices(model, now, now.trees)
+        elif now.allowed is not None:
             log_probs, entropies = self._among_the_allowed(model, now, now.allowed)
+        elif now.masks is not None and now.mask_of is not None:
+            log_probs, entropies = self._within_the_schema(model, now, now.masks, now.mask_of)
         elif now.line is not None:
             log_probs, entropies = self._in_a_line(model, now, now.line)
         else:
@@ -156,6 +171,79 @@ class PolicyTrainer(GRPOTrainer):
         empty = torch.zeros_like(now.mask)
         log_probs = empty.index_put((rows, places), among.gather(1, which)[:, 0])
         return log_probs, empty.index_put((rows, places), entropy)
+
+    def _among_the_choices(self, model: Any, now: MicroBatch, trees: Trees) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the same of whole actions: those of the choice among all, with the gradient of all."""
+        base = self.accelerator.unwrap_model(model).get_base_model()
+        check_window(base.config, int(trees.positions.max()) + 1)
+        with self.accelerator.autocast():
+            found = base.model(
+                input_ids=torch.cat([now.ids, trees.ids], dim=1),
+                position_ids=trees.positions,
+                attention_mask=_added(trees.sees, base.dtype),
+                use_cache=False,
+            ).last_hidden_state
+            sources = found[trees.sources[:, 0], trees.sources[:, 1]]
+            of_edges = self._edges(base.lm_head, base.config.vocab_size, sources, trees.edges)
+        scores = of_edges[trees.paths.clamp(min=0)].masked_fill(trees.paths < 0, 0.0).sum(-1)
+        if self._choice_score == "mean":
+            scores = scores / (trees.paths >= 0).sum(-1)
+        is_filling = trees.among < 0
+        given = scores[trees.among.clamp(min=0)].masked_fill(is_filling, -torch.inf) / self.temperature
+        among = given.log_softmax(-1)
+        entropy = -(among.exp() * among.masked_fill(among.isneginf(), 0.0)).sum(-1)
+        rows, places = now.mask.nonzero(as_tuple=True)
+        empty = torch.zeros_like(now.mask)
+        log_probs = empty.index_put((rows, places), among.gather(1, trees.chosen[:, None])[:, 0])
+        return log_probs, empty.index_put((rows, places), entropy)
+
+    @staticmethod
+    def _edges(head: torch.nn.Module, vocabulary: int, sources: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+        """Return the log-probability of each edge at temperature 1.
+
+        The head is computed for some of the sources at a time, and again in the backward pass: over a vocabulary of
+        100,000, the logits of a thousand sources take 400 MB.
+        """
+
+        def scored(some: torch.Tensor, places: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = head(some).float()
+            return logits[places, tokens] - logits.logsumexp(-1)[places]
+
+        count = max(1, _LOGITS_AT_ONCE // vocabulary)
+        found: list[torch.Tensor] = []
+        for start in range(0, len(sources), count):
+            own = edges[(edges[:, 0] >= start) & (edges[:, 0] < start + count)]
+            given = sources[start : start + count], own[:, 0] - start, own[:, 1]
+            found.append(checkpoint(scored, *given, use_reentrant=False, preserve_rng_state=False))
+        return torch.cat(found)
+
+    def _within_the_schema(
+        self, model: Any, now: MicroBatch, masks: torch.Tensor, mask_of: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the same where completions had a JSON Schema: those among the tokens that it permitted.
+
+        The head's part is computed for _LINES tokens at a time, and again for the gradient, so that its memory is
+        theirs alone.
+        """
+        rows, places = now.mask.nonzero(as_tuple=True)
+        with self.accelerator.autocast():
+            base = self.accelerator.unwrap_model(model).get_base_model()
+            hidden = _predicting(base.model, now)
+        given: tuple[torch.Tensor, ...] = (hidden, masks[mask_of], now.ids[rows, places + 1])
+        parts = [torch.split(part, _LINES) for part in given]
+
+        def scored(states: torch.Tensor, bits: torch.Tensor, written: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            with self.accelerator.autocast():
+                logits = base.lm_head(states).float() / self.temperature
+            is_out = ~_unpacked(bits, logits.shape[1])
+            among = logits.masked_fill(is_out, -torch.inf).log_softmax(-1)
+            entropy = -(among.exp() * among.masked_fill(is_out, 0.0)).sum(-1)
+            return among.gather(1, written[:, None])[:, 0], entropy
+
+        found = [checkpoint(scored, *part, use_reentrant=False) for part in zip(*parts, strict=True)]
+        empty = torch.zeros_like(now.mask)
+        log_probs, entropy = [torch.cat(part) for part in zip(*found, strict=True)]
+        return empty.index_put((rows, places), log_probs), empty.index_put((rows, places), entropy)
 
     def _in_a_line(self, model: Any, now: MicroBatch, line: Line) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the same of free completions whose rows are in one line."""
@@ -242,6 +330,8 @@ class PolicyTrainer(GRPOTrainer):
         }
         if reference is not None:
             inputs["ref_per_token_logps"] = reference
+        # The dr_grpo loss is divided by the most items that a completion can have; an action is one, however long.
+        self.max_completion_length = self.args.max_completion_length if micro.trees is None else 1
         return self.compute_loss(self.model, inputs), ratios
 
     def _before(self, micro: MicroBatch, members: Sequence[Row], before: dict[int, torch.Tensor]) -> torch.Tensor:
@@ -254,13 +344,15 @@ class PolicyTrainer(GRPOTrainer):
 
     def _micro_batches(self, part: Sequence[Row]) -> list[tuple[MicroBatch, list[Row]]]:
         budget, device = self.settings.tokens_per_forward, self.accelerator.device
-        if not self._packs:
-            return [(padded(members, self.pad).to(device), members) for members in micro_batches(part, budget)]
-        found = []
-        for families in packing.lines(part, budget):
-            members = [row for family in families for row in family.members]
-            micro = padded(members, self.pad)._replace(line=packing.laid_out(families))
-            found.append((micro.to(device), members))
+        # Trees of choices have a mask of their own, which a line does not know.
+        alone = [row for row in part if not self._packs or row.choices is not None]
+        found = [(padded(members, self.pad).to(device), members) for members in micro_batches(alone, budget)]
+        in_lines = [row for row in part if self._packs and row.choices is None]
+        for kind in sorted({row.kind for row in in_lines}):
+            for families in packing.lines([row for row in in_lines if row.kind == kind], budget):
+                members = [row for family in families for row in family.members]
+                micro = padded(members, self.pad)._replace(line=packing.laid_out(families))
+                found.append((micro.to(device), members))
         return found
 
     @torch.no_grad()
@@ -309,6 +401,18 @@ def _predicting(model: Any, now: MicroBatch) -> torch.Tensor:
 def _seen(now: MicroBatch) -> torch.Tensor | None:
     """Return the mask of padding; a GPU needs none, since padding comes last, and its fastest kernels take none."""
     return None if now.ids.is_cuda else now.attention
+
+
+def _added(sees: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return which columns each one sees as what is added to the attention's scores."""
+    return torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill_(~sees, torch.finfo(dtype).min)[:, None]
+
+
+def _unpacked(bits: torch.Tensor, width: int) -> torch.Tensor:
+    """Return masks in bits as one truth value for each of `width` tokens; those beyond the bits are not permitted."""
+    places = torch.arange(8, dtype=torch.uint8, device=bits.device)
+    found = ((bits[:, :, None] >> places) & 1).bool().flatten(1)[:, :width]
+    return torch.nn.functional.pad(found, (0, width - found.shape[1]))
 
 
 class Tally:

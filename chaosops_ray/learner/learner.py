@@ -15,6 +15,7 @@ import transformers
 from transformers import PreTrainedTokenizerFast
 
 from chaosops_ray.config import MADE_HERE, Run
+from chaosops_ray.grammar import Writing, grammar
 from chaosops_ray.learner import batch, checkpointing, kernels, lora, packing
 from chaosops_ray.learner.adapter import adapter_files
 from chaosops_ray.learner.advantage import advantages
@@ -78,7 +79,7 @@ class Learner:
         return {
             "checkpointing": self._checkpointed.why,
             "attention": self._attention(),
-            "kernels": "liger-kernel" if self._run.learner.liger else "transformers",
+            "kernels": "liger-kernel" if self._run.learner.liger else "torch",
         }
 
     def _attention(self) -> str:
@@ -106,15 +107,16 @@ class Learner:
                 self._run.learner,
                 nowhere,
                 options,
-                checkpointed=self._checkpointed.layers,
+                self._checkpointed.layers,
                 packs=self._packs,
+                choice_score=rollout.choice_score,
             )
         return self._trainer
 
     def update(self, groups: Sequence[Group], done: int) -> dict[str, float]:
         """Learn from the groups; `done` updates were made before."""
         settings, trainer = self._run.learner, self.prepare()
-        rows = batch.rows(groups, advantages(groups, self._weights, self._run.credit))
+        rows = batch.rows(groups, advantages(groups, self._weights, self._run.credit), self._writes)
         rate = settings.learning_rate.at(done, self._run.updates)
         entropy = settings.entropy.at(done, self._run.updates)
         found = trainer.update(rows, rate, entropy, self._run.seed + done)
@@ -123,8 +125,12 @@ class Learner:
             "learning_rate": rate,
             "entropy_coefficient": entropy,
             "tokens": float(sum([len(row.tokens) for row in rows])),
-            "tokens_written": float(sum([len(row.at) for row in rows])),
+            "tokens_written": float(sum([row.written for row in rows])),
         }
+
+    def _writes(self, schema: str, stop: int) -> Writing:
+        """Return a completion of the schema before its first token, as the sampler began it."""
+        return Writing(grammar(str(self._path), schema), self._run.rollout.max_tokens, stop)
 
     def adapter(self) -> Files:
         """Return the files of the current policy's adapter."""

@@ -10,6 +10,8 @@ from peft.tuners import lora
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from chaosops_ray.learner.kernels import fuse_norms
+
 ADAPTER = "default"
 
 
@@ -22,11 +24,12 @@ def load_base(model: str, device: str) -> PreTrainedModel:
 def with_adapter(base: PreTrainedModel, rank: int, alpha: float, seed: int, *, fused: bool | None = None) -> PeftModel:
     """Add LoRA to all linear layers except the head; B begins at zero, so the policy begins as the base.
 
-    With `fused`, which is the default on a GPU, FusedLinear computes the layers.
+    With `fused`, which is the default on a GPU, FusedLinear computes the layers, and a kernel of torch each norm.
     """
     torch.manual_seed(seed)
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
     if base.device.type == "cuda" if fused is None else fused:
+        fuse_norms(base)
         config._register_custom_module({nn.Linear: FusedLinear})
     return get_peft_model(base, config)
 

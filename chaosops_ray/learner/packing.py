@@ -262,8 +262,8 @@ def _by_flash(
     queries, keys, values = (one[0].transpose(0, 1) for one in (query, key, value))
     found: Any = varlen_attn(
         queries,
-        keys[plan.keys],
-        values[plan.keys],
+        keys.index_select(0, plan.keys),
+        values.index_select(0, plan.keys),
         plan.query_ends,
         plan.key_ends,
         *plan.longest,

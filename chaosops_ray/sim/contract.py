@@ -328,6 +328,13 @@ class Environment(ABC, Generic[W, V, A]):
             raise unknown("role", role, self.roles)
         return self._forms.forms
 
+    def call_fields(self, form: Form) -> Mapping[str, Any]:
+        """Return the JSON object that full style writes for a call of this form, with parameters in place of values.
+
+        Its fields stand in the order in which they are written; each is text, a parameter, or fields again.
+        """
+        return {"action": form.name, **{parameter.name: parameter for parameter in form.parameters}}
+
     def call(self, name: str, arguments: object) -> A:
         """Return the action of a call; like `action_of`, it never raises."""
         return self.action_of({**arguments, "action": name} if isinstance(arguments, dict) else arguments)

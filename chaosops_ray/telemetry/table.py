@@ -228,7 +228,8 @@ _LEARNER = Topic(
     "The learner",
     "`learner` is empty where no group had variance: nothing was learnt, and the policy is the one before. Means are "
     "over "
-    "tokens that the policy wrote, unless said otherwise.",
+    "tokens that the policy wrote, unless said otherwise; where it chose whole actions, over its choices, each of "
+    "which counts as one token.",
     (
         Metric(
             "learner.entropy",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
 
 from chaosops_ray import evaluate
+from chaosops_ray.agents.forms import call_schema
 from chaosops_ray.config import MADE_HERE, ConfigError, Run, is_sweep, load
 from chaosops_ray.config import read as read_file
+from chaosops_ray.grammar import least
 from chaosops_ray.sim import training_seeds
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
@@ -18,7 +21,8 @@ from chaosops_ray.sim.seats import in_words
 from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.store.run_folder import CONFIG, RunFolder
 from chaosops_ray.telemetry import sinks
-from chaosops_ray.training import base_models, footprint, plan, tiny
+from chaosops_ray.training import base_models, cost, footprint, plan, tiny
+from chaosops_ray.training.cards import Card
 from chaosops_ray.workers.bundles import bundles
 
 _KNOCK_SECONDS = 5.0
@@ -40,6 +44,7 @@ def look_over(run: Run) -> AnyEnvironment:
             raise ConfigError(f"style: {run.model} only reads the {tiny.STYLE} style, got {run.style}; remove it")
     else:
         base_models.local(run.model)
+    check_schema(run, environment)
     check_colocation(run)
     sinks.check(run.telemetry)
     plan.make(run, environment)
@@ -51,6 +56,24 @@ def look_over(run: Run) -> AnyEnvironment:
         raise ConfigError(f"evaluation.seeds must be below {training_seeds.FIRST}, where training's begin; got {last}")
     environment.scenarios(plan.set_named(run.evaluation.set, environment), [0])
     return environment
+
+
+def check_schema(run: Run, environment: AnyEnvironment) -> None:
+    """Refuse rollout.structured: schema in compact style, or with too few tokens for an action."""
+    if run.rollout.structured != "schema":
+        return
+    if run.rendering != "full":
+        raise ConfigError(
+            "rollout.structured: schema is for the full style, in which an action is a JSON object; "
+            f"in the {run.rendering} style, which {run.model} reads here, use choices or no"
+        )
+    rules = environment.rules(run.rules)
+    needed = max([least(call_schema(environment, role, rules)) for role in environment.roles])
+    if run.rollout.max_tokens < needed:
+        raise ConfigError(
+            f"rollout.max_tokens: {run.rollout.max_tokens} are too few for each action of world {environment.name} to "
+            f"fit in as an object of its schema; give {needed} or more, or set rollout.structured to choices or no"
+        )
 
 
 def check_colocation(run: Run) -> None:
@@ -69,8 +92,8 @@ def check_colocation(run: Run) -> None:
         )
 
 
-def explain(run: Run) -> str:
-    """Describe the resolved configuration and the actors that it will start."""
+def explain(run: Run, card: Card | None = None) -> str:
+    """Describe the resolved configuration and the actors that it will start, here or on such cards."""
     asked = run.resources
     where = "on the learner's resources" if asked.colocate else "each"
     actors = [
@@ -85,20 +108,56 @@ def explain(run: Run) -> str:
     seats = in_words(environment_named(run.world), run.colleagues, "the policy that learns")
     seated = f"seats: {seats}\n" if run.colleagues else ""
     together = f"together: {amount(total['CPU'], total['GPU'])}\n"
-    return f"{written(run)}\nactors:\n{lines}{together}{seated}memory:\n{memory(run)}"
+    return f"{written(run)}\nactors:\n{lines}{together}{seated}memory:\n{memory(run, card)}"
 
 
-def memory(run: Run) -> str:
-    """Describe the memory that each actor will need, beside what this machine permits."""
-    model = base_models.on_disk(run.model, run.world)
-    if model is None:
-        return f"  unknown until {run.model} is on this machine: it is {_coming(run)} when the run starts\n"
-    machine = footprint.here()
+def memory(run: Run, card: Card | None = None) -> str:
+    """Describe the memory of each actor, beside what this machine or the card has; with a card, also the run's cost."""
+    environment = environment_named(run.world)
     try:
-        found = footprint.needs(run, environment_named(run.world), model, machine)
+        model, is_here = _known(run)
+        machine = footprint.here() if card is None else footprint.Machine(footprint.here().memory, (card.memory,))
+        found = footprint.needs_with(run, environment, model, machine)
     except footprint.UnknownError as error:
-        return f"  unknown: {error}\n"
-    return footprint.explained(found, machine)
+        return f"  unknown{error}\n"
+    shown = "" if is_here else f"  by the shape of {run.model}, which is {_coming(run)} when the run starts\n"
+    if card is None:
+        return shown + footprint.explained(found, machine)
+    fits = footprint.explained_on(run, found, card.memory, card.title)
+    again = False
+    if run.resources.learner_gpus:
+        chosen = footprint.again_on(run, environment, model, card.memory)
+        again = chosen.layers > 0
+        fits += f"  learner.checkpointing, {chosen.why}\n"
+    return shown + fits + cost.explained(run, environment, model, card, again=again, is_counted=is_here)
+
+
+def _known(run: Run) -> tuple[footprint.Known, bool]:
+    """Return what is known of the run's model, and whether its files are on this machine."""
+    folder = base_models.on_disk(run.model, run.world)
+    if folder is not None:
+        try:
+            return footprint.known(folder), True
+        except footprint.UnknownError as error:
+            raise footprint.UnknownError(f": {error}") from None
+    found = footprint.published(run.model)
+    if found is None:
+        raise footprint.UnknownError(f" until {run.model} is on this machine: it is {_coming(run)} when the run starts")
+    return found, False
+
+
+def check_card(run: Run, card: Card) -> None:
+    """Raise ConfigError if the run uses no GPU, or if its actors cannot fit on cards like this one."""
+    if not (run.resources.learner_gpus or run.resources.sampler_gpus):
+        raise ConfigError(
+            "--gpu: the run uses no GPU, resources.learner_gpus and resources.sampler_gpus are 0; "
+            "set them, or remove --gpu"
+        )
+    with suppress(footprint.UnknownError):
+        model, _ = _known(run)
+        machine = footprint.Machine(footprint.here().memory, (card.memory,))
+        found = footprint.needs_with(run, environment_named(run.world), model, machine)
+        footprint.check_gpus(run, found, card.memory, f"{card.title} has")
 
 
 def _coming(run: Run) -> str:

@@ -1,7 +1,8 @@
 """The memory that the actors of a run need, and whether a machine has it. Neither Ray nor torch is imported.
 
 Everything that depends on the model is computed from its files: the weights from the headers of the safetensors, the
-rest from config.json. What the libraries take was measured and is a constant. docs/training.md says what is counted.
+rest from config.json. The published models are known without their files. What the libraries take was measured and is a
+constant. docs/training.md says what is counted, and benchmarks/footprint.py compares it with what is measured.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from math import prod
+from functools import lru_cache
+from math import ceil, floor, prod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +24,7 @@ from chaosops_ray.agents.seat import Seat
 from chaosops_ray.agents.tokens import TOKENIZER_FILE
 from chaosops_ray.config import AUTO, ConfigError, Run
 from chaosops_ray.evaluate import parse_seeds
-from chaosops_ray.learner.checkpointing import Estimate
+from chaosops_ray.learner.checkpointing import Chosen, Estimate, choose, room_on_a_gpu
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.training import plan
 from chaosops_ray.workers.memory import permitted
@@ -31,7 +33,7 @@ MIB, GIB = 1 << 20, 1 << 30
 # Resident memory of processes that have loaded their libraries and hold no model yet, measured with the pinned versions
 # on a CPU (ray 2.60, torch 2.13, transformers 5.23, peft 0.21, trl 1.16, vllm 0.29). With CUDA it is more.
 _LEARNER, _TORCH_SAMPLER, _VLLM_SAMPLER, _SHARD, _DRIVER, RAY = (
-    720 * MIB, 620 * MIB, 1900 * MIB, 260 * MIB, 320 * MIB, 650 * MIB,
+    720 * MIB, 620 * MIB, 1900 * MIB, 150 * MIB, 320 * MIB, 650 * MIB,
 )  # fmt: skip
 _CUDA = 2 * GIB  # what the same processes take more with CUDA
 _CONTEXT = GIB // 2  # of a GPU's memory, for a process that uses it at all
@@ -39,6 +41,14 @@ _CONTEXT = GIB // 2  # of a GPU's memory, for a process that uses it at all
 _TOKEN = 40
 # TRL's kernel scores so many tokens at a time, and so many entries of the vocabulary.
 _TILE = (4096, 32768)
+# Of completions of a JSON Schema, so many tokens at a time, and all of the vocabulary.
+_SCHEMA_LINES = 256
+# Copies of a tile that it holds at once on a CPU, as its gradient is computed; a GPU's kernel works in one, in place.
+_TILE_COPIES = 9
+# Copies of the logits of completions of a schema: logits, those permitted, probabilities, and gradients.
+_SCHEMA_COPIES = 8
+# Of choices among whole actions, so many logits at a time. Actions of one token, with a stop or without, are not whole.
+_CHOICE_LOGITS, ONE_TOKEN = 1 << 25, 2
 _VLLM_CPU_CACHE = 256 * MIB
 # Ray ends a process of a machine that has used up this share of its memory.
 USABLE = 0.95
@@ -116,6 +126,72 @@ def _tensors(folder: Path) -> dict[str, tuple[int, ...]]:
     return found
 
 
+def _qwen2(hidden: int, layers: int, heads: int, pairs: int, inner: int, vocabulary: int, *, tied: bool) -> Shape:
+    """Return the shape of a Qwen2 model: a layer has seven matrices, three of them with biases, and two norms."""
+    keys = pairs * hidden // heads
+    matrices = [(hidden, hidden), (keys, hidden), (keys, hidden), (hidden, hidden)]
+    matrices += [(inner, hidden), (inner, hidden), (hidden, inner)]
+    layer = sum(map(prod, matrices)) + hidden + 2 * keys + 2 * hidden
+    return Shape(
+        parameters=layers * layer + hidden + (1 if tied else 2) * hidden * vocabulary,
+        sides=layers * sum(map(sum, matrices)),
+        adapted=layers * len(matrices),
+        layers=layers,
+        hidden=hidden,
+        inner=inner,
+        heads=heads,
+        pairs=pairs,
+        head=hidden // heads,
+        vocabulary=vocabulary,
+    )
+
+
+# The models of the published runs, by their config.json: their needs are known before they are downloaded.
+PUBLISHED = {
+    "Qwen/Qwen2.5-1.5B-Instruct": _qwen2(1536, 28, 12, 2, 8960, 151_936, tied=True),
+    "Qwen/Qwen2.5-3B-Instruct": _qwen2(2048, 36, 16, 2, 11008, 151_936, tied=True),
+    "Qwen/Qwen2.5-7B-Instruct": _qwen2(3584, 28, 28, 4, 18944, 152_064, tied=False),
+}
+# Characters of the worlds' texts for each token of a tokenizer that is not on this machine, at least and at most. With
+# SmolLM2's, whose vocabulary is a third of Qwen2.5's, the texts of both worlds have 3.2 in the full style.
+CHARACTERS = (2.8, 4.2)
+
+
+class Known(NamedTuple):
+    """What is known of a model: its shape, and how many tokens it makes of a text, at least and at most."""
+
+    shape: Shape
+    tokens: Callable[[str], tuple[int, int]]
+
+
+def known(folder: Path) -> Known:
+    """Read from its folder what is known of a model."""
+    return Known(shape(folder), _counter(folder))
+
+
+def published(name: str) -> Known | None:
+    """Return what is known of a published model without its files; None for any other model."""
+    if name not in PUBLISHED:
+        return None
+    least, most = CHARACTERS
+    return Known(PUBLISHED[name], lambda text: (int(len(text) / most), ceil(len(text) / least)))
+
+
+def _counter(folder: Path) -> Callable[[str], tuple[int, int]]:
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    except Exception as error:
+        # The library raises a bare Exception for a file that is missing or bad.
+        raise UnknownError(f"{folder / TOKENIZER_FILE} cannot be read ({error})") from error
+
+    @lru_cache(10_000)
+    def count(text: str) -> tuple[int, int]:
+        found = len(tokenizer.encode(text, add_special_tokens=False).ids)
+        return found, found
+
+    return count
+
+
 class Need(NamedTuple):
     """What one kind of process needs: bytes by what they are for, of the machine's memory and of a GPU's."""
 
@@ -130,6 +206,8 @@ class Need(NamedTuple):
         return sum(self.memory.values())
 
 
+LIBRARIES = "libraries"
+_ENGINE = "the vllm engine's share"
 # What to change for less of each part.
 REMEDIES = {
     "weights": "use a smaller model",
@@ -141,8 +219,10 @@ REMEDIES = {
     "keys and values": "lower batch.group or resources.context",
     "kept keys and values": "lower resources.cache_share",
     "transcripts": "lower batch.scenarios, batch.group or resources.context",
+    _ENGINE: "lower resources.memory_share",
 }
-_LIBRARIES = "libraries"
+# What a learner keeps of a GPU while it does not work.
+KEPT = (LIBRARIES, "weights", "adapter and optimizer")
 _FEWER = {"sampler": "lower resources.samplers", "shard": "lower rollout.shards"}
 
 
@@ -168,8 +248,13 @@ def _gpus() -> tuple[int, ...]:
 
 
 def needs(run: Run, environment: AnyEnvironment, model: Path, machine: Machine) -> list[Need]:
+    """Return what the processes of a run need with the model of this folder, on a machine like this one."""
+    return needs_with(run, environment, known(model), machine)
+
+
+def needs_with(run: Run, environment: AnyEnvironment, model: Known, machine: Machine) -> list[Need]:
     """Return what the processes of a run need with this model, on a machine like this one."""
-    one = shape(model)
+    one = model.shape
     roles = len(plan.stream_weights(run, environment))
     opening = longest_opening(run, environment, model)
     transcripts = run.batch.scenarios * run.batch.group * roles
@@ -179,20 +264,15 @@ def needs(run: Run, environment: AnyEnvironment, model: Path, machine: Machine) 
     played = transcripts * (1 + run.batch.refill) + len(held_out) * roles
     texts = transcripts * ahead * run.resources.context * _TOKEN
     return [
-        Need("driver", 1, {_LIBRARIES: _DRIVER, "transcripts": texts}, {}),
+        Need("driver", 1, {LIBRARIES: _DRIVER, "transcripts": texts}, {}),
         _learner(run, one, opening, transcripts),
         _torch_sampler(run, one, opening, played, machine) if run.sampler == "torch" else _vllm_sampler(run, one),
-        Need("shard", run.rollout.shards, {_LIBRARIES: _SHARD, "transcripts": texts // run.rollout.shards}, {}),
+        Need("shard", run.rollout.shards, {LIBRARIES: _SHARD, "transcripts": texts // run.rollout.shards}, {}),
     ]
 
 
-def longest_opening(run: Run, environment: AnyEnvironment, model: Path) -> int:
+def longest_opening(run: Run, environment: AnyEnvironment, model: Known) -> int:
     """Return the tokens of the longest first prompt of a seat that learns, in the scenario that proves versions."""
-    try:
-        tokenizer = Tokenizer.from_file(str(model / TOKENIZER_FILE))
-    except Exception as error:
-        # The library raises a bare Exception for a file that is missing or bad.
-        raise UnknownError(f"{model / TOKENIZER_FILE} cannot be read ({error})") from error
     planned = plan.make(run, environment)
     task = planned.tasks(plan.curriculum(run, environment), 0, 0, 1)[0]
     world = environment.start(environment.scenario(task.scenario), environment.rules(task.rules))
@@ -200,7 +280,7 @@ def longest_opening(run: Run, environment: AnyEnvironment, model: Path) -> int:
     for role in plan.stream_weights(run, environment):
         seat = Seat(environment, role, task.rules, run.rendering)
         texts = (seat.system_prompt, seat.read(environment.view(world, role)))
-        found.append(sum([len(tokenizer.encode(text, add_special_tokens=False).ids) for text in texts]))
+        found.append(sum([model.tokens(text)[1] for text in texts]))
     return max(found)
 
 
@@ -216,25 +296,39 @@ def _learner(run: Run, one: Shape, opening: int, transcripts: int) -> Need:
     # computes all layers again where it must.
     kept = one.layers * (layer if settings.checkpointing is False else one.hidden * width)
     activations = tokens * (kept + 2 * layer)
-    if run.rollout.structured:
-        # A completion follows at least one token that was read.
-        written = tokens * run.rollout.max_tokens // (run.rollout.max_tokens + 1)
-        logits = 3 * 4 * written * one.vocabulary
-    else:
-        logits = 3 * 4 * min(tokens, _TILE[0]) * min(one.vocabulary, _TILE[1])
-    scoring = opening * (one.vocabulary * (width + 8) + layer)
+    logits = _logits(run, one, tokens, on_gpu=on_gpu)
+    # The head is done before the first layer's gradients are computed. Texts that prove a version are scored elsewhere.
+    scoring = opening * (one.vocabulary * (10 if on_gpu else 8) + layer)
     working = {
         "weights": one.parameters * width,
         "adapter and optimizer": adapter * 16,
         "activations": activations,
-        "logits": max(logits, scoring - activations, 0),
+        "logits": max(logits - tokens * 2 * layer, scoring - activations, 0),
     }
     batched = {"transcripts": batch * _TOKEN}
     exported = adapter * 8  # a version is put together in memory
     if not on_gpu:
-        return Need("learner", 1, {_LIBRARIES: _LEARNER, **working, "adapters": exported, **batched}, {})
-    host = {_LIBRARIES: _LEARNER + _CUDA, "weights": one.parameters * width, "adapters": exported, **batched}
-    return Need("learner", 1, host, {_LIBRARIES: _CONTEXT, **working})
+        return Need("learner", 1, {LIBRARIES: _LEARNER, **working, "adapters": exported, **batched}, {})
+    host = {LIBRARIES: _LEARNER + _CUDA, "weights": one.parameters * width, "adapters": exported, **batched}
+    return Need("learner", 1, host, {LIBRARIES: _CONTEXT, **working})
+
+
+def _logits(run: Run, one: Shape, tokens: int, *, on_gpu: bool) -> int:
+    """Return what the head takes of memory, for as many tokens of a micro-batch as can have been written."""
+    if run.rollout.structured == "no":
+        # A CPU's kernel takes every place, and is made of functions of torch that hold many copies of a tile at once.
+        tile = min(tokens, _TILE[0]) * min(one.vocabulary, _TILE[1])
+        return tile * 2 + tokens * one.hidden * 4 if on_gpu else _TILE_COPIES * 4 * tile
+    # A completion follows at least one token that was read.
+    written = tokens * run.rollout.max_tokens // (run.rollout.max_tokens + 1)
+    if run.rollout.structured == "schema":
+        return _SCHEMA_COPIES * 4 * min(written, _SCHEMA_LINES) * one.vocabulary
+    if run.rollout.max_tokens <= ONE_TOKEN:
+        # One copy is kept for the gradient, which is as large; a GPU also has what it computed in two bytes.
+        return (12 if on_gpu else 8) * written * one.vocabulary
+    # Whole actions: few logits at a time, and for each row a mask of what each of its tokens sees.
+    row = min(tokens, run.resources.context)
+    return 3 * 4 * min(_CHOICE_LOGITS, tokens * one.vocabulary) + tokens * row * (3 if on_gpu else 5)
 
 
 def estimate(run: Run, environment: AnyEnvironment, model: Path) -> Estimate | None:
@@ -242,10 +336,15 @@ def estimate(run: Run, environment: AnyEnvironment, model: Path) -> Estimate | N
     if run.learner.checkpointing != AUTO:
         return None
     try:
-        one, machine = shape(model), here()
-        found = {need.name: need for need in needs(run, environment, model, machine)}
+        return estimate_with(run, environment, known(model), here())
     except UnknownError:
         return None
+
+
+def estimate_with(run: Run, environment: AnyEnvironment, model: Known, machine: Machine) -> Estimate:
+    """Return the same for a run that leaves it to the learner, with this model on a machine like this one."""
+    one = model.shape
+    found = {need.name: need for need in needs_with(run, environment, model, machine)}
     learner = found.pop("learner")
     on_gpu = bool(learner.gpu)
     settings, batch = run.learner, run.batch.scenarios * run.batch.group * len(plan.stream_weights(run, environment))
@@ -295,9 +394,9 @@ def _torch_sampler(run: Run, one: Shape, opening: int, played: int, machine: Mac
         "kept keys and values": min(wanted, int(run.resources.cache_share * share)) if share else wanted,
     }
     if not on_gpu:
-        return Need("sampler", run.resources.samplers, {_LIBRARIES: _TORCH_SAMPLER, **working}, {})
-    host = {_LIBRARIES: _TORCH_SAMPLER + _CUDA, "weights": one.parameters * width}
-    return Need("sampler", run.resources.samplers, host, {_LIBRARIES: _CONTEXT, **working})
+        return Need("sampler", run.resources.samplers, {LIBRARIES: _TORCH_SAMPLER, **working}, {})
+    host = {LIBRARIES: _TORCH_SAMPLER + _CUDA, "weights": one.parameters * width}
+    return Need("sampler", run.resources.samplers, host, {LIBRARIES: _CONTEXT, **working})
 
 
 def _vllm_sampler(run: Run, one: Shape) -> Need:
@@ -313,9 +412,9 @@ def _vllm_sampler(run: Run, one: Shape) -> Need:
         "keys and values": run.resources.context * pair if on_gpu else _VLLM_CPU_CACHE,
     }
     if not on_gpu:
-        return Need("sampler", run.resources.samplers, {_LIBRARIES: _VLLM_SAMPLER, **working}, {})
-    host = {_LIBRARIES: _VLLM_SAMPLER + _CUDA, "weights": one.parameters * width}
-    return Need("sampler", run.resources.samplers, host, {_LIBRARIES: _CONTEXT, **working})
+        return Need("sampler", run.resources.samplers, {LIBRARIES: _VLLM_SAMPLER, **working}, {})
+    host = {LIBRARIES: _VLLM_SAMPLER + _CUDA, "weights": one.parameters * width}
+    return Need("sampler", run.resources.samplers, host, {LIBRARIES: _CONTEXT, **working})
 
 
 # -- whether there is so much ------------------------------------------------------------------------------------------
@@ -338,14 +437,14 @@ def check_machine(run: Run, found: Sequence[Need], machine: Machine) -> None:
     """Raise ConfigError if the processes of a run need more than one machine permits."""
     if any(need.gpu for need in found) and not machine.gpus:
         return  # it cannot start here anyway; bundles.check says why
-    total, limit = RAY + sum([need.processes * need.each for need in found]), int(USABLE * machine.memory)
+    total, limit = _together(found), int(USABLE * machine.memory)
     if total > limit:
         raise ConfigError(
             f"memory: the run needs {_size(total)} and this machine permits {_size(limit)}; "
             + _remedy(found, lambda need: (need.processes, need.memory))
         )
     if machine.gpus:
-        _check_gpus(run, found, min(machine.gpus))
+        check_gpus(run, found, min(machine.gpus), "this machine's have")
 
 
 def check_nodes(run: Run, found: Sequence[Need], nodes: Sequence[Mapping[str, float]]) -> None:
@@ -371,33 +470,104 @@ def check_nodes(run: Run, found: Sequence[Need], nodes: Sequence[Mapping[str, fl
         )
 
 
-def _check_gpus(run: Run, found: Sequence[Need], size: int) -> None:
-    """Raise ConfigError if the actors that share a GPU need more than its memory."""
+class Sharing(NamedTuple):
+    """The actors that share a GPU: with a learner or without, and so many samplers."""
+
+    learns: bool
+    samplers: int
+
+
+def sharing(run: Run) -> list[Sharing]:
+    """Return which actors share a GPU, each combination once.
+
+    Ray puts a fraction where the least room is left for it: first beside the learner, if there is room.
+    """
     asked = run.resources
-    (learner,) = [need for need in found if need.name == "learner"]
-    (sampler,) = [need for need in found if need.name == "sampler"]
-    engine = sum(sampler.gpu.values())
-    if engine and run.sampler == "vllm":
-        share = int(asked.memory_share * size)
-        if engine > share:
+    own, each, count = asked.learner_gpus, asked.sampler_gpus, asked.samplers
+    if asked.colocate:
+        return [Sharing(own > 0, count if each else 0)]
+    if not each:
+        return [Sharing(learns=True, samplers=0)] if own else []
+    together = floor(1 / each + 1e-9) if each < 1 else 1
+    beside = min(count, floor((1 - own) / each + 1e-9)) if 0 < own < 1 and each < 1 else 0
+    with_learner = [Sharing(learns=True, samplers=beside)] if own else []
+    return [*with_learner, *([Sharing(learns=False, samplers=min(together, count - beside))] if count > beside else [])]
+
+
+def check_gpus(run: Run, found: Sequence[Need], size: int, where: str) -> None:
+    """Raise ConfigError if the actors that share a GPU need more than its memory; `where` says whose it is."""
+    learner, sampler = [next(need for need in found if need.name == name) for name in ("learner", "sampler")]
+    for one in sharing(run):
+        engine = _engine(run, sampler, size) if one.samplers else Counter()
+        parts = _shared(run, one, learner, sampler, engine)
+        if parts.total() > size:
+            least = _shared(run, one, learner, sampler, Counter(sampler.gpu)).total()
             raise ConfigError(
-                f"memory: the vllm engine needs {_size(engine)} of a GPU and resources.memory_share gives it "
-                f"{_size(share)}; raise resources.memory_share, or use a smaller model"
+                f"memory: {_who(run, one)} {_size(parts.total())} of a GPU ({_largest(parts)}) and {where} "
+                f"{_size(size)}; {_gpu_remedy(run, one, parts, size, can_share=least <= size)}"
             )
-        engine = share
-    learning = sum(learner.gpu.values())
-    together = asked.learner_gpus + asked.samplers * asked.sampler_gpus
-    if asked.colocate or not learning or not engine or together > 1:
-        most = max(learning, engine)
-        who, sharing = ("the learner needs", [learner]) if most == learning else ("a sampler needs", [sampler])
-    else:
-        most = learning + asked.samplers * engine
-        who, sharing = "learner and samplers together need", [learner, sampler]
-    if most > size:
+
+
+def _shared(run: Run, one: Sharing, learner: Need, sampler: Need, engine: Counter[str]) -> Counter[str]:
+    """Return what those that share a GPU take of it together; of those that take turns, the larger of the two."""
+    parts = Counter(learner.gpu) if one.learns else Counter()
+    if not run.resources.colocate:
+        return parts + _times(one.samplers, engine)
+    # The engine sleeps while the learner works; what the learner keeps stays while the engine works.
+    kept = Counter({part: size for part, size in parts.items() if part in KEPT})
+    turns = (parts + _times(one.samplers, _asleep(run, sampler)), kept + _times(one.samplers, engine))
+    return max(turns, key=lambda turn: turn.total())
+
+
+def _engine(run: Run, sampler: Need, size: int) -> Counter[str]:
+    """Return what an engine takes of a GPU: vllm its share, whatever it needs."""
+    needed = sum(sampler.gpu.values())
+    if not needed or run.sampler != "vllm":
+        return Counter(sampler.gpu)
+    share = int(run.resources.memory_share * size)
+    if needed > share:
         raise ConfigError(
-            f"memory: {who} {_size(most)} of a GPU and this machine's have {_size(size)}; "
-            + _remedy(sharing, lambda need: (1, need.gpu))
+            f"memory: the vllm engine needs {_size(needed)} of a GPU ({_largest(Counter(sampler.gpu))}) and "
+            f"resources.memory_share gives it {_size(share)}; raise resources.memory_share, or use a smaller model"
         )
+    return Counter({_ENGINE: share})
+
+
+def _asleep(run: Run, sampler: Need) -> Counter[str]:
+    """Return what of a GPU an engine keeps while it sleeps; the torch engine drops its keys and values alone."""
+    kept = {LIBRARIES} if run.sampler == "vllm" else {LIBRARIES, "weights", "adapters"}
+    return Counter({part: size for part, size in sampler.gpu.items() if part in kept})
+
+
+def _times(count: int, parts: Counter[str]) -> Counter[str]:
+    return Counter({part: count * size for part, size in parts.items()})
+
+
+def _who(run: Run, one: Sharing) -> str:
+    if one.learns and one.samplers:
+        together = "in turns" if run.resources.colocate else "together"
+        return f"learner and sampler{'s' if one.samplers > 1 else ''} {together} need"
+    if one.learns:
+        return "the learner needs"
+    return "a sampler needs" if one.samplers == 1 else f"{one.samplers} samplers need"
+
+
+def _largest(parts: Counter[str]) -> str:
+    return ", ".join([f"{part} {_size(size)}" for part, size in parts.most_common(3)])
+
+
+def _gpu_remedy(run: Run, one: Sharing, parts: Counter[str], size: int, *, can_share: bool) -> str:
+    """Name the setting that lowers the largest part of a GPU's memory of which a tenth would fit."""
+    if _ENGINE in parts and not can_share:
+        return "give them GPUs of their own" if one.learns else "give each sampler a GPU of its own"
+    too_much = parts.total() - size
+    enough = [part for part, taken in parts.most_common() if part in REMEDIES and 9 * taken // 10 >= too_much]
+    largest = next((part for part in enough if part != "weights"), "weights")
+    if largest == "activations" and run.learner.checkpointing is not False:
+        # A row that is longer than a micro-batch makes one of its own.
+        is_of_rows = run.learner.tokens_per_forward <= run.resources.context
+        return "lower resources.context and learner.tokens_per_forward" if is_of_rows else REMEDIES["logits"]
+    return REMEDIES[largest]
 
 
 def _remedy(found: Sequence[Need], parts: Callable[[Need], tuple[int, Mapping[str, int]]]) -> str:
@@ -415,19 +585,53 @@ def _remedy(found: Sequence[Need], parts: Callable[[Need], tuple[int, Mapping[st
 
 def explained(found: Sequence[Need], machine: Machine) -> str:
     """Describe the needs in a table, beside what the machine permits."""
+    lines = _table(found)
+    lines.append(f"  together, with {_size(RAY)} for Ray: {_size(_together(found))}")
+    lines.append(f"  this machine permits: {_size(int(USABLE * machine.memory))}")
+    if any(need.gpu for need in found):
+        gpus = ", ".join([_size(size) for size in machine.gpus])
+        lines.append(f"  its GPUs have: {gpus}" if gpus else "  it has no GPU to compare with")
+    return "".join([f"{line}\n" for line in lines])
+
+
+def _table(found: Sequence[Need]) -> list[str]:
     lines = []
     for need in found:
         name = f"{need.processes} {need.name}(s)" if need.processes > 1 else need.name
         lines.append(f"  {name}: {_size(need.each)}{' each' if need.processes > 1 else ''} ({_listed(need.memory)})")
         if need.gpu:
             lines.append(f"  {name}, of a GPU: {_size(sum(need.gpu.values()))} ({_listed(need.gpu)})")
-    total = RAY + sum([need.processes * need.each for need in found])
-    lines.append(f"  together, with {_size(RAY)} for Ray: {_size(total)}")
-    lines.append(f"  this machine permits: {_size(int(USABLE * machine.memory))}")
-    if any(need.gpu for need in found):
-        gpus = ", ".join([_size(size) for size in machine.gpus])
-        lines.append(f"  its GPUs have: {gpus}" if gpus else "  it has no GPU to compare with")
+    return lines
+
+
+def explained_on(run: Run, found: Sequence[Need], size: int, card: str) -> str:
+    """Describe the needs in a table, and who shares each GPU of such a size."""
+    lines = _table(found)
+    lines.append(f"  together, of the machines' memory, with {_size(RAY)} for Ray: {_size(_together(found))}")
+    (learner,) = [need for need in found if need.name == "learner"]
+    (sampler,) = [need for need in found if need.name == "sampler"]
+    for learns, samplers in sharing(run):
+        engine = "" if run.sampler != "vllm" else f" ({_size(int(run.resources.memory_share * size))} for vllm)"
+        who = [*(["the learner"] if learns and learner.gpu else [])]
+        if samplers and sampler.gpu:
+            who.append(f"{'a sampler' if samplers == 1 else f'{samplers} samplers'}{engine}")
+        turns = ", in turns" if run.resources.colocate else ""
+        lines.append(f"  on {card}, {_size(size)}: {' and '.join(who)}{turns}")
     return "".join([f"{line}\n" for line in lines])
+
+
+def again_on(run: Run, environment: AnyEnvironment, model: Known, size: int) -> Chosen:
+    """Return how many layers the learner computes again on a GPU of such a size."""
+    layers = model.shape.layers
+    if run.learner.checkpointing != AUTO:
+        return choose(run.learner.checkpointing, layers, None, None)
+    estimated = estimate_with(run, environment, model, Machine(0, (size,)))
+    room = room_on_a_gpu(size, run.resources.learner_gpus, alone=run.resources.colocate)
+    return choose(AUTO, layers, estimated, room)
+
+
+def _together(found: Sequence[Need]) -> int:
+    return RAY + sum([need.processes * need.each for need in found])
 
 
 def _listed(parts: Mapping[str, int]) -> str:

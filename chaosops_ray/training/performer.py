@@ -87,7 +87,7 @@ class Held:
                 f"its base model {name} is not on this machine; `chaosops evaluate --policies {kind}=…` makes or "
                 "downloads it"
             )
-        (player,) = policies.players(environment, spelling, self._sampler, structured=False).values()
+        (player,) = policies.players(environment, spelling, self._sampler, structured="no").values()
         return player
 
     def turn(self, taken: Sequence[tuple[str, str | None]]) -> dict[str, Any]:

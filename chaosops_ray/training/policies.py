@@ -35,7 +35,7 @@ from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.store.versions import AdapterError
 from chaosops_ray.training import base_models, check, copies, plan
 from chaosops_ray.training.base_models import BaseModel
-from chaosops_ray.wire import Decoding, Origin, PolicyVersion, Sample, SampleRequest, Task
+from chaosops_ray.wire import Decoding, Origin, PolicyVersion, Sample, SampleRequest, Structured, Task
 from chaosops_ray.workers.rollout import play_together
 from chaosops_ray.workers.samplers.build import build, check_installed, settings
 from chaosops_ray.workers.samplers.sampler import Engine
@@ -98,7 +98,8 @@ class EnginePlayer:
     @contextmanager
     def _engine(self) -> Iterator[tuple[asyncio.Runner, _Ask]]:
         """Start the engine and let it adopt the version; yield what runs its coroutines, and its completions."""
-        decoding = Decoding(0.0, self.run.rollout.max_tokens, self.base.layout.stop)
+        rollout = self.run.rollout
+        decoding = Decoding(0.0, rollout.max_tokens, self.base.layout.stop, rollout.choice_score)
         with asyncio.Runner() as runner:
             engine = self.start()
 
@@ -154,7 +155,7 @@ def players(
     sampler: str,
     colleagues: Mapping[str, str] | None = None,
     *,
-    structured: bool,
+    structured: Structured,
     others: Mapping[str, _Other] = MappingProxyType({}),
 ) -> dict[str, Player]:
     """Return the players of a comma-separated list: baselines by name, and models.
@@ -245,7 +246,7 @@ def base_model(
     sampler: str,
     colleagues: Mapping[str, str] = MappingProxyType({}),
     *,
-    structured: bool,
+    structured: Structured,
 ) -> EnginePlayer:
     """Return the player of a model by its folder or name, without an adapter, in the style that fits it."""
     check_installed(sampler)
@@ -253,6 +254,7 @@ def base_model(
     if name in MADE_HERE:  # each action is one token, and nothing ends it
         rollout = Rollout(structured=structured, max_tokens=1)
     run = Run(world=environment.name, model=name, rollout=rollout)
+    check.check_schema(run, environment)
     base = base_models.prepare(name, world=environment.name)
     start, at_once = engine(run, base, sampler), AT_ONCE[sampler]
 

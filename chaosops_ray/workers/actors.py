@@ -20,7 +20,18 @@ from chaosops_ray.store import versions
 from chaosops_ray.store.scratch import scratch
 from chaosops_ray.telemetry.machine import Usage, usage
 from chaosops_ray.transfer import BaseSource
-from chaosops_ray.wire import Decoding, Files, Group, Ids, Played, PolicyVersion, Sample, SampleRequest, Task
+from chaosops_ray.wire import (
+    Decoding,
+    Files,
+    Group,
+    Ids,
+    Played,
+    PolicyVersion,
+    Sample,
+    SampleRequest,
+    Structured,
+    Task,
+)
 from chaosops_ray.workers.rollout import play_group
 from chaosops_ray.workers.samplers import build
 from chaosops_ray.workers.samplers.sampler import ImpossibleError, Sampler, SamplerError, check_samples
@@ -103,7 +114,7 @@ class Shard:
         vocabulary: int,
         decoding: Decoding,
         *,
-        structured: bool,
+        structured: Structured,
     ) -> None:
         self._environment = environment
         self._style = style

@@ -184,7 +184,8 @@ class ActorPool:
             placed = self.options(self._samplers[name], asked.sampler_cpus, asked.sampler_gpus)
             return self._sampler_actor.options(**placed, max_concurrency=_AT_ONCE).remote(run, self._base)
         placed = self.options(self._shards[name], asked.shard_cpus)
-        decoding = Decoding(run.rollout.temperature, run.rollout.max_tokens, self._stop_tokens)
+        rollout = run.rollout
+        decoding = Decoding(rollout.temperature, rollout.max_tokens, self._stop_tokens, rollout.choice_score)
         return ShardActor.options(**placed, max_concurrency=_AT_ONCE).remote(
             self._environment,
             run.rendering,

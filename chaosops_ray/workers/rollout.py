@@ -15,7 +15,17 @@ from chaosops_ray.sim import seats as seating
 from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, Style
 from chaosops_ray.sim.episode import RunningEpisode
 from chaosops_ray.sim.rng import stream
-from chaosops_ray.wire import UNTRAINED, EpisodeReport, Group, Origin, Sample, SampleRequest, Task, Trajectory
+from chaosops_ray.wire import (
+    UNTRAINED,
+    EpisodeReport,
+    Group,
+    Origin,
+    Sample,
+    SampleRequest,
+    Structured,
+    Task,
+    Trajectory,
+)
 
 
 class Ask(Protocol):
@@ -33,7 +43,14 @@ class EpisodeRollout:
     """
 
     def __init__(
-        self, environment: AnyEnvironment, codec: Codec, style: Style, task: Task, member: int, *, structured: bool
+        self,
+        environment: AnyEnvironment,
+        codec: Codec,
+        style: Style,
+        task: Task,
+        member: int,
+        *,
+        structured: Structured,
     ) -> None:
         scenario, rules = environment.scenario(task.scenario), environment.rules(task.rules)
         colleagues = seating.built(environment, dict(task.colleagues), scenario, rules)
@@ -81,7 +98,7 @@ class EpisodeRollout:
 
 
 async def play_group(
-    environment: AnyEnvironment, codec: Codec, style: Style, task: Task, ask: Ask, *, structured: bool
+    environment: AnyEnvironment, codec: Codec, style: Style, task: Task, ask: Ask, *, structured: Structured
 ) -> Group:
     """Play all episodes of the task; return what the learner needs of them."""
     rollouts = await play(environment, codec, style, task, ask, structured=structured)
@@ -92,7 +109,7 @@ async def play_group(
 
 
 async def play(
-    environment: AnyEnvironment, codec: Codec, style: Style, task: Task, ask: Ask, *, structured: bool
+    environment: AnyEnvironment, codec: Codec, style: Style, task: Task, ask: Ask, *, structured: Structured
 ) -> list[EpisodeRollout]:
     """Play the episodes of a task. They have one scenario, so their turns are in step."""
     return await _play_out(
@@ -103,7 +120,7 @@ async def play(
 
 
 async def play_together(
-    environment: AnyEnvironment, codec: Codec, style: Style, tasks: Sequence[Task], ask: Ask, *, structured: bool
+    environment: AnyEnvironment, codec: Codec, style: Style, tasks: Sequence[Task], ask: Ask, *, structured: Structured
 ) -> list[EpisodeRollout]:
     """Play one episode of each task, as rows of one cohort: a batch of different scenarios."""
     return await _play_out(

@@ -109,7 +109,7 @@ def test_a_structured_seat_asks_for_what_its_view_permits(codec: Codec) -> None:
         width = 1
 
     world = Narrow()
-    seat = TokenSeat(world, "sre", "strict", "full", codec, structured=True)  # type: ignore[arg-type]
+    seat = TokenSeat(world, "sre", "strict", "full", codec, structured="choices")  # type: ignore[arg-type]
     asked: list[tuple[Ids, ...]] = []
     for width, view in zip((1, 2), views("sre"), strict=False):
         world.width = width
@@ -130,14 +130,14 @@ def test_what_cannot_be_written_out_is_free(codec: Codec) -> None:
     world = TOOLS.start(TOOLS.scenario("tools/E07/published/3"), "strict")
     view = TOOLS.view(world, "agent")._replace(question="What is this?")
     assert choices(TOOLS, codec, view, "full") is None
-    assert TokenSeat(TOOLS, "agent", "strict", "full", codec, structured=True).request(view).choices is None
+    assert TokenSeat(TOOLS, "agent", "strict", "full", codec, structured="choices").request(view).choices is None
 
 
 @pytest.mark.parametrize("style", ["full", "compact"])
 def test_what_is_chosen_by_name_or_in_full_is_the_same_call(codec: Codec, style: Style) -> None:
     """In full a choice is the call itself; in short it is a name that only the step can make out."""
     world = TOOLS.start(TOOLS.scenario("tools/E07/published/3"), "strict")
-    seat = TokenSeat(TOOLS, "agent", "strict", style, codec, structured=True)
+    seat = TokenSeat(TOOLS, "agent", "strict", style, codec, structured="choices")
     while TOOLS.acting(world):
         view = TOOLS.view(world, "agent")
         request = seat.request(view)

@@ -72,8 +72,21 @@ def test_what_a_token_could_have_been() -> None:
     assert next_tokens(choices, (13,)) == (2, 14)
     assert next_tokens(choices, (13, 2)) == (5,)
     assert next_tokens(choices, (8,)) == ()
-    (row,) = rows([group(trajectory(turn(3, 5, choices), turn(7, 8, ((17,), (1,)))))], [[(1.0, 1.0)]])
-    assert row.allowed == ((9, 13), (2, 14), (1, 17))
+    (row,) = rows([group(trajectory(turn(3, 4, ((13,), (9,))), turn(7, 8, ((17,), (1,)))))], [[(1.0, 2.0)]])
+    assert row.allowed == ((9, 13), (1, 17))
+    assert row.choices is None
+
+
+def test_a_whole_action_is_one_decision() -> None:
+    """At the place of its first token; so are single tokens where other turns have actions of several."""
+    choices = ((13, 14), (13, 2, 5), (13, 14), (13,))
+    acted = Turn(3, 5, (-0.7,), {"team": 1.0}, 0, "", choices)
+    (row,) = rows([group(trajectory(acted, turn(7, 8, ((17,), (1,)))))], [[(1.0, 2.0)]])
+    assert (row.at, row.log_probs, row.advantages, row.allowed) == ((3, 7), (-0.7, -0.1 * 7), (1.0, 2.0), None)
+    assert row.choices is not None
+    assert [one.tree.choices for one in row.choices] == [((13, 14), (13, 2, 5), (13,)), ((17,), (1,))]
+    assert [one.chosen for one in row.choices] == [0, 0]
+    assert row.size == len(row.tokens) + 2, "two beginnings go on: 13, and 13 2"
 
 
 def test_choices_in_one_turn_and_none_in_another_are_refused() -> None:
@@ -84,6 +97,8 @@ def test_choices_in_one_turn_and_none_in_another_are_refused() -> None:
 def test_a_completion_that_is_no_choice_is_refused() -> None:
     with pytest.raises(ValueError, match=r"sre wrote \(13, 14\)"):
         rows([group(trajectory(turn(3, 5, ((13, 15),))))], [[(1.0,)]])
+    with pytest.raises(ValueError, match=r"sre wrote \(13,\)"):
+        rows([group(trajectory(turn(3, 4, ((15,),))))], [[(1.0,)]])
 
 
 # -- steps ------------------------------------------------------------------------------------------------------------

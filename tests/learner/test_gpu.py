@@ -176,6 +176,17 @@ def test_what_the_learner_decided_is_told(learner: Learner) -> None:
     assert "FlashAttention" in told["attention"] or "sdpa" in told["attention"]
 
 
+def test_norms_are_fused_and_only_rounding_differs(wide: Path, tmp_path: Path) -> None:
+    plain, fused = trainer(wide, tmp_path, fused=False), trainer(wide, tmp_path)
+    assert (
+        len([one for one in fused.model.modules() if "forward" in vars(one) and hasattr(one, "variance_epsilon")]) == 5
+    )
+    rows = rows_of_groups(3)
+    wanted, found = plain.scored(rows), fused.scored(rows)
+    for row in rows:
+        assert torch.allclose(found[id(row)], wanted[id(row)], atol=0.1)
+
+
 @pytest.mark.skipif(find_spec("liger_kernel") is None, reason="liger-kernel is not installed")
 def test_liger_s_kernels_give_the_same_log_probabilities_but_for_rounding(wide: Path, tmp_path: Path) -> None:
     plain, other = trainer(wide, tmp_path), trainer(wide, tmp_path)

@@ -33,6 +33,7 @@ SET = {
     "_entropy_bonus_enabled",
     "entropy_coef",
     "current_gradient_accumulation_steps",
+    "max_completion_length",
 }
 
 

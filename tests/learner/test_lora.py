@@ -58,7 +58,7 @@ def test_without_the_adapter_it_is_the_base(base: Path) -> None:
     plain, own = lora.load_base(str(base), "cpu"), policy(base, fused=True)
     with torch.no_grad():
         with own.disable_adapter():
-            assert torch.equal(own(input_ids=IDS).logits, plain(input_ids=IDS).logits)
+            assert torch.allclose(own(input_ids=IDS).logits, plain(input_ids=IDS).logits, atol=1e-5)
         assert not torch.allclose(own(input_ids=IDS).logits, plain(input_ids=IDS).logits)
 
 
@@ -73,7 +73,7 @@ def test_on_a_cpu_the_layers_are_peft_s(base: Path) -> None:
     assert not [module for module in model.modules() if isinstance(module, lora.FusedLinear)]
 
 
-def test_in_bf16_it_keeps_less_for_the_backward_pass(base: Path) -> None:
+def test_in_bf16_layers_and_norms_keep_less_for_the_backward_pass(base: Path) -> None:
     kept = {}
     for fused in (False, True):
         model = policy(base, fused=fused, dtype=torch.bfloat16)
@@ -97,4 +97,4 @@ def test_in_bf16_it_keeps_less_for_the_backward_pass(base: Path) -> None:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda one: one), torch.autocast("cpu", torch.bfloat16):
             model.get_base_model().model(input_ids=ids % 64)
         kept[fused] = sum(sizes.values())
-    assert kept[True] < 0.97 * kept[False]
+    assert kept[True] < 0.85 * kept[False]

@@ -122,6 +122,18 @@ def test_gradients_and_figures_are_those_of_padded_rows(
     assert packed.divergence(rows) == pytest.approx(padded.divergence(rows), rel=1e-3, abs=1e-5)
 
 
+def test_rows_of_different_kinds_share_an_update_and_no_line(base: Path, tmp_path: Path) -> None:
+    settings = Learner.model_validate({"tokens_per_forward": 300, "lora_rank": 4, "gradient_norm": 1e9})
+    padded, packed = (
+        Watched(small_peft(base, seed=1, scale=0.1), settings, tmp_path, packs=packs) for packs in (False, True)
+    )
+    rows = [*group_rows(5), *group_rows(6, choices=8)]
+    for trainer in (padded, packed):
+        trainer.update(rows, rate=0.0, entropy=0.1, seed=0)
+    for name, gradient in packed.seen[0].items():
+        assert torch.allclose(gradient, padded.seen[0][name], atol=2e-5, rtol=1e-3), name
+
+
 def test_a_member_sees_its_opening_and_no_other_member(base: Path, tmp_path: Path) -> None:
     trainer = Watched(small_peft(base, seed=1, scale=0.1), Learner(lora_rank=4), tmp_path, packs=True)
     rows = group_rows(4, groups=1, size=3)

@@ -357,3 +357,15 @@ def test_the_digest_that_is_taken_beside_writing_is_that_of_the_files_on_disk(tm
         version = versions.publish(tmp_path, number, BASE, {name: kind(one) for name, one in content.items()})
         assert version.digest == versions.digest(Path(version.path))
         assert versions.verify(version).digest == version.digest
+
+
+def test_what_is_sent_on_is_what_would_be_read_and_is_checked_where_it_arrives(tmp_path: Path) -> None:
+    content = {versions.CONFIG: b"{}\n", versions.WEIGHTS: weights()}
+    version = versions.publish(tmp_path / "here", 3, BASE, content)
+    sent = versions.sent_on(version, content)
+    assert sent == versions.packed(version)
+    arrived = versions.unpacked(version, sent, tmp_path / "there")
+    assert versions.verify(arrived, BASE).digest == version.digest
+    damaged = {**sent, versions.WEIGHTS: weights(content=b"\x00\x00\x00\x00")}
+    with pytest.raises(DigestError):
+        versions.verify(versions.unpacked(version, damaged, tmp_path / "damaged"), BASE)

@@ -14,12 +14,13 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from chaosops_ray.sim import InputError, play, replay
+from chaosops_ray.sim.actions import Parameter
 from chaosops_ray.sim.contract import AFTER_END, NOTHING, AnyEnvironment, AnyEpisode, Scenario
 from chaosops_ray.sim.speech import Unparsed
 
@@ -96,6 +97,10 @@ def check_forms(environment: AnyEnvironment) -> None:
                     given = {one.name: one.valid[0] if one.valid else ARGUMENTS[one.kind] for one in parameters}
                     action = environment.call(form.name, given)
                     assert not isinstance(action, Unparsed)
+                    fields = _filled(environment.call_fields(form), given)
+                    full = environment.format_action(action, "full")
+                    assert environment.parse_action(json.dumps(fields)) == action
+                    assert json.dumps(json.loads(full)) == json.dumps(fields), "in the order of its fields"
                     written = environment.dump_action(action)
                     assert environment.load_action(written) == action
                     assert environment.action_of(json.loads(written)) == action
@@ -115,6 +120,17 @@ def check_forms(environment: AnyEnvironment) -> None:
         action = environment.action_of(stray)
         environment.step(world, action)
         assert environment.load_action(environment.dump_action(action)) == action
+
+
+def _filled(fields: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The object of a call, with the arguments that are given in the places of its parameters."""
+    found: dict[str, Any] = {}
+    for name, field in fields.items():
+        if not isinstance(field, Parameter):
+            found[name] = field if isinstance(field, str) else _filled(field, given)
+        elif field.name in given:
+            found[name] = given[field.name]
+    return found
 
 
 def _nested(depth: int) -> object:

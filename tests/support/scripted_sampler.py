@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from chaosops_ray.choice_tree import is_whole
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest
 from chaosops_ray.workers.samplers.sampler import BASE, SamplerError
 
@@ -22,7 +23,7 @@ class Call(NamedTuple):
 class ScriptedSampler:
     """Completions from `script`, cut off as an engine would: at the first stop token, or at the limit.
 
-    Every token has the same log-probability, unless `log_probs` gives those of a completion and `scores` those of a
+    Every token has the same log-probability, and so has a choice of several tokens, unless `log_probs` gives those of a completion and `scores` those of a
     text by a version (None is the base model). Adapters are not looked at; each is said to bind `modules`.
     """
 
@@ -39,7 +40,7 @@ class ScriptedSampler:
         self.loaded: dict[int | None, PolicyVersion] = {}
         self._script = script
         self._modules = modules
-        self._log_probs = log_probs or (lambda _, tokens: (log_prob,) * len(tokens))
+        self._log_probs = log_probs or (lambda asked, made: (log_prob,) * (1 if is_whole(asked.choices) else len(made)))
         self._scores = scores or (lambda text, _: (log_prob,) * (len(text) - 1))
 
     async def adopt(self, version: PolicyVersion) -> int:

@@ -11,8 +11,9 @@ from peft import PeftModel
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
+from chaosops_ray.choice_tree import choice_tree
 from chaosops_ray.config import Learner
-from chaosops_ray.learner.batch import Row
+from chaosops_ray.learner.batch import Choice, Row
 from chaosops_ray.learner.grpo import PolicyTrainer
 from tests.support.models import VOCABULARY
 
@@ -76,6 +77,32 @@ def random_row(draw: random.Random, opening: int, turns: int, choices: int | Non
             tokens.append(draw.choice(line))
     sampled = tuple([-2 * draw.random() for _ in at])
     return Row(tuple(tokens), tuple(at), sampled, tuple(spread), tuple(lines) if choices else None)
+
+
+def choosing_row(draw: random.Random, opening: int, turns: int, most: int = 6) -> Row:
+    """A row of whole actions that differ in length, share beginnings, and begin one another; it ends with its last."""
+    tokens = [draw.randrange(1, VOCABULARY) for _ in range(opening)]
+    at: list[int] = []
+    choices: list[Choice] = []
+    for turn in range(turns):
+        tokens += [draw.randrange(1, VOCABULARY) for _ in range(draw.randint(1, 6) if turn else 0)]
+        offered = [
+            tuple([draw.randrange(1, 4) for _ in range(draw.randint(1, 5))]) for _ in range(draw.randint(1, most))
+        ]
+        offered.append((*offered[0], draw.randrange(1, VOCABULARY)))
+        tree = choice_tree(tuple(offered))
+        chosen = draw.randrange(len(tree.choices))
+        at.append(len(tokens))
+        choices.append(Choice(tree, chosen))
+        tokens += tree.choices[chosen]
+    spread = tuple([draw.gauss(0, 1) for _ in at])
+    return Row(tuple(tokens), tuple(at), tuple([-2 * draw.random() for _ in at]), spread, choices=tuple(choices))
+
+
+def choosing_rows(seed: int) -> list[Row]:
+    """Half a dozen such rows of very different lengths."""
+    draw = random.Random(seed)
+    return [choosing_row(draw, draw.choice((2, 5, 40)), draw.choice((1, 2, 5))) for _ in range(6)]
 
 
 def random_rows(seed: int, choices: int | None = None) -> list[Row]:

@@ -269,7 +269,7 @@ def remove_model(run: Path) -> None:
 
 def change_configuration(run: Path) -> None:
     text = (run / run_folder.CONFIG).read_text()
-    (run / run_folder.CONFIG).write_text(text.replace("structured: true", "structured: false"))
+    (run / run_folder.CONFIG).write_text(text.replace("structured: choices", "structured: 'no'"))
 
 
 def remove_configuration(run: Path) -> None:

@@ -33,7 +33,7 @@ from chaosops_ray.sweeps import runner, spec
 from chaosops_ray.training import check as check_run
 from chaosops_ray.training import loop, plan, policies
 from chaosops_ray.transfer import BaseSource
-from chaosops_ray.wire import UNTRAINED, Decoding, Group, Ids, Origin, PolicyVersion, Sample, SampleRequest
+from chaosops_ray.wire import UNTRAINED, Decoding, Group, Ids, Origin, PolicyVersion, Sample, SampleRequest, Structured
 from chaosops_ray.workers.actors import Answer, Batch, SamplerHost
 from chaosops_ray.workers.adoption import AdoptionError
 from chaosops_ray.workers.bundles import bundles, check
@@ -644,12 +644,13 @@ def test_actors_that_keep_dying_end_the_run_with_an_error(tools: Ended) -> None:
     assert "died" in str(tools.error)
 
 
-def test_any_chat_model_learns_to_choose_among_completions_of_many_tokens(
-    tmp_path: Path, learner_here: Callable[[loop.Training], Learner]
+@pytest.mark.parametrize("structured", ["choices", "schema"])
+def test_any_chat_model_learns_by_structured_completions_of_many_tokens(
+    tmp_path: Path, learner_here: Callable[[loop.Training], Learner], structured: Structured
 ) -> None:
     """Learner and engine in this process, without the loop around them."""
     run = chat_run(
-        chat_model(tmp_path / "model"), "curriculum=easy:9", "rollout.structured=true", "rollout.max_tokens=80"
+        chat_model(tmp_path / "model"), "curriculum=easy:9", f"rollout.structured={structured}", "rollout.max_tokens=80"
     )
     training = make(tmp_path / "run", run)
     base, environment = training.base, training.environment
@@ -664,7 +665,7 @@ def test_any_chat_model_learns_to_choose_among_completions_of_many_tokens(
     stages = plan.curriculum(run, environment)
     codec = Codec(base.path, base.layout)
     groups = [
-        asyncio.run(play_group(environment, codec, run.rendering, task, ask, structured=True))
+        asyncio.run(play_group(environment, codec, run.rendering, task, ask, structured=structured))
         for task in training.plan.tasks(stages, 0, 0, run.batch.scenarios)
     ]
     assert max(len(tokens) for group in groups for tokens in written(group)) > 1

@@ -58,7 +58,7 @@ def made(folder: Path, tokenizer: PreTrainedTokenizerFast, *, is_tiny: bool) -> 
     layout = tiny.layout(path) if is_tiny else pretrained.layout(tokenizer)
     base = BaseModel(str(path), path, versions.base_digest(path), layout)
     version = publish(small_peft(path, 1, 0.3), folder / "adapters", 4, base.digest, "small")
-    rollout = Rollout(max_tokens=1 if is_tiny else 20, structured=is_tiny)
+    rollout = Rollout(max_tokens=1 if is_tiny else 20, structured="choices" if is_tiny else "no")
     return Made(base, Run(model=str(path), style="compact", rollout=rollout), version)
 
 
@@ -257,7 +257,7 @@ def test_a_model_is_played_live_by_the_command(chat: Made, capsys: pytest.Captur
 
 
 def players(spelling: str, sampler: str = "torch", **more: bool) -> dict[str, Player]:
-    return policies.players(INCIDENT, spelling, sampler, **{"structured": False, **more})
+    return policies.players(INCIDENT, spelling, sampler, **{"structured": "no", **more})
 
 
 def test_models_of_one_kind_are_told_apart_by_what_they_are(chat: Made) -> None:
@@ -339,7 +339,7 @@ def test_an_engine_that_is_not_installed_is_named_with_what_installs_it(
 
 
 def test_a_tiny_base_model_speaks_in_single_tokens() -> None:
-    player = policies.base_model(INCIDENT, "tiny", "torch", structured=True)
+    player = policies.base_model(INCIDENT, "tiny", "torch", structured="choices")
     played: list[Played] = list(player(SCENARIOS[:1], "strict"))
     assert played[0].origins
     assert {origin.version for origin in played[0].origins} == {BASE}

@@ -21,7 +21,7 @@ from chaosops_ray.sim import environment_named
 from chaosops_ray.sim import play as play_episode
 from chaosops_ray.sim.incident.text import vocabulary
 from chaosops_ray.training import base_models, pretrained, tiny, warm_up
-from chaosops_ray.wire import SampleRequest, Task
+from chaosops_ray.wire import SampleRequest, Structured, Task
 from chaosops_ray.workers.rollout import EpisodeRollout, play
 from chaosops_ray.workers.samplers import torch as engine
 from tests.support.toy_world import Toy
@@ -65,7 +65,9 @@ def test_any_text_is_read_without_loss(codec: Codec, text: str) -> None:
     assert codec.decode(codec.encode(text)) == text
 
 
-def episodes(base: base_models.BaseModel, codec: Codec, seeds: range, *, structured: bool) -> list[EpisodeRollout]:
+def episodes(
+    base: base_models.BaseModel, codec: Codec, seeds: range, *, structured: Structured
+) -> list[EpisodeRollout]:
     sampler = engine.TorchSampler(base.path, threads=2)
     asyncio.run(sampler.adopt_base(base.digest))
     decoding = engine.Decoding(1.0, 1, ())
@@ -83,8 +85,10 @@ def episodes(base: base_models.BaseModel, codec: Codec, seeds: range, *, structu
     return asyncio.run(all_of_them())
 
 
-@pytest.mark.parametrize("structured", [False, True])
-def test_its_evaluation_is_the_random_policys(base: base_models.BaseModel, codec: Codec, structured: bool) -> None:
+@pytest.mark.parametrize("structured", ["no", "choices"])
+def test_its_evaluation_is_the_random_policys(
+    base: base_models.BaseModel, codec: Codec, structured: Structured
+) -> None:
     """Mean return by tier within three standard errors of the random policy's, on scenarios nobody trained on."""
     rollouts = episodes(base, codec, range(5000, 5012), structured=structured)
     for tier in INCIDENT.tiers:
@@ -110,7 +114,7 @@ def test_it_takes_every_permitted_action_about_as_often_as_the_random_policy(
     base: base_models.BaseModel, codec: Codec
 ) -> None:
     """Within two fifths: the warm-up is short, and what it leaves is noise that knows nothing of the incident."""
-    rollouts = episodes(base, codec, range(5000, 5012), structured=False)
+    rollouts = episodes(base, codec, range(5000, 5012), structured="no")
     for role in INCIDENT.roles:
         counts = Counter(
             step.action for episode_rollout in rollouts for step in episode_rollout.running.steps if step.role == role

@@ -16,7 +16,7 @@ from chaosops_ray.sim import ENVIRONMENTS, environment_of
 from chaosops_ray.sim.contract import Style
 from chaosops_ray.store import versions
 from chaosops_ray.training import pretrained, tiny, warm_up
-from chaosops_ray.wire import Decoding, Layout, PolicyVersion, Sample, SampleRequest, Task
+from chaosops_ray.wire import Decoding, Layout, PolicyVersion, Sample, SampleRequest, Structured, Task
 from chaosops_ray.workers.rollout import EpisodeRollout, play, play_together
 from chaosops_ray.workers.samplers.torch import TorchSampler
 from tests.support.models import publish, small_peft
@@ -39,7 +39,7 @@ class Held(NamedTuple):
     sampler: TorchSampler
 
     def rollouts(
-        self, scenarios: Sequence[str], style: Style, limit: int, *, structured: bool, rules: str, together: bool
+        self, scenarios: Sequence[str], style: Style, limit: int, *, structured: Structured, rules: str, together: bool
     ) -> list[EpisodeRollout]:
         async def ask(cohort: str, requests: Sequence[SampleRequest], /) -> list[Sample]:
             decoding = Decoding(0.0, limit, self.codec.layout.stop)
@@ -89,18 +89,24 @@ def every(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Held]:
 @pytest.mark.parametrize(
     ("kind", "scenarios", "style", "limit", "structured", "rules"),
     [
-        ("tiny", HARD, "compact", 1, False, "strict"),
-        ("tiny", HARD, "compact", 1, True, "published"),
-        ("tiny", HARD, "compact", 1, True, "strict,multiplier=2.0"),
-        ("chat", HARD[:2], "full", 80, True, "strict"),
-        ("chat", HARD[:2], "compact", 6, False, "strict"),
-        ("plain", HARD[:2], "compact", 40, True, "strict"),
-        ("chat", QUESTIONS, "full", 5, False, "strict"),
-        ("plain", QUESTIONS, "compact", 5, False, "strict"),
+        ("tiny", HARD, "compact", 1, "no", "strict"),
+        ("tiny", HARD, "compact", 1, "choices", "published"),
+        ("tiny", HARD, "compact", 1, "choices", "strict,multiplier=2.0"),
+        ("chat", HARD[:2], "full", 80, "choices", "strict"),
+        ("chat", HARD[:2], "compact", 6, "no", "strict"),
+        ("plain", HARD[:2], "compact", 40, "choices", "strict"),
+        ("chat", QUESTIONS, "full", 5, "no", "strict"),
+        ("plain", QUESTIONS, "compact", 5, "no", "strict"),
     ],
 )
 def test_a_batch_of_scenarios_is_played_as_one_by_one(
-    every: dict[str, Held], kind: str, scenarios: Sequence[str], style: Style, limit: int, structured: bool, rules: str
+    every: dict[str, Held],
+    kind: str,
+    scenarios: Sequence[str],
+    style: Style,
+    limit: int,
+    structured: Structured,
+    rules: str,
 ) -> None:
     """Each seat reads and writes the same, and each turn names the version that wrote it."""
     own = every[kind]

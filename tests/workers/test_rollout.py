@@ -23,7 +23,7 @@ from chaosops_ray.sim.tools import Tools
 from chaosops_ray.store.episodes import differences, read_episodes
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.training import pretrained, tiny, warm_up
-from chaosops_ray.wire import UNTRAINED, Group, Ids, Sample, SampleRequest, Task, Trajectory
+from chaosops_ray.wire import UNTRAINED, Group, Ids, Sample, SampleRequest, Structured, Task, Trajectory
 from chaosops_ray.workers.rollout import EpisodeRollout, play, play_group
 from tests.support.tokenizers import byte_tokenizer, chat_tokenizer, saved
 
@@ -127,13 +127,13 @@ def seats(every: dict[str, Seats], request: pytest.FixtureRequest) -> Seats:
 
 
 def rollouts(
-    seats: Seats, task: Task, ask: Scripted | None = None, *, structured: bool = False
+    seats: Seats, task: Task, ask: Scripted | None = None, *, structured: Structured = "no"
 ) -> list[EpisodeRollout]:
     ask = engine(seats) if ask is None else ask
     return asyncio.run(play(seats.environment, seats.codec, seats.style, task, ask, structured=structured))
 
 
-def group(seats: Seats, task: Task, ask: Scripted | None = None, *, structured: bool = False) -> Group:
+def group(seats: Seats, task: Task, ask: Scripted | None = None, *, structured: Structured = "no") -> Group:
     ask = engine(seats) if ask is None else ask
     return asyncio.run(play_group(seats.environment, seats.codec, seats.style, task, ask, structured=structured))
 
@@ -145,8 +145,8 @@ def trajectories(found: Sequence[EpisodeRollout]) -> list[tuple[EpisodeRollout, 
 # -- prompts and turns ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("structured", [False, True])
-def test_prompts_only_ever_grow_within_a_seat(seats: Seats, structured: bool) -> None:
+@pytest.mark.parametrize("structured", ["no", "choices"])
+def test_prompts_only_ever_grow_within_a_seat(seats: Seats, structured: Structured) -> None:
     ask = engine(seats)
     rollouts(seats, seats.task(), ask, structured=structured)
     layout = seats.codec.layout
@@ -358,7 +358,7 @@ def test_an_answer_too_few_is_an_error(every: dict[str, Seats]) -> None:
         return (await engine(seats)(cohort, requests))[1:]
 
     with pytest.raises(ValueError, match="zip"):
-        asyncio.run(play_group(INCIDENT, seats.codec, "compact", seats.task(), short, structured=False))
+        asyncio.run(play_group(INCIDENT, seats.codec, "compact", seats.task(), short, structured="no"))
 
 
 def test_what_the_engine_raises_is_not_swallowed(every: dict[str, Seats]) -> None:
@@ -563,7 +563,7 @@ class Unlisted(Tools):
 def test_what_cannot_be_written_out_is_not_restricted(every: dict[str, Seats]) -> None:
     seats = every["tools, chat"]._replace(environment=Unlisted())
     ask = engine(seats)
-    found = group(seats, seats.task(), ask, structured=True)
+    found = group(seats, seats.task(), ask, structured="choices")
     assert all(request.choices is None for _, request, _ in ask.asked)
     assert all(turn.choices is None for trajectory in found.trajectories for turn in trajectory.turns)
 
@@ -572,7 +572,7 @@ def test_what_cannot_be_written_out_is_not_restricted(every: dict[str, Seats]) -
 def test_a_structured_turn_has_its_choices_and_is_one_of_them(every: dict[str, Seats], kind: str) -> None:
     seats = every[kind]
     ask = engine(seats)
-    found = group(seats, seats.task(), ask, structured=True)
+    found = group(seats, seats.task(), ask, structured="choices")
     for trajectory in found.trajectories:
         wanted = choices(INCIDENT, seats.codec, first_view(trajectory.role), seats.style)
         for turn in trajectory.turns:

@@ -538,7 +538,8 @@ function verbatim(name, text, mark) {
     ...(mark ? { [mark]: true } : {}) }, text === "" ? make("span", { class: "soft" }, "(nothing)") : String(text));
 }
 
-// The log-probabilities of a completion's tokens: their sum and mean, and a bar for each token.
+// The log-probabilities of a completion's tokens: their sum and mean, and a bar for each token. A choice among whole
+// actions has only one, however many tokens the action has.
 function certainty(logProbs) {
   const sum = total(logProbs);
   const least = logProbs.indexOf(lowest(logProbs));
@@ -553,7 +554,13 @@ function certainty(logProbs) {
     strip.append(svg("rect", { x: index + 0.08, width: 0.84, y: 1 - shown, height: shown }));
   }
   const figure = (name, text, help) => make("div", {}, make("dt", {}, name), make("dd", {}, text, make("small", {}, help)));
-  const count = `${logProbs.length} ${logProbs.length === 1 ? "token" : "tokens"}`;
+  const count = `${logProbs.length} tokens`;
+  if (logProbs.length === 1) {
+    return make("section", { class: "film-certainty", "data-log-probs": 1 },
+      make("h4", {}, "How sure it was"),
+      make("p", { class: "help" }, "Log-probability of what it drew, in nats: of the whole action where it had to choose one, otherwise of its only token. 0 is certain, −0.69 one in two, −4.6 one in a hundred."),
+      make("dl", {}, figure("log-probability", fixed(sum), `${chance(sum)} for the whole text`)));
+  }
   return make("section", { class: "film-certainty", "data-log-probs": logProbs.length },
     make("h4", {}, "How sure it was"),
     make("p", { class: "help" }, "Log-probabilities of the tokens that it drew, in nats: 0 is certain, −0.69 one in two, −4.6 one in a hundred."),

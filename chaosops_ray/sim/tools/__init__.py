@@ -95,6 +95,7 @@ class Tools(Environment[World, View, Action]):
     parse_action = staticmethod(text.parse_action)
     format_action = staticmethod(text.format_action)
     forms = staticmethod(text.forms)
+    call_fields = staticmethod(text.call_fields)
     call = staticmethod(text.call)
     action_of = staticmethod(text.action_of)
     permitted = staticmethod(choices.permitted)

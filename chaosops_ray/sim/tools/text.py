@@ -109,6 +109,11 @@ def forms(role: str, rules: str) -> tuple[Form, ...]:  # noqa: ARG001 - the tool
     )
 
 
+def call_fields(form: Form) -> dict[str, Any]:
+    """Return the object that is written for a call, with parameters in place of values; arguments are sorted."""
+    return {"tool": form.name, "arguments": {parameter.name: parameter for parameter in sorted(form.parameters)}}
+
+
 def system_prompt(role: str, rules: str, style: Style) -> str:
     """Write the opening of the transcript: the task, the tools, and the form of a call."""
     if role not in ROLES:

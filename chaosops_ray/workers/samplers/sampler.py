@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate
 from typing import Protocol
 
+from chaosops_ray.choice_tree import choice_tree, is_whole, log_probabilities
+from chaosops_ray.grammar import GrammarError, Writing, grammar
+from chaosops_ray.sim.rng import stream
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest
 
 # The version number of samples of the base model.
 BASE = -1
 _ROUNDING = 1e-3
+# What choices of several tokens may take: they are all computed, by the engine and again by the learner.
+LONGEST_CHOICE, MOST_CHOICE_TOKENS = 1024, 4096
 
 
 class SamplerError(RuntimeError):
@@ -52,8 +58,9 @@ class Sampler(Protocol):
     ) -> list[Sample]:
         """Return a completion for each request, in order. `cohort` names a batch whose prompts grow from call to call.
 
-        Log-probabilities are those of the distribution drawn from: at the temperature, among the choices. Greedy ones
-        are at temperature 1.
+        Log-probabilities are those of the distribution drawn from: at the temperature, among the choices or the tokens
+        that the schema permits. Greedy ones are at temperature 1. Choices of several tokens are drawn as
+        wholes, and have one log-probability each.
         """
         ...
 
@@ -82,18 +89,51 @@ class Engine(Sampler, Protocol):
 
 @lru_cache(1000)
 def check_choices(choices: tuple[Ids, ...], limit: int) -> None:
-    """Raise SamplerError unless a completion of at most `limit` tokens can be one of the choices and is known to end.
-
-    No choice may be the beginning of another: a completion could end there or go on.
-    """
+    """Raise SamplerError unless a completion of at most `limit` tokens can be any of the choices."""
     if not choices or not all(choices):
         raise SamplerError("a request's choices are empty, or one of them is; give each at least one token")
-    longest = max([len(choice) for choice in choices])
+    longest, total = max([len(choice) for choice in choices]), sum([len(choice) for choice in choices])
     if longest > limit:
         raise SamplerError(f"a choice of {longest} tokens does not fit into max_tokens {limit}; raise max_tokens")
-    for one, other in pairwise(sorted(set(choices))):
-        if other[: len(one)] == one:
-            raise SamplerError(f"the choice {one} is the beginning of the choice {other}; end all with the same token")
+    if is_whole(choices) and (longest > LONGEST_CHOICE or total > MOST_CHOICE_TOKENS):
+        raise SamplerError(
+            f"{len(choices)} choices of up to {longest} tokens, {total} together, are too many to score; permitted are "
+            f"{LONGEST_CHOICE} in one and {MOST_CHOICE_TOKENS} together: let the completion be free"
+        )
+
+
+def choose(log_probs: Sequence[float], seed: int, temperature: float) -> int:
+    """Choose one of a distribution: the likeliest at temperature 0, otherwise its inverse at a number of the seed's."""
+    if temperature == 0:
+        return max(range(len(log_probs)), key=log_probs.__getitem__)
+    heights = list(accumulate([math.exp(one) for one in log_probs]))
+    level = stream(seed, "choice", 0).uniform() * heights[-1]
+    # Rounding may lift the level to the whole height; what reaches it first is the last one with a probability.
+    return min(bisect_right(heights, level), bisect_left(heights, heights[-1]))
+
+
+def chosen(request: SampleRequest, edges: Sequence[float], decoding: Decoding, version: int, digest: str) -> Sample:
+    """Return the sample of a request whose choices are scored as wholes; `edges` are those of their tree."""
+    tree = choice_tree(request.choices or ())
+    try:
+        log_probs = log_probabilities(tree, edges, decoding.choice_score, decoding.temperature or 1.0)
+    except ValueError as error:
+        raise SamplerError(str(error)) from error
+    place = choose(log_probs, request.seed, decoding.temperature)
+    tokens = tree.choices[place]
+    return Sample(tokens, (log_probs[place],), version, digest, tokens[-1] in decoding.stop)
+
+
+def writing(model: str, request: SampleRequest, decoding: Decoding) -> Writing | None:
+    """Return the completion that a request with a schema asks of the model in this folder, before its first token."""
+    if request.schema is None:
+        return None
+    if not decoding.stop:
+        raise SamplerError("a completion of a JSON Schema ends with a stop token, and this model has none")
+    try:
+        return Writing(grammar(model, request.schema), decoding.max_tokens, decoding.stop[0])
+    except GrammarError as error:
+        raise SamplerError(str(error)) from error
 
 
 def check_samples(
@@ -119,8 +159,9 @@ def _wrong(
         return f"a completion by policy-v{sample.version} ({str(sample.digest)[:12]}), asked was {version.name}"
     if not 1 <= len(tokens) <= decoding.max_tokens:
         return f"a completion of {len(tokens)} tokens; permitted are 1 to {decoding.max_tokens}"
-    if not isinstance(log_probs, tuple) or len(log_probs) != len(tokens):
-        return f"{len(tokens)} tokens without as many log-probabilities"
+    decisions = 1 if is_whole(request.choices) else len(tokens)
+    if not isinstance(log_probs, tuple) or len(log_probs) != decisions:
+        return f"{len(tokens)} tokens without {decisions} log-probabilities"
     if any(type(token) is not int or not 0 <= token < vocabulary for token in tokens):
         return f"a token that the vocabulary of {vocabulary} does not have"
     # Rounding may lift a logarithm of nearly one above zero.
@@ -129,6 +170,8 @@ def _wrong(
     if request.choices is not None and tokens not in request.choices:
         return "a completion that is none of the choices"
     ends = [token in decoding.stop for token in tokens]
+    if request.schema is not None and not ends[-1]:
+        return "a completion that was cut in the middle of its object"
     if sample.stopped != ends[-1] or (request.choices is None and any(ends[:-1])):
         return "a completion that does not end where it says"
     return None

@@ -7,7 +7,7 @@ sample depends on weights, prompt and seed; rows are computed side by side and d
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
@@ -18,13 +18,19 @@ from safetensors import SafetensorError
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
+from chaosops_ray.choice_tree import ChoiceTree, check_window, choice_tree, is_whole
 from chaosops_ray.config import CACHE_SHARE
+from chaosops_ray.grammar import Writing
 from chaosops_ray.plain_text import one_line
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.store import versions
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest, next_tokens
 from chaosops_ray.workers.memory import permitted
-from chaosops_ray.workers.samplers.sampler import BASE, SamplerError, check_choices
+from chaosops_ray.workers.samplers.sampler import BASE, SamplerError, check_choices, chosen, writing
+
+# Where choices are scored, the logits and the mask that are computed at once have at most so many numbers: 128 MiB in
+# single precision.
+_AT_ONCE = 1 << 25
 
 
 class _Kept(NamedTuple):
@@ -59,6 +65,7 @@ class TorchSampler:
         `memory` is what there is, in bytes; None means all that this process or its GPU may have.
         """
         torch.set_num_threads(threads)
+        self._folder = str(model)
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = torch.bfloat16 if self._device == "cuda" else torch.float32
         try:
@@ -189,11 +196,7 @@ class TorchSampler:
             for request in requests:
                 if request.choices is not None:
                     check_choices(request.choices, decoding.max_tokens)
-            completions = self._complete(model, cohort, requests, decoding, signature[0])
-        return [
-            Sample(tuple(tokens), tuple(log_probs), *signature, tokens[-1] in decoding.stop)
-            for tokens, log_probs in completions
-        ]
+            return self._complete(model, cohort, requests, decoding, signature)
 
     def _signature(self, number: int | None) -> tuple[int, str]:
         """Return the version and digest that samples carry."""
@@ -209,23 +212,36 @@ class TorchSampler:
         cohort: str,
         requests: Sequence[SampleRequest],
         decoding: Decoding,
-        number: int,
-    ) -> list[tuple[list[int], list[float]]]:
-        """Return tokens and log-probabilities of each row; keep what was computed."""
+        signature: tuple[int, str],
+    ) -> list[Sample]:
+        """Return the sample of each row; keep what was computed of the prompts and of what was written token by token.
+
+        A choice among several tokens is made at once. Its tokens are read with what comes next.
+        """
+        number = signature[0]
         rows = tuple([request.row for request in requests])
         prompts = [request.prompt for request in requests]
         kept = _narrowed(self._kept.pop(cohort, None), number, rows, prompts)
+        trees = {i: choice_tree(one.choices) for i, one in enumerate(requests) if one.choices and is_whole(one.choices)}
+        found: dict[int, Sample] = {}
         tokens: list[list[int]] = [[] for _ in requests]
         log_probs: list[list[float]] = [[] for _ in requests]
-        going = list(range(len(requests)))
+        writings = [writing(self._folder, request, decoding) for request in requests]
+        going = [i for i in range(len(requests)) if i not in trees]
         for place in range(decoding.max_tokens):
             logits, kept = self._feed(model, number, kept, rows, prompts)
-            chosen, chosen_log_probs = _choose(
-                logits[going], [requests[i] for i in going], [tokens[i] for i in going], decoding, place
-            )
-            for i, token, log_prob in zip(going, chosen, chosen_log_probs, strict=True):
+            if place == 0:
+                for i, edges in self._edges(model, kept, trees, logits).items():
+                    found[i] = chosen(requests[i], edges, decoding, *signature)
+                if not going:
+                    break
+            _mask(logits, requests, tokens, writings, going)
+            drawn, drawn_log_probs = _draw(logits[going], [requests[i] for i in going], decoding, place)
+            for i, token, log_prob in zip(going, drawn, drawn_log_probs, strict=True):
                 tokens[i].append(token)
                 log_probs[i].append(log_prob)
+                if (written := writings[i]) is not None:
+                    written.write(token)
             going = [i for i in going if not _is_done(requests[i], tokens[i], decoding)]
             if not going:
                 break
@@ -237,7 +253,58 @@ class TorchSampler:
             total = sum([one.size for one in self._kept.values()])
             while total > self._cache_bytes:
                 total -= self._kept.popitem(last=False)[1].size
-        return list(zip(tokens, log_probs, strict=True))
+        return [
+            found[i]
+            if i in found
+            else Sample(tuple(tokens[i]), tuple(log_probs[i]), *signature, tokens[i][-1] in decoding.stop)
+            for i in range(len(requests))
+        ]
+
+    def _edges(
+        self, model: PreTrainedModel, kept: _Kept, trees: Mapping[int, ChoiceTree], first: torch.Tensor
+    ) -> dict[int, list[float]]:
+        """Return the log-probability of each edge of the rows' trees; `first` are the logits after the prompts.
+
+        Nodes are read in parts, so that memory is bounded. What is kept stays that of the prompts.
+        """
+        if not trees:
+            return {}
+        width = max([len(tree.tokens) for tree in trees.values()])
+        try:
+            check_window(model.config, max(map(len, kept.tokens)) + max([max(tree.depths) for tree in trees.values()]))
+        except ValueError as error:
+            raise SamplerError(str(error)) from error
+        ids, positions = torch.zeros(2, len(kept.rows), width, dtype=torch.long)
+        # A place that is only padding sees itself, since a softmax over nothing is no number.
+        sees = torch.eye(width, dtype=torch.bool).repeat(len(kept.rows), 1, 1)
+        found = {}
+        for i, tree in trees.items():
+            nodes = len(tree.tokens)
+            ids[i, :nodes] = torch.tensor(tree.tokens, dtype=torch.long)
+            positions[i, :nodes] = len(kept.tokens[i]) - 1 + torch.tensor(tree.depths, dtype=torch.long)
+            node, above = tree.ancestors()
+            sees[i, node, above] = True
+            found[i] = _of_edges(tree, first[i : i + 1], -1)
+        ids, positions, sees = [one.to(self._device) for one in (ids, positions, sees)]
+        widest = max(first.shape[1], kept.mask.shape[1] + width)
+        part = max(1, _AT_ONCE // (len(kept.rows) * widest))
+        before = [(layer.keys, layer.values) for layer in kept.cache.layers]
+        for start in range(0, width, part):
+            end = min(start + part, width)
+            prompt = kept.mask[:, None, :].bool().expand(-1, end - start, -1)
+            mask = torch.cat([prompt, sees[:, start:end, :end]], dim=2)
+            logits = model(
+                input_ids=ids[:, start:end],
+                attention_mask=_added(mask, model.dtype),
+                position_ids=positions[:, start:end],
+                past_key_values=kept.cache,
+                use_cache=True,
+            ).logits
+            for i, tree in trees.items():
+                found[i] += _of_edges(tree, logits[i], start)
+        for layer, (keys, values) in zip(kept.cache.layers, before, strict=True):
+            layer.keys, layer.values = keys, values
+        return found
 
     def _feed(
         self, model: PreTrainedModel, number: int, kept: _Kept | None, rows: tuple[int, ...], prompts: Sequence[Ids]
@@ -297,20 +364,47 @@ def _narrowed(kept: _Kept | None, number: int, rows: tuple[int, ...], prompts: S
     return kept._replace(tokens=tokens)
 
 
-def _choose(
+def _of_edges(tree: ChoiceTree, logits: torch.Tensor, start: int) -> list[float]:
+    """Return the log-probabilities of the edges from these nodes: their logits are given, the first is node `start`."""
+    nodes = range(start, start + len(logits))
+    pairs = [(node - start, token) for node, token in tree.edges if node in nodes]
+    if not pairs:
+        return []
+    places, tokens = torch.tensor(pairs, device=logits.device).T
+    scored = logits.float()
+    return (scored[places, tokens] - scored.logsumexp(-1)[places]).tolist()
+
+
+def _added(sees: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return a mask for each query, of the shape (rows, queries, keys), as what is added to the attention's scores."""
+    return torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill_(~sees, torch.finfo(dtype).min)[:, None]
+
+
+def _mask(
     logits: torch.Tensor,
     requests: Sequence[SampleRequest],
     written: Sequence[Sequence[int]],
-    decoding: Decoding,
-    place: int,
+    writings: Sequence[Writing | None],
+    going: Sequence[int],
+) -> None:
+    """Leave each of the rows that go on only the tokens that may come next."""
+    for row in going:
+        choices, completion = requests[row].choices, writings[row]
+        if choices is not None:
+            ids = torch.tensor(next_tokens(choices, tuple(written[row])), device=logits.device)
+        elif completion is not None:
+            ids = torch.from_numpy(completion.allowed()).to(logits.device)
+        else:
+            continue
+        masked = torch.full_like(logits[row], -torch.inf)
+        masked[ids] = logits[row, ids]
+        logits[row] = masked
+
+
+def _draw(
+    logits: torch.Tensor, requests: Sequence[SampleRequest], decoding: Decoding, place: int
 ) -> tuple[list[int], list[float]]:
     """Choose a token for each row: the inverse of the distribution at a number that depends on the seed alone."""
-    for row, (request, so_far) in enumerate(zip(requests, written, strict=True)):
-        if request.choices is not None:
-            ids = torch.tensor(next_tokens(request.choices, tuple(so_far)), device=logits.device)
-            masked = torch.full_like(logits[row], -torch.inf)
-            masked[ids] = logits[row, ids]
-            logits[row] = masked
     log_probs = (logits if decoding.temperature == 0 else logits / decoding.temperature).log_softmax(-1)
     if decoding.temperature == 0:
         chosen = logits.argmax(-1)

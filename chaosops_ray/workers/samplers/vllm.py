@@ -8,6 +8,7 @@ other's names and ids.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -35,17 +36,22 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.executor.uniproc_executor import UniProcExecutor
 from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 
+from chaosops_ray.choice_tree import ChoiceTree, choice_tree, is_whole
+from chaosops_ray.grammar import Writing, grammar
 from chaosops_ray.plain_text import one_line
 from chaosops_ray.store import versions
 from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Sample, SampleRequest, next_tokens
-from chaosops_ray.workers.samplers.sampler import BASE, SamplerError, check_choices
+from chaosops_ray.workers.samplers.sampler import BASE, SamplerError, check_choices, chosen, writing
 
 # The ranks that the engine has kernels for.
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 # Below this temperature, the engine would silently sample at it instead.
-_BATCH_INVARIANT, _INVARIANT_FROM = "VLLM_BATCH_INVARIANT", 90  # compute capability, times ten
 COLDEST = 0.01
-CHOICES = "choices"
+_BATCH_INVARIANT, _INVARIANT_FROM = "VLLM_BATCH_INVARIANT", 90  # compute capability, times ten
+CHOICES, FORCED, SCHEMA = "choices", "forced", "schema"
+# A forced token keeps more than half of the probability: exp(-0.6) is 0.55. Log-probabilities down to -50 arrive within
+# 1e-4, and those down to -10 within 1e-5.
+_MOST_TOLD, _MIDDLE = 0.6, 10.0
 _LOOK_EVERY = 1.0
 
 Answer = TypeVar("Answer")
@@ -83,7 +89,11 @@ class AdapterCount:
 
 
 class ChoiceMask(AdapterLogitsProcessor):
-    """Mask that leaves a request with choices only the tokens that continue one of them."""
+    """Mask that leaves a request with choices of single tokens only these, and a forced one only its next token.
+
+    A choice among several tokens is made of forced requests, one for each choice. Single tokens are drawn by vLLM
+    itself among those that are permitted: one request of one step.
+    """
 
     def is_argmax_invariant(self) -> bool:
         """Return False: the likeliest token may be masked, so greedy requests need the mask as well."""
@@ -92,12 +102,44 @@ class ChoiceMask(AdapterLogitsProcessor):
     def new_req_logits_processor(
         self, params: SamplingParams
     ) -> Callable[[list[int], torch.Tensor], torch.Tensor] | None:
-        """Return the mask of one request, if it has choices."""
-        sent: list[list[int]] | None = (params.extra_args or {}).get(CHOICES)
+        """Return the mask of one request, if it has one."""
+        given = params.extra_args or {}
+        forced: list[int] | None = given.get(FORCED)
+        if forced is not None:
+            return lambda written, logits: _forced(forced, len(written), logits)
+        sent: list[list[int]] | None = given.get(CHOICES)
         if sent is None:
             return None
         choices = tuple([tuple(choice) for choice in sent])  # tuples arrive as lists
         return lambda written, logits: _masked(choices, tuple(written), logits)
+
+
+def _forced(tokens: Sequence[int], place: int, logits: torch.Tensor) -> torch.Tensor:
+    """Leave the token that comes next; let the log-probability that vLLM returns with it tell the one that it had.
+
+    vLLM returns that of the masked logits, which would be 0. So one other token is left beside the forced one, as much
+    below it as `_told` wants: the forced one stays the likeliest. Nothing is kept here that an aborted request could
+    leave behind.
+    """
+    if place >= len(tokens):
+        return logits  # as in `_masked`
+    forced = tokens[place]
+    told = _told((logits.logsumexp(-1) - logits[forced]).clamp(min=0))
+    masked = torch.full_like(logits, -torch.inf)
+    masked[forced] = 0.0
+    masked[forced - 1] = told.expm1().log()  # the softmax of 0 and this is exp(-told) for the forced one
+    return masked
+
+
+def _told(surprise: torch.Tensor) -> torch.Tensor:
+    """Return a number from 0 to _MOST_TOLD for one from 0 to infinity."""
+    return _MOST_TOLD * (1 - _MIDDLE / (_MIDDLE + surprise))
+
+
+def _meant(told: float) -> float:
+    """Return the number that `_told` was given."""
+    rest = 1 - told / _MOST_TOLD
+    return math.inf if rest <= 0 else _MIDDLE / rest - _MIDDLE
 
 
 def _masked(choices: tuple[Ids, ...], written: Ids, logits: torch.Tensor) -> torch.Tensor:
@@ -108,6 +150,42 @@ def _masked(choices: tuple[Ids, ...], written: Ids, logits: torch.Tensor) -> tor
     masked = torch.full_like(logits, -torch.inf)
     masked[allowed] = logits[allowed]
     return masked
+
+
+class SchemaMask(AdapterLogitsProcessor):
+    """Mask that leaves a request with a JSON Schema only the tokens after which its object can still be ended."""
+
+    def __init__(self, config: Any, device: torch.device, is_pin_memory: bool) -> None:
+        super().__init__(config, device, is_pin_memory)
+        self._model: str = config.model_config.model
+
+    def is_argmax_invariant(self) -> bool:
+        """Return False, as for choices."""
+        return False
+
+    def new_req_logits_processor(
+        self, params: SamplingParams
+    ) -> Callable[[list[int], torch.Tensor], torch.Tensor] | None:
+        """Return the mask of one request, if it has a schema."""
+        schema: str | None = (params.extra_args or {}).get(SCHEMA)
+        if schema is None:
+            return None
+        (stop,) = params.stop_token_ids
+        completion, known = Writing(grammar(self._model, schema), params.max_tokens, stop), 0
+
+        def mask(written: list[int], logits: torch.Tensor) -> torch.Tensor:
+            nonlocal known
+            while known < len(written) and not completion.is_done:
+                completion.write(written[known])
+                known += 1
+            if completion.is_done:
+                return logits  # a step that was scheduled before the end was known; its token is dropped
+            allowed = torch.from_numpy(completion.allowed()).to(logits.device)
+            masked = torch.full_like(logits, -torch.inf)
+            masked[allowed] = logits[allowed]
+            return masked
+
+        return mask
 
 
 def _check_batch_invariance() -> None:
@@ -170,7 +248,7 @@ class VllmSampler:
             max_lora_rank=rank,
             enable_sleep_mode=sleeps,
             logprobs_mode="processed_logprobs",
-            logits_processors=[f"{__name__}:{ChoiceMask.__name__}"],
+            logits_processors=[f"{__name__}:{mask.__name__}" for mask in (ChoiceMask, SchemaMask)],
             worker_extension_cls=f"{__name__}.{AdapterCount.__name__}",
             disable_log_stats=True,
             use_tqdm_on_load=False,
@@ -195,6 +273,7 @@ class VllmSampler:
                 self._engine = AsyncLLM(config, OwnExecutor, log_stats=False, log_requests=False)
             except (VLLMError, RuntimeError, ValueError, OSError) as error:
                 raise SamplerError(f"vllm did not start on {model}: {_line(error)}") from error
+        self._model = model
         self._vocabulary: int = self._engine.model_config.get_vocab_size()
         self._slots = slots
         self._sleeps = sleeps
@@ -303,10 +382,16 @@ class VllmSampler:
         self, request: SampleRequest, decoding: Decoding, adapter: LoRARequest | None, version: PolicyVersion
     ) -> Sample:
         choices, limit, stop = request.choices, decoding.max_tokens, list(decoding.stop)
+        extra: dict[str, Any] | None = None
         if choices is not None:
             check_choices(choices, limit)
-            limit, stop = _ends(choices)
             self._check("a choice", [token for choice in choices for token in choice])
+            if is_whole(choices):
+                edges = await self._edges(request.prompt, choice_tree(choices), adapter)
+                return chosen(request, edges, decoding, version.number, version.digest)
+            limit, stop, extra = 1, [], {CHOICES: choices}
+        elif writing(self._model, request, decoding) is not None:
+            stop, extra = stop[:1], {SCHEMA: request.schema}
         with _reasons():
             wanted = SamplingParams(
                 temperature=decoding.temperature,
@@ -316,15 +401,42 @@ class VllmSampler:
                 ignore_eos=True,
                 logprobs=0,
                 detokenize=False,
-                extra_args=None if choices is None else {CHOICES: choices},
+                extra_args=extra,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
         (completion,) = (await self._generate(request.prompt, wanted, adapter)).outputs
         tokens = tuple(completion.token_ids)
-        if choices is not None and tokens not in choices:
-            raise SamplerError(f"the context ended before a choice was complete: {tokens}; raise resources.context")
+        if request.schema is not None and tokens[-1] not in stop:
+            raise SamplerError("the context ended before an object was complete; raise resources.context")
         log_probs = tuple([scores[token].logprob for token, scores in zip(tokens, completion.logprobs, strict=True)])
         return Sample(tokens, log_probs, version.number, version.digest, stopped=tokens[-1] in decoding.stop)
+
+    async def _edges(self, prompt: Ids, tree: ChoiceTree, adapter: LoRARequest | None) -> list[float]:
+        """Return the log-probability of each edge of the tree; the prefix cache computes the prompt once."""
+        found = [-math.inf] * len(tree.edges)
+        leaves = [tree.choices[place] for place in tree.leaves]
+        scores = await _all([self._follow(prompt, leaf, adapter) for leaf in leaves])
+        # Computed side by side, common beginnings differ by rounding; those of the first choice count.
+        for place, scored in reversed(list(zip(tree.leaves, scores, strict=True))):
+            for edge, log_prob in zip(tree.paths[place], scored, strict=True):
+                found[edge] = log_prob
+        return found
+
+    async def _follow(self, prompt: Ids, choice: Ids, adapter: LoRARequest | None) -> list[float]:
+        """Return the log-probability of each token of a choice at temperature 1."""
+        wanted = SamplingParams(
+            temperature=0,
+            max_tokens=len(choice),
+            ignore_eos=True,
+            logprobs=0,
+            detokenize=False,
+            extra_args={FORCED: choice},
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        (completion,) = (await self._generate(prompt, wanted, adapter)).outputs
+        if tuple(completion.token_ids) != choice:
+            raise SamplerError(f"the context ended before a choice was complete: {choice}; raise resources.context")
+        return [-_meant(-scores[token].logprob) for token, scores in zip(choice, completion.logprobs, strict=True)]
 
     async def _generate(self, prompt: Ids, wanted: SamplingParams, adapter: LoRARequest | None) -> RequestOutput:
         if self._asleep:
@@ -368,19 +480,6 @@ class VllmSampler:
             return task.result()
         finally:
             task.cancel()
-
-
-def _ends(choices: Sequence[Ids]) -> tuple[int, list[int]]:
-    """Return the token limit of a request with these choices, and the tokens that end it."""
-    lengths = {len(choice) for choice in choices}
-    ends = {choice[-1] for choice in choices}
-    if ends.isdisjoint([token for choice in choices for token in choice[:-1]]):
-        return max(lengths), sorted(ends)
-    if len(lengths) == 1:
-        return max(lengths), []
-    raise SamplerError(
-        "vllm takes choices of different lengths only if no last token is inside another; end them alike"
-    )
 
 
 async def _all(calls: Sequence[Awaitable[Answer]]) -> list[Answer]:

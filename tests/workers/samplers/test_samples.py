@@ -39,9 +39,14 @@ def test_what_an_engine_may_answer(sample: Sample) -> None:
 
 
 def test_choices() -> None:
-    check(GOOD, GOOD._replace(tokens=(8, 9, 0), log_probs=(-1.0,) * 3), requests=(CHOICE, CHOICE))
+    """Of several tokens or not: one log-probability for each choice that was made."""
+    whole = GOOD._replace(log_probs=(-1.0,))
+    check(whole, whole._replace(tokens=(8, 9, 0)), requests=(CHOICE, CHOICE))
+    check(whole._replace(tokens=(0,)), requests=(CHOICE._replace(choices=((0,), (7,))),))
     with pytest.raises(ImpossibleError, match="choices"):
-        check(GOOD._replace(tokens=(8, 0)), requests=(CHOICE,))
+        check(whole._replace(tokens=(8, 0)), requests=(CHOICE,))
+    with pytest.raises(ImpossibleError, match="log-probabilities"):
+        check(GOOD, requests=(CHOICE,))
 
 
 @pytest.mark.parametrize(

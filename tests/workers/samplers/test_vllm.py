@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 from collections.abc import Coroutine, Iterator
@@ -17,10 +18,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from chaosops_ray.store import versions
-from chaosops_ray.wire import Decoding, Ids, PolicyVersion, Probe, Sample, SampleRequest
+from chaosops_ray.wire import ChoiceScore, Decoding, Ids, PolicyVersion, Probe, Sample, SampleRequest
 from chaosops_ray.workers.adoption import AdoptionError, check_adoption
 from chaosops_ray.workers.samplers.sampler import BASE, SamplerError
+from chaosops_ray.workers.samplers.torch import TorchSampler
 from tests.support.models import small_adapter, small_model
+from tests.support.schemas import bytes_of, is_whole, leads_on, schema_of
+from tests.support.tokenizers import byte_tokenizer, saved
 
 pytestmark = pytest.mark.vllm
 
@@ -96,7 +100,7 @@ def make_model(folder: Path) -> Path:
         eos_token_id=5, initializer_range=0.2,
     )  # fmt: skip
     Qwen2ForCausalLM(config).save_pretrained(folder)
-    return folder
+    return saved(folder, byte_tokenizer())
 
 
 @pytest.fixture(scope="session")
@@ -347,25 +351,26 @@ def test_a_stop_token_is_the_last_one_and_nothing_else_stops(served: Served) -> 
     assert (through.tokens, through.stopped) == ((5, 5, 5, 5), False)
 
 
-def masked(served: Served, choices: tuple[Ids, ...], tokens: Ids, temperature: float) -> list[float]:
-    """Return torch's log-probabilities of a choice, token by token, among the choices that are still open."""
-    logits = served.logits(served.publish(1), PROMPT + tokens)[len(PROMPT) - 1 :] / temperature
-    for place in range(len(tokens)):
-        shut = torch.ones(VOCABULARY, dtype=torch.bool)
-        shut[[choice[place] for choice in choices if choice[:place] == tokens[:place] and len(choice) > place]] = False
-        logits[place, shut] = -torch.inf
-    return picked(logits, tokens)
+def likely(
+    served: Served, choices: tuple[Ids, ...], temperature: float, score: str = "mean", prompt: Ids = PROMPT
+) -> dict[Ids, float]:
+    """Return torch's log-probability of each choice as a whole, each read by itself."""
+    scores = {}
+    for choice in choices:
+        logits = served.logits(served.publish(1), prompt + choice)[len(prompt) - 1 :]
+        of_tokens = torch.tensor(picked(logits, choice))
+        scores[choice] = of_tokens.mean() if score == "mean" else of_tokens.sum()
+    log_probs = (torch.stack(list(scores.values())) / temperature).log_softmax(-1).tolist()
+    return dict(zip(scores, log_probs, strict=True))
+
+
+SPELT = ((31, 9), (31, 32, 9), (200, 201, 202, 9), (31, 32, 33, 34, 35, 9), (31, 32))
 
 
 @pytest.mark.parametrize(
     "choices",
-    [
-        ((31,), (32,), (33,), (200,)),
-        ((31, 9), (31, 32, 9), (200, 201, 202, 9)),
-        ((31, 32), (32, 31), (31, 33)),
-        ((31,),),
-    ],
-    ids=["one token each", "ended by a stop token", "all of a length", "no choice"],
+    [((31,), (32,), (33,), (200,)), SPELT, ((31, 32), (32, 31), (31, 33)), ((31,),), ((31, 32), (31, 32))],
+    ids=["one token each", "of all lengths", "all of a length", "no choice", "two that are spelt alike"],
 )
 def test_completions_are_among_the_choices_with_the_log_probability_of_the_choice(
     served: Served, choices: tuple[Ids, ...]
@@ -375,9 +380,61 @@ def test_completions_are_among_the_choices_with_the_log_probability_of_the_choic
         (sample,) = served.sample(1, seed=seed, choices=choices, stop=(9,))
         assert sample.tokens in choices
         assert sample.stopped == (sample.tokens[-1] == 9)
-        assert sample.log_probs == pytest.approx(masked(served, choices, sample.tokens, 0.8), abs=1e-3)
+        assert sample.log_probs == pytest.approx([likely(served, choices, 0.8)[sample.tokens]], abs=1e-3)
         drawn.add(sample.tokens)
-    assert len(drawn) > 1 or len(choices) == 1
+    assert len(drawn) > 1 or len(set(choices)) == 1
+
+
+@pytest.mark.parametrize("score", ["mean", "sum"])
+@pytest.mark.parametrize("temperature", [0.0, 0.8, 5.0])
+def test_both_engines_make_the_same_choice_of_whole_actions(
+    served: Served, score: ChoiceScore, temperature: float
+) -> None:
+    """Many prompts side by side; the same seed draws the same choice, whichever engine scored it."""
+    torch_engine = TorchSampler(served.model, threads=1, device="cpu")
+    assert served.run(torch_engine.adopt(served.publish(1))) == MODULES
+    requests = [SampleRequest(row, PROMPT[: 10 + 9 * row], 70 + row, SPELT) for row in range(8)]
+    decoding = Decoding(temperature, 6, (9,), score)
+    found = served.run(served.sampler.sample("cohort", requests, decoding, 1))
+    for request, one, other in zip(
+        requests, found, served.run(torch_engine.sample("cohort", requests, decoding, 1)), strict=True
+    ):
+        assert one.tokens == other.tokens
+        expected = likely(served, SPELT, temperature or 1, score, request.prompt)
+        assert one.log_probs == pytest.approx(other.log_probs, abs=1e-3)
+        assert one.log_probs == pytest.approx([expected[one.tokens]], abs=1e-3)
+        if temperature == 0:
+            assert one.tokens == max(expected, key=lambda choice: expected[choice])
+
+
+def test_a_log_probability_arrives_as_it_was_however_low() -> None:
+    """It is told through what vLLM returns of the masked logits."""
+    told, meant = imported()._told, imported()._meant
+    for surprise in (0.0, 1e-6, 0.3, 9.0, 25.0):
+        assert meant(float(told(torch.tensor(surprise)))) == pytest.approx(surprise, abs=1e-5)
+    assert meant(float(told(torch.tensor(90.0)))) == pytest.approx(90, abs=1e-3)
+    assert meant(float(told(torch.tensor(torch.inf)))) == math.inf
+
+
+def test_choices_that_are_being_scored_end_with_their_version(served: Served) -> None:
+    """And leave nothing behind; the next ones are scored as ever."""
+
+    async def retired_meanwhile() -> None:
+        wide = tuple([(31, 32 + one, 9) for one in range(100)])
+        asked = asyncio.ensure_future(
+            served.sampler.sample("cohort", [SampleRequest(0, PROMPT, 1, wide)], Decoding(1, 6, (9,)), 4)
+        )
+        while not served.sampler._running:
+            await asyncio.sleep(0)
+        await served.sampler.retire(4)
+        with pytest.raises(SamplerError, match="retired"):
+            await asked
+        assert not served.sampler._running
+
+    served.adopt(4)
+    served.run(retired_meanwhile())
+    (sample,) = served.sample(1, choices=SPELT)
+    assert sample.log_probs == pytest.approx([likely(served, SPELT, 0.8)[sample.tokens]], abs=1e-3)
 
 
 def test_greedy_choice_and_free_text_side_by_side(served: Served) -> None:
@@ -385,8 +442,8 @@ def test_greedy_choice_and_free_text_side_by_side(served: Served) -> None:
     choices = ((31,), (32,), (33,))
     requests = [SampleRequest(0, PROMPT, 1, choices), SampleRequest(1, PROMPT, 1)]
     chosen, free = served.run(served.sampler.sample("cohort", requests, Decoding(0, 3, ()), 1))
-    likeliest = max(choices, key=lambda choice: masked(served, choices, choice, 1))
-    assert chosen.tokens == likeliest
+    expected = likely(served, choices, 1)
+    assert chosen.tokens == max(expected, key=lambda choice: expected[choice])
     assert free.tokens == served.sample(1, temperature=0, max_tokens=3)[0].tokens
 
 
@@ -395,8 +452,7 @@ def test_greedy_choice_and_free_text_side_by_side(served: Served) -> None:
     [
         ((), "choices are empty"),
         (((1,), ()), "one of them is"),
-        (((1,), (1, 2)), "is the beginning of the choice"),
-        (((1,), (2, 1, 3)), "choices of different lengths only if"),
+        (tuple([(one, two) for one in range(80) for two in range(60)]), "too many to score"),
         (((1, 2, 3, 4, 5, 6, 7),), "does not fit into max_tokens 6"),
         (((1,), (VOCABULARY + 50,)), "beyond the model's vocabulary"),
     ],
@@ -504,3 +560,50 @@ def test_a_dead_engine_raises_whatever_is_asked(model: Path, tmp_path: Path) -> 
 
         runner.run(killed_meanwhile())
         stop(sampler, runner)
+
+
+# -- completions of a JSON Schema -------------------------------------------------------------------------------------
+
+SCHEMA = schema_of("incident", "dev", has_texts=False)
+BYTES = byte_tokenizer()
+END: int = BYTES.eos_token_id
+
+
+def test_completions_fit_a_schema_with_log_probabilities_among_what_it_permits(served: Served) -> None:
+    """What it permits is told by a regular expression, at every place; free text beside it stays free."""
+    byte_of = bytes_of(BYTES)
+    requests = [SampleRequest(row, PROMPT, row, schema=SCHEMA if row else None) for row in range(6)]
+    free, *found = served.run(served.sampler.sample("cohort", requests, Decoding(0.8, 100, (END,)), 1))
+    assert free.tokens == served.sample(1, seed=0, max_tokens=100, stop=(END,))[0].tokens
+    for sample in found:
+        *tokens, end = sample.tokens
+        assert (end, sample.stopped) == (END, True)
+        written = [byte_of[token] for token in tokens]
+        assert is_whole(SCHEMA, b"".join(written))
+        logits = served.logits(served.publish(1), PROMPT + sample.tokens)[len(PROMPT) - 1 :] / 0.8
+        for place, row in enumerate(logits):
+            before = b"".join(written[:place])
+            allowed = [token for token, byte in byte_of.items() if leads_on(SCHEMA, before + byte)] or [END]
+            row[[token for token in range(VOCABULARY) if token not in allowed]] = -torch.inf
+        assert sample.log_probs == pytest.approx(picked(logits, sample.tokens), abs=1e-3)
+    assert len({sample.tokens for sample in found}) > 1
+
+
+def test_an_object_ends_within_the_limit_whatever_the_model_would_write(served: Served) -> None:
+    """In a text, this model would write on and on."""
+    schema = schema_of("incident", "manager")
+    requests = [SampleRequest(row, PROMPT, row, schema=schema) for row in range(4)]
+    for sample in served.run(served.sampler.sample("cohort", requests, Decoding(1.0, 64, (END,)), 1)):
+        assert is_whole(schema, BYTES.decode(sample.tokens[:-1]).encode())
+        assert sample.stopped
+
+
+def test_a_schema_that_cannot_be_kept_to_is_refused(served: Served) -> None:
+    request = SampleRequest(0, PROMPT, 1, schema=SCHEMA)
+    for decoding, prompt, reason in (
+        (Decoding(1.0, 20, (END,)), PROMPT, "raise max_tokens from 20"),
+        (Decoding(1.0, 100, ()), PROMPT, "ends with a stop token"),
+        (Decoding(1.0, 100, (END,)), tuple(range(CONTEXT - 6)), "before an object was complete"),
+    ):
+        with pytest.raises(SamplerError, match=reason):
+            served.run(served.sampler.sample("cohort", [request._replace(prompt=prompt)], decoding, 1))
