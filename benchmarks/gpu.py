@@ -1,21 +1,64 @@
-"""The learner on a GPU, at full size: tokens a second, how much of the device that is, memory, and the way out.
+"""The package on one GPU, in four parts that each end within four minutes.
 
-    python benchmarks/gpu.py [--json FILE] [--shape 3b] [--device cuda] [--rows 64] [--runs 3]
+    python -m benchmarks.gpu [--parts a,b,c,d] [--limit 225] [--json FILE] [--model FOLDER] [--device cuda]
 
-It stands alone: no model is fetched, no world is simulated. It needs this package's learner, config, wire and store,
-and for them torch, transformers, peft, trl (with datasets), pydantic and pyyaml. `--shape tiny --device cpu` walks the
-same path in seconds anywhere.
+    a  the learner: tokens a second, share of the device's peak, memory, by shape of model, rank, rows, checkpointing
+    b  a version's way from the learner to the sampler: export, publish, load, proof
+    c  the embedded sampler: tokens a second, by size of cohort, free and structured
+    d  a whole run without Ray: whether two runs from one seed agree, and whether the reward rises
 
-The model has the shape of Qwen2.5-3B and random weights, in bf16, with LoRA of rank 32 on all linear layers and with
-activation checkpointing; rows are like transcripts in the full style: 600 to 2500 tokens, of which the policy wrote 30
-to 60 in each turn. What is measured is `PolicyTrainer.update`, and publishing and reading of its adapter.
+Models have the shape of a real one and random weights; nothing is fetched. Only part d takes a real model, from a
+folder given by --model. It needs torch, transformers, peft, trl, safetensors, numpy, pydantic and pyyaml with what
+these need, and this package's source; no Ray, no vllm, no pyarrow. `--device cpu --shape tiny` runs everything anywhere
+in a minute or two. Parts are kept apart: one that fails or runs out of time leaves the others as they are.
 
-    flops = tokens x (4 N + 6 A) + written x 4 H V          model FLOPs utilization = flops / seconds / peak
+Model FLOPs utilization (mfu) is the arithmetic that a training step of a LoRA needs, by the seconds and by the peak:
 
-6 N a token is the usual count: 2 N forward, 2 N for gradients of activations, 2 N for those of weights. The last falls
-away for the N weights of the frozen linear layers, and only the A weights of the adapter have it. The head, H x V, is
-computed where something was written. Neither what checkpointing computes again nor attention is counted. The peak is
-the device's dense bf16 rate by its name.
+    flops = tokens x (4 N + 6 A) + written x 4 H V + attention          mfu = flops / seconds / peak
+    attention = layers x 12 x width x pairs;  pairs = sum over rows of length x (length + 1) / 2
+
+N are the weights of the frozen linear layers below the head: 2 N forward and 2 N for gradients of activations; the 2 N
+for gradients of weights fall away, and only the A weights of the adapter have theirs. The head, H x V, is computed
+where something was written. Attention is counted causally, a token with itself and those before it: two products
+forward and four backward, of 2 x width operations for each pair; width is heads x width of a head. What checkpointing
+or the attention's kernel computes again is not counted, and neither is padding; where rows share an opening that is
+computed once, its tokens and pairs count once. `mfu_without_attention` is the count of earlier versions of this
+benchmark. The peak is the device's dense bf16 rate by its name.
+
+The JSON, which is written whole after every case:
+
+    {"schema": "gpu-benchmark/1",
+     "parts": {"a": {"began": "2026-01-31T12:00:00Z", "seconds": 180.2, "limit": 225, "finished": true,
+                     "left_out": [], "error": null, "load": 1.2, "settings": {...}}, ...},
+     "cases": [{...}, ...]}
+
+A later run replaces the cases of the same part, name and card, and the entries of the parts that it ran; all others
+stay. `left_out` names what there was no time for, `load` is the machine's load average at the end. Each case is flat
+and stands alone. All have these, or null:
+
+    part, name, card ("NVIDIA H100 80GB HBM3"; "cpu"), card_memory_bytes, driver, versions {torch, transformers, peft,
+    trl}, shape ("3b", "1.5b", "0.5b", "smollm2", "tiny", or the name of a model's folder), parameters, rank, seconds
+    (of an update; of a synchronization; of all completions; of all updates), tokens_per_second, peak_memory_bytes, mfu,
+    checkpointing (true or false: of any layer), skipped (null, or why nothing was measured)
+
+A case that was not skipped has further figures:
+
+    a: rows ("incident", "tools", "4k", "former"), lengths {rows, tokens, written, shortest, median, longest},
+       way (of computing, in words), checkpointed_layers, fused_lora, packs (rows in lines instead of padded), liger,
+       tokens_per_forward, padding (tokens that are computed, by those of the rows, less 1; below 0 where openings are
+       shared), settings {what else the learner was told}, needed_bytes (estimated), free_bytes, runs, scoring_seconds
+       (of all rows), kl_seconds (of up to settings.kl_rows rows), flops_per_token, teraflops, mfu_without_attention
+    b: export_seconds, publish_seconds, load_seconds, proof_seconds, adapter_bytes, decisive, runs; load is the
+       sampler's, proof the scores of learner and sampler, decisive whether these tell versions and base apart
+    c: completions ("free", "structured"), cohort, prompt, turns, written, read_tokens_per_second (of openings);
+       tokens_per_second are the written ones, with all that is read between them in the time
+    d: kind ("run", "repeat"), world, seats, style, updates, and of a run: reward_first, reward_last (of the first and
+       last tenth of the updates) and held_out {before, after, rise}, each {mean, interval, episodes}, rewards (the mean
+       of each update), seconds_by {collect, update, publish, adopt}, digest, computing {what the learner decided},
+       tokens_per_second learnt from; of a repeat: same (true or false), first_different, digests
+
+Seconds are medians where `runs` says of how many, after one that warms up. Memory is the peak of the case as PyTorch's
+allocator counts it, on a CPU the resident memory of the process. Intervals are bootstrapped over scenarios, 95 %.
 """
 
 from __future__ import annotations
@@ -23,246 +66,199 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
-import statistics
 import sys
 import tempfile
 import time
+import traceback
 import warnings
-from collections.abc import Callable, Sequence
-from hashlib import sha256
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import Any
 
 import torch
 import transformers
-from peft import PeftModel
-from tokenizers import Tokenizer, models
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
 
-from chaosops_ray.config import Learner
-from chaosops_ray.learner import lora
-from chaosops_ray.learner.adapter import adapter_files
-from chaosops_ray.learner.batch import Row, micro_batches
-from chaosops_ray.learner.grpo import PolicyTrainer
-from chaosops_ray.store import versions
+from benchmarks.on_gpu import adapter, learner, run, sampler
+from benchmarks.on_gpu.bench import COMMON, Bench, Case, Clock, clean, machine
+from benchmarks.on_gpu.shapes import ROWS, SHAPES
+from chaosops_ray.process_environment import set_for_a_gpu
+from chaosops_ray.store.files import write_json
 
-# Dense bf16 FLOP/s by what the device's name holds; the first that fits.
-PEAKS = {
-    "B200": 2250e12,
-    "H200": 989e12,
-    "H100 PCIe": 756e12,
-    "H100 NVL": 835e12,
-    "H100": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "L4": 121e12,
+SCHEMA = "gpu-benchmark/1"
+PARTS = {"a": learner, "b": adapter, "c": sampler, "d": run}
+TITLES = {
+    "a": "the learner",
+    "b": "a version from the learner to the sampler",
+    "c": "the embedded sampler",
+    "d": "a whole run without Ray",
 }
-PAD = "<pad>"
-BASE = sha256(b"random weights").hexdigest()
+LIMIT = 225.0  # seconds; the last step of a part may take a little longer than the longest before
 
 
-class Shape(NamedTuple):
-    """A model, and the rows for it."""
-
-    hidden: int
-    layers: int
-    heads: int
-    kv_heads: int
-    inner: int
-    vocabulary: int
-    rank: int
-    budget: int  # tokens per forward
-    opening: tuple[int, int]  # tokens that are read before the first turn
-    between: tuple[int, int]  # and before each one after it
-    written: tuple[int, int]  # tokens of a turn
-    length: tuple[int, int]  # of a row; it ends with the last turn that fits
+class UnreadableError(ValueError):
+    """A file of figures that this benchmark did not write."""
 
 
-SHAPES = {
-    "3b": Shape(2048, 36, 16, 2, 11008, 151936, 32, 16384, (350, 500), (60, 180), (30, 60), (600, 2500)),
-    "tiny": Shape(64, 2, 4, 2, 128, 512, 4, 512, (10, 20), (3, 9), (2, 4), (30, 120)),
-}
+def measured(name: str, part: ModuleType, bench: Bench, told: dict[str, Any], file: Path | None) -> bool:
+    """Measure one part, print its table, and write the file after every case; return whether nothing failed."""
+    print(f"\n{name}: {TITLES[name]}", flush=True)
+    began, stamp, found, error = time.monotonic(), datetime.now(UTC), list[Case](), None
+
+    def entry() -> dict[str, Any]:
+        return {
+            "began": stamp.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "seconds": time.monotonic() - began,
+            "limit": bench.clock.limit,
+            "finished": False,
+            "left_out": bench.clock.left_out,
+            "error": error,
+            "load": os.getloadavg()[0],
+            "settings": bench.settings,
+        }
+
+    try:
+        for case in part.measure(bench):
+            found.append(dict.fromkeys(COMMON) | told | case)
+            save(file, {name: entry()}, found)
+    except Exception as raised:  # noqa: BLE001 - whatever it is, the other parts are still to be measured
+        error = f"{type(raised).__name__}: {raised}"
+        traceback.print_exc()
+    clean(bench.device)
+    is_whole = error is None and not bench.clock.left_out
+    save(file, {name: entry() | {"finished": is_whole}}, found)
+    for line in part.table(found) if found else ():
+        print(f"  {line}")
+    if bench.clock.left_out:
+        print(f"  out of time after {bench.clock.spent:.0f} s; left out: {'; '.join(bench.clock.left_out)}")
+    if error is not None:
+        print(f"  failed: {error}")
+    return error is None
 
 
-# -- what is worked on ------------------------------------------------------------------------------------------------
+def save(file: Path | None, parts: dict[str, Any], cases: Sequence[Case]) -> None:
+    """Merge the figures into a file."""
+    if file is not None:
+        write_json(file, merged(stored(file), parts, cases))
 
 
-def random_row(shape: Shape, draw: random.Random) -> Row:
-    """A transcript of random tokens."""
-
-    def words(between: tuple[int, int]) -> list[int]:
-        return [draw.randrange(1, shape.vocabulary) for _ in range(draw.randint(*between))]
-
-    wanted = draw.randint(*shape.length)
-    tokens, at, advantages = words(shape.opening), list[int](), list[float]()
-    while True:
-        turn = words(shape.written)
-        at += range(len(tokens), len(tokens) + len(turn))
-        advantages += [draw.gauss(0, 1)] * len(turn)
-        tokens += turn
-        following = words(shape.between)
-        if len(tokens) + len(following) + shape.written[1] > wanted:
-            return Row(tuple(tokens), tuple(at), (0.0,) * len(at), tuple(advantages))
-        tokens += following
+def stored(file: Path) -> dict[str, Any]:
+    """Read what earlier runs wrote."""
+    if not file.exists():
+        return {"schema": SCHEMA, "parts": {}, "cases": []}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+        raise UnreadableError(f"{file} does not hold figures of {SCHEMA}; give another file")
+    return found
 
 
-def policy(shape: Shape, device: str) -> PeftModel:
-    """The model with its adapter, made on the device itself."""
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.hidden,
-        intermediate_size=shape.inner,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        max_position_embeddings=4096,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=None,
+def merged(before: dict[str, Any], parts: dict[str, Any], cases: Iterable[Case]) -> dict[str, Any]:
+    """Put the new figures in the place of those of the same name, part and device."""
+    by_name = {(one["part"], one["card"], one["name"]): one for one in [*before["cases"], *cases]}
+    return {"schema": SCHEMA, "parts": before["parts"] | parts, "cases": list(by_name.values())}
+
+
+def listed(known: Iterable[str]) -> Any:
+    """Return a reader of comma-separated names."""
+
+    def read(text: str) -> tuple[str, ...]:
+        names = tuple(text.split(","))
+        for name in names:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name[:40]!r} is not one of {', '.join(known)}")
+        return names
+
+    return read
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Read comma-separated whole numbers above 0."""
+    try:
+        found = tuple([int(part) for part in text.split(",")])
+    except ValueError:
+        found = (0,)
+    if min(found) < 1:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a list of whole numbers above 0, such as 8,64")
+    return found
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the options."""
+    found = argparse.ArgumentParser(description="The package on one GPU, in four parts.")
+    found.add_argument("--parts", type=listed(PARTS), default=tuple(PARTS), help="which parts, such as a,d")
+    found.add_argument("--limit", type=float, default=LIMIT, metavar="SECONDS", help="for each part")
+    found.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, into those of earlier runs")
+    found.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu is for trying out")
+    found.add_argument("--shape", type=listed(SHAPES), default=(), help="of the models, for all parts")
+    found.add_argument("--rank", type=numbers, default=(32, 16), help="of the adapters; the first is for b and d")
+    found.add_argument(
+        "--rows", type=listed(ROWS), default=("incident", "tools", "4k"), help="of part a: what their lengths are like"
     )
-    with torch.device(device):
-        dtype = torch.bfloat16 if device == "cuda" else torch.float32
-        base = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    return lora.with_adapter(base, shape.rank, 2 * shape.rank, seed=0)
-
-
-def tokenizer() -> PreTrainedTokenizerFast:
-    """TRL wants one, with padding; nothing is tokenized."""
-    model = Tokenizer(models.WordLevel({PAD: 0}, unk_token=PAD))
-    return PreTrainedTokenizerFast(tokenizer_object=model, pad_token=PAD, eos_token=PAD)
-
-
-# -- measuring --------------------------------------------------------------------------------------------------------
-
-
-def flops(model: PeftModel, shape: Shape, rows: Sequence[Row]) -> float:
-    """Of an update that steps once, by the formula above."""
-    adapter: int = sum([weight.numel() for weight in model.parameters() if weight.requires_grad])
-    frozen: int = sum(
-        [
-            module.weight.numel()
-            for name, module in model.named_modules()
-            if name.endswith(".base_layer") and isinstance(module, torch.nn.Linear)
-        ]
+    found.add_argument("--tokens", type=int, default=32768, help="part a: of an update, at least")
+    found.add_argument(
+        "--tokens-per-forward", type=int, default=16384, help="in a forward pass of the learner, at most"
     )
-    tokens, written = sum([len(row.tokens) for row in rows]), sum([len(row.at) for row in rows])
-    return tokens * (4.0 * frozen + 6.0 * adapter) + written * 4.0 * shape.hidden * shape.vocabulary
-
-
-def peak(device: str) -> float | None:
-    """What the device could do, if its name is known."""
-    if device == "cpu":
-        return None
-    name = torch.cuda.get_device_name()
-    return next((rate for part, rate in PEAKS.items() if part in name), None)
-
-
-def timed(work: Callable[[int], object], runs: int) -> float:
-    """The median of so many runs, after one that warms up."""
-    spent = []
-    for number in range(runs + 1):
-        began = time.perf_counter()
-        work(number)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        spent.append(time.perf_counter() - began)
-    return statistics.median(spent[1:])
-
-
-def measure(shape: Shape, device: str, count: int, runs: int, folder: Path) -> dict[str, Any]:
-    """Everything, on one model."""
-    draw = random.Random(0)
-    rows = [random_row(shape, draw) for _ in range(count)]
-    settings = Learner(lora_rank=shape.rank, lora_alpha=2 * shape.rank, tokens_per_forward=shape.budget)
-    model = policy(shape, device)
-    options = {"temperature": 1.0, "seed": 0, "max_completion_length": shape.written[1]}
-    trainer = PolicyTrainer(model, tokenizer(), settings, folder, options)
-    scored = trainer.scored(rows)
-    rows = [
-        row._replace(log_probs=tuple(scored[id(row)][torch.tensor(row.at, device=device) - 1].tolist())) for row in rows
-    ]
-
-    def update(number: int) -> None:
-        trainer.update(rows, 1e-5, 0.0, number)
-
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    seconds = {"update, scoring first": timed(update, runs)}
-    trainer.settings = settings.model_copy(update={"recompute": False})
-    seconds["update"] = timed(update, runs)
-    memory = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else None
-    seconds["KL to the base"] = timed(lambda _: trainer.divergence(rows), runs)
-    seconds["adapter export"] = timed(
-        lambda number: versions.publish(folder, number, BASE, adapter_files(model, "random")), runs
-    )
-    seconds["adapter digest"] = timed(lambda _: versions.read(folder / versions.folder_name(runs), BASE), runs)
-
-    tokens, work = sum([len(row.tokens) for row in rows]), flops(model, shape, rows)
-    rate = peak(device)
-    return {
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        "rows": len(rows),
-        "tokens": tokens,
-        "written": sum([len(row.at) for row in rows]),
-        "longest": max([len(row.tokens) for row in rows]),
-        "padding": forwarded(rows, shape.budget) / tokens - 1,
-        "seconds": seconds,
-        "tokens_per_second": tokens / seconds["update"],
-        "flops_per_token": work / tokens,
-        "teraflops": work / seconds["update"] / 1e12,
-        "peak_teraflops": None if rate is None else rate / 1e12,
-        "mfu": None if rate is None else work / seconds["update"] / rate,
-        "peak_memory_gib": memory,
-        "adapter_bytes": sum([path.stat().st_size for path in (folder / versions.folder_name(runs)).iterdir()]),
-        "runs": runs,
-    }
-
-
-def forwarded(rows: Sequence[Row], budget: int) -> int:
-    """Tokens that are computed, padding included."""
-    return sum([len(part) * max([len(row.tokens) for row in part]) for part in micro_batches(rows, budget)])
-
-
-def show(name: str, found: dict[str, Any]) -> None:
-    """The table."""
-    print(
-        f"{name} on {found['device']}: {found['rows']} rows, {found['tokens']:,} tokens ({found['written']:,} written, "
-        f"{found['longest']:,} in the longest row), {found['padding']:.0%} padding; median of {found['runs']}"
-    )
-    for title, spent in found["seconds"].items():
-        print(f"  {title:<26}{spent:>10.3f} s")
-    print(f"  {'learner':<26}{found['tokens_per_second']:>10,.0f} tokens/s")
-    share = "peak unknown" if found["mfu"] is None else f"{found['mfu']:.1%} of {found['peak_teraflops']:.0f}"
-    print(f"  {'model FLOPs':<26}{found['teraflops']:>10.3f} TFLOP/s, {share}")
-    memory = "not measured" if found["peak_memory_gib"] is None else f"{found['peak_memory_gib']:.1f} GiB"
-    print(f"  {'peak memory of an update':<26}{memory:>14}")
-    print(f"  {'adapter':<26}{found['adapter_bytes'] / 1e6:>10.1f} MB")
+    found.add_argument("--cohorts", type=numbers, default=(8, 16, 32, 64), help="part c: rows that are sampled at once")
+    found.add_argument("--runs", type=int, default=2, help="parts a and b: how often each is measured after a warm-up")
+    found.add_argument("--updates", type=int, default=100, help="of part d, at most")
+    found.add_argument("--model", type=Path, metavar="FOLDER", help="part d: a real model, instead of random weights")
+    found.add_argument("--style", choices=("full", "compact"), help="part d; otherwise full with --model, else compact")
+    found.add_argument("--learning-rate", type=float, help="part d; otherwise by the model's width")
+    found.add_argument("--threads", type=int, default=torch.get_num_threads(), help="on a CPU")
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print a table, write the figures where asked."""
-    parser = argparse.ArgumentParser(description="The learner on a GPU, at full size.")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
-    parser.add_argument("--shape", choices=SHAPES, default="3b", help="of the model")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu is for trying out")
-    parser.add_argument("--rows", type=int, default=64, help="of the batch")
-    parser.add_argument("--runs", type=int, default=3, help="how many times each part is measured")
-    given = parser.parse_args(arguments)
+    """Measure the parts, print a table for each, write the figures where asked."""
+    given = parser().parse_args(arguments)
     if given.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the trainer takes a GPU where it sees one
     elif not torch.cuda.is_available():
         print("torch sees no GPU, which this needs; to try it out, add --shape tiny --device cpu", file=sys.stderr)
         return 2
+    try:
+        if given.json is not None:
+            stored(given.json)
+    except UnreadableError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if given.device == "cuda":
+        set_for_a_gpu(deterministic=False)  # the allocator reads it at its first use
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    torch.set_num_threads(given.threads)
+    told = machine(given.device)
+    libraries = ", ".join([f"{name} {version}" for name, version in told["versions"].items()])
+    driver = "" if told["driver"] is None else f", driver {told['driver']}"
+    print(f"{told['card']}, {told['card_memory_bytes'] / 2**30:.1f} GiB{driver}; {libraries}", flush=True)
+    failed = []
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of the libraries about each other
-        found = measure(SHAPES[given.shape], given.device, given.rows, given.runs, Path(folder))
-    show(given.shape, found)
-    if given.json is not None:
-        given.json.write_text(json.dumps(found, indent=2) + "\n")
-    return 0
+        for name in given.parts:
+            bench = Bench(
+                device=given.device,
+                shapes=given.shape,
+                ranks=given.rank,
+                rows=given.rows,
+                tokens=given.tokens,
+                budget=given.tokens_per_forward,
+                cohorts=given.cohorts,
+                runs=given.runs,
+                updates=given.updates,
+                model=given.model,
+                style=given.style,
+                rate=given.learning_rate,
+                threads=given.threads,
+                folder=Path(folder),
+                clock=Clock(given.limit),
+            )
+            if not measured(name, PARTS[name], bench, told, given.json):
+                failed.append(name)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
