@@ -1,7 +1,7 @@
 """Supervised fine-tuning towards known distributions, on TRL: its SFTTrainer owns loop, optimizer, LoRA and precision.
 
 Whoever draws the completions of a transcript knows the distribution that each of their tokens was drawn from. The loss
-is the cross-entropy to this distribution, in place of the one token that was drawn: what it teaches is the same, without
+is the cross-entropy to this distribution instead of the one token that was drawn: what it teaches is the same, without
 the noise of the draw. Only tokens of completions count.
 """
 
@@ -79,14 +79,14 @@ class DistributionTrainer(SFTTrainer):
     ) -> Any:
         """Return the cross-entropy, as a mean over the tokens of the step's completions."""
         rows, places = inputs["at"].unbind(1)
-        kept = places.unique()  # the head is computed only before tokens of completions
+        kept, columns = places.unique(return_inverse=True)  # the head is computed only before tokens of completions
         logits = model(
             input_ids=inputs["input_ids"],
             attention_mask=inputs["attention_mask"],
             use_cache=False,
             logits_to_keep=kept,
         ).logits
-        log_probs = logits[rows, torch.searchsorted(kept, places)].float().log_softmax(-1)
+        log_probs = logits[rows, columns].float().log_softmax(-1)
         shares = inputs["shares"]
         total = -(shares * log_probs.gather(1, inputs["ids"])).sum()
         entropy = torch.special.entr(shares).sum()
@@ -119,29 +119,29 @@ def collate(examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     def padded(name: str, filling: int) -> torch.Tensor:
         return torch.tensor([[*one[name], *[filling] * (length - len(one[name]))] for one in examples])
 
-    flat = [(row, *target) for row, one in enumerate(examples) for target in zip(*[one[k] for k in _OF_TARGETS])]
-    ids = padded("input_ids", 0)
+    flat = [
+        (row, at - 1, among, shares)  # the logits before a token are its own
+        for row, one in enumerate(examples)
+        for at, among, shares in zip(one["at"], one["ids"], one["shares"], strict=True)
+    ]
     return {
-        "input_ids": ids,
+        "input_ids": padded("input_ids", 0),
         "attention_mask": torch.tensor(
             [[place < len(one["input_ids"]) for place in range(length)] for one in examples]
         ).long(),
         "labels": padded("labels", IGNORED),
-        "at": torch.tensor([(row, at - 1) for row, at, _, _ in flat]),  # the logits before a token are its own
-        "ids": torch.tensor([[*found, *[0] * (width - len(found))] for _, _, found, _ in flat]),
+        "at": torch.tensor([(row, at) for row, at, _, _ in flat]),
+        "ids": torch.tensor([[*among, *[0] * (width - len(among))] for _, _, among, _ in flat]),
         "shares": torch.tensor([[*shares, *[0.0] * (width - len(shares))] for _, _, _, shares in flat]),
         "completions": sum([one["completions"] for one in examples]),
     }
-
-
-_OF_TARGETS = ("at", "ids", "shares")
 
 
 def example(row: Row) -> dict[str, Any]:
     """Return a row as TRL's data sets have them: labels only where the loss is taken."""
     counted = {target.at for target in row.targets}
     labels = [token if place in counted else IGNORED for place, token in enumerate(row.tokens)]
-    columns = {name: [getattr(target, name) for target in row.targets] for name in _OF_TARGETS}
+    columns = {name: [getattr(target, name) for target in row.targets] for name in Target._fields}
     return {"input_ids": row.tokens, "labels": labels, "completions": row.completions, **columns}
 
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module, metadata
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from chaosops_ray import __version__
 from chaosops_ray.agents.token_seat import TokenSeat
@@ -45,7 +45,11 @@ _LIBRARIES = ("torch", "transformers", "trl", "peft", "tokenizers")
 # The base model's files beside the weights, which are copied as they are.
 _COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "LICENSE*")
 _INDEX = "model.safetensors.index.json"
-Say = Callable[[str], None]
+# Episodes in a row that may end before the policy has a turn.
+_MOST_WITHOUT = 1000
+# Stands for a probability of 0 in a logarithm.
+_LEAST = 1e-300
+Say: TypeAlias = Callable[[str], None]
 
 
 class Recipe(NamedTuple):
@@ -68,6 +72,8 @@ class Drawn(NamedTuple):
 class Transcript(NamedTuple):
     """One seat of a random episode, in tokens."""
 
+    scenario: str
+    rules: str
     role: str
     tokens: Ids
     turns: tuple[Drawn, ...]
@@ -92,7 +98,7 @@ def check(run: Run, environment: AnyEnvironment, recipe: Recipe) -> None:
             raise InputError(f"--{name.replace('_', '-')} must be above 0, got {value:g}")
     world = environment.start(environment.cases[0], environment.rules(run.rules))
     role = environment.acting(world)
-    if role is not None:
+    if role is not None and role not in run.colleagues:
         _permitted(environment, environment.view(world, role))
 
 
@@ -110,10 +116,15 @@ def prepared(run: Run, environment: AnyEnvironment, codec: Codec) -> Play:
 
 def transcripts(play: Play, first_seed: int) -> Iterator[Transcript]:
     """Yield the transcript of each seat that learns, episode by episode, without an end."""
-    number = 0
-    while True:
-        yield from _episode(play, first_seed + number)
-        number += 1
+    without = 0
+    for seed in count(first_seed):
+        found = _episode(play, seed)
+        yield from found
+        without = 0 if found else without + 1
+        if without == _MOST_WITHOUT:
+            raise ConfigError(
+                f"seats: {without} episodes in a row ended before a seat that learns had a turn; change them"
+            )
 
 
 def _episode(play: Play, seed: int) -> list[Transcript]:
@@ -143,7 +154,7 @@ def _episode(play: Play, seed: int) -> list[Transcript]:
     for role, seat in seats.items():
         turns = [Drawn(turn.start, turn.end, kinds) for turn, kinds in zip(seat.turns, permitted[role], strict=True)]
         _check_lengths(run, role, seat.tokens, turns)
-        found.append(Transcript(role, seat.tokens, tuple(turns)))
+        found.append(Transcript(scenario.identity, running.rules, role, seat.tokens, tuple(turns)))
     return found
 
 
@@ -239,9 +250,6 @@ def _figures(turn: Drawn, probabilities: Sequence[float]) -> tuple[float, float,
     return total, kinds, actions, apart
 
 
-_LEAST = 1e-300
-
-
 def make(
     run: Run,
     environment: AnyEnvironment,
@@ -311,6 +319,15 @@ def described(run: Run, environment: AnyEnvironment, recipe: Recipe, base: BaseM
         "seeds": {"trained": FIRST_SEED, "measured": FIRST_MEASURED_SEED},
         "versions": {"chaosops_ray": __version__, **{name: metadata.version(name) for name in _LIBRARIES}},
     }
+
+
+def in_words(record: Mapping[str, Any]) -> list[str]:
+    """Return the lines that compare the two measurements of a record."""
+    return [
+        f"{when}: a free completion is a permitted action with probability {found['permitted']:.3f}; from random play "
+        f"{found['kl_of_kinds']:.3f} nats in kinds, {found['kl_of_actions']:.3f} in actions"
+        for when, found in (("before", record["before"]), ("after", record["after"]))
+    ]
 
 
 def _row(sft: Any, transcript: Transcript) -> Any:
