@@ -257,14 +257,18 @@ def make(
     out: Path,
     say: Say = lambda _text: None,
     step: Callable[[int, float], None] = lambda _done, _apart: None,
+    turns: int = MEASURED,
 ) -> dict[str, Any]:
-    """Fine-tune the run's model and write the new one into the folder; return what its record holds."""
+    """Fine-tune the run's model and write the new one into the folder; return what its record holds.
+
+    It is measured on so many held-out turns, before and after.
+    """
     base = base_models.prepare(run.model, run.world, say)
     play = prepared(run, environment, Codec(base.path, base.layout))
     say("playing episodes")
     wanted = recipe.steps * recipe.transcripts
     drawn = list(islice(transcripts(play, FIRST_SEED), wanted))
-    held_out = list(islice(transcripts(play, FIRST_MEASURED_SEED), MEASURED))
+    held_out = list(islice(transcripts(play, FIRST_MEASURED_SEED), turns))
     say("loading libraries")
     sft = import_module(_SFT)
     rows = [_row(sft, one) for one in drawn]
@@ -292,7 +296,7 @@ def make(
             after = measured(play, temporary, held_out, say)
             record = described(run, environment, recipe, base, versions.base_digest(temporary))
             record |= {
-                "episodes": {"transcripts": wanted, "turns": sum([len(one.turns) for one in drawn])},
+                "drawn": {"transcripts": wanted, "turns": sum([len(one.turns) for one in drawn])},
                 "curve": [round(value, 6) for value in curve],
                 "before": before._asdict(),
                 "after": after._asdict(),
