@@ -77,16 +77,18 @@ class DistributionTrainer(SFTTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Return the cross-entropy, as a mean over the tokens of the step's completions."""
+        """Return the cross-entropy, as a mean over the tokens of the step's completions; the head sees no others."""
         rows, places = inputs["at"].unbind(1)
-        kept, columns = places.unique(return_inverse=True)  # the head is computed only before tokens of completions
-        logits = model(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            use_cache=False,
-            logits_to_keep=kept,
-        ).logits
-        log_probs = logits[rows, columns].float().log_softmax(-1)
+        head = self.accelerator.unwrap_model(model).get_output_embeddings()
+        # Over all places, the logits of a large vocabulary would be most of the memory.
+        hook = head.register_forward_pre_hook(lambda _head, given: (given[0][rows, places][None],))
+        try:
+            logits = model(
+                input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
+            ).logits[0]
+        finally:
+            hook.remove()
+        log_probs = logits.float().log_softmax(-1)
         shares = inputs["shares"]
         total = -(shares * log_probs.gather(1, inputs["ids"])).sum()
         entropy = torch.special.entr(shares).sum()
@@ -172,12 +174,12 @@ def fine_tuned(
         for row in sorted(rows[first : first + settings.rows], key=lambda row: len(row.tokens))
     ]
     watch = _Watch(progress)
-    with tempfile.TemporaryDirectory(prefix="chaosops-") as scratch, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = DistributionTrainer(
             model=lora.load_base(str(path), device),
             args=SFTConfig(
-                output_dir=scratch,  # TRL wants a folder, and with these settings writes nothing into it
+                output_dir=tempfile.gettempdir(),  # TRL wants a folder, and with these settings writes nothing into it
                 save_strategy="no",
                 report_to=[],
                 disable_tqdm=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,23 @@ def test_it_comes_to_the_distribution_and_the_folder_holds_it(model: Path, tmp_p
     (tmp_path / "config.json").write_bytes((model / "config.json").read_bytes())
     found = sft.scores(sft.loaded(tmp_path), PROMPT, [SHORT, LONG, (4, 4)], 1000)
     assert torch.tensor(found).exp().tolist() == pytest.approx([0.25, 0.75, 0.0], abs=0.06)
+
+
+def test_checkpointing_and_the_number_of_forward_passes_change_nothing(model: Path) -> None:
+    rows = [DRAWN_SHORT, DRAWN_LONG] * 4
+    curves = [
+        sft.fine_tuned(model, rows, SETTINGS._replace(**changed), lambda *_: None)[1]
+        for changed in ({}, {"checkpointing": True}, {"tokens_per_forward": 12})
+    ]
+    for curve in curves[1:]:
+        assert curve == pytest.approx(curves[0], rel=1e-4)
+
+
+def test_nothing_is_written(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    sft.fine_tuned(model, [DRAWN_SHORT] * 8, SETTINGS, lambda *_: None)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_same_seed_gives_the_same_bytes(model: Path, tmp_path: Path) -> None:
