@@ -559,7 +559,7 @@ def _warmup(given: argparse.Namespace) -> int:
         run = check.read(given.config, given.set, given.seed)
         environment = check.look_over(run)
         warm_start.check(run, environment, recipe)
-        files.check_free_folder(out)
+        warm_start.check_place(out)
         from rich.console import Console
 
         from chaosops_ray.reports.step_progress import StepProgress

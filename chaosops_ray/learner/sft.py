@@ -28,6 +28,7 @@ from transformers import (
     TrainerCallback,
 )
 
+from chaosops_ray.config import ConfigError
 from chaosops_ray.learner import lora
 from chaosops_ray.process_environment import hidden
 from chaosops_ray.wire import Ids
@@ -213,7 +214,13 @@ def fine_tuned(
             ),
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.train()
+        try:
+            trainer.train()
+        except torch.OutOfMemoryError:
+            raise ConfigError(
+                f"learner.tokens_per_forward: {settings.tokens_per_forward} tokens at a time do not fit into the "
+                "memory of this GPU; lower it"
+            ) from None
     model = trainer.accelerator.unwrap_model(trainer.model)
     if not isinstance(model, PeftModel):
         raise TypeError(f"TRL trained a {type(model).__name__}, not a model with LoRA")

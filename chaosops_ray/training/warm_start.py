@@ -232,22 +232,26 @@ def measured(play: Play, path: Path, chosen: Sequence[Transcript], say: Say = la
         choices = [choice for kind in turn.permitted for choice in kind]
         prompt = transcript.tokens[: turn.start]
         found = sft.scores(model, prompt, choices, play.run.learner.tokens_per_forward)
-        rows.append(_figures(turn, [math.exp(one) for one in found]))
+        rows.append(figures(turn, found))
     return Figures(len(rows), *[sum(column) / len(rows) for column in zip(*rows, strict=True)])
 
 
-def _figures(turn: Drawn, probabilities: Sequence[float]) -> tuple[float, float, float, float]:
-    """Return the figures of one turn, of which `probabilities` are those of the permitted completions in order."""
-    total = sum(probabilities)
-    each = iter(probabilities)
-    of_kinds = [[next(each) for _ in kind] for kind in turn.permitted]
-    wanted = [1 / len(turn.permitted) / len(kind) for kind in turn.permitted for _ in kind]
-    # Two actions with one spelling would count twice; a world has none.
-    kinds = -sum([math.log(max(sum(kind) / total, _LEAST) * len(of_kinds)) for kind in of_kinds]) / len(of_kinds)
-    pairs = list(zip(wanted, probabilities, strict=True))
-    actions = sum([share * math.log(share / max(found / total, _LEAST)) for share, found in pairs])
-    apart = sum([abs(share - found / total) for share, found in pairs]) / 2
-    return total, kinds, actions, apart
+def figures(turn: Drawn, scores: Sequence[float]) -> tuple[float, float, float, float]:
+    """Return the figures of one turn, from the log-probabilities of the permitted completions in their order."""
+    highest = max(scores)
+    among = [math.exp(score - highest) for score in scores]
+    total = sum(among)
+    each = iter([found / total for found in among])
+    by_kind = [[next(each) for _ in kind] for kind in turn.permitted]
+    count = len(by_kind)
+    of_kinds = of_actions = apart = 0.0
+    for kind in by_kind:
+        of_kinds -= math.log(max(sum(kind) * count, _LEAST)) / count
+        for found in kind:
+            share = 1 / count / len(kind)
+            of_actions -= share * math.log(max(found / share, _LEAST))
+            apart += abs(found - share) / 2
+    return math.exp(highest) * total, of_kinds, of_actions, apart
 
 
 def make(
@@ -264,6 +268,7 @@ def make(
     It is measured on so many held-out turns, before and after.
     """
     base = base_models.prepare(run.model, run.world, say)
+    _check_room(out, base)
     play = prepared(run, environment, Codec(base.path, base.layout))
     say("playing episodes")
     wanted = recipe.steps * recipe.transcripts
@@ -307,6 +312,25 @@ def make(
     except OSError as error:
         raise InputError(f"cannot write {out}: {reason(error)}; {remedy(error) or 'name another with --out'}") from None
     return record
+
+
+def check_place(out: Path) -> None:
+    """Raise InputError for a folder that is taken or cannot be made."""
+    files.check_free_folder(out)
+    files.check_folder(_there(out))
+
+
+def _there(out: Path) -> Path:
+    return next(folder for folder in (out.resolve(), *out.resolve().parents) if folder.exists())
+
+
+def _check_room(out: Path, base: BaseModel) -> None:
+    needed = sum([file.stat().st_size for file in base.path.iterdir()])
+    free = shutil.disk_usage(_there(out)).free
+    if free < needed:
+        raise InputError(
+            f"cannot write {out}: the new model takes {needed / 1e9:.1f} GB, free are {free / 1e9:.1f}; make room there"
+        )
 
 
 def described(run: Run, environment: AnyEnvironment, recipe: Recipe, base: BaseModel, digest: str) -> dict[str, Any]:

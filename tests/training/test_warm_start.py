@@ -193,6 +193,20 @@ def test_the_members_of_a_pair_come_equally_often(base: BaseModel, monkeypatch: 
     assert abs(full - len(found) / 2) < 2 * math.sqrt(len(found))
 
 
+def test_the_figures_of_a_turn() -> None:
+    turn = Drawn(0, 1, (((1,),), ((2,), (3,))))
+    uniform = [math.log(0.5), math.log(0.25), math.log(0.25)]
+    assert warm_start.figures(turn, uniform) == pytest.approx((1.0, 0.0, 0.0, 0.0))
+    # Half of all completions are permitted actions; of these, kinds come as often as they should, actions do not.
+    skewed = [math.log(0.25), math.log(0.2), math.log(0.05)]
+    divergence = -0.25 * (math.log(0.4 / 0.25) + math.log(0.1 / 0.25))
+    assert warm_start.figures(turn, skewed) == pytest.approx((0.5, 0.0, divergence, 0.15))
+    # Completions that no float can tell from impossible ones.
+    permitted, *others = warm_start.figures(turn, [-2000.0, -2000.0 + math.log(0.5), -5000.0])
+    assert permitted == 0.0
+    assert all(math.isfinite(one) and one > 0 for one in others)
+
+
 # -- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -248,6 +262,8 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "there is no folder ./nowhere" in refused(capsys, run, "--set", "model=./nowhere")
     (tmp_path / "mine").write_text("mine")
     assert "name another with --out" in refused(capsys, run, "--out", str(tmp_path))
+    for taken in (tmp_path / "mine", tmp_path / "mine" / "below"):
+        assert str(tmp_path / "mine") in refused(capsys, run, "--out", str(taken))
     assert "--learning-rate must be above 0" in refused(capsys, run, "--learning-rate", "nan")
     assert "is a sweep" in refused(capsys, "tune_configs/phase3.yaml")
 
