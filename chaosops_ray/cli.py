@@ -29,7 +29,7 @@ from chaosops_ray.sim import ENVIRONMENTS, InputError, cases, environment_named,
 from chaosops_ray.sim import seats as seating
 from chaosops_ray.sim.contract import STYLES, parse_seed
 from chaosops_ray.store import files
-from chaosops_ray.workers.stop import TO_BE_RESUMED, StopError
+from chaosops_ray.workers.stop import TO_BE_RESUMED, Stop, StopError, on_sigterm
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -134,6 +134,22 @@ def parser() -> argparse.ArgumentParser:
     add("--explain", action="store_true", help=explain)
     gpu = "with --explain: also whether the run fits on such GPUs, its tokens, and its hours where they were measured; "
     add("--gpu", metavar="CARD", help=f"{gpu}l4, a100, a100-40gb, h100, h200, or a size such as 16GB")
+
+    more = (
+        "The seats that learn, and the baselines beside them, play the run's world; every action is drawn at random "
+        "among the permitted ones. The new model writes such actions, and knows nothing about which to take. "
+        "Train it with: chaosops train CONFIG --set model=FOLDER. See docs/models.md."
+    )
+    add = command(_warmup, "fine-tune the model of a run on random play, so that it writes its seats' actions", more)
+    add("config", type=_path, metavar="CONFIG", help=config)
+    add("--set", **settings, help="override a key of the file, such as style=compact; repeatable")
+    add("--seed", **seed)
+    add("--out", **folder, help="the new model's folder (default: runs/NAME-OF-CONFIG-warm-start)")
+    add("--steps", type=int, default=100, metavar="N", help="optimizer steps (default: 100)")
+    add("--transcripts", type=int, default=16, metavar="N", help="transcripts of each step (default: 16)")
+    add("--learning-rate", type=float, default=5e-4, metavar="RATE", help="the highest learning rate (default: 0.0005)")
+    rank = "rank of the LoRA matrices, which are merged into the model in the end (default: 16)"
+    add("--lora-rank", type=int, default=16, metavar="N", help=rank)
 
     summary = "train the runs of a sweep side by side on Ray Tune and merge them into one report"
     add = command(_tune, summary, f"{here} Exit code 1 if a trial failed.")
@@ -552,6 +568,42 @@ def _train(given: argparse.Namespace) -> int:
     print(f"verdict: {verdict.verdict(environment, finished.evaluation)}")
     print(f"report: {finished.page}")
     print(f"watch it play: {shlex.join([_called(), *launch.to_watch(run, environment, place)])}")
+    return 0
+
+
+def _warmup(given: argparse.Namespace) -> int:
+    set_variables()
+    # The first of several GPUs, since TRL refuses to see more than one of them from one process.
+    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
+    from chaosops_ray.training import check, warm_start
+    from chaosops_ray.training.errors import as_input_errors
+
+    recipe = warm_start.Recipe(given.steps, given.transcripts, given.learning_rate, given.lora_rank)
+    out = given.out if given.out is not None else Path("runs") / f"{given.config.stem}-warm-start"
+    with as_input_errors():
+        run = check.read(given.config, given.set, given.seed)
+        environment = check.look_over(run)
+        warm_start.check(run, environment, recipe)
+        warm_start.check_place(out)
+        from rich.console import Console
+
+        from chaosops_ray.reports.step_progress import StepProgress
+
+        figure = "nats per action from random play"
+        try:
+            with (
+                on_sigterm(Stop()),
+                StepProgress(Console(), f"{out.name} · {run.model}", recipe.steps, figure) as shown,
+            ):
+                made = warm_start.make(run, environment, recipe, out, shown.say, shown.step)
+        except StopError as asked:
+            raise StopError(f"{asked}: nothing was written; start it again") from None
+    for line in warm_start.in_words(made):
+        print(line)
+    print(f"wrote {out} ({made['digest'][:12]})")
+    kept = [setting for setting in given.set if setting.partition("=")[0].strip() != "model"]
+    settings = [part for setting in (*kept, f"model={out}") for part in ("--set", setting)]
+    print("train it: " + shlex.join([_called(), "train", str(given.config), *settings]))
     return 0
 
 

@@ -66,7 +66,7 @@ def test_commands_in_the_docs_parse_and_name_what_exists(command: str) -> None:
         world.rules(given.rules or "strict")
         names = {name for name in given.policies.split(",") if not name.startswith(("trained=", "ppo="))}
         assert names <= set(world.policies)
-    if given.command == "train" and given.config is not None:
+    if given.command in ("train", "warmup") and given.config is not None:
         read(ROOT / given.config, given.set, given.seed)
     if given.command == "ppo":
         ppo_settings(ROOT / given.config, given.set, given.seed)
@@ -92,7 +92,7 @@ def test_commands_in_the_docs_parse_and_name_what_exists(command: str) -> None:
 def test_there_are_commands_to_check() -> None:
     assert {command.split()[0] for command in commands()} == {
         "evaluate", "export", "export-log", "infer", "play", "ppo", "replay", "report", "serve", "submit", "train", "tune",
-        "watch",
+        "warmup", "watch",
     }  # fmt: skip
 
 

@@ -113,6 +113,16 @@ def check_new_folder(path: Path) -> None:
     check_folder(next((folder for folder in (path, *path.parents) if folder.exists()), path))
 
 
+def check_free_folder(path: Path) -> None:
+    """Refuse a folder to write, named with --out, that has contents or cannot be looked at."""
+    try:
+        taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {reason(error)}") from None
+    if taken:
+        raise InputError(f"{path} exists and is not an empty folder; name another with --out")
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield an empty file to fill; on success it replaces the file of that name, else it is deleted.

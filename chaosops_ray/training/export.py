@@ -16,7 +16,7 @@ from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.worlds import environment_named
 from chaosops_ray.store import versions
-from chaosops_ray.store.files import atomic_folder, make_folder, reason, remedy
+from chaosops_ray.store.files import atomic_folder, check_free_folder, make_folder, reason, remedy
 from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.training import base_models, check, smollm2
 from chaosops_ray.wire import PolicyVersion
@@ -41,7 +41,7 @@ def export(folder: RunFolder, number: int | None, out: Path | None, license_name
     environment = environment_named(run.world)
     version = folder.version(number)  # before the base model, which may take a while
     target = folder.path / EXPORTS / version.name if out is None else out
-    _check_free(target)
+    check_free_folder(target)
     base = based_on(run)
     versions.verify(version, base.digest)
     name, evaluated = tables.plain(folder.path.resolve().name), measured(folder, run, environment, version.number)
@@ -81,15 +81,6 @@ def measured(folder: RunFolder, run: Run, environment: AnyEnvironment, number: i
         return "This version was not evaluated: a run evaluates its last one, after all its updates."
     found = evaluation.read(folder, environment)
     return "This run has not been evaluated yet." if found is None else found
-
-
-def _check_free(path: Path) -> None:
-    try:
-        taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {reason(error)}") from None
-    if taken:
-        raise InputError(f"{path} exists and is not an empty folder; name another with --out")
 
 
 def _check_for_paths(path: Path, version: PolicyVersion) -> None:

@@ -8,7 +8,7 @@ import sys
 
 PROBE = """
 import json, sys
-import chaosops_ray.learner.learner, chaosops_ray.learner.grpo
+import chaosops_ray.learner.learner, chaosops_ray.learner.grpo, chaosops_ray.learner.sft
 loaded = "vllm" in sys.modules
 import vllm
 from trl.import_utils import is_vllm_available

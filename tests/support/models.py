@@ -1,4 +1,4 @@
-"""Models small enough for tests: a Qwen2 of random weights, and adapters for it in PEFT's own format."""
+"""Models small enough for tests: of random weights, with adapters in PEFT's own format or a tokenizer for chats."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from chaosops_ray.learner.adapter import adapter_files
+from chaosops_ray.sim.contract import AnyEnvironment, Style
 from chaosops_ray.store import versions
 from chaosops_ray.store.received import cache_folder
-from chaosops_ray.training import base_models
+from chaosops_ray.training import base_models, tiny
 from chaosops_ray.wire import PolicyVersion
+from tests.support.tokenizers import trained_tokenizer
 
 VOCABULARY = 64
 # Two layers of seven linear modules each; the head stays out.
@@ -39,6 +41,42 @@ def small_model(folder: Path, seed: int = 0) -> Path:
                 bos_token_id=None,
                 eos_token_id=None,
                 # Weights of the usual .02 would make every token as likely as the next, whatever the adapter.
+                initializer_range=0.2,
+            )
+        )
+    model.save_pretrained(folder)
+    return folder
+
+
+def chat_model(folder: Path, environment: AnyEnvironment, rules: str, style: Style, seed: int = 0) -> Path:
+    """A Llama of random weights that reads any text, saved with a trained tokenizer and a chat template.
+
+    It is large enough that an adapter alone can teach it a format.
+    """
+    texts: list[str] = []
+    for number in range(30):
+        scenario = tiny.scenario(environment, tiny.Recipe(), number)
+        for conversation in tiny.conversations(environment, rules, scenario):
+            texts.append(environment.system_prompt(conversation.role, rules, style))
+            texts += [text for turn in conversation.turns for text in (turn.text, turn.action)]
+    tokenizer = trained_tokenizer(texts, 500)
+    tokenizer.save_pretrained(folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=128,
+                intermediate_size=384,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                num_key_value_heads=1,
+                max_position_embeddings=1024,
+                tie_word_embeddings=False,
+                bos_token_id=None,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+                # With the usual .02, the random head would leave no token far more likely than another.
                 initializer_range=0.2,
             )
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 END = "<|endoftext|>"
@@ -30,6 +31,23 @@ def byte_tokenizer(template: str | None = None, special: tuple[str, ...] = (END,
 def chat_tokenizer(template: str = CHATML) -> PreTrainedTokenizerFast:
     """The same in the manner of Qwen's."""
     return byte_tokenizer(template, (CLOSE, OPEN, END))
+
+
+def trained_tokenizer(texts: Iterable[str], size: int, template: str = CHATML) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of so many tokens, with the merges that these texts give, in the manner of GPT-2's."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=size, show_progress=False, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())
+        ),
+    )
+    tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in (CLOSE, OPEN, END)])
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=CLOSE, pad_token=END)
+    wrapped.chat_template = template
+    return wrapped
 
 
 def saved(folder: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
