@@ -2,12 +2,12 @@
 
     python -m benchmarks.format MODEL [--engine vllm] [--n 50] [--only PATTERN ...] [--seed 0] [--json FILE]
 
-Each prompt is a seat's transcript up to a random turn of an episode that is played by the random policy, and the model
-completes it. A cell of the table is a world, a role, a style and a way of completing; `--only 'incident/*/full/free'`
-measures those that fit the pattern. The same prompts are completed in every way.
+Each prompt is a seat's transcript up to a random turn of an episode that is played by the random policy, and the
+model completes it. A cell of the table is a world, a role, a style and a way of completing; --only measures the cells
+that fit a pattern, such as 'incident/*/full/free'. The same prompts are completed in every way.
 
-Cells are measured in rounds of a few prompts, so that they fill evenly: an interrupted benchmark prints what it has,
-and `--json` has it after every round. Scenarios have seeds from 60,000 on, which nothing trains on and no report uses.
+Cells are measured in rounds of a few prompts, so that they fill evenly: an interrupted benchmark prints what it has, and
+`--json` has it after every round. Scenarios have seeds from 60,000 on, which nothing trains on and no report uses.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def judged(environment: AnyEnvironment, asked: Prompt, way: str, sample: Sample)
     action = seat.answer(sample)
     read, written = len(asked.requests[way].prompt), len(sample.tokens)
     if isinstance(action, Unparsed):
-        return Answer(None, is_example=False, is_permitted=False, is_first=asked.is_first, written=written, read=read)
+        return Answer(None, is_permitted=False, is_example=False, is_first=asked.is_first, written=written, read=read)
     spelt = environment.format_action(action, seat.style)
     listed = [one for kind in environment.permitted(asked.view) or () for one in kind]
     is_permitted = spelt in [environment.format_action(one, seat.style) for one in listed] or has_form(

@@ -20,7 +20,7 @@ from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.evaluate import parse_seeds
 from chaosops_ray.sim.contract import AnyEnvironment, PolicyFactory, Scenario
 from chaosops_ray.sim.worlds import environment_named
-from chaosops_ray.training import pretrained
+from chaosops_ray.training import base_models
 from chaosops_ray.wire import Sample, Turn
 
 WORLDS = ("incident", "tools")
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=parse_seeds, default=range(2), help="of the episodes, such as 0-4")
     parser.add_argument("--policies", default="random,heuristic", help="baselines that play")
     given = parser.parse_args(arguments)
-    base = pretrained.prepare(given.model)
+    base = base_models.prepare(given.model)
     codec = Codec(Path(base.path), base.layout)
     for world in WORLDS:
         environment = environment_named(world)

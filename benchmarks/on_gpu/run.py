@@ -93,7 +93,7 @@ def described_by(model: BaseModel) -> dict[str, Any]:
 def prepared(bench: Bench) -> BaseModel:
     """Return the model: the given one, or one with random weights and a tokenizer of world 1's texts and actions."""
     if bench.model is not None:
-        return pretrained.prepare(str(bench.model))
+        return pretrained.of(str(bench.model), pretrained.locate(str(bench.model)))
     name = (bench.shapes or (DEFAULT_SHAPE,))[0]
     folder = bench.folder / f"{name}-that-plays"
     if not folder.exists():
