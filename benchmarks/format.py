@@ -6,8 +6,8 @@ Each prompt is a seat's transcript up to a random turn of an episode that is pla
 model completes it. A cell of the table is a world, a role, a style and a way of completing; --only measures the cells
 that fit a pattern, such as 'incident/*/full/free'. The same prompts are completed in every way.
 
-Cells are measured in rounds of a few prompts, so that they fill evenly: an interrupted benchmark prints what it has, and
-`--json` has it after every round. Scenarios have seeds from 60,000 on, which nothing trains on and no report uses.
+Cells are measured in rounds of a few prompts, so that they fill evenly: an interrupted benchmark prints what it has,
+and --json has it after every round. Scenarios have seeds from 60,000 on, which nothing trains on and no report uses.
 """
 
 from __future__ import annotations
