@@ -2,12 +2,12 @@
 
     python -m benchmarks.format MODEL [--engine vllm] [--n 50] [--only PATTERN ...] [--seed 0] [--json FILE]
 
-Each prompt is a seat's transcript up to a random turn of an episode that is played by the random policy, and the model
-completes it. A cell of the table is a world, a role, a style and a way of completing; `--only 'incident/*/full/free'`
-measures those that fit the pattern. The same prompts are completed in every way.
+Each prompt is a seat's transcript up to a random turn of an episode that is played by the random policy, and the
+model completes it. A cell of the table is a world, a role, a style and a way of completing; --only measures the cells
+that fit a pattern, such as 'incident/*/full/free'. The same prompts are completed in every way.
 
-Cells are measured in rounds of a few prompts, so that they fill evenly: an interrupted benchmark prints what it has, and
-`--json` has it after every round. Scenarios have seeds from 60,000 on, which nothing trains on and no report uses.
+Cells are measured in rounds of a few prompts, so that they fill evenly: an interrupted benchmark prints what it has,
+and --json has it after every round. Scenarios have seeds from 60,000 on, which nothing trains on and no report uses.
 """
 
 from __future__ import annotations
@@ -96,12 +96,17 @@ def cells(patterns: Sequence[str]) -> list[Cell]:
     return [cell for cell in found if not patterns or any(fnmatch(cell.name, pattern) for pattern in patterns)]
 
 
-def prompt(environment: AnyEnvironment, codec: Codec, role: str, style: Style, ways: Sequence[str], seed: int) -> Prompt:
+def prompt(
+    environment: AnyEnvironment, codec: Codec, role: str, style: Style, ways: Sequence[str], seed: int
+) -> Prompt:
     """Play an episode at random; return a random one of this role's turns."""
     for attempt in range(100):
         draw = stream(seed, f"format {role}", attempt)
         scenario = draw.choice(environment.cases)._replace(seed=seed)
-        policy, world = environment.random_policy(scenario, RULES), environment.start(scenario, environment.rules(RULES))
+        policy, world = (
+            environment.random_policy(scenario, RULES),
+            environment.start(scenario, environment.rules(RULES)),
+        )
         turns = []
         while (acting := environment.acting(world)) is not None:
             view = environment.view(world, acting)
@@ -135,7 +140,7 @@ def judged(environment: AnyEnvironment, asked: Prompt, way: str, sample: Sample)
     action = seat.answer(sample)
     read, written = len(asked.requests[way].prompt), len(sample.tokens)
     if isinstance(action, Unparsed):
-        return Answer(None, False, False, asked.is_first, written, read)
+        return Answer(None, is_permitted=False, is_example=False, is_first=asked.is_first, written=written, read=read)
     spelt = environment.format_action(action, seat.style)
     listed = [one for kind in environment.permitted(asked.view) or () for one in kind]
     is_permitted = spelt in [environment.format_action(one, seat.style) for one in listed] or has_form(
@@ -156,8 +161,10 @@ def _fits(pattern: Any, value: Any) -> bool:
     if not isinstance(pattern, Mapping):
         return bool(pattern == value)
     needed = {name for name, one in pattern.items() if not isinstance(one, Parameter) or one.is_required}
-    return isinstance(value, dict) and needed <= value.keys() <= pattern.keys() and all(
-        _fits(pattern[name], one) for name, one in value.items()
+    return (
+        isinstance(value, dict)
+        and needed <= value.keys() <= pattern.keys()
+        and all(_fits(pattern[name], one) for name, one in value.items())
     )
 
 

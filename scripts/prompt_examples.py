@@ -1,6 +1,6 @@
 """Prints the conversations of docs/models.md: one of each world, in full style, with an answer to its first view.
 
-    python -m scripts.prompt_examples
+python -m scripts.prompt_examples
 """
 
 from __future__ import annotations
@@ -8,7 +8,10 @@ from __future__ import annotations
 from chaosops_ray.agents.seat import ChatSeat
 from chaosops_ray.sim.worlds import environment_of
 
-SCENARIOS = {"incident": ("incident/db_deadlock/easy/7", "manager"), "tools": ("tools/capital-gdp/synthetic/7", "agent")}
+SCENARIOS = {
+    "incident": ("incident/db_deadlock/easy/7", "manager"),
+    "tools": ("tools/capital-gdp/synthetic/7", "agent"),
+}
 
 
 def conversation(world: str) -> str:
@@ -17,8 +20,7 @@ def conversation(world: str) -> str:
     environment = environment_of(identity)
     scenario = environment.scenario(identity)
     state = environment.start(scenario, environment.rules("strict"))
-    while (acting := environment.acting(state)) != role:
-        assert acting is not None, f"{role} has no turn in {identity}"
+    while environment.acting(state) != role:
         state = environment.step(state, environment.parse_action("noop")).world
     messages = ChatSeat(environment, role, "strict").ask(environment.view(state, role))
     return "\n\n".join([f"[{message['role']}]\n{message['content']}" for message in messages])

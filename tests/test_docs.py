@@ -32,6 +32,7 @@ from chaosops_ray.sweeps.spec import load_sweep
 from chaosops_ray.training.check import read
 from scripts.cli_reference import reference
 from scripts.metrics_reference import reference as metrics_reference
+from scripts.prompt_examples import SCENARIOS, conversation
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -45,6 +46,12 @@ def test_the_command_reference_is_what_the_commands_say() -> None:
 
 def test_the_page_of_the_metrics_is_what_the_table_says() -> None:
     assert (ROOT / "docs" / "metrics.md").read_text() == metrics_reference(), "run `make docs`"
+
+
+def test_the_conversations_of_the_models_page_are_what_a_model_reads() -> None:
+    page = (ROOT / "docs" / "models.md").read_text()
+    for world in SCENARIOS:
+        assert f"```text\n{conversation(world)}\n```" in page, "print them with python -m scripts.prompt_examples"
 
 
 def commands() -> list[str]:

@@ -19,7 +19,7 @@ from chaosops_ray import evaluate
 from chaosops_ray.cli import main
 from chaosops_ray.config import ConfigError, Run
 from chaosops_ray.reports import playback
-from chaosops_ray.sim import ENVIRONMENTS, play
+from chaosops_ray.sim import ENVIRONMENTS, InputError, play
 from chaosops_ray.sim.actions import brier, probability
 from chaosops_ray.sim.speech import Unparsed
 from chaosops_ray.store import versions
@@ -48,6 +48,23 @@ def configured(**values: Any) -> Run:
 
 def test_it_meets_the_contract() -> None:
     check_environment(TOY, TOY.scenarios("all", [0, 7]))
+
+
+def test_its_prompts_show_the_simplest_action() -> None:
+    """The one with the fewest fields, with values that mean nothing where all have some."""
+    asked = "Write your action as one JSON object:"
+    assert TOY.opening(OPENER, "strict", "full") == ((asked, '{"action": "wait"}'),)
+    assert TOY.system_prompt(OPENER, "strict", "full").endswith('one JSON object alone, such as {"action": "wait"}.')
+    assert TOY.render(TOY.view(TOY.start(TOY.scenario("toy/full/few/0"), "strict"), OPENER), None, "full").endswith(
+        asked
+    )
+
+    class Busy(Toy):
+        action_types = (Guess, Open)
+
+    assert Busy().opening(OPENER, "strict", "full") == ((asked, '{"action": "guess", "prize": 0.5}'),)
+    with pytest.raises(InputError, match="role"):
+        TOY.opening("ceo", "strict", "full")
 
 
 def test_its_rules_can_get_versions() -> None:

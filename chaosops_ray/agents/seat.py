@@ -1,6 +1,6 @@
 """One conversation between one role of one episode and a language model.
 
-It opens with the system prompt and, in full style, with an example of an answer; each turn adds the view as text, all
+It opens with the system prompt and, in full style, with examples of answers; each turn adds the view as text, all
 of it the first time and then only what is new; each completion becomes an action. `ChatSeat` keeps messages, for models
 behind a chat API; `TokenSeat`, in agents/token_seat.py, keeps tokens, for engines that are sampled and trained. In each
 turn, one call takes the view (`read`, `ask` or `request`) and one turns the completion into an action (`action` or
@@ -12,7 +12,7 @@ turn, one call takes the view (`read`, `ask` or `request`) and one turns the com
 >>> role = incident.acting(world)
 >>> seat = ChatSeat(incident, role, "strict")
 >>> [message["role"] for message in seat.ask(incident.view(world, role))]
-['system', 'user', 'assistant', 'user']
+['system', 'user', 'assistant', 'user', 'assistant', 'user']
 >>> action = seat.answer('The page is new. {"action": "noop"}')
 >>> action
 Noop()

@@ -199,7 +199,8 @@ def longest_opening(run: Run, environment: AnyEnvironment, model: Path) -> int:
     found = []
     for role in plan.stream_weights(run, environment):
         seat = Seat(environment, role, task.rules, run.rendering)
-        texts = (seat.system_prompt, seat.read(environment.view(world, role)))
+        examples = [text for example in seat.opening for text in example]
+        texts = (seat.system_prompt, *examples, seat.read(environment.view(world, role)))
         found.append(sum([len(tokenizer.encode(text, add_special_tokens=False).ids) for text in texts]))
     return max(found)
 

@@ -248,6 +248,9 @@ def _check_words(environment: AnyEnvironment, episode: AnyEpisode) -> None:
     for role in environment.roles:
         for style in STYLES:
             assert environment.system_prompt(role, episode.rules, style)
+        assert environment.opening(role, episode.rules, "compact") == ()
+        for example in environment.opening(role, episode.rules, "full"):
+            assert not isinstance(environment.parse_action(example.answer), Unparsed)
 
 
 def _check_permitted(environment: AnyEnvironment, episode: AnyEpisode) -> None:

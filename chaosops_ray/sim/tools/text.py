@@ -144,8 +144,8 @@ def system_prompt(role: str, rules: str, style: Style) -> str:
     )
 
 
-# The last line of every view, and two examples: a sum and a note that no question is about. As in sim/incident/text.py, a
-# small model needs both.
+# The last line of every view, and two examples: a sum and a note that no question is about. A small model needs both,
+# as in sim/incident/text.py.
 _EXAMPLE = '{"tool": "calculator", "arguments": {"expression": "2 * 3"}}'
 _ASK = f"Write your call as one JSON object, for example {_EXAMPLE}:"
 _NOTE = '{"tool": "scratchpad_write", "arguments": {"key": "note", "value": "hello"}}'

@@ -128,9 +128,7 @@ def test_what_spells_no_call_is_a_typed_failure(completion: Any) -> None:
     assert isinstance(ENVIRONMENT.parse_action(completion), Unparsed)
 
 
-ASKED = (
-    'Write your call as one JSON object, for example {"tool": "calculator", "arguments": {"expression": "2 * 3"}}:'
-)
+ASKED = 'Write your call as one JSON object, for example {"tool": "calculator", "arguments": {"expression": "2 * 3"}}:'
 
 
 def test_the_first_turn_asks_and_later_ones_tell_what_is_new() -> None:
