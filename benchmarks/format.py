@@ -7,7 +7,7 @@ model completes it. A cell of the table is a world, a role, a style and a way of
 that fit a pattern, such as 'incident/*/full/free'. The same prompts are completed in every way.
 
 Cells are measured in rounds of a few prompts, so that they fill evenly: an interrupted benchmark prints what it has,
-and `--json` has it after every round. Scenarios have seeds from 60,000 on, which nothing trains on and no report uses.
+and --json has it after every round. Scenarios have seeds from 60,000 on, which nothing trains on and no report uses.
 """
 
 from __future__ import annotations
