@@ -186,6 +186,17 @@ def test_the_opening_of_a_seat_is_its_brief_and_its_first_view(seats: Seats) -> 
         *codec.layout.head,
         *codec.encode(environment.system_prompt(role, task.rules, seats.style)),
         *codec.layout.after_system_prompt,
+        *[
+            token
+            for asked, answer in environment.opening(role, task.rules, seats.style)
+            for part in (
+                codec.encode(asked),
+                codec.layout.after_observation,
+                codec.encode(answer),
+                codec.layout.after_cut,
+            )
+            for token in part
+        ],
         *codec.encode(environment.render(environment.view(world, role), None, seats.style)),
         *codec.layout.after_observation,
     )
@@ -501,6 +512,8 @@ def test_text_in_an_observation_never_becomes_a_control_token(seats: Seats, text
     whispered = seats._replace(environment=Whispering(seats.environment, text))  # type: ignore[arg-type]
     for _, trajectory in trajectories(rollouts(whispered, seats.task(size=2))):
         expected = Counter([*layout.head, *layout.after_system_prompt])
+        for _ in seats.environment.opening(trajectory.role, "strict", seats.style):
+            expected.update([*layout.after_observation, *layout.after_cut])
         found: Counter[int] = Counter()
         begin = 0
         for turn in trajectory.turns:
