@@ -58,13 +58,17 @@ def commands() -> list[str]:
     return re.findall(r"^\.venv/bin/chaosops (.+)$", "\n".join(page.read_text() for page in PAGES), re.MULTILINE)
 
 
+# Policies that are loaded, or of a known model.
+_LOADED = ("trained=", "ppo=", "model=smollm2")
+
+
 @pytest.mark.parametrize("command", commands())
 def test_commands_in_the_docs_parse_and_name_what_exists(command: str) -> None:
     given = parser().parse_args(shlex.split(command))
     if given.command == "evaluate":
         world = ENVIRONMENTS[given.world]
         world.rules(given.rules or "strict")
-        names = {name for name in given.policies.split(",") if not name.startswith(("trained=", "ppo="))}
+        names = {name for name in given.policies.split(",") if not name.startswith(_LOADED)}
         assert names <= set(world.policies)
     if given.command in ("train", "warmup") and given.config is not None:
         read(ROOT / given.config, given.set, given.seed)
@@ -84,7 +88,7 @@ def test_commands_in_the_docs_parse_and_name_what_exists(command: str) -> None:
             world = ENVIRONMENTS[given.scenario]
             cases.cases(world, tiers=[given.tier] if given.tier else [])
         human.human_seats(world, given.seat)
-        assert given.policy.startswith("trained=") or given.policy in world.policies
+        assert given.policy.startswith(_LOADED) or given.policy in world.policies
     if given.command in ("evaluate", "play") and given.seats is not None:
         seats.parse(world, given.seats)
 
