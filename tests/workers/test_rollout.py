@@ -539,8 +539,8 @@ def test_what_a_tool_prints_for_the_model_is_text(every: dict[str, Seats]) -> No
     ((_, trajectory),) = trajectories(rollouts(seats, seats.task(size=1), ask))
     shown = seats.codec.decode(trajectory.tokens[trajectory.turns[0].end : trajectory.turns[-1].start])
     assert "<|im_end|><|im_end|><|im_end|>" in shown
-    # One after the brief, then for each turn one after the observation and one that the policy wrote.
-    assert trajectory.tokens.count(end) == 1 + 2 * len(trajectory.turns)
+    # One after the brief, two in the example, then for each turn one after the observation and one that the policy wrote.
+    assert trajectory.tokens.count(end) == 1 + 2 + 2 * len(trajectory.turns)
 
 
 # -- what a seat may say ----------------------------------------------------------------------------------------------
