@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from chaosops_ray.agents.forms import BY_CALLS
 from chaosops_ray.cli import main
 from tests.serve.test_inference_log import lines
 from tests.support import scripted_servers as served
@@ -89,6 +90,31 @@ def test_an_episode_is_played_and_printed(infer: Callable[..., Ran]) -> None:
     ]  # fmt: skip
     assert [message["role"] for message in second["messages"]] == ["system", "user", "assistant", "user"]
     assert (first["model"], first["seed"], first["max_tokens"]) == ("some/model", 7, 99)
+
+
+EXAMPLE = {"asked": "Say that you wait.", "answer": '{"action": "wait"}'}
+
+
+def test_examples_stand_between_the_system_prompt_and_the_first_view(infer: Callable[..., Ran]) -> None:
+    first = served.observation(
+        role="opener", text="Two boxes.", system_prompt="You open boxes.", examples=[EXAMPLE], tools=[TOOL]
+    )
+    for asked in infer(lambda _: "open red", scripted(reset=first)).endpoint.asked:
+        assert asked["messages"][:4] == [
+            {"role": "system", "content": "You open boxes."},
+            {"role": "user", "content": "Say that you wait."},
+            {"role": "assistant", "content": '{"action": "wait"}'},
+            {"role": "user", "content": "Two boxes."},
+        ]
+    # Whoever acts by calls is told so instead; examples of answers as text would say otherwise.
+    for asked in infer(lambda _: calling("{}"), scripted(reset=first), "--tools").endpoint.asked:
+        assert asked["messages"][:2] == [
+            {"role": "system", "content": f"You open boxes.\n\n{BY_CALLS}"},
+            {"role": "user", "content": "Two boxes."},
+        ]
+    # A server without tools leaves nothing to call.
+    untold = served.observation(role="opener", text="Two boxes.", system_prompt="You open boxes.", examples=[EXAMPLE])
+    assert len(infer(lambda _: "open red", scripted(reset=untold), "--tools").endpoint.asked[0]["messages"]) == 4
 
 
 def test_each_seat_has_its_own_conversation(infer: Callable[..., Ran]) -> None:

@@ -8,6 +8,12 @@ from typing import Any
 from chaosops_ray.sim.actions import MAX_NUMBER, Form, Kind, Parameter
 from chaosops_ray.sim.contract import AnyEnvironment
 
+# For the end of a system prompt where a model acts by calls: prompts and views ask for actions as text. The examples of
+# such answers are left out there.
+BY_CALLS = (
+    "Here, each action is a tool of the same name. To act, call the tool: wherever a text asks you to write a JSON "
+    "object, or gives one as an example, the tool call is meant."
+)
 # The longest text in a call. Worlds cut theirs shorter, or read longer ones too.
 MAX_TEXT = 2_000
 # Larger figures than these are no argument of any world.

@@ -23,12 +23,21 @@ An episode has a seat for each role that acts; a seat serves one episode only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
-from chaosops_ray.sim.contract import AnyEnvironment, Style
+from chaosops_ray.sim.contract import AnyEnvironment, Exchange, Style
 
 Message: TypeAlias = dict[str, str]
+
+
+def beginning(system_prompt: str, opening: Iterable[Exchange]) -> list[Message]:
+    """Return the messages that stand before the first view: the system prompt, and the examples of answers."""
+    messages: list[Message] = [{"role": "system", "content": system_prompt}]
+    for example in opening:
+        messages.append({"role": "user", "content": example.asked})
+        messages.append({"role": "assistant", "content": example.answer})
+    return messages
 
 
 class Seat:
@@ -58,10 +67,7 @@ class ChatSeat(Seat):
 
     def __init__(self, environment: AnyEnvironment, role: str, rules: str, style: Style = "full") -> None:
         super().__init__(environment, role, rules, style)
-        self.messages: list[Message] = [{"role": "system", "content": self.system_prompt}]
-        for example in self.opening:
-            self.messages.append({"role": "user", "content": example.asked})
-            self.messages.append({"role": "assistant", "content": example.answer})
+        self.messages = beginning(self.system_prompt, self.opening)
 
     def ask(self, view: Any) -> Sequence[Message]:
         """Append the view; return the conversation to send."""

@@ -22,7 +22,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from chaosops_ray.agents.seat import Seat
-from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, Policy, Scenario, Style
+from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, Exchange, Policy, Scenario, Style
 from chaosops_ray.sim.episode import RunningEpisode
 from chaosops_ray.sim.errors import InputError
 
@@ -79,8 +79,13 @@ class Session:
 
     @property
     def system_prompt(self) -> str:
-        """The opening of the conversation with the seat whose turn it is."""
+        """The system prompt of the seat whose turn it is."""
         return self._seat().system_prompt
+
+    @property
+    def opening(self) -> tuple[Exchange, ...]:
+        """The examples of answers that follow this system prompt; none in compact style."""
+        return self._seat().opening
 
     @property
     def episode(self) -> AnyEpisode:

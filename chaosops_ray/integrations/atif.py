@@ -7,12 +7,13 @@ gives the files to the validator of that package.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from chaosops_ray import __version__, evaluate
 from chaosops_ray.agents.forms import tool_schema
+from chaosops_ray.agents.seat import Message
 from chaosops_ray.integrations import recorded
 from chaosops_ray.integrations.recorded import Conversation, Source, Track, Turn
 from chaosops_ray.sim.contract import Style
@@ -20,7 +21,11 @@ from chaosops_ray.store import files
 from chaosops_ray.store.episodes import Recording
 
 SCHEMA = "ATIF-v1.7"
-NOTES = "Messages of the agent are its recorded actions as text, not the completions that they were read from."
+NOTES = (
+    "Messages of the agent are what a trained model wrote, and of any other player its recorded actions as text. Steps "
+    "of copied context before the first turn are examples that stand in the prompt."
+)
+_SOURCES = {"system": "system", "user": "user", "assistant": "agent"}
 _ID_LENGTH = 22
 
 
@@ -52,7 +57,7 @@ def trajectory(one: Conversation, role: str, recording: Recording, session: str)
     if any(turn.call is not None for turn in turns):
         agent["tool_definitions"] = [tool_schema(form) for form in environment.forms(role, one.recorded.rules)]
     agent["extra"] = {"seat": role, **model}
-    steps = _steps(one.system_prompts[role], turns, is_model=bool(model))
+    steps = _steps(one.beginnings[role], turns, is_model=bool(model))
     return {
         "schema_version": SCHEMA,
         "session_id": session,
@@ -77,15 +82,26 @@ def trajectory(one: Conversation, role: str, recording: Recording, session: str)
     }
 
 
-def _steps(system_prompt: str, turns: list[Turn], *, is_model: bool) -> list[dict[str, Any]]:
-    said = [{"source": "system", "message": system_prompt}, {"source": "user", "message": turns[0].text}]
-    steps: list[Mapping[str, Any]] = [*said, *[_acted(turn, is_model=is_model) for turn in turns]]
+def _steps(begun: Sequence[Message], turns: list[Turn], *, is_model: bool) -> list[dict[str, Any]]:
+    steps: list[Mapping[str, Any]] = [
+        *[_given(message) for message in begun],
+        {"source": "user", "message": turns[0].text},
+        *[_acted(turn, is_model=is_model) for turn in turns],
+    ]
     return [{"step_id": number, **step} for number, step in enumerate(steps, start=1)]
+
+
+def _given(message: Message) -> dict[str, Any]:
+    """Return the step of a message before the first turn; ATIF's mark of context keeps examples out of training."""
+    step: dict[str, Any] = {"source": _SOURCES[message["role"]], "message": message["content"]}
+    if message["role"] == "assistant":
+        step["llm_call_count"] = 0
+    return step if message["role"] == "system" else {**step, "is_copied_context": True}
 
 
 def _acted(turn: Turn, *, is_model: bool) -> dict[str, Any]:
     """Return the step of an action; what the seat read next is the observation that it made."""
-    step: dict[str, Any] = {"source": "agent", "message": turn.action, "llm_call_count": int(is_model)}
+    step: dict[str, Any] = {"source": "agent", "message": turn.said, "llm_call_count": int(is_model)}
     observed: dict[str, Any] = {"content": turn.answer}
     if turn.call is not None:
         name = f"call-{turn.step}"

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from statistics import fmean
+from types import MappingProxyType
 from typing import Any
 from zipfile import ZipFile, ZipInfo
 
@@ -50,6 +51,7 @@ from inspect_ai.scorer import Score
 from inspect_ai.tool import ToolCall
 
 from chaosops_ray import __version__, evaluate
+from chaosops_ray.agents.seat import Message
 from chaosops_ray.agents.session import OVER
 from chaosops_ray.integrations import recorded
 from chaosops_ray.integrations.recorded import EVAL, Conversation, Part, Source, Track, Turn
@@ -63,6 +65,9 @@ NO_DATE = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST_IN_ZIP = (1980, 1, 1, 0, 0, 0)
 _ID_LENGTH = 22
 _LONGEST_NAME = 60
+_MESSAGES: Mapping[str, type[ChatMessageSystem | ChatMessageUser | ChatMessageAssistant]] = MappingProxyType(
+    {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
+)
 
 
 def export(source: Source, out: Path, style: Style, track: Track = iter) -> list[Path]:
@@ -223,7 +228,7 @@ def _transcript(one: Conversation, identity: str) -> tuple[list[Event], list[Cha
         told = _told(one, turn, seat, name, about)
         answer = ChatMessageAssistant(
             id=f"{name}-action",
-            content=turn.action,
+            content=turn.said,
             tool_calls=None if turn.call is None else [ToolCall(f"{name}-call", turn.call.tool, turn.call.arguments)],
             source="generate",
             model=turn.player,
@@ -240,10 +245,7 @@ def _told(
     one: Conversation, turn: Turn, heard: Sequence[ChatMessage], name: str, about: dict[str, str] | None
 ) -> list[ChatMessage]:
     """Return what a seat is told in a turn; if its last action was a call, this is the call's result."""
-    told: list[ChatMessage] = []
-    if not heard:
-        prompt = one.system_prompts[turn.role]
-        told.append(ChatMessageSystem(id=f"{name}-system", content=prompt, source="input", metadata=about))
+    told = [] if heard else _begun(one.beginnings[turn.role], name, about)
     made = heard[-1].tool_calls if heard and isinstance(heard[-1], ChatMessageAssistant) else None
     if made:
         (call,) = made
@@ -252,6 +254,15 @@ def _told(
     else:
         told.append(ChatMessageUser(id=f"{name}-text", content=turn.text, source="input", metadata=about))
     return told
+
+
+def _begun(given: Sequence[Message], name: str, about: dict[str, str] | None) -> list[ChatMessage]:
+    """Return the messages that a seat was given before its first turn."""
+    made: list[ChatMessage] = []
+    for number, message in enumerate(given):
+        kind = _MESSAGES[message["role"]]
+        made.append(kind(id=f"{name}-given-{number}", content=message["content"], source="input", metadata=about))
+    return made
 
 
 def _events(turn: Turn, asked: list[ChatMessage], answer: ChatMessageAssistant, identity: str) -> list[Event]:

@@ -1,22 +1,23 @@
 """Recorded episodes as conversations: what each seat read and did, for the log formats beside this module.
 
-Texts are rendered again from the replayed views by the seats that models play in. A record has actions, not the
-completions that they were read from: what a seat said is its action as this project writes it.
+Texts are rendered again from the replayed views by the seats that models play in. What a model of ours said is its
+completion, which its record has. Of other players a record has only actions: what such a seat said is its action as
+this project writes it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from chaosops_ray.agents.seat import Seat
+from chaosops_ray.agents.seat import Message, Seat, beginning
 from chaosops_ray.sim import environment_of
 from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, Style
 from chaosops_ray.sim.errors import InputError, unknown
 from chaosops_ray.store import files
-from chaosops_ray.store.episodes import RecordedEpisode, Recording, read_episodes, read_recording, replayed
+from chaosops_ray.store.episodes import RecordedEpisode, Recording, origin_of, read_episodes, read_recording, replayed
 
 EVAL = ".eval"
 
@@ -37,7 +38,7 @@ class Turn(NamedTuple):
     version: int
     digest: str
     text: str  # what the seat read
-    action: str  # what it did, as a completion
+    said: str  # the completion, or the action as one
     call: Call | None
     answer: str | None  # what the seat read next; None if it had no further turn
     consequences: dict[str, Any]  # events, rewards and state hash, as recorded
@@ -49,7 +50,7 @@ class Conversation(NamedTuple):
     recorded: RecordedEpisode
     environment: AnyEnvironment
     episode: AnyEpisode
-    system_prompts: Mapping[str, str]  # by role, of the seats that acted
+    beginnings: Mapping[str, Sequence[Message]]  # by role, of the seats that acted: what stands before their first turn
     turns: tuple[Turn, ...]
 
     @property
@@ -136,14 +137,19 @@ def conversation(recorded: RecordedEpisode, style: Style) -> Conversation:
                 row["version"],
                 row["digest"],
                 text,
-                environment.format_action(step.action, style),
+                _said(environment, row, step.action, style),
                 _call(row["action"]),
                 None,
                 _consequences(row),
             )
         )
-    prompts = {role: seat.system_prompt for role, seat in seats.items()}
-    return Conversation(recorded, environment, episode, prompts, tuple(turns))
+    begun = {role: beginning(seat.system_prompt, seat.opening) for role, seat in seats.items()}
+    return Conversation(recorded, environment, episode, begun, tuple(turns))
+
+
+def _said(environment: AnyEnvironment, row: Mapping[str, Any], action: Any, style: Style) -> str:
+    origin = origin_of(row)
+    return origin.completion if origin.log_probs else environment.format_action(action, style)
 
 
 def _consequences(row: Mapping[str, Any]) -> dict[str, Any]:

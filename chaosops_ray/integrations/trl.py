@@ -17,6 +17,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
+from chaosops_ray.agents.forms import BY_CALLS
 from chaosops_ray.agents.seat_spec import FIRST_SEED, SeatSpec, leave
 from chaosops_ray.agents.session import Session
 from chaosops_ray.sim.actions import Form, Parameter
@@ -26,8 +27,8 @@ from chaosops_ray.sim.speech import Unparsed
 # What TRL calls itself on an environment; no tool can have these names.
 _OWN = ("reset", "get_reward")
 _BY_CALLS = (
-    "Here, each action is a tool of the same name. To act, call the tool; this takes the place of the JSON object. The "
-    "result of the call is what you see on your next turn. An answer without a call ends your part of the episode."
+    f"{BY_CALLS} The result of the call is what you see on your next turn. An answer without a call ends your part of "
+    "the episode."
 )
 
 
@@ -97,7 +98,8 @@ def environment_class(seat: SeatSpec) -> type[SeatEnvironment]:
 def rows(seat: SeatSpec, count: int, first_seed: int = FIRST_SEED) -> list[dict[str, Any]]:
     """Make rows for a data set: the prompt, to which `reset` adds the first observation, and a seed.
 
-    A seed names no failure, question or answer, and the prompt is the same in each row.
+    A seed names no failure, question or answer, and the prompt is the same in each row. It has no examples of answers:
+    the world writes them as text, and here an answer is a call.
     """
     environment = seat.environment
     system = f"{environment.system_prompt(seat.role, seat.rules, seat.style)}\n\n{_BY_CALLS}"

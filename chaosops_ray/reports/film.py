@@ -67,6 +67,7 @@ def film(
         if is_over
         else [],
         "prompts": {role: environment.system_prompt(role, episode.rules, style) for role in acted},
+        "examples": {role: [list(one) for one in environment.opening(role, episode.rules, style)] for role in acted},
         "moments": [
             {"board": drawn(environment.board(begun)), "truth": drawn(environment.truth(begun))}
             for begun in beginnings(episode)

@@ -231,6 +231,7 @@ class SeatEnvironment(Environment[SeatAction, SeatObservation, SeatState]):
         if role is not None and role not in self._met:
             self._met.add(role)
             seen["system_prompt"] = session.system_prompt
+            seen["examples"] = [example._asdict() for example in session.opening] or None
             seen["tools"] = [tool_schema(form) for form in self._world.forms(role, session.running.rules)]
             seen["metadata"] = {**about, "guidance": view.get("guidance", session.system_prompt)}
         return seen

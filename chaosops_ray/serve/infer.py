@@ -10,7 +10,8 @@ from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 from chaosops_ray.agents.endpoint import Answer, OpenAISampler
-from chaosops_ray.agents.seat import Message
+from chaosops_ray.agents.forms import BY_CALLS
+from chaosops_ray.agents.seat import Message, beginning
 from chaosops_ray.agents.served import ServedModelError
 from chaosops_ray.serve.client import CLIENTS, SeatClient, ServedWorldError
 from chaosops_ray.serve.container import ContainerError, container
@@ -18,6 +19,7 @@ from chaosops_ray.serve.inference_log import InferenceLog
 from chaosops_ray.serve.inference_settings import Asking, Settings
 from chaosops_ray.serve.models import SeatAction, SeatObservation
 from chaosops_ray.sim import InputError
+from chaosops_ray.sim.contract import Exchange
 from chaosops_ray.sim.speech import MAX_COMPLETION
 
 # A server in a container has this long until it answers.
@@ -82,8 +84,8 @@ def _play(log: InferenceLog, model: OpenAISampler, env: Any, chosen: Mapping[str
             raise ServedWorldError("the server did not say whose turn it is")
         messages, tools = conversations.setdefault(seen.role, _Conversation([], []))
         if seen.system_prompt is not None:
-            messages.append({"role": "system", "content": seen.system_prompt})
             tools += (seen.tools or []) if with_tools else []
+            messages += _beginning(seen.system_prompt, seen, by_calls=bool(tools))
         messages.append({"role": "user", "content": seen.text})
         # The endpoint is the only one that may know its key, even if it gives it away.
         text, tool, arguments = model.answer(messages, seed, tools)
@@ -105,6 +107,13 @@ def _play(log: InferenceLog, model: OpenAISampler, env: Any, chosen: Mapping[str
     if seen.score is None or seen.success is None:
         raise ServedWorldError("the server sent no score and success with the end of the episode")
     log.result(seen.score, is_success=seen.success)
+
+
+def _beginning(system_prompt: str, seen: SeatObservation, *, by_calls: bool) -> list[Message]:
+    """Return the messages before a seat's first view; a model that acts by calls has no use for answers as text."""
+    if by_calls:
+        return beginning(f"{system_prompt}\n\n{BY_CALLS}", ())
+    return beginning(system_prompt, [Exchange(one.asked, one.answer) for one in seen.examples or ()])
 
 
 def _called(client: type[SeatClient], answer: Answer) -> SeatAction | None:

@@ -12,7 +12,7 @@ import json
 from typing import Any
 
 from openenv.core.env_server.types import Action, Observation, State
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from chaosops_ray.sim.speech import MAX_COMPLETION, is_shallow
@@ -52,10 +52,17 @@ class SeatAction(Action):
         return self
 
 
+class Example(BaseModel):
+    """What a seat could be asked, and a valid answer to it as text."""
+
+    asked: str
+    answer: str
+
+
 class SeatObservation(Observation):
     """What the seat whose turn it is may see, and what its caller has earned since the observation before.
 
-    `system_prompt`, `tools` and `metadata["guidance"]` are in the first observation of each seat only.
+    `system_prompt`, `examples`, `tools` and `metadata["guidance"]` are in the first observation of each seat only.
     """
 
     role: str | None = Field(default=None, description="the seat whose turn it is; none when the episode is over")
@@ -64,6 +71,11 @@ class SeatObservation(Observation):
         default=None, description="what the seat sees; at the end, what the last one sees"
     )
     system_prompt: str | None = Field(default=None, description="who the seat is, what it may do and how to say it")
+    examples: list[Example] | None = Field(
+        default=None,
+        description="what follows the system prompt in a model's conversation: messages of the user, each with an "
+        "answer; none in compact style, and not for a model that acts by calls of the tools",
+    )
     tools: list[dict[str, Any]] | None = Field(
         default=None, description="the seat's actions as functions with JSON Schemas, in the form of OpenAI's API"
     )

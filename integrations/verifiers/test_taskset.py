@@ -23,6 +23,7 @@ from verifiers.v1.configs.cli.validate import ValidateConfig
 from verifiers.v1.trace import TraceTask
 from verifiers.v1.utils.loaders import environment_class, resolve_env_config, taskset_class
 
+from chaosops_ray.agents.seat import ChatSeat
 from chaosops_ray.sim import environment_named
 from tests.support.bare import Game, bare, games, state_hash
 
@@ -56,7 +57,7 @@ class ScriptedAgent:
     async def turn(self, message: str | None = None) -> vf.Segment:
         assert self.trace is not None
         opening = self.trace.task.data.prompt if message is None else message
-        self.told.append(str(opening))
+        self.told.append(opening if isinstance(opening, str) else str(opening[-1].content))
         if not self._replies:
             return vf.Segment(messages=[], terminated=True)
         return vf.Segment(messages=[], root_reply=self._replies.pop(0))
@@ -140,7 +141,10 @@ def test_the_data_of_a_task_do_not_name_what_is_to_be_found_out(world: str, role
         written = task.data.model_dump_json()
         assert scenario.identity not in written
         assert scenario.case not in json.loads(written)["name"]
-        assert task.with_data(idx=3).begin().text == task.data.prompt
+        seat = ChatSeat(task.seat.environment, role or "agent", task.seat.rules)
+        read = seat.ask(task.with_data(idx=3).begin().view)
+        told = [(message.role, message.content) for message in task.data.prompt]
+        assert [("system", task.data.system_prompt), *told] == [(one["role"], one["content"]) for one in read]
 
 
 def test_a_recorded_trace_is_scored_again() -> None:

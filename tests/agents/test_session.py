@@ -91,6 +91,7 @@ def test_the_system_prompt_is_that_of_the_seat_whose_turn_it_is() -> None:
     session = Session(INCIDENT, ROGUE, "strict", style="compact")
     for role in INCIDENT.roles:
         assert session.system_prompt == INCIDENT.system_prompt(role, "strict", "compact")
+        assert session.opening == ()
         session.act(None)
 
 

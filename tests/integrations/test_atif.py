@@ -17,7 +17,7 @@ from chaosops_ray.sim import ENVIRONMENTS, play
 from chaosops_ray.sim.speech import Unparsed
 from chaosops_ray.sim.tools.model import Call
 from chaosops_ray.store.episodes import read_episodes, write_episodes
-from chaosops_ray.wire import Origin
+from chaosops_ray.wire import UNTRAINED, Origin
 from tests.support.recordings import SEATS, chat, evaluated
 
 HARBOR = os.environ.get("HARBOR_PYTHON")
@@ -48,6 +48,13 @@ def trajectories(exported: Path) -> Iterator[tuple[int, str, dict[str, Any]]]:
         yield int(number), role, json.loads(path.read_text())
 
 
+def parted(trajectory: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What the seat was told before its first turn, the first view included, and its turns."""
+    steps = trajectory["steps"]
+    first = max(at for at, step in enumerate(steps) if step["source"] == "user")
+    return steps[: first + 1], steps[first + 1 :]
+
+
 def test_each_seat_of_each_episode_has_a_trajectory(exported: Path) -> None:
     wanted = {
         (episode.number, row["role"])
@@ -64,10 +71,14 @@ def test_steps_are_what_a_chat_seat_read_and_said(exported: Path) -> None:
     recorded = {episode.number: episode for episode in read_episodes(exported / "episodes.parquet")}
     for number, role, one in trajectories(exported):
         turns = [turn for turn in chat(recorded[number]) if turn.role == role]
-        system, first, *acted = one["steps"]
+        told, acted = parted(one)
         assert [step["step_id"] for step in one["steps"]] == list(range(1, len(one["steps"]) + 1))
-        assert (system["source"], first["source"]) == ("system", "user")
-        assert [system["message"], first["message"]] == [told["content"] for told in turns[0].conversation]
+        sources = {"system": "system", "user": "user", "assistant": "agent"}
+        read = [(sources[message["role"]], message["content"]) for message in turns[0].conversation]
+        assert [(step["source"], step["message"]) for step in told] == read
+        # The examples, and nothing else, are marked as not to be trained on; no model was asked for them.
+        assert [step.get("is_copied_context") for step in told] == [None, *[True] * (len(told) - 2), None]
+        assert {step["llm_call_count"] for step in told if step["source"] == "agent"} == {0}
         assert [step["message"] for step in acted] == [turn.answer for turn in turns]
         observed = [result["content"] for step in acted[:-1] for result in step["observation"]["results"]]
         assert observed == [turn.conversation[-1]["content"] for turn in turns[1:]]
@@ -78,7 +89,7 @@ def test_calls_rewards_and_scores_are_those_of_the_record(exported: Path) -> Non
     recorded = {episode.number: episode for episode in read_episodes(exported / "episodes.parquet")}
     for number, role, one in trajectories(exported):
         rows = [row for row in recorded[number].rows if row["role"] == role]
-        acted = one["steps"][2:]
+        _, acted = parted(one)
         assert [step["extra"]["reward"] for step in acted] == [row["reward"] for row in rows]
         assert [step["extra"]["state_hash"] for step in acted] == [row["state_hash"] for row in rows]
         assert one["agent"]["name"] == rows[0]["player"]
@@ -118,8 +129,25 @@ def test_a_model_is_named_with_its_version(odd: Path) -> None:
     ((_, _, one),) = trajectories(odd)
     agent = one["agent"]
     assert (agent["name"], agent["version"], agent["model_name"]) == ("trained", "3", "tiny")
-    assert {step["llm_call_count"] for step in one["steps"][2:]} == {1}
-    assert {step["extra"]["digest"] for step in one["steps"][2:]} == {"9f2c"}
+    _, acted = parted(one)
+    assert {step["llm_call_count"] for step in acted} == {1}
+    assert {step["extra"]["digest"] for step in acted} == {"9f2c"}
+
+
+def test_what_a_trained_model_wrote_is_its_message(tmp_path: Path) -> None:
+    incident = ENVIRONMENTS["incident"]
+    scenario = incident.scenarios("published")[0]
+    episode = play(incident, scenario, "strict", incident.policies["oracle"](scenario, "strict"))
+    wrote = Origin(3, "9f2c", 'All is quiet. {"action": "noop"}', (-0.5, -0.25))
+    own = [step.role == "oversight" for step in episode.steps]
+    with write_episodes(tmp_path / "own.parquet", {"trained": {"version": 3, "model": "m"}}) as writer:
+        origins = [wrote if is_own else UNTRAINED for is_own in own]
+        writer.add(incident, "trained", episode, origins, dict.fromkeys(("sre", "dev", "manager"), "oracle"))
+    assert main(["export-log", str(tmp_path / "own.parquet"), str(tmp_path / "out"), "--format", "atif"]) == 0
+    for _, role, one in trajectories(tmp_path):
+        _, acted = parted(one)
+        spelt = [incident.format_action(step.action, "full") for step in episode.steps if step.role == role]
+        assert [step["message"] for step in acted] == ([wrote.completion] * sum(own) if role == "oversight" else spelt)
 
 
 def test_no_text_is_beyond_utf_8(odd: Path) -> None:

@@ -221,6 +221,7 @@ def test_the_style_is_that_of_the_texts(two_seats: Path, tmp_path: Path) -> None
     log = read(tmp_path / "out.eval", resolve=True)
     first = next(iter(chat(next(read_episodes(two_seats)), "compact")))
     assert log.samples is not None
+    assert len(first.conversation) == 2
     assert [message.text for message in log.samples[0].messages[:2]] == [one["content"] for one in first.conversation]
 
 
@@ -263,8 +264,9 @@ def test_texts_with_odd_characters_go_through(tmp_path: Path) -> None:
     for sample, recorded in zip(log.samples, read_episodes(path), strict=True):
         turns = list(chat(recorded))
         said = [message.text for message in sample.messages]
-        assert said[:2] == [message["content"] for message in turns[0].conversation]
-        assert said[2::2] == [turn.answer for turn in turns]
+        told = [message["content"] for message in turns[0].conversation]
+        assert said[: len(told)] == told
+        assert said[len(told) :: 2] == [turn.answer for turn in turns]
 
 
 def test_several_policies_need_a_folder_or_a_choice(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from transformers.utils import get_json_schema
 
-from chaosops_ray.agents.forms import tool_schema
+from chaosops_ray.agents.forms import BY_CALLS, tool_schema
 from chaosops_ray.agents.seat_spec import SeatSpec, seat_spec
 from chaosops_ray.agents.session import OVER
 from chaosops_ray.integrations.trl import environment_class, rows, session_of
@@ -178,6 +178,10 @@ def test_rows_hold_one_prompt_and_seeds_that_give_the_seat_a_turn(seat: SeatSpec
     assert all(set(row) == {"prompt", "seed"} for row in data)
     assert len({row["seed"] for row in data}) == 20
     assert all(row["prompt"] == data[0]["prompt"] for row in data)
+    # No examples of answers as text: an answer is a call here, and the prompt says so where it asks for text.
+    system, user = data[0]["prompt"]
+    assert (system["role"], user) == ("system", {"role": "user", "content": ""})
+    assert BY_CALLS in system["content"]
     for row in data:
         first = environment.reset(**row)
         scenario = session_of(environment).episode.scenario

@@ -93,6 +93,9 @@ def over_a_socket(game: Game, expected: Bare, servers: Servers) -> None:
             assert observation.view == json.loads(environment.dump_view(turn.view))
             prompt = environment.system_prompt(turn.role, game.rules, "full")
             assert observation.system_prompt == (None if turn.role in met else prompt)
+            opening = environment.opening(turn.role, game.rules, "full")
+            examples = [(one.asked, one.answer) for one in observation.examples or ()]
+            assert examples == ([] if turn.role in met else list(opening))
             met.add(turn.role)
             if turn.move.fields is None:
                 seen = env.say(turn.move.completion)

@@ -45,6 +45,10 @@ def test_each_role_reads_what_a_model_in_its_seat_reads(style: Any) -> None:
         seat = seats.setdefault(step.role, ChatSeat(environment, step.role, episode.rules, style))
         assert seat.ask(step.view)[-1]["content"] == shown["read"]
         assert seat.messages[0]["content"] == found["prompts"][step.role]
+        shown_before = [text for example in found["examples"][step.role] for text in example]
+        before = seat.messages[1 : 1 + len(shown_before)]
+        assert [message["content"] for message in before] == shown_before
+        assert (shown_before == []) == (style == "compact")
         assert seat.answer(shown["wrote"]) == step.action
 
 

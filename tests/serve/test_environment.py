@@ -78,7 +78,11 @@ def test_a_seat_is_told_its_prompt_and_its_tools_once(world: AnyEnvironment) -> 
     for one in seen[:-1]:
         assert one.role is not None
         assert (
-            (one.system_prompt is None) == (one.tools is None) == ("guidance" not in one.metadata) == (one.role in met)
+            (one.system_prompt is None)
+            == (one.examples is None)
+            == (one.tools is None)
+            == ("guidance" not in one.metadata)
+            == (one.role in met)
         )
         if one.tools is not None:
             names = [tool["function"]["name"] for tool in one.tools]
@@ -86,6 +90,12 @@ def test_a_seat_is_told_its_prompt_and_its_tools_once(world: AnyEnvironment) -> 
         met.add(one.role)
     assert met == set(world.roles)
     assert seen[0].metadata.keys() == {"id", "split", "index", "difficulty", "group", "guidance"}
+
+
+def test_in_compact_style_there_are_no_examples() -> None:
+    first = served(INCIDENT).reset(index=3, style="compact")
+    assert first.system_prompt == INCIDENT.system_prompt("sre", "strict", "compact")
+    assert first.examples is None
 
 
 def test_one_seat_is_the_callers_and_the_policies_named_play_the_others() -> None:
@@ -265,7 +275,7 @@ def test_what_leaves_the_server_names_no_failure_but_where_every_failure_is_name
         task = CATALOGS["incident"].tasks("test")[index]
         first = env.reset(split="test", index=index, episode_id="e")
         for one in played(env, first, "random"):
-            told = one.model_dump(exclude={"system_prompt", "tools", "text", "view", "action", "rubrics"})
+            told = one.model_dump(exclude={"system_prompt", "examples", "tools", "text", "view", "action", "rubrics"})
             told["metadata"].pop("guidance", None)
             said = json.dumps([told, env.state.model_dump(), env.get_metadata().model_dump()])
             assert not [name for name in failures if name in said]

@@ -40,8 +40,11 @@ def chat(recorded: RecordedEpisode, style: Style = "full") -> Iterator[Asked]:
     actions = [environment.load_action(row["action"]) for row in recorded.rows]
     seats: dict[str, ChatSeat] = {}
     for step in replay(environment, scenario, recorded.rules, actions).steps:
-        seat = seats.setdefault(step.role, ChatSeat(environment, step.role, recorded.rules, style))
-        before = len(seat.messages) if len(seat.messages) > 1 else 0
+        if step.role in seats:
+            before = len(seats[step.role].messages)
+        else:
+            before, seats[step.role] = 0, ChatSeat(environment, step.role, recorded.rules, style)
+        seat = seats[step.role]
         asked = [dict(message) for message in seat.ask(step.view)]
         text = environment.format_action(step.action, style)
         seat.answer(text)

@@ -147,8 +147,8 @@ function play(element, given, options) {
 
 // A film with all parts that are looked at, so that one that lacks some is drawn as far as it goes.
 function whole(film) {
-  const { steps = [], moments = [], charts = [], metrics = [], prompts = {}, roles = [] } = film;
-  return { ...film, steps, moments, charts, metrics, prompts, roles };
+  const { steps = [], moments = [], charts = [], metrics = [], prompts = {}, examples = {}, roles = [] } = film;
+  return { ...film, steps, moments, charts, metrics, prompts, examples, roles };
 }
 
 function controlsOf(id, act) {
@@ -500,6 +500,14 @@ function roleView(film, state, folds, id, place) {
   const prompt = film.prompts[state.role];
   if (prompt !== undefined) {
     parts.push(fold(folds, `${id} system`, "System prompt", () => [verbatim(`system prompt${place}`, prompt, "data-prompt")]));
+  }
+  const examples = film.examples[state.role] ?? [];
+  if (examples.length) {
+    parts.push(fold(folds, `${id} examples`, `Examples of answers (${examples.length})`, () => examples.flatMap(([asked, answer], at) => [
+      make("h4", {}, `example ${at + 1}`),
+      verbatim(`what example ${at + 1} asks${place}`, asked, "data-example"),
+      verbatim(`what example ${at + 1} answers${place}`, answer, "data-example"),
+    ])));
   }
   if (own.length > 1) {
     parts.push(fold(folds, `${id} earlier`, `Its turns before (${own.length - 1})`, () => own.slice(0, -1).flatMap((one) => [

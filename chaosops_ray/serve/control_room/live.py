@@ -36,7 +36,7 @@ TOGETHER_SECONDS = 0.2
 _STREAM_SECONDS = 1000.0
 _LOOK_SECONDS = 0.5
 _LONGEST_ERROR = 1000
-_GROWING = ("headline", "metrics", "is_over", "prompts", "charts")
+_GROWING = ("headline", "metrics", "is_over", "prompts", "examples", "charts")
 
 # A line on each baseline that worlds have.
 _HELPS = {

@@ -135,11 +135,14 @@ class SeatTaskset(vf.Taskset[SeatTask, SeatTasksetConfig]):
         )
         for seed in seat.seeds(config.num_tasks, config.first_seed):
             session = seat.session(seat.scenario(seed))
+            examples: vf.Messages = []
+            for asked, answer in session.opening:
+                examples += [vf.UserMessage(content=asked), vf.AssistantMessage(content=answer)]
             yield SeatTask(
                 SeatData(
                     name=f"{seat.environment.name}-{seat.role}-{seed}",
                     system_prompt=session.system_prompt,
-                    prompt=session.text,
+                    prompt=[*examples, vf.UserMessage(content=session.text)],
                     world=seat.environment.name,
                     role=seat.role,
                     rules=seat.rules,
