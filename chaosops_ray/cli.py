@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from importlib.util import find_spec
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -348,10 +349,9 @@ def _by_world(listed: str) -> str:
 
 def _with_values(arguments: Sequence[str]) -> list[str]:
     """Give --structured its value where it has none: argparse would take what stands behind it, such as a scenario."""
-    values = (*arguments[1:], "")
     return [
         f"{one}=choices" if one == "--structured" and value not in _STRUCTURED else one
-        for one, value in zip(arguments, values, strict=True)
+        for one, value in zip_longest(arguments, arguments[1:])
     ]
 
 

@@ -96,7 +96,7 @@ MISTAKES = [
     (["play", "incident/cascade/hard/1", "--structured"], "--structured is about base models"),
     (["play", "--structured", "incident/cascade/hard/1"], "--structured is about base models"),
     (["play", "--structured", "schema", "incident/cascade/hard/1"], "--structured is about base models"),
-    (["play", "incident/cascade/hard/1", "--structured=json"], "choose from no, choices, schema"),
+    (["play", "incident/cascade/hard/1", "--structured=json"], "--structured: invalid choice: 'json'"),
     (["play", "incident/cascade/hard/1", "--structured", "schema", "--policy", "model=tiny"], "for the full style"),
     (["play", "incident/cascade/hard/1", "--policy", "trained=nowhere"], "nowhere is not a run"),
     (["play", "incident/cascade/hard/1", "--policy", "served=nobody"], "served=MODEL@"),

@@ -90,6 +90,11 @@ def row(update: int, environment: AnyEnvironment = INCIDENT, tiers: tuple[str, .
             "gpu_memory": {"learner": 9_000_000_000},
             "learner_tokens_per_second": 30000.0,
             "engine_tokens_per_second": 1100.0,
+            "learner": {
+                "checkpointing": "no layers, as configured",
+                "attention": "sdpa, padded rows",
+                "kernels": "transformers",
+            },
             "sinks_failed": {},
         },
         "actors_replaced": 0,

@@ -35,13 +35,14 @@ def test_staleness_counts_the_versions_since_a_group_was_played() -> None:
 
 def test_the_machine_s_figures_are_those_of_the_actors_that_answered() -> None:
     used = {"learner": Usage(30, 900), "shard-0": Usage(7)}
-    found = machine(used, {"tokens": 100.0}, {"update": 4.0}, 12.0)
+    found = machine(used, {"tokens": 100.0}, {"update": 4.0}, 12.0, {"kernels": "transformers"})
     assert found["memory"].pop("driver") > 1 << 20
     assert found == {
         "memory": {"learner": 30, "shard-0": 7},
         "gpu_memory": {"learner": 900},
         "learner_tokens_per_second": 25.0,
         "engine_tokens_per_second": 12.0,
+        "learner": {"kernels": "transformers"},
     }
-    nothing = machine({}, {}, {"update": 4.0}, None)
+    nothing = machine({}, {}, {"update": 4.0}, None, {})
     assert (nothing["learner_tokens_per_second"], nothing["engine_tokens_per_second"]) == (None, None)
