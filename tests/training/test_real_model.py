@@ -1,6 +1,6 @@
 """A real language model is trained for one update, through the whole program, in each world, by each way and engine.
 
-Each case prints its seconds and its memory: run with `-s` to see them.
+Each case prints its seconds and its memory.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def test_an_update_of_a_real_model(
     with log.open("w") as written:
         run = psutil.Popen(command, stdout=written, stderr=written)
         memory = largest_memory(run)
-    print(f"{sampler} {world} {structured}: {time.monotonic() - began:.0f} s, {in_mib(memory)}")
+    with capsys.disabled():
+        print(f"\n{sampler} {world} {structured}: {time.monotonic() - began:.0f} s, {in_mib(memory)}")
     assert run.returncode == 0, log.read_text()
     assert sum(memory.values()) < LIMIT, in_mib(memory)
 
