@@ -59,8 +59,9 @@ def test_an_update_of_a_real_model(
         "seed": 2,
         "world": world,
         "sampler": sampler,
-        # In one world Oversight learns, in the other there is one seat.
-        **({"seats": "{}"} if world == "tools" else {}),
+        # In one world Oversight learns, in the other there is one seat. Its published rules pay for more than a right
+        # answer, which an untrained model does not find.
+        **({"seats": "{}", "rules": "published"} if world == "tools" else {}),
         "curriculum": f"{EASIEST[world]}:1",
         "evaluation.tiers": EASIEST[world],
         "rollout.structured": structured,
