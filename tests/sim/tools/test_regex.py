@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from chaosops_ray.sim.tools.limits import ToolError
@@ -75,6 +75,8 @@ def test_a_pattern_means_what_it_means_to_re_or_is_refused(pattern: str, text: s
             with pytest.raises(re.error):
                 re.compile(pattern)
         return
+    # In an empty text `re` finds no \B before Python 3.14; since then, and here, it is always the opposite of \b.
+    assume(text or r"\B" not in pattern)
     matches = list(re.finditer(pattern, text))
     theirs = reference(pattern, text)
     if all(match[0] for match in matches) or not matches:
