@@ -44,7 +44,7 @@ tools: $(INSTALLED)
 test: tools ## run the test suite
 	$(PYTEST)
 
-models: $(INSTALLED) ## install what `model: smollm2` is made from: 98 MB
+models: $(TRAIN) ## install what `model: smollm2` is made from: 98 MB
 	@$(BIN)/python -m scripts.models
 
 # Where the model cannot be installed, the tests that train it are skipped, as those that need another tool.

@@ -196,17 +196,17 @@ def micro_batches(found: Sequence[Row], budget: int) -> Iterator[list[Row]]:
     """Group rows of one kind and similar size, at most `budget` tokens with the padding; a longer row goes alone."""
     for kind in sorted({row.kind for row in found}):
         ordered = sorted([row for row in found if row.kind == kind], key=lambda row: row.size)
-        start = 0
-        for end in range(1, len(ordered) + 1):
-            if end == len(ordered) or (end + 1 - start) * _width([*ordered[start : end + 1]]) > budget:
-                yield ordered[start:end]
-                start = end
-
-
-def _width(chosen: Sequence[Row]) -> int:
-    """Return how many columns these rows have side by side: tokens and nodes are padded apart."""
-    longest = max([len(row.tokens) for row in chosen])
-    return longest + max([row.size - len(row.tokens) for row in chosen])
+        chosen: list[Row] = []
+        longest = nodes = 0
+        for row in ordered:
+            # Tokens and nodes are padded apart.
+            wider = max(longest, len(row.tokens)), max(nodes, row.size - len(row.tokens))
+            if chosen and (len(chosen) + 1) * sum(wider) > budget:
+                yield chosen
+                chosen, wider = [], (len(row.tokens), row.size - len(row.tokens))
+            chosen.append(row)
+            longest, nodes = wider
+        yield chosen
 
 
 def padded(chosen: Sequence[Row], pad: int) -> MicroBatch:
