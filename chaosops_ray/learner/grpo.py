@@ -148,10 +148,8 @@ class PolicyTrainer(GRPOTrainer):
             log_probs, entropies = self._among_the_choices(model, now, now.trees)
         elif now.allowed is not None:
             log_probs, entropies = self._among_the_allowed(model, now, now.allowed)
-        elif now.masks is not None and now.mask_of is not None:
-            log_probs, entropies = self._within_the_schema(model, now, now.masks, now.mask_of)
-        elif _has_a_large_head(self.accelerator.unwrap_model(model).get_base_model(), now.ids):
-            log_probs, entropies = self._among_all_tokens(model, now)
+        elif now.masks is not None or _has_a_large_head(self.accelerator.unwrap_model(model).get_base_model(), now.ids):
+            log_probs, entropies = self._among_the_tokens(model, now)
         elif now.line is not None:
             log_probs, entropies = self._in_a_line(model, now, now.line)
         else:
@@ -164,25 +162,32 @@ class PolicyTrainer(GRPOTrainer):
         self._scored = log_probs.detach()
         return log_probs, entropies, None
 
-    def _among_all_tokens(self, model: Any, now: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the same of free completions on a CPU, some of the written tokens at a time."""
+    def _among_the_tokens(self, model: Any, now: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the same among all tokens, or among those that a JSON Schema permitted, some at a time.
+
+        The head's part is computed again for the gradient: kept, the logits of a thousand tokens would take gigabytes.
+        """
         rows, places = now.mask.nonzero(as_tuple=True)
         base = self.accelerator.unwrap_model(model).get_base_model()
         head = base.get_output_embeddings()
-        hidden = _predicting(base.base_model, now)
+        with self.accelerator.autocast():
+            hidden = _predicting(base.base_model, now)
+        given, count = [hidden, now.ids[rows, places + 1]], max(1, _LOGITS_AT_ONCE // head.weight.shape[0])
+        if now.masks is not None and now.mask_of is not None:
+            given, count = [*given, now.masks[now.mask_of]], _LINES
 
-        def scored(some: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            among = (head(some).float() / self.temperature).log_softmax(-1)
-            return among.gather(1, tokens[:, None])[:, 0], -(among.exp() * among).sum(-1)
+        def scored(states: torch.Tensor, written: torch.Tensor, *bits: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            with self.accelerator.autocast():
+                logits = head(states).float() / self.temperature
+            for permitted in bits:
+                logits = logits.masked_fill(~_unpacked(permitted, logits.shape[1]), -torch.inf)
+            among = logits.log_softmax(-1)
+            entropy = -(among.exp() * among.masked_fill(among.isneginf(), 0.0)).sum(-1)
+            return among.gather(1, written[:, None])[:, 0], entropy
 
-        count = max(1, _LOGITS_AT_ONCE // head.weight.shape[0])
-        parts = [torch.split(one, count) for one in (hidden, now.ids[rows, places + 1])]
-        # Computed again in the backward pass: kept, the logits of a thousand tokens would take gigabytes.
-        found = [
-            checkpoint(scored, *part, use_reentrant=False, preserve_rng_state=False)
-            for part in zip(*parts, strict=True)
-        ]
-        log_probs, entropies = [torch.cat(one) for one in zip(*found, strict=True)]
+        parts = zip(*[torch.split(part, count) for part in given], strict=True)
+        found = [checkpoint(scored, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+        log_probs, entropies = [torch.cat(part) for part in zip(*found, strict=True)]
         empty = torch.zeros_like(now.mask)
         return empty.index_put((rows, places), log_probs), empty.index_put((rows, places), entropies)
 
@@ -246,34 +251,6 @@ class PolicyTrainer(GRPOTrainer):
             given = sources[start : start + count], own[:, 0] - start, own[:, 1]
             found.append(checkpoint(scored, *given, use_reentrant=False, preserve_rng_state=False))
         return torch.cat(found)
-
-    def _within_the_schema(
-        self, model: Any, now: MicroBatch, masks: torch.Tensor, mask_of: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the same where completions had a JSON Schema: those among the tokens that it permitted.
-
-        The head's part is computed for _LINES tokens at a time, and again for the gradient, so that its memory is
-        theirs alone.
-        """
-        rows, places = now.mask.nonzero(as_tuple=True)
-        with self.accelerator.autocast():
-            base = self.accelerator.unwrap_model(model).get_base_model()
-            hidden = _predicting(base.model, now)
-        given: tuple[torch.Tensor, ...] = (hidden, masks[mask_of], now.ids[rows, places + 1])
-        parts = [torch.split(part, _LINES) for part in given]
-
-        def scored(states: torch.Tensor, bits: torch.Tensor, written: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            with self.accelerator.autocast():
-                logits = base.lm_head(states).float() / self.temperature
-            is_out = ~_unpacked(bits, logits.shape[1])
-            among = logits.masked_fill(is_out, -torch.inf).log_softmax(-1)
-            entropy = -(among.exp() * among.masked_fill(is_out, 0.0)).sum(-1)
-            return among.gather(1, written[:, None])[:, 0], entropy
-
-        found = [checkpoint(scored, *part, use_reentrant=False) for part in zip(*parts, strict=True)]
-        empty = torch.zeros_like(now.mask)
-        log_probs, entropy = [torch.cat(part) for part in zip(*found, strict=True)]
-        return empty.index_put((rows, places), log_probs), empty.index_put((rows, places), entropy)
 
     def _in_a_line(self, model: Any, now: MicroBatch, line: Line) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the same of free completions whose rows are in one line."""
