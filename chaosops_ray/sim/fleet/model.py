@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 
-from chaosops_ray.sim import weather
 from chaosops_ray.sim.actions import Probability
 from chaosops_ray.sim.contract import Scenario
 from chaosops_ray.sim.errors import InputError, unknown
@@ -214,7 +213,7 @@ class Rules(NamedTuple):
 
 
 RULE_SETS: Final = ("strict",)
-_VALUES: Final = {"prior": tuple(PRIORS), "weather": (CALM, *weather.TIERS)}
+_VALUES: Final = {"prior": tuple(PRIORS), "weather": (CALM, "warmup", "beginner", "intermediate", "expert")}
 
 
 @lru_cache(maxsize=64)
