@@ -120,12 +120,12 @@ class Agent(NamedTuple):
 
 
 class Topology(NamedTuple):
-    """Services and agents, each named by its place; callers stand before the services that they call in `order`."""
+    """Services and agents, each named by its place; in `order` callers stand before the services that they call."""
 
     services: tuple[Service, ...]
     agents: tuple[Agent, ...]
     order: tuple[int, ...]
-    edges: tuple[int, ...]
+    entry: tuple[float, ...]  # the load that enters at each service from outside, at plain load
 
 
 class Deed(NamedTuple):

@@ -26,6 +26,7 @@ class Mandate(NamedTuple):
     """An agent's job, and the figure of a service that it changes.
 
     The first operation takes something away from a service and harms it where it takes too much; the second gives.
+    `hints` are words for the names of its agents, by grammar.
     """
 
     name: str
@@ -33,4 +34,5 @@ class Mandate(NamedTuple):
     field: str
     takes: Operation
     gives: Operation
+    hints: tuple[tuple[str, ...], tuple[str, ...]]
     is_held_out: bool = False
