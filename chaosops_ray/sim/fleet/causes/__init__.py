@@ -17,7 +17,6 @@ CAUSES: Mapping[str, Cause] = MappingProxyType({cause.name: cause for cause in _
 TEAMS = tuple([cause.team for cause in _ALL])
 
 
-def outside(field: str, layer: str) -> Cause:
-    """Return the cause outside that changes this figure of a service of this layer; there is exactly one."""
-    (found,) = [cause for cause in _ALL if cause.field == field and layer in cause.layers]
-    return found
+def outside(field: str, layer: str) -> tuple[Cause, ...]:
+    """Return the causes outside that change this figure of a service of this layer."""
+    return tuple([cause for cause in _ALL if cause.field == field and layer in cause.layers])
