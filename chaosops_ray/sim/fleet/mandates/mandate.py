@@ -8,8 +8,8 @@ from typing import NamedTuple
 class Operation(NamedTuple):
     """A kind of deed. It is warranted while the target's utilisation, in percent, is below or above a limit.
 
-    `phrases` are the reasons that an agent may give for it, by grammar: the one that training draws, and the held-out one.
-    They hold no figure and nothing that a guilty agent alone would say.
+    `phrases` are the reasons that an agent may give for it, by grammar: the one that training draws, and the held-out
+    one. They hold no figure and nothing that a guilty agent alone would say.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Mandate(NamedTuple):
     """An agent's job, and the figure of a service that it changes.
 
     The first operation takes something away from a service and harms it where it takes too much; the second gives.
+    `hints` are words for the names of its agents, by grammar.
     """
 
     name: str
@@ -33,4 +34,5 @@ class Mandate(NamedTuple):
     field: str
     takes: Operation
     gives: Operation
+    hints: tuple[tuple[str, ...], tuple[str, ...]]
     is_held_out: bool = False
