@@ -103,7 +103,8 @@ def look(world: World, place: int, as_of: int) -> Seen:
 
 def _sent(world: World, load: float, caller: int, callee: int) -> float:
     served = min(load, world.ability.room[caller])
-    return sum([served * rate for called, rate, _ in story.plot(world.scenario).graph.calls[caller] if called == callee])
+    calls = story.plot(world.scenario).topology.services[caller].calls
+    return sum([served * call.rate for call in calls if call.callee == callee])
 
 
 def _instruments_lag(world: World, place: int) -> int:
@@ -117,13 +118,13 @@ def _instruments_lag(world: World, place: int) -> int:
 
 def trace(world: World, place: int, as_of: int) -> Seen:
     """Return how much of what a service calls fails, how much of that it passes on, and how its callers fare."""
-    graph = story.plot(world.scenario).graph
+    shared = story.plot(world.scenario)
     failed = story.at(world, as_of).failed
     rows: list[Row] = [
-        ("calls", service_name(callee), _percent(failed[callee]), _percent(weight * failed[callee]))
-        for callee, _, weight in graph.calls[place]
+        ("calls", service_name(call.callee), _percent(failed[call.callee]), _percent(physics.weight(call) * failed[call.callee]))
+        for call in shared.topology.services[place].calls
     ]
-    rows += [("called by", service_name(caller), _percent(failed[caller])) for caller in graph.callers[place]]
+    rows += [("called by", service_name(caller), _percent(failed[caller])) for caller in shared.graph.callers[place]]
     return Seen(tuple(rows))
 
 

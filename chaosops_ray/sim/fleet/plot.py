@@ -51,12 +51,14 @@ EARLY_DEEDS: Final = (10, 11)
 LATE_DEEDS: Final = (20, 21)
 
 # The utilisation to which the damage brings a service at the page: where one is damaged, and where several are.
-FULL_DAMAGE: Final = (1.24, 1.4)
+FULL_DAMAGE: Final = (1.24, 1.38)
+# Damage long before the page must not show on the plateau.
+EARLY_DAMAGE: Final = (1.2, 1.26)
 PART_DAMAGE: Final = (1.08, 1.16)
 UNSOUND: Final = 0.68
 PARTLY_UNSOUND: Final = 0.86
 # Requests that the fleet must lose at the page, at least, for anybody to be called.
-LOST_AT_PAGE: Final = 0.06
+LOST_AT_PAGE: Final = 0.1
 # An edge is named on the page if it fails more than this share of its requests.
 FAILING: Final = 0.04
 # A routine deed changes little.
@@ -207,7 +209,8 @@ def _planned(
         ]
     )
     first = draw.choice(EARLY_DEEDS if rung.is_early else LATE_DEEDS)
-    full = (UNSOUND, *FULL_DAMAGE) if rung.deeds == 1 else (PARTLY_UNSOUND, *PART_DAMAGE)
+    sound_left = UNSOUND if rung.deeds == 1 else PARTLY_UNSOUND
+    reached = EARLY_DAMAGE if rung.is_early else FULL_DAMAGE if rung.deeds == 1 else PART_DAMAGE
     more = 0.0
     while True:
         for start in range(len(places)):
@@ -218,7 +221,7 @@ def _planned(
                         suspects[n % len(suspects)],
                         target,
                         first + n,
-                        _factor(field, at_page.used[target], full[0] - more, draw.uniform(*full[1:]) + more),
+                        _factor(field, at_page.used[target], sound_left - more, draw.uniform(*reached) + more),
                     )
                     for n, target in enumerate(targets)
                 ]
@@ -354,7 +357,7 @@ def _lived(
             else:
                 late = lag if slot.agent not in suspects and habits[slot.agent] in (STALE, LATE) else 1
                 read = history[max(0, now - late)].used[slot.target]
-                operation = mandate.takes if mandate.takes.warrants(round(100 * read)) else mandate.gives
+                operation = mandate.takes if mandate.allows_taking(round(100 * read)) else mandate.gives
                 factor = SLIGHT[mandate.field] if operation is mandate.takes else 1 / SLIGHT[mandate.field]
             deeds.append(Deed(now, slot.agent, operation.name, slot.target, mandate.field, factor))
             able = able.after(mandate.field, slot.target, factor)

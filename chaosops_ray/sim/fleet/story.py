@@ -142,7 +142,7 @@ def log(world: World, agent: int) -> tuple[Entry, ...]:
         lambda done: stream(world.scenario.seed, f"fleet entry {done.agent}", done.tick),
         lambda done: _reason(world, done),
         shared.lag,
-        mandate.takes.limit,
+        mandate.limit,
         mandate.gives.name,
         shared.gap,
         shared.deeds[shared.spared] if shared.spared >= 0 else None,

@@ -149,7 +149,7 @@ def _deed(world: World, agent: int, target: int, now: int) -> Deed | None:
         if agent in world.frozen:
             return None
         used = (world.past[-1] if world.past else shared.history[-1]).used[target]
-        takes = mandate.takes.warrants(round(100 * used))
+        takes = mandate.allows_taking(round(100 * used))
         operation, factor = (mandate.takes, SLIGHT[mandate.field]) if takes else (mandate.gives, 1 / SLIGHT[mandate.field])
         return Deed(now, agent, operation.name, target, mandate.field, factor)
     kind = story.story(world.scenario).cause
