@@ -156,7 +156,7 @@ BY = (1.11, 1.59)
         (0.123456, 0.169135, 0.1691),
         (7, 9.59, 10),
         (83_200_000, 113_987_214.0, 114_000_000),
-        (1_300, 1_340.0, 1_340),
+        (1_300, 1_344.0, 1_340),
         (0, 0.2, 0),
     ],
 )
@@ -190,6 +190,13 @@ def test_a_wrong_figure_turns_back_at_the_ends_of_its_span() -> None:
     for value in (0.05, 0.5, 0.95):
         found = [wrong_figure(draw, value, BY, (0.04, 1.0)) for _ in range(300)]
         assert 0.04 <= min(found) < max(found) <= 1.0
+
+
+def test_a_figure_that_could_pass_for_the_right_one_is_not_drawn() -> None:
+    """Although the factors begin at one, and most of them are too near to it."""
+    draw = stream(0, "wrong")
+    for _ in range(300):
+        assert abs(wrong_figure(draw, 50_000_001, (1.0, 1.05), ENDLESS) - 50_000_001) > APART * 50_000_001
 
 
 @pytest.mark.parametrize("value", [0, 0.0, 1, 0.1, -3])
