@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 
+from chaosops_ray.sim import weather
 from chaosops_ray.sim.actions import Probability
 from chaosops_ray.sim.contract import Scenario
 from chaosops_ray.sim.errors import InputError, unknown
@@ -248,7 +249,7 @@ class Rules(NamedTuple):
 
 
 RULE_SETS: Final = ("strict",)
-_VALUES: Final = {"prior": tuple(PRIORS), "weather": (CALM, "warmup", "beginner", "intermediate", "expert")}
+_VALUES: Final = {"prior": tuple(PRIORS), "weather": (CALM, *weather.TIERS)}
 
 
 @lru_cache(maxsize=64)
