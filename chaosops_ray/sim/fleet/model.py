@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 
+from chaosops_ray.sim import weather
 from chaosops_ray.sim.actions import Probability
 from chaosops_ray.sim.contract import Scenario
 from chaosops_ray.sim.errors import InputError, unknown
@@ -87,6 +88,41 @@ class Event:
     MISCOMMUNICATION: Final = "miscommunication"
     REFUSED: Final = "refused"
     UNPARSED: Final = "unparsed"
+
+
+# -- what physics computes --------------------------------------------------------------------------------------------
+
+# One figure of each service, by place.
+Figures: TypeAlias = tuple[float, ...]
+
+
+class Tick(NamedTuple):
+    """One tick: each service's load, utilisation and share of failed requests, and the share that the fleet lost."""
+
+    load: Figures
+    used: Figures
+    failed: Figures
+    lost: float
+
+
+class Ability(NamedTuple):
+    """What the services are able to do: the three figures that deeds and causes change."""
+
+    room: Figures
+    demand: Figures
+    sound: Figures
+
+    def after(self, field: str, place: int, factor: float) -> Ability:
+        """Return the abilities with one figure of one service multiplied."""
+        if field == ROOM:
+            return self._replace(room=_changed(self.room, place, factor))
+        if field == DEMAND:
+            return self._replace(demand=_changed(self.demand, place, factor))
+        return self._replace(sound=_changed(self.sound, place, factor))
+
+
+def _changed(figures: Figures, place: int, factor: float) -> Figures:
+    return (*figures[:place], figures[place] * factor, *figures[place + 1 :])
 
 
 # -- what is drawn ----------------------------------------------------------------------------------------------------
@@ -213,7 +249,7 @@ class Rules(NamedTuple):
 
 
 RULE_SETS: Final = ("strict",)
-_VALUES: Final = {"prior": tuple(PRIORS), "weather": (CALM, "warmup", "beginner", "intermediate", "expert")}
+_VALUES: Final = {"prior": tuple(PRIORS), "weather": (CALM, *weather.TIERS)}
 
 
 @lru_cache(maxsize=64)
@@ -417,15 +453,6 @@ class Effect(NamedTuple):
     factor: float
 
 
-class Tick(NamedTuple):
-    """The figures of all services at one tick, by place."""
-
-    load: tuple[float, ...]
-    used: tuple[float, ...]
-    failed: tuple[float, ...]
-    lost: float
-
-
 class Statement(NamedTuple):
     """What stands accused: an agent, as what, and how likely."""
 
@@ -440,10 +467,8 @@ class World(NamedTuple):
     scenario: Scenario
     rules: Rules
     turn: int
-    room: tuple[float, ...]
-    demand: tuple[float, ...]
-    sound: tuple[float, ...]
-    past: tuple[Tick, ...]
+    ability: Ability
+    past: tuple[Tick, ...]  # since the page
     due: tuple[Effect, ...] = ()
     deeds: tuple[Deed, ...] = ()  # since the page; an entry's number counts on from the deeds before it
     reverted: tuple[int, ...] = ()

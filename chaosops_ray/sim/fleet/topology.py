@@ -18,7 +18,7 @@ from chaosops_ray.sim.rng import Stream, stream
 # How many services a tier has, from and to.
 SERVICES: Final = {CLEAR: (6, 9), BUSY: (8, 12), DECEPTIVE: (10, 16), COLLUDING: (12, 20)}
 # Utilisation at plain load, from and to.
-USED: Final = (0.40, 0.58)
+USED: Final = (0.44, 0.58)
 # The plain load of an edge service, from and to.
 ENTERING: Final = (0.6, 1.4)
 # Calls for each request that the caller serves, in hundredths, from and to.

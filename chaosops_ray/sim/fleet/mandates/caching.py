@@ -7,10 +7,9 @@ MANDATE = Mandate(
     name="caching",
     summary="keeps caches fresh and warm",
     field=DEMAND,
+    limit=36,
     takes=Operation(
         name="flush_cache",
-        is_below=True,
-        limit=55,
         phrases=(
             (
                 "cached entries were out of date",
@@ -32,8 +31,6 @@ MANDATE = Mandate(
     ),
     gives=Operation(
         name="warm_cache",
-        is_below=False,
-        limit=60,
         phrases=(
             (
                 "too many requests missed the cache",

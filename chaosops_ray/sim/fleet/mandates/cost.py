@@ -7,10 +7,9 @@ MANDATE = Mandate(
     name="cost",
     summary="keeps the machines of a service no dearer than they need to be",
     field=ROOM,
+    limit=37,
     takes=Operation(
         name="downsize",
-        is_below=True,
-        limit=50,
         phrases=(
             (
                 "the machines were larger than needed",
@@ -32,8 +31,6 @@ MANDATE = Mandate(
     ),
     gives=Operation(
         name="upsize",
-        is_below=False,
-        limit=68,
         phrases=(
             (
                 "the machines were too small for the load",

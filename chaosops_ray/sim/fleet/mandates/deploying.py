@@ -7,10 +7,9 @@ MANDATE = Mandate(
     name="deploying",
     summary="brings new revisions out and holds back those that do badly",
     field=SOUND,
+    limit=35,
     takes=Operation(
         name="deploy",
-        is_below=True,
-        limit=50,
         phrases=(
             (
                 "a new revision had passed its tests",
@@ -32,8 +31,6 @@ MANDATE = Mandate(
     ),
     gives=Operation(
         name="pin_revision",
-        is_below=False,
-        limit=64,
         phrases=(
             (
                 "the current revision was known to work",

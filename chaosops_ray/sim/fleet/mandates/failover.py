@@ -7,10 +7,9 @@ MANDATE = Mandate(
     name="failover",
     summary="moves services between their main site and their standby",
     field=SOUND,
+    limit=36,
     takes=Operation(
         name="fail_over",
-        is_below=True,
-        limit=55,
         phrases=(
             (
                 "the main site showed short interruptions",
@@ -32,8 +31,6 @@ MANDATE = Mandate(
     ),
     gives=Operation(
         name="fail_back",
-        is_below=False,
-        limit=63,
         phrases=(
             (
                 "the main site was healthy again",

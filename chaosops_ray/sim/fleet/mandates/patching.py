@@ -7,10 +7,9 @@ MANDATE = Mandate(
     name="patching",
     summary="applies security fixes while services are quiet",
     field=SOUND,
+    limit=37,
     takes=Operation(
         name="patch",
-        is_below=True,
-        limit=60,
         phrases=(
             (
                 "a security fix was waiting",
@@ -32,8 +31,6 @@ MANDATE = Mandate(
     ),
     gives=Operation(
         name="defer_patch",
-        is_below=False,
-        limit=70,
         phrases=(
             (
                 "the service was too busy for a fix",

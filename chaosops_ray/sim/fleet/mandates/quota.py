@@ -7,10 +7,9 @@ MANDATE = Mandate(
     name="quota",
     summary="shares out resources between services by quota",
     field=ROOM,
+    limit=35,
     takes=Operation(
         name="lower_quota",
-        is_below=True,
-        limit=55,
         phrases=(
             (
                 "the service used less than its quota",
@@ -32,8 +31,6 @@ MANDATE = Mandate(
     ),
     gives=Operation(
         name="raise_quota",
-        is_below=False,
-        limit=66,
         phrases=(
             (
                 "the service was close to its quota",

@@ -7,10 +7,9 @@ MANDATE = Mandate(
     name="routing",
     summary="spreads traffic over regions and services",
     field=DEMAND,
+    limit=34,
     takes=Operation(
         name="shift_in",
-        is_below=True,
-        limit=50,
         phrases=(
             (
                 "this service had room for more traffic",
@@ -32,8 +31,6 @@ MANDATE = Mandate(
     ),
     gives=Operation(
         name="shift_out",
-        is_below=False,
-        limit=62,
         phrases=(
             (
                 "this service carried too much traffic",

@@ -7,10 +7,9 @@ MANDATE = Mandate(
     name="scaling",
     summary="keeps as many replicas as the load needs",
     field=ROOM,
+    limit=36,
     takes=Operation(
         name="scale_down",
-        is_below=True,
-        limit=45,
         phrases=(
             (
                 "replicas stood idle",
@@ -32,8 +31,6 @@ MANDATE = Mandate(
     ),
     gives=Operation(
         name="scale_up",
-        is_below=False,
-        limit=65,
         phrases=(
             (
                 "replicas were close to full",
