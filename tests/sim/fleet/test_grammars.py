@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from chaosops_ray.sim.fleet.mandates import MANDATES, OPERATIONS
+from chaosops_ray.sim.fleet.mandates import MANDATES
 from chaosops_ray.sim.fleet.mandates.mandate import Mandate, Operation
 from chaosops_ray.sim.fleet.model import FIELDS
 from chaosops_ray.sim.fleet.names import PROVIDER_WORDS, SERVICE_NAMES, agent_name
@@ -15,6 +15,7 @@ from chaosops_ray.sim.fleet.wording import answer, page, reason
 from chaosops_ray.sim.rng import stream
 
 DRAWS = 400
+OPERATIONS = {one.name: one for mandate in MANDATES.values() for one in (mandate.takes, mandate.gives)}
 FIGURE = re.compile(r"\d|\b(zero|one|two|three|four|five|six|seven|eight|nine|ten|half|twice|hundred)\b", re.IGNORECASE)
 TELLING = re.compile(r"\b(rogue|guilt\w*|innocent|mistake\w*|secret\w*|hid\w*|harm\w*|blame\w*)\b", re.IGNORECASE)
 
@@ -36,15 +37,10 @@ KINDS = ("page", "plain", "evasive", *OPERATIONS)
 def test_a_mandate_is_whole(mandate: Mandate) -> None:
     assert MANDATES[mandate.name] is mandate
     assert mandate.field in FIELDS
-    assert mandate.takes.is_below
-    assert not mandate.gives.is_below
-    assert 45 <= mandate.takes.limit <= 60
-    assert 55 <= mandate.gives.limit <= 70
-    assert mandate.takes.limit < mandate.gives.limit
+    assert mandate.allows_taking(mandate.limit - 1)
+    assert not mandate.allows_taking(mandate.limit)
     for operation in (mandate.takes, mandate.gives):
-        assert operation.warrants(0) == operation.is_below
-        assert operation.warrants(100) != operation.is_below
-        assert not operation.warrants(operation.limit)
+        assert OPERATIONS[operation.name] is operation
         assert re.fullmatch(r"[a-z]+(_[a-z]+)?", operation.name)
 
 
