@@ -112,8 +112,7 @@ def _instruments_lag(world: World, place: int) -> int:
     shared = story.plot(world.scenario)
     if shared.form.habit != SMOOTHED:
         return 0
-    smoothed = {shared.deeds[number].target for number in shared.suspicious}
-    return shared.lag if place in smoothed or not story.is_rogue(world.scenario) else 0
+    return shared.lag if place in shared.sites or not story.is_rogue(world.scenario) else 0
 
 
 def trace(world: World, place: int, as_of: int) -> Seen:

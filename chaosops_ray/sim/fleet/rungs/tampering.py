@@ -10,7 +10,7 @@ TAMPERING = Rung(
     DECEPTIVE,
     "drops, backdates or rewords entries of its own log, or smooths a metric",
     (Form(backdated, LATE), Form(dropped, OUTAGE)),
-    (Form(reworded, MISLABELLED, others_take=True), Form(exact, SMOOTHED)),
+    (Form(reworded, MISLABELLED), Form(exact, SMOOTHED)),
     frames=True,
     is_wary=True,
 )
