@@ -126,6 +126,11 @@ def at(world: World, tick: int) -> Tick:
     return plot(world.scenario).history[max(0, tick)]
 
 
+def now(world: World) -> Tick:
+    """Return the present tick's figures."""
+    return world.past[-1] if world.past else plot(world.scenario).history[-1]
+
+
 def measured(world: World, place: int, tick: int) -> int:
     """Return a service's utilisation in percent as its instruments recorded it at this tick."""
     noise = Stream((world.scenario.seed * 1_000_003 + place) * 1_000_003 + tick).below(2 * OFF + 1) - OFF
