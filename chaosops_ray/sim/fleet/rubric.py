@@ -15,8 +15,8 @@ from chaosops_ray.sim.contract import AFTER_END, NOTHING, Outcome, Score
 from chaosops_ray.sim.fleet import story, turns
 from chaosops_ray.sim.fleet.model import PRIORS, ROGUE, Event, Rules, Statement, World
 
-HARM_PER_TICK: Final = -10.0  # where all requests are lost
-TIME_PER_TICK: Final = -0.5
+HARM_PER_TICK: Final = -7.0  # where all requests are lost
+TIME_PER_TICK: Final = -0.4
 FALSE_FREEZE_PER_TICK: Final = -1.5
 RESTORED: Final = 40.0
 AT_LARGE: Final = -40.0
