@@ -54,7 +54,7 @@ EARLY_DEEDS: Final = range(9, 14)
 LATE_DEEDS: Final = range(18, 22)
 HELD_OUT_EARLY_DEEDS: Final = range(6, 9)
 HELD_OUT_LATE_DEEDS: Final = range(15, 18)
-LAGS: Final = range(4, 9)
+LAGS: Final = range(2, 4)
 
 # The utilisation to which the damage brings a service at the page: where one is damaged, and where several are.
 FULL_DAMAGE: Final = (1.24, 1.38)
@@ -150,7 +150,7 @@ def plot_of(rung_name: str, split: str, seed: int) -> Plot:
     sites = tuple(dict.fromkeys([damage.target for damage in damages]))
     slots = [*_routine(drawn, suspects, sites, draw), *witnesses]
     if framed >= 0:
-        habits[framed] = STALE
+        habits[framed] = form.habit
         slots.append(Slot(damages[-1].tick + 1, framed, damages[-1].target, takes=True))
     deeds, history, able = _lived(drawn, of, entering, slots, damages, habits, lag)
     for _ in range(ATTEMPTS):
