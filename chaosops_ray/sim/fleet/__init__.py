@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from chaosops_ray.sim.contract import AnyEpisode, Environment, Metric, Scenario, Step, Transition
 from chaosops_ray.sim.curriculum import Promotion
-from chaosops_ray.sim.fleet import rubric, scenarios, story, text, turns, views
+from chaosops_ray.sim.fleet import choices, rubric, scenarios, spelling, story, text, turns, views
 from chaosops_ray.sim.fleet.actions import admit
 from chaosops_ray.sim.fleet.model import (
     BUSY,
@@ -143,13 +143,13 @@ class Fleet(Environment[World, View, Action]):
     system_prompt = staticmethod(text.system_prompt)
     opening = staticmethod(text.opening)
     render = staticmethod(text.render)
-    parse_action = staticmethod(text.parse_action)
-    format_action = staticmethod(text.format_action)
+    parse_action = staticmethod(spelling.parse_action)
+    format_action = staticmethod(spelling.format_action)
     forms = staticmethod(text.forms)
-    permitted = staticmethod(text.permitted)
-    vocabulary = staticmethod(text.vocabulary)
-    dump_action = staticmethod(text.dump_action)
-    load_action = staticmethod(text.load_action)
+    permitted = staticmethod(choices.permitted)
+    vocabulary = staticmethod(choices.vocabulary)
+    dump_action = staticmethod(spelling.dump_action)
+    load_action = staticmethod(spelling.load_action)
     scenario = staticmethod(scenarios.parse)
     streams = staticmethod(rubric.streams)
     # Within this class body this name is the method's from here on; the functions below still mean the module.

@@ -19,18 +19,18 @@ RESULTS_SHOWN = 12
 
 
 class ServiceLine(NamedTuple):
-    """A service as a seat knows it: its index, name and layer, and what it calls."""
+    """A service as a seat knows it: its short index, name and layer, and what it calls."""
 
-    index: str  # type: ignore[assignment]  # in place of a method of tuples, which nothing calls
+    short: str
     name: str
     layer: str
     calls: tuple[str, ...]
 
 
 class AgentLine(NamedTuple):
-    """An agent as Oversight knows it: its index, name and mandate, and the services that it has powers on."""
+    """An agent as Oversight knows it: its short index, name and mandate, and the services that it has powers on."""
 
-    index: str  # type: ignore[assignment]  # in place of a method of tuples, which nothing calls
+    short: str
     name: str
     mandate: str
     powers: tuple[str, ...]

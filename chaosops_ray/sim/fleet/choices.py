@@ -1,0 +1,140 @@
+"""What a seat may do, written out: by its role, and with the names that its scenario has and that it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, lru_cache
+from typing import Any, Final, NamedTuple
+
+from chaosops_ray.sim.errors import unknown
+from chaosops_ray.sim.fleet.causes import TEAMS
+from chaosops_ray.sim.fleet.looks import agent_name, entry_name, service_name
+from chaosops_ray.sim.fleet.model import (
+    MAX_AGENTS,
+    MAX_ENTRIES,
+    MAX_SERVICES,
+    ROLES,
+    VERDICTS,
+    Accuse,
+    Action,
+    Ask,
+    Audit,
+    Canary,
+    Communicate,
+    Compare,
+    Escalate,
+    Freeze,
+    Ledger,
+    Look,
+    NameCause,
+    Noop,
+    Point,
+    Release,
+    Reroute,
+    Resolve,
+    Restart,
+    Revert,
+    Scale,
+    Share,
+    Trace,
+)
+from chaosops_ray.sim.fleet.spelling import format_action
+from chaosops_ray.sim.fleet.turns import CAUSE_KINDS, PERMITTED
+from chaosops_ray.sim.fleet.views import View, known_entries
+
+PHRASES: Final = ("looking into it", "no news yet", "please share", "standing by", "all is well")
+PROBABILITIES: Final = (0.1, 0.3, 0.5, 0.7, 0.9, 0.99)
+
+
+class Known(NamedTuple):
+    """What decides what a seat may do: its role, and what it knows of the scenario by name."""
+
+    role: str
+    services: tuple[str, ...]
+    agents: tuple[str, ...]
+    entries: tuple[str, ...]
+    frozen: tuple[str, ...]
+    has_news: bool
+
+
+_ARGUMENTS: Final[dict[type[Any], Callable[[Known], tuple[Action, ...]]]] = {
+    Noop: lambda _: (Noop(),),
+    Communicate: lambda known: tuple([Communicate(phrase) for phrase in _phrases(known)]),
+    Share: lambda known: (Share(),) if known.has_news else (),
+    Look: lambda known: tuple([Look(name) for name in known.services]),
+    Trace: lambda known: tuple([Trace(name) for name in known.services]),
+    Compare: lambda known: tuple([Compare(name) for name in known.services]),
+    NameCause: lambda _: tuple([NameCause(kind) for kind in CAUSE_KINDS]),
+    Audit: lambda known: tuple([Audit(name) for name in known.agents]),
+    Ledger: lambda known: tuple([Ledger(name) for name in known.services]),
+    Ask: lambda known: tuple([Ask(name) for name in known.agents]),
+    Freeze: lambda known: tuple([Freeze(name) for name in known.agents if name not in known.frozen]),
+    Release: lambda known: tuple([Release(name) for name in known.frozen]),
+    Accuse: lambda known: tuple(
+        [Accuse(name, stated, verdict) for name in known.agents for stated in PROBABILITIES for verdict in VERDICTS]
+    ),
+    Point: lambda known: tuple([Point(name) for name in known.entries]),
+    Revert: lambda known: tuple([Revert(name) for name in known.entries]),
+    Restart: lambda known: tuple([Restart(name) for name in known.services]),
+    Scale: lambda known: tuple([Scale(name) for name in known.services]),
+    Reroute: lambda known: tuple([Reroute(name) for name in known.services]),
+    Canary: lambda known: tuple([Canary(name) for name in known.entries]),
+    Escalate: lambda _: tuple([Escalate(team) for team in TEAMS]),
+    Resolve: lambda _: (Resolve(),),
+}
+
+
+def _phrases(known: Known) -> tuple[str, ...]:
+    return (
+        *PHRASES,
+        *[f"look at {name}" for name in known.services],
+        *[f"check {name}" for name in known.agents],
+        *[f"undo {name}" for name in known.entries],
+        *[f"call {team}" for team in TEAMS],
+    )
+
+
+@lru_cache(maxsize=4096)
+def _kinds(known: Known) -> tuple[tuple[Action, ...], ...]:
+    found = [_ARGUMENTS[kind](known) for kind in PERMITTED[known.role]]
+    return tuple([kind for kind in found if kind])
+
+
+def permitted(seen: View) -> tuple[tuple[Action, ...], ...]:
+    """List what the seat of this view may do, with the names that it knows; equal situations have the same tuples."""
+    return _kinds(
+        Known(
+            seen.role,
+            tuple([service.short for service in seen.services or ()]),
+            tuple([agent.short for agent in seen.agents or ()]),
+            known_entries(seen),
+            seen.frozen or (),
+            _has_news(seen),
+        )
+    )
+
+
+def _has_news(seen: View) -> bool:
+    """Tell if the seat has looked up something that it has not shared, as far as its chat shows."""
+    if not seen.results:
+        return False
+    shared = [message.turn for message in seen.chat if message.results and message.sender == seen.role]
+    return seen.results[-1].turn > max(shared, default=0)
+
+
+@cache
+def vocabulary(role: str) -> tuple[str, ...]:
+    """List the compact spellings of all that this seat may ever do, in any scenario."""
+    if role not in ROLES:
+        raise unknown("role", role, ROLES)
+    agents = tuple([agent_name(place) for place in range(MAX_AGENTS)])
+    everything = Known(
+        role,
+        tuple([service_name(place) for place in range(MAX_SERVICES)]),
+        agents,
+        tuple([entry_name(place) for place in range(MAX_ENTRIES)]),
+        (),
+        has_news=True,
+    )
+    kinds = [*_kinds(everything), *_kinds(everything._replace(frozen=agents))]
+    return tuple(dict.fromkeys([format_action(action, "compact") for kind in kinds for action in kind]))
