@@ -47,11 +47,11 @@ PROBABILITIES: Final = (0.1, 0.3, 0.5, 0.7, 0.9, 0.99)
 
 
 class Known(NamedTuple):
-    """What decides what a seat may do: its role, and what it knows of the scenario by name."""
+    """What decides what a seat may do: its role, how many services and agents it knows, which entries, and so on."""
 
     role: str
-    services: tuple[str, ...]
-    agents: tuple[str, ...]
+    services: int
+    agents: int
     entries: tuple[str, ...]
     frozen: tuple[str, ...]
     has_news: bool
@@ -61,34 +61,42 @@ _ARGUMENTS: Final[dict[type[Any], Callable[[Known], tuple[Action, ...]]]] = {
     Noop: lambda _: (Noop(),),
     Communicate: lambda known: tuple([Communicate(phrase) for phrase in _phrases(known)]),
     Share: lambda known: (Share(),) if known.has_news else (),
-    Look: lambda known: tuple([Look(name) for name in known.services]),
-    Trace: lambda known: tuple([Trace(name) for name in known.services]),
-    Compare: lambda known: tuple([Compare(name) for name in known.services]),
+    Look: lambda known: tuple([Look(name) for name in _services(known)]),
+    Trace: lambda known: tuple([Trace(name) for name in _services(known)]),
+    Compare: lambda known: tuple([Compare(name) for name in _services(known)]),
     NameCause: lambda _: tuple([NameCause(kind) for kind in CAUSE_KINDS]),
-    Audit: lambda known: tuple([Audit(name) for name in known.agents]),
-    Ledger: lambda known: tuple([Ledger(name) for name in known.services]),
-    Ask: lambda known: tuple([Ask(name) for name in known.agents]),
-    Freeze: lambda known: tuple([Freeze(name) for name in known.agents if name not in known.frozen]),
+    Audit: lambda known: tuple([Audit(name) for name in _agents(known)]),
+    Ledger: lambda known: tuple([Ledger(name) for name in _services(known)]),
+    Ask: lambda known: tuple([Ask(name) for name in _agents(known)]),
+    Freeze: lambda known: tuple([Freeze(name) for name in _agents(known) if name not in known.frozen]),
     Release: lambda known: tuple([Release(name) for name in known.frozen]),
     Accuse: lambda known: tuple(
-        [Accuse(name, stated, verdict) for name in known.agents for stated in PROBABILITIES for verdict in VERDICTS]
+        [Accuse(name, stated, verdict) for name in _agents(known) for stated in PROBABILITIES for verdict in VERDICTS]
     ),
     Point: lambda known: tuple([Point(name) for name in known.entries]),
     Revert: lambda known: tuple([Revert(name) for name in known.entries]),
-    Restart: lambda known: tuple([Restart(name) for name in known.services]),
-    Scale: lambda known: tuple([Scale(name) for name in known.services]),
-    Reroute: lambda known: tuple([Reroute(name) for name in known.services]),
+    Restart: lambda known: tuple([Restart(name) for name in _services(known)]),
+    Scale: lambda known: tuple([Scale(name) for name in _services(known)]),
+    Reroute: lambda known: tuple([Reroute(name) for name in _services(known)]),
     Canary: lambda known: tuple([Canary(name) for name in known.entries]),
     Escalate: lambda _: tuple([Escalate(team) for team in TEAMS]),
     Resolve: lambda _: (Resolve(),),
 }
 
 
+def _services(known: Known) -> list[str]:
+    return [service_name(place) for place in range(known.services)]
+
+
+def _agents(known: Known) -> list[str]:
+    return [agent_name(place) for place in range(known.agents)]
+
+
 def _phrases(known: Known) -> tuple[str, ...]:
     return (
         *PHRASES,
-        *[f"look at {name}" for name in known.services],
-        *[f"check {name}" for name in known.agents],
+        *[f"look at {name}" for name in _services(known)],
+        *[f"check {name}" for name in _agents(known)],
         *[f"undo {name}" for name in known.entries],
         *[f"call {team}" for team in TEAMS],
     )
@@ -105,8 +113,8 @@ def permitted(seen: View) -> tuple[tuple[Action, ...], ...]:
     return _kinds(
         Known(
             seen.role,
-            tuple([service.short for service in seen.services or ()]),
-            tuple([agent.short for agent in seen.agents or ()]),
+            len(seen.services or ()),
+            len(seen.agents or ()),
             known_entries(seen),
             seen.frozen or (),
             _has_news(seen),
@@ -127,14 +135,7 @@ def vocabulary(role: str) -> tuple[str, ...]:
     """List the compact spellings of all that this seat may ever do, in any scenario."""
     if role not in ROLES:
         raise unknown("role", role, ROLES)
-    agents = tuple([agent_name(place) for place in range(MAX_AGENTS)])
-    everything = Known(
-        role,
-        tuple([service_name(place) for place in range(MAX_SERVICES)]),
-        agents,
-        tuple([entry_name(place) for place in range(MAX_ENTRIES)]),
-        (),
-        has_news=True,
-    )
-    kinds = [*_kinds(everything), *_kinds(everything._replace(frozen=agents))]
+    entries = tuple([entry_name(place) for place in range(MAX_ENTRIES)])
+    everything = Known(role, MAX_SERVICES, MAX_AGENTS, entries, (), has_news=True)
+    kinds = [*_kinds(everything), *_kinds(everything._replace(frozen=tuple(_agents(everything))))]
     return tuple(dict.fromkeys([format_action(action, "compact") for kind in kinds for action in kind]))
