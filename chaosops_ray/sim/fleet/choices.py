@@ -102,7 +102,7 @@ def _phrases(known: Known) -> tuple[str, ...]:
     )
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def _kinds(known: Known) -> tuple[tuple[Action, ...], ...]:
     found = [_ARGUMENTS[kind](known) for kind in PERMITTED[known.role]]
     return tuple([kind for kind in found if kind])
