@@ -35,7 +35,7 @@ _SUFFIXES: Final = (
         DATA: ("archive", "base", "records", "vault"),
     },
 )
-_PROVIDERS: Final = (
+PROVIDER_WORDS: Final = (
     (("amber", "blue", "cedar", "clear", "east", "iron", "maple", "north", "quick", "silver"),
      ("bank", "cloud", "mail", "pay", "post", "sign")),
     (("alder", "copper", "dawn", "green", "lunar", "opal", "pine", "solar", "south", "west"),
@@ -67,7 +67,7 @@ def _joined(firsts: tuple[str, ...], seconds: tuple[str, ...], by: str = "-") ->
 # The names that the services of a layer may have, by grammar.
 SERVICE_NAMES: Final[tuple[dict[str, tuple[str, ...]], ...]] = tuple(
     {layer: _joined(business, seconds) for layer, seconds in suffixes.items()} | {PROVIDER: _joined(*provider, by="")}
-    for business, suffixes, provider in zip(_BUSINESS, _SUFFIXES, _PROVIDERS, strict=True)
+    for business, suffixes, provider in zip(_BUSINESS, _SUFFIXES, PROVIDER_WORDS, strict=True)
 )
 
 _PLAIN: Final = tuple(_joined(manners, animals) for manners, animals in zip(_MANNERS, _ANIMALS, strict=True))

@@ -1,7 +1,7 @@
 """The shapes of call graphs: how edge and application services call each other. Two of them are held out from training.
 
 A shape links positions, not places: edges come first, then application, data and provider services, and a caller always
-comes before what it calls. What a shape leaves without a caller gets one in topology.py.
+comes before what it calls. What a shape leaves open below the applications is linked in topology.py.
 """
 
 from __future__ import annotations
@@ -39,9 +39,19 @@ def _deal(draw: Stream, callers: range, callees: range, links: Links) -> None:
         links[callers[turn % len(callers)]].append(callee)
 
 
+def _fill(draw: Stream, edges: range, callees: range, links: Links) -> None:
+    """Let each edge call at least two services."""
+    for edge in edges:
+        while len(links[edge]) < 2:
+            callee = draw.choice(callees)
+            if callee not in links[edge]:
+                links[edge].append(callee)
+
+
 def _wide(draw: Stream, layers: Layers, links: Links) -> None:
     """Let edges call every application, and no application another."""
     _deal(draw, layers.edges, layers.applications, links)
+    _fill(draw, layers.edges, layers.applications, links)
 
 
 def _layered(draw: Stream, layers: Layers, links: Links) -> None:
@@ -50,6 +60,7 @@ def _layered(draw: Stream, layers: Layers, links: Links) -> None:
     middle = (len(applications) + 1) // 2
     front, back = applications[:middle], applications[middle:]
     _deal(draw, layers.edges, front, links)
+    _fill(draw, layers.edges, front, links)
     _deal(draw, front, back, links)
     for callee in back:
         caller = front[draw.below(middle)]
@@ -62,6 +73,7 @@ def _chain(draw: Stream, layers: Layers, links: Links) -> None:
     applications = layers.applications
     chains = 1 + draw.below(2) if len(applications) >= 6 else 1
     _deal(draw, layers.edges, applications[:chains], links)
+    _fill(draw, layers.edges, applications, links)
     for callee in applications[chains:]:
         links[callee - chains].append(callee)
 
@@ -74,6 +86,7 @@ def _hub(draw: Stream, layers: Layers, links: Links) -> None:
     _deal(draw, layers.edges, applications[:middle], links)
     for caller in (*layers.edges, *applications[:middle]):
         links[caller].append(hub)
+    _fill(draw, layers.edges, applications, links)
     links[hub].extend((*applications[middle + 1 :], *layers.data, *layers.providers))
 
 

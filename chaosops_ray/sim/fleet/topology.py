@@ -56,26 +56,20 @@ def _layers(draw: Stream, count: int) -> Layers:
 
 
 def _complete(draw: Stream, layers: Layers, links: Links) -> None:
-    """Link what a shape leaves open: edges with one call, services without a caller, applications without a call."""
+    """Link what a shape leaves open: the services below the applications, and applications without a call."""
     applications = layers.applications
-    for edge in layers.edges:
-        while len(links[edge]) < 2:
-            callee = draw.choice(applications)
-            if callee not in links[edge]:
-                links[edge].append(callee)
     called = {callee for callees in links for callee in callees}
     turn = draw.below(len(applications))
     for callee in (*layers.data, *layers.providers):
         if callee not in called:
             links[applications[turn % len(applications)]].append(callee)
             turn += 1
+        second = draw.choice(applications)
+        if draw.below(2) and callee not in links[second]:
+            links[second].append(callee)
     for caller in applications:
         if not links[caller]:
             links[caller].append(draw.choice(layers.data))
-    for callee in layers.providers:
-        caller = draw.choice(applications)
-        if draw.below(2) and callee not in links[caller]:
-            links[caller].append(callee)
 
 
 def _built(

@@ -3,7 +3,7 @@
 from typing import Final
 
 from chaosops_ray.sim.fleet.mandates import caching, cost, deploying, failover, patching, quota, routing, scaling
-from chaosops_ray.sim.fleet.mandates.mandate import Mandate, Operation
+from chaosops_ray.sim.fleet.mandates.mandate import Mandate
 
 MANDATES: Final[dict[str, Mandate]] = {
     "scaling": scaling.MANDATE,
@@ -14,7 +14,4 @@ MANDATES: Final[dict[str, Mandate]] = {
     "deploying": deploying.MANDATE,
     "failover": failover.MANDATE,
     "patching": patching.MANDATE,
-}
-OPERATIONS: Final[dict[str, Operation]] = {
-    operation.name: operation for one in MANDATES.values() for operation in (one.takes, one.gives)
 }

@@ -8,8 +8,8 @@ from typing import NamedTuple
 class Operation(NamedTuple):
     """A kind of deed.
 
-    `phrases` are the reasons that an agent may give for it, by grammar: the one that training draws, and the held-out one.
-    They hold no figure and nothing that a guilty agent alone would say.
+    `phrases` are the reasons that an agent may give for it, by grammar: the one that training draws, and the held-out
+    one. They hold no figure and nothing that a guilty agent alone would say.
     """
 
     name: str

@@ -15,7 +15,7 @@ MANDATE = Mandate(
                 "this service had room for more traffic",
                 "another region was busier",
                 "the traffic was spread unevenly",
-                "this route was the shorter one",
+                "this route was shorter",
                 "the weights favoured this service",
                 "a nearby region had to be relieved",
             ),
