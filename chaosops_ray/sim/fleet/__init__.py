@@ -173,6 +173,10 @@ class Fleet(Environment[World, View, Action]):
         after, outcome = turns.advance(world, taken)
         return Transition(after, taken, outcome, rubric.score(world, outcome, after))
 
+    def reward_range(self, rules: str) -> tuple[float, float]:
+        """Return bounds of what any consecutive turns earn."""
+        return rubric.reward_range(parse_rules(rules))
+
     def progress(self, episode: AnyEpisode) -> float:
         """Return the grade, which means the same on every tier."""
         return self.grade(episode)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from chaosops_ray.sim import weather
 from chaosops_ray.sim.fleet import scenarios, story
 from chaosops_ray.sim.fleet.actions import LEAST, MAX_MESSAGE, SUREST
-from chaosops_ray.sim.fleet.mandates import MANDATES, OPERATIONS
+from chaosops_ray.sim.fleet.mandates import MANDATES
 from chaosops_ray.sim.fleet.model import (
     ASK,
     AUDIT,
@@ -65,6 +65,7 @@ _ROWS: Final[Mapping[str, tuple[tuple[Any, ...], ...]]] = MappingProxyType(
         CANARY: ((_ENTRY, _FLOAT),),
     }
 )
+_OPERATIONS: Final = frozenset([name for one in MANDATES.values() for name in (one.takes.name, one.gives.name)])
 _SUBJECTS: Final = {LOOK: _SERVICE, TRACE: _SERVICE, COMPARE: _SERVICE, LEDGER: _SERVICE, AUDIT: _AGENT, ASK: _AGENT}
 
 
@@ -212,7 +213,7 @@ def _is_value(value: object, kind: object, counts: Mapping[str, int]) -> bool:
     if kind in counts:
         return value in _indices(str(kind), counts)
     if kind == _OPERATION:
-        return value in OPERATIONS
+        return value in _OPERATIONS
     return kind == value or (kind == _WORDS and clean(value, MAX_MESSAGE) == value)
 
 
