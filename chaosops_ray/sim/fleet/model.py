@@ -219,6 +219,15 @@ class Message(NamedTuple):
     results: tuple[Result, ...] = ()
 
 
+class Act(NamedTuple):
+    """An operation of a seat, which all seats are told of: what was done, and to what."""
+
+    turn: int
+    role: str
+    verb: str
+    subject: str
+
+
 # -- rules ----------------------------------------------------------------------------------------------------------
 
 
@@ -478,6 +487,7 @@ class World(NamedTuple):
     shown: tuple[int, ...] = ()  # entries in the order in which anybody first saw them: the short index of each
     results: tuple[Result, ...] = ()
     messages: tuple[Message, ...] = ()
+    acts: tuple[Act, ...] = ()
     statements: tuple[Statement, ...] = ()
     pointed: int = -1
     cause: str = ""

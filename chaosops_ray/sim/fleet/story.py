@@ -100,7 +100,7 @@ def is_suspicious(world: World, number: int) -> bool:
     if number < len(shared.deeds):
         return number in shared.suspicious
     found = world.deeds[number - len(shared.deeds)]
-    return (found.tick, found.agent, found.target) in shared.again
+    return any(slot[:3] == (found.tick, found.agent, found.target) for slot in shared.again)
 
 
 def factor(world: World, number: int) -> float:
@@ -124,6 +124,11 @@ def at(world: World, tick: int) -> Tick:
     if tick > PAGE:
         return world.past[tick - PAGE - 1]
     return plot(world.scenario).history[max(0, tick)]
+
+
+def now(world: World) -> Tick:
+    """Return the present tick's figures."""
+    return world.past[-1] if world.past else plot(world.scenario).history[-1]
 
 
 def measured(world: World, place: int, tick: int) -> int:
