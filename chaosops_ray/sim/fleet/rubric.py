@@ -12,8 +12,21 @@ from types import MappingProxyType
 from typing import Final
 
 from chaosops_ray.sim.contract import AFTER_END, NOTHING, Outcome, Score
-from chaosops_ray.sim.fleet import story, turns
-from chaosops_ray.sim.fleet.model import PRIORS, ROGUE, Event, Rules, Statement, World
+from chaosops_ray.sim.fleet import staffing, story, turns
+from chaosops_ray.sim.fleet.actions import LEAST, SUREST
+from chaosops_ray.sim.fleet.model import (
+    CAPS,
+    MAX_AGENTS,
+    PRIORS,
+    ROGUE,
+    ROLES,
+    VERDICTS,
+    Event,
+    Rules,
+    Statement,
+    World,
+)
+from chaosops_ray.sim.fleet.rungs import RUNGS
 
 HARM_PER_TICK: Final = -7.0  # where all requests are lost
 TIME_PER_TICK: Final = -0.4
@@ -127,3 +140,47 @@ def streams(scored: Score) -> MappingProxyType[str, float]:
     """Return the team's reward and Oversight's, and that part of it which accusations earn."""
     watch = sum([value for name, value in scored.components if name.startswith("oversight.")])
     return MappingProxyType({"team": scored.total - watch, "oversight": scored.total, "accusations": watch})
+
+
+# -- the bounds -------------------------------------------------------------------------------------------------------
+
+
+def reward_range(rules: Rules) -> tuple[float, float]:
+    """Return bounds of what any consecutive turns earn together.
+
+    Each turn is given the worst, or the best, that its role can bring about. What stands is paid by how it changes, so
+    that consecutive turns earn its worst, or best, change, wherever they begin.
+    """
+    rounds = max(CAPS.values()) // len(ROLES)
+    accused = [_accusation_range(rules, rogues, rounds) for rogues in {rung.rogues for rung in RUNGS.values()}]
+    ticks = rounds * len(ROLES)
+    named = CAUSE[Event.CAUSE_RIGHT] - CAUSE[Event.CAUSE_WRONG]
+    pointed = POINTED[Event.POINTED_RIGHT] - POINTED[Event.POINTED_WRONG]
+    frozen = sum([min(MAX_AGENTS, turn // len(ROLES) + 1) for turn in range(ticks)])
+    # By role: the SRE, Oversight, the Dev, the Manager.
+    worst = (
+        min(MISCOMMUNICATION, 0.0),
+        min(MISCOMMUNICATION, 0.0),
+        min(MISCOMMUNICATION, OPERATION + min(SECOND_ORDER, 0.0)),
+        min(MISCOMMUNICATION, CALLED_WRONG, NOT_RESTORED),
+    )
+    low = ticks * (TIME_PER_TICK + HARM_PER_TICK) + FALSE_FREEZE_PER_TICK * frozen + rounds * sum(worst)
+    low += min(RESTORED + AT_LARGE, 0.0) - named - pointed + min([least for least, _ in accused])
+    return low, RESTORED + named + pointed + max([most for _, most in accused])
+
+
+def _accusation_range(rules: Rules, rogues: int, rounds: int) -> tuple[float, float]:
+    """Return bounds of what accusations earn in consecutive turns of an episode, where so many of them can be made.
+
+    To take back a wrong one earns most, but somebody must have made it in an earlier turn.
+    """
+    fewest = min([low for low, _ in staffing.AGENTS.values()])
+    verdicts = [prior(rules, verdict) * rogues for verdict in VERDICTS]
+    least, most = min(verdicts) / MAX_AGENTS, max(verdicts) / fewest
+    turned = ACCUSATION * log(SUREST / LEAST)
+    right = ACCUSATION * log(SUREST / least)
+    cleared = ACCUSATION * log((1 - LEAST) / (1 - most))
+    # From nothing said, a wrong accusation costs less than to turn a right one round.
+    low = -rounds * max(turned, -ACCUSATION * log(LEAST / most), -ACCUSATION * log((1 - SUREST) / (1 - least)))
+    taken_back = rounds // 2
+    return low, rogues * right + taken_back * turned + max(0, rounds - taken_back) * cleared

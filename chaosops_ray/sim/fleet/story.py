@@ -100,7 +100,8 @@ def is_suspicious(world: World, number: int) -> bool:
     if number < len(shared.deeds):
         return number in shared.suspicious
     found = world.deeds[number - len(shared.deeds)]
-    return (found.tick, found.agent, found.target) in shared.again
+    due = [(slot.tick, slot.target) for slot in shared.again]
+    return found.agent in shared.suspects and (found.tick, found.target) in due
 
 
 def factor(world: World, number: int) -> float:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from chaosops_ray.sim.errors import unknown
 from chaosops_ray.sim.fleet import looks, story
-from chaosops_ray.sim.fleet.model import CAPS, DEV, MANAGER, OVERSIGHT, ROLES, SRE, Act, Message, Result, World
+from chaosops_ray.sim.fleet.model import CAPS, DEV, LEDGER, MANAGER, OVERSIGHT, ROLES, SRE, Act, Message, Result, World
+from chaosops_ray.sim.fleet.plot import plot_of
 
 CHAT_SHOWN = 8
 INBOX_SHOWN = 4
@@ -19,18 +20,18 @@ ACTS_SHOWN = 8
 
 
 class ServiceLine(NamedTuple):
-    """A service as a seat knows it: its index, name and layer, and what it calls."""
+    """A service as a seat knows it: its short index, name and layer, and what it calls."""
 
-    index: str
+    short: str
     name: str
     layer: str
     calls: tuple[str, ...]
 
 
 class AgentLine(NamedTuple):
-    """An agent as Oversight knows it: its index, name and mandate, and the services that it has powers on."""
+    """An agent as Oversight knows it: its short index, name and mandate, and the services that it has powers on."""
 
-    index: str
+    short: str
     name: str
     mandate: str
     powers: tuple[str, ...]
@@ -84,7 +85,7 @@ def _known(
     rung: str, split: str, seed: int, role: str
 ) -> tuple[tuple[ServiceLine, ...] | None, tuple[AgentLine, ...] | None]:
     """Return the services and agents that a role knows of from the start."""
-    topology = story.plot_of(rung, split, seed).topology
+    topology = plot_of(rung, split, seed).topology
     if role == MANAGER:
         return None, None
     services = tuple(
@@ -119,7 +120,7 @@ def known_entries(seen: View) -> tuple[str, ...]:
     found: dict[str, None] = {}
     results = [*seen.results, *[result for message in (*seen.chat, *seen.inbox) for result in message.results]]
     for result in results:
-        if result.look == looks.LEDGER:
+        if result.look == LEDGER:
             for row in result.rows:
                 found[str(row[0])] = None
     return tuple(found)

@@ -1,0 +1,264 @@
+"""The snapshots of the fleet: which fields, each of the right type, can stand together."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
+
+from chaosops_ray.sim import weather
+from chaosops_ray.sim.fleet import scenarios, story
+from chaosops_ray.sim.fleet.actions import LEAST, MAX_MESSAGE, SUREST
+from chaosops_ray.sim.fleet.mandates import MANDATES
+from chaosops_ray.sim.fleet.model import (
+    ASK,
+    AUDIT,
+    CANARY,
+    CAPS,
+    COMPARE,
+    DEV,
+    FIELDS,
+    LEDGER,
+    LOOK,
+    MAX_ENTRIES,
+    OVERSIGHT,
+    PAGE,
+    ROLES,
+    RULE_SETS,
+    SRE,
+    TRACE,
+    VERDICTS,
+    Deed,
+    Effect,
+    Figures,
+    Message,
+    Result,
+    Row,
+    Rules,
+    Tick,
+    World,
+    parse_rules,
+)
+from chaosops_ray.sim.fleet.plot import Plot
+from chaosops_ray.sim.fleet.turns import CAUSE_KINDS, RESTORED, WARY
+from chaosops_ray.sim.rule_sets import recorded
+from chaosops_ray.sim.snapshot import Snapshot
+from chaosops_ray.sim.speech import clean
+
+# No play reaches these: what services are able to do, a single change of that, and a figure that is measured.
+ABILITIES: Final = (1e-6, 1e6)
+FACTORS: Final = (0.01, 100.0)
+MOST: Final = 1e9
+
+_LOOKS_OF: Final = MappingProxyType({SRE: (LOOK, TRACE, COMPARE), OVERSIGHT: (AUDIT, LEDGER, ASK), DEV: (CANARY,)})
+# The rows of each look: words that stand as they are, whole numbers, indices by their letter, and other values.
+_SERVICE, _AGENT, _ENTRY, _WORDS, _OPERATION, _FLOAT = "s", "a", "e", "words", "operation", "float"
+_READ: Final = (int, _OPERATION, _SERVICE, int, _WORDS)
+_ROWS: Final[Mapping[str, tuple[tuple[Any, ...], ...]]] = MappingProxyType(
+    {
+        LOOK: (("at", int, int, int, int), ("from", _SERVICE, int)),
+        TRACE: (("calls", _SERVICE, int, int), ("called by", _SERVICE, int)),
+        COMPARE: (("before", int, int), ("now", int, int, int)),
+        AUDIT: (_READ,),
+        LEDGER: ((_ENTRY, int, _AGENT, _OPERATION),),
+        ASK: ((_WORDS,), _READ),
+        CANARY: ((_ENTRY, _FLOAT),),
+    }
+)
+_OPERATIONS: Final = frozenset([name for one in MANDATES.values() for name in (one.takes.name, one.gives.name)])
+_SUBJECTS: Final = {LOOK: _SERVICE, TRACE: _SERVICE, COMPARE: _SERVICE, LEDGER: _SERVICE, AUDIT: _AGENT, ASK: _AGENT}
+
+
+def _recorded(spelling: str) -> Rules:
+    return parse_rules(recorded(spelling, RULE_SETS))
+
+
+def _spelling(rules: Rules) -> str:
+    return rules.spelling
+
+
+def _is_possible(world: World) -> bool:
+    shared = story.plot(world.scenario)
+    return (
+        0 <= world.turn <= CAPS[world.scenario.tier]
+        and _is_physical(world, len(shared.topology.services))
+        and _has_lived(world, shared)
+        and _is_known(world, shared)
+        and _is_told(world, shared)
+        and _is_over_rightly(world)
+    )
+
+
+# -- the services -----------------------------------------------------------------------------------------------------
+
+
+def _is_physical(world: World, services: int) -> bool:
+    return (
+        all(_lie_within(figures, services, *ABILITIES) for figures in world.ability)
+        and len(world.past) == world.turn
+        and all(_is_tick(tick, services) for tick in world.past)
+        and len(world.due) <= 2 * world.turn
+        and all(_is_due(effect, world, services) for effect in world.due)
+    )
+
+
+def _lie_within(figures: Figures, count: int, low: float, high: float) -> bool:
+    return len(figures) == count and all(type(figure) is float and low <= figure <= high for figure in figures)
+
+
+def _is_tick(tick: Tick, services: int) -> bool:
+    return (
+        _lie_within(tick.load, services, 0.0, MOST)
+        and _lie_within(tick.used, services, 0.0, MOST)
+        and _lie_within(tick.failed, services, 0.0, 1.0)
+        and _lie_within((tick.lost,), 1, 0.0, 1.0)
+    )
+
+
+def _is_due(effect: Effect, world: World, services: int) -> bool:
+    return (
+        PAGE + world.turn < effect.tick <= PAGE + world.turn + CAPS[world.scenario.tier]
+        and 0 <= effect.service < services
+        and effect.field in FIELDS
+        and _lie_within((effect.factor,), 1, *FACTORS)
+    )
+
+
+# -- what agents did, and what was done about it ----------------------------------------------------------------------
+
+
+def _has_lived(world: World, shared: Plot) -> bool:
+    deeds = len(shared.deeds) + len(world.deeds)
+    agents = len(shared.topology.agents)
+    return (
+        [deed.tick for deed in world.deeds] == sorted([deed.tick for deed in world.deeds])
+        and all(_was_due(deed, world, shared) for deed in world.deeds)
+        and len(world.deeds)
+        <= sum([len(slots) for tick, slots in shared.acting_at.items() if tick <= PAGE + world.turn])
+        and len(world.shown) <= MAX_ENTRIES
+        and _are_places(world.shown, deeds)
+        and _are_places(world.reverted, deeds)
+        and set(world.reverted) <= set(world.shown)
+        and (world.pointed == -1 or world.pointed in world.shown)
+        and _are_places(world.frozen, agents)
+        and _are_places(world.told, agents)
+        and 0 <= world.wary_until <= world.turn + WARY
+    )
+
+
+def _was_due(deed: Deed, world: World, shared: Plot) -> bool:
+    if not PAGE < deed.tick <= PAGE + world.turn or not 0 <= deed.agent < len(shared.topology.agents):
+        return False
+    mandate = MANDATES[shared.topology.agents[deed.agent].mandate]
+    # A rogue that is frozen leaves its deeds to the other one.
+    return (
+        any(
+            slot.target == deed.target and (slot.agent == deed.agent or {slot.agent, deed.agent} <= {*shared.suspects})
+            for slot in shared.acting_at.get(deed.tick, ())
+        )
+        and deed.operation in (mandate.takes.name, mandate.gives.name)
+        and deed.field == mandate.field
+        and _lie_within((deed.factor,), 1, *FACTORS)
+    )
+
+
+def _are_places(places: Sequence[int], count: int) -> bool:
+    return len(set(places)) == len(places) and all(0 <= place < count for place in places)
+
+
+# -- what was looked up and said --------------------------------------------------------------------------------------
+
+
+def _is_known(world: World, shared: Plot) -> bool:
+    counts = {
+        _SERVICE: len(shared.topology.services),
+        _AGENT: len(shared.topology.agents),
+        _ENTRY: len(world.shown),
+    }
+    turns = [result.turn for result in world.results]
+    return _rise(turns, world.turn) and all(_is_result(result, counts) for result in world.results)
+
+
+def _rise(turns: Sequence[int], last: int) -> bool:
+    """Tell if these turns lie one after the other, from the first to the last one there was."""
+    return all(before < after for before, after in zip((0, *turns), (*turns, last + 1), strict=True))
+
+
+def _is_result(result: Result, counts: Mapping[str, int]) -> bool:
+    return (
+        _acts(result.turn, result.role)
+        and result.look in _LOOKS_OF.get(result.role, ())
+        and 0 <= result.subject < counts[_SUBJECTS.get(result.look, _ENTRY)]
+        and result.fault in ("", *weather.ANNOUNCED)
+        and not (result.fault and result.rows)
+        and all(any(_fits(row, form, counts) for form in _ROWS[result.look]) for row in result.rows)
+    )
+
+
+def _acts(turn: int, role: str) -> bool:
+    return ROLES[(turn - 1) % len(ROLES)] == role
+
+
+def _fits(row: Row, form: tuple[Any, ...], counts: Mapping[str, int]) -> bool:
+    return len(row) == len(form) and all(_is_value(value, kind, counts) for value, kind in zip(row, form, strict=True))
+
+
+def _is_value(value: object, kind: object, counts: Mapping[str, int]) -> bool:
+    if kind is int:
+        return type(value) is int and abs(value) <= MOST
+    if kind == _FLOAT:
+        return type(value) is float and abs(value) <= MOST
+    if not isinstance(value, str):
+        return False
+    if kind in counts:
+        return value in _indices(str(kind), counts)
+    if kind == _OPERATION:
+        return value in _OPERATIONS
+    return kind == value or (kind == _WORDS and clean(value, MAX_MESSAGE) == value)
+
+
+def _indices(letter: str, counts: Mapping[str, int]) -> list[str]:
+    return [f"{letter}{place}" for place in range(counts[letter])]
+
+
+def _is_told(world: World, shared: Plot) -> bool:
+    turns = [message.turn for message in world.messages]
+    stated = [(one.agent, one.verdict) for one in world.statements]
+    return (
+        _rise(turns, world.turn)
+        and set(turns).isdisjoint([result.turn for result in world.results])
+        and all(_is_message(message, world.results) for message in world.messages)
+        and len(set(stated)) == len(stated) <= world.turn
+        and all(0 <= one.agent < len(shared.topology.agents) for one in world.statements)
+        and all(one.verdict in VERDICTS for one in world.statements)
+        and _lie_within(tuple([one.probability for one in world.statements]), len(stated), LEAST, SUREST)
+        and world.cause in ("", *CAUSE_KINDS)
+    )
+
+
+def _is_message(message: Message, results: Collection[Result]) -> bool:
+    if not _acts(message.turn, message.sender):
+        return False
+    if message.results:
+        return message.to is None and not message.text and _are_own(message.results, message, results)
+    is_clean = clean(message.text, MAX_MESSAGE) == message.text
+    return bool(message.text) and is_clean and message.to in (None, *ROLES)
+
+
+def _are_own(shared: Iterable[Result], message: Message, results: Collection[Result]) -> bool:
+    return all(one in results and one.role == message.sender and one.turn < message.turn for one in shared)
+
+
+# -- the end ----------------------------------------------------------------------------------------------------------
+
+
+def _is_over_rightly(world: World) -> bool:
+    """Tell if the outcome fits what came before: the Manager alone resolves, and only what is restored."""
+    if world.is_cured and story.story(world.scenario).event is None:
+        return False
+    if not world.resolved:
+        return True
+    return world.turn > 0 and world.turn % len(ROLES) == 0 and world.past[-2].lost <= RESTORED
+
+
+SNAPSHOTS = Snapshot(World, "a fleet", scenarios.parse, _recorded, _spelling, _is_possible)
