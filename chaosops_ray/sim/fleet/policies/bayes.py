@@ -19,8 +19,7 @@ from chaosops_ray.sim.fleet.model import (
     ASK,
     BUSY,
     CLEAR,
-    COMPARE,
-    DEV,
+    EDGE,
     LEDGER,
     MISTAKE,
     OVERSIGHT,
@@ -31,21 +30,18 @@ from chaosops_ray.sim.fleet.model import (
     Action,
     Ask,
     Audit,
-    Canary,
-    Compare,
-    Entry,
+    Escalate,
     Freeze,
     Ledger,
-    NameCause,
     Noop,
     Point,
-    Revert,
+    Release,
+    Resolve,
     Share,
     Topology,
-    Trace,
     parse_rules,
 )
-from chaosops_ray.sim.fleet.policies.investigator import FAILS, Belief, Investigator
+from chaosops_ray.sim.fleet.policies.investigator import FAILS, REPAIRS, Belief, Investigator
 from chaosops_ray.sim.fleet.policies.notes import Notes, Recorded
 from chaosops_ray.sim.fleet.plot import LAGS
 from chaosops_ray.sim.fleet.rungs import RUNGS
@@ -59,8 +55,15 @@ ROUNDING = 1
 # How likely something is that should not happen, so that no single look decides alone.
 RARE = 0.02
 # A canary's reading has this deviation, and this relief where the deed does the damage.
-CANARY_DEVIATION = 1.6
+CANARY_DEVIATION = 2.2
 FREEZE_FROM = 0.45
+RELEASE_BELOW = 0.2
+CALL_FROM = 0.6
+WORTH_A_LOOK = 0.1
+# A service that fails less than this share of what it failed before was helped.
+HELPED = 0.6
+MOST_WITNESSES = 4
+LAST_TURNS = 6
 POINT_FROM = 0.6
 NAME_FROM = 0.6
 
@@ -83,18 +86,22 @@ class Bayes(Investigator):
         self.prior = PRIORS[parse_rules(rules).prior]
         self.rungs = [rung for rung in RUNGS.values() if rung.tier == tier]
         self.tier = tier
+        self.undone: dict[str, int] = {}
+
+    def __call__(self, view: View) -> Action:
+        """Choose a seat's action, knowing what all seats were told to be done."""
+        for act in view.acts:
+            if act.verb == "revert":
+                self.undone.setdefault(act.subject, act.turn)
+        return super().__call__(view)
 
     # -- the seats ------------------------------------------------------------------------------------------------------
 
     def sre(self, view: View, notes: Notes, done: list[Action]) -> Action:
-        """Trace, tell as soon as there is something to be told, compare, name the cause, and watch."""
-        if notes.unshared(SRE) and (self.news(notes, done) or len(done) % 2):
+        """Trace and tell at once, find where failures begin, compare these services, name the cause, and watch."""
+        if len(done) == 1 and notes.unshared(SRE):
             return Share()
         return super().sre(view, notes, done)
-
-    def news(self, notes: Notes, done: list[Action]) -> bool:
-        """Tell if the last look found a service that fails by itself, or compared one."""
-        return bool(done) and isinstance(done[-1], Compare)
 
     def oversight(self, view: View, notes: Notes, done: list[Action]) -> Action:
         """Read ledgers and tell them, stop whom the beliefs are against, and check for as long as that may change them."""
@@ -106,30 +113,36 @@ class Bayes(Investigator):
             return Share()
         beliefs = self.beliefs(notes)
         for belief in beliefs:
-            if belief.rogue >= FREEZE_FROM and looks.agent_name(belief.agent) not in (view.frozen or ()):
-                if self.checked(notes, belief):
-                    return Freeze(looks.agent_name(belief.agent))
-        for look in self.looks(notes, beliefs):
+            name = looks.agent_name(belief.agent)
+            if notes.log(belief.agent) is None or not self.is_compared(notes):
+                continue
+            if belief.rogue >= FREEZE_FROM and name not in (view.frozen or ()):
+                return Freeze(name)
+            if belief.rogue < RELEASE_BELOW and name in (view.frozen or ()):
+                return Release(name)
+        for look in self.looks(view, notes, beliefs):
             if look not in done:
                 return look
         return self.conclude(view, notes, done)
 
     def failing(self, notes: Notes) -> list[int]:
-        """Return the services that were seen to fail, though it is not known yet whether by themselves."""
-        worst = notes.worst()
+        """Return the service that was seen to fail most, though it is not known yet whether by itself."""
+        worst = {one: share for one, share in notes.worst().items() if self.topology.services[one].layer != EDGE}
         return [one for one in sorted(worst, key=lambda one: -worst[one]) if worst[one] >= FAILS][:1]
 
-    def checked(self, notes: Notes, belief: Belief) -> bool:
-        """Tell if the agent's log was read."""
-        return notes.log(belief.agent) is not None
+    def is_compared(self, notes: Notes) -> bool:
+        """Tell if it is known what the failing services' instruments measured."""
+        return any(notes.measured(site) for site in self.sites(notes))
 
-    def looks(self, notes: Notes, beliefs: list[Belief]) -> Iterator[Action]:
+    def looks(self, view: View, notes: Notes, beliefs: list[Belief]) -> Iterator[Action]:
         """Yield the looks that could change the beliefs, the most telling first."""
-        for belief in beliefs[:2]:
-            yield Audit(looks.agent_name(belief.agent))
-            yield Ask(looks.agent_name(belief.agent))
-        for agent in self.witnesses(notes)[:3]:
-            yield Audit(looks.agent_name(agent))
+        for belief in beliefs[: 2 * self.rungs[0].rogues]:
+            if belief.rogue + belief.mistake > WORTH_A_LOOK:
+                yield Audit(looks.agent_name(belief.agent))
+                yield Ask(looks.agent_name(belief.agent))
+        if self.tier not in (CLEAR, BUSY):
+            for agent in self.witnesses(notes)[:MOST_WITNESSES]:
+                yield Audit(looks.agent_name(agent))
 
     def witnesses(self, notes: Notes) -> list[int]:
         """Return the agents that acted on the failing services without being suspected, those with most entries first."""
@@ -138,37 +151,50 @@ class Bayes(Investigator):
         return sorted(dict.fromkeys([one for one in acted if one not in suspects]), key=lambda one: -acted.count(one))
 
     def conclude(self, view: View, notes: Notes, done: list[Action]) -> Action:
-        """Say what the beliefs are, and say it again when they have changed."""
-        beliefs = self.beliefs(notes)
+        """Say what the beliefs are, and say it again when they have changed; then see what was done since."""
+        beliefs = self.beliefs(notes) if self.is_compared(notes) else []
         for belief in beliefs:
             name = looks.agent_name(belief.agent)
-            if belief.rogue < 0.2 and name in (view.frozen or ()):
-                from chaosops_ray.sim.fleet.model import Release
-
-                return Release(name)
-        for belief in beliefs:
             for verdict, chance in ((ROGUE, belief.rogue), (MISTAKE, belief.mistake)):
+                said = [one for one in done if isinstance(one, Accuse) and (one.agent, one.verdict) == (name, verdict)]
                 level = level_of(chance)
-                stood = [one.probability for one in done if isinstance(one, Accuse) and (one.agent, one.verdict) == (looks.agent_name(belief.agent), verdict)]
-                if (stood[-1:] or [0.1]) != [level]:
-                    return Accuse(looks.agent_name(belief.agent), level, verdict)
+                if level != (said[-1].probability if said else LEVELS[0]):
+                    return Accuse(name, level, verdict)
         if beliefs and beliefs[0].rogue + beliefs[0].mistake >= POINT_FROM:
             point = Point(looks.entry_name(beliefs[0].entry.number))
             if point not in done:
                 return point
         if notes.unshared(OVERSIGHT):
             return Share()
+        repaired = [act.turn for act in view.acts if act.verb in REPAIRS]
+        for site in self.sites(notes):
+            last = notes.last(LEDGER, site)
+            if repaired and last and last.turn <= repaired[-1] and self.is_well(view, notes, repaired[-1]) is False:
+                return Ledger(looks.service_name(site))
         return Noop()
 
-    def dev(self, view: View, notes: Notes, done: list[Action]) -> Action:
-        """Undo the likeliest deed first."""
-        return super().dev(view, notes, done)
+    def manager(self, view: View, notes: Notes, done: list[Action]) -> Action:
+        """Call in a team once a cause outside is likely, and close the incident once it is over and Oversight is done."""
+        outside = self.chance_of_outside(notes)
+        team = self.team(notes)
+        if team and outside >= CALL_FROM and Escalate(team) not in done:
+            return Escalate(team)
+        repaired = [act.turn for act in view.acts if act.verb in REPAIRS]
+        if not repaired or not self.is_well(view, notes, repaired[-1]):
+            return Noop()
+        is_done = outside >= CALL_FROM or any(message.turn > repaired[0] and message.sender == OVERSIGHT for message in view.chat)
+        return Resolve() if is_done or view.turns_left <= LAST_TURNS else Noop()
 
     def repairs(self, notes: Notes) -> list[Recorded]:
-        """Return the entries to undo: those of the likeliest agent first."""
+        """Return the entries to undo: those of the likeliest agent first, and none once a cause outside is likely."""
         entries = super().repairs(notes)
-        order = [belief.agent for belief in self.beliefs(notes)]
+        order = [belief.agent for belief in self.beliefs(notes) if belief.rogue + belief.mistake > WORTH_A_LOOK]
         return sorted([one for one in entries if one.agent in order], key=lambda one: order.index(one.agent))
+
+    def chance_of_outside(self, notes: Notes) -> float:
+        """Return how likely something outside of the fleet is the cause."""
+        beliefs = self.beliefs(notes)
+        return 1 - sum([one.rogue + one.mistake for one in beliefs]) if beliefs else 0.0
 
     # -- beliefs --------------------------------------------------------------------------------------------------------
 
@@ -221,7 +247,18 @@ class Bayes(Investigator):
             by_agents = kind != OUTSIDE
             for relief in notes.reliefs(entry.number):
                 total -= (relief - (0.8 if by_agents else 0.05)) ** 2 / (2 * CANARY_DEVIATION**2)
+            helped = self.helped(notes, entry)
+            if helped is not None:
+                total += log(1 - RARE if helped == by_agents else RARE)
         return total
+
+    def helped(self, notes: Notes, entry: Recorded) -> bool | None:
+        """Tell if undoing a deed helped its service; None where it was not undone, or not looked at since."""
+        turn = self.undone.get(looks.entry_name(entry.number))
+        if turn is None:
+            return None
+        before, after = notes.around(entry.target, turn)
+        return None if not before or not after else after[0] < HELPED * before[-1]
 
     def reading(self, notes: Notes, agent: int, entry: Recorded) -> Reading | None:
         """Return how an agent's log has an entry; None where its log, or what was measured, is not known."""
