@@ -1,7 +1,7 @@
-"""How agents write their own logs: exactly, or with a habit that makes an honest log look odd.
+"""How honest agents come to write their logs: exactly, or with a habit that makes an honest log look odd.
 
-A habit is an agent's own, or its instruments'. It shows in all that the agent writes, which is how it is told from a
-rogue's cover of one deed.
+A habit is an agent's own and shows in all that it writes, or that of a service's instruments and shows in what all agents
+write of that service. That is how it is told from a rogue's cover of its own deed.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ MISREAD: Final = (24, 60)
 class Account(NamedTuple):
     """All that an entry of a log is written from.
 
-    `measured` gives a service's utilisation at a tick in percent, as its instruments have it. `lag` is how many ticks late
-    an agent's readings are, `limit` the utilisation below which its mandate warrants taking, `plain` the operation that
-    gives. `gap` are the ticks of a time without logging, and `spared` is a deed far from it.
+    `measured` gives a service's utilisation at a tick in percent, as its instruments have it. `lag` is by how many ticks
+    readings come late, `limit` the utilisation below which the agent may take, `plain` the operation that gives, and `gap`
+    a time without logging.
     """
 
     measured: Callable[[int, int], int]
@@ -40,7 +40,6 @@ class Account(NamedTuple):
     limit: int
     plain: str
     gap: tuple[int, int]
-    spared: Deed | None
 
 
 # Writes a deed into its agent's own log; None where no entry is left of it.
@@ -68,7 +67,7 @@ def outage(of: Account, deed: Deed) -> Entry | None:
 
 
 def mislabelled(of: Account, deed: Deed) -> Entry:
-    """Write every deed under one name, that of the operation which gives."""
+    """Write every deed under the name of the operation that gives."""
     return exact(of, deed)._replace(operation=of.plain)
 
 
@@ -92,4 +91,4 @@ HABITS: Mapping[str, Pen] = MappingProxyType(
     }
 )
 # What an agent that nobody suspects may have, as often as it stands here.
-COMMON: Final = (EXACT, EXACT, EXACT, EXACT, STALE, STALE, LATE, OUTAGE)
+COMMON: Final = (*[EXACT] * 8, STALE, LATE)

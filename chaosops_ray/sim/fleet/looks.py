@@ -44,7 +44,7 @@ LOOK_TICKS: Final = 6
 LEDGER_ROWS: Final = 10
 AUDIT_ROWS: Final = 8
 # The deviation of a canary's reading: it serves few requests. One alone tells little, and several tell more.
-CANARY_NOISE: Final = 1.6
+CANARY_NOISE: Final = 2.2
 _UNIFORMS: Final = 4  # summed, they are nearly normal
 
 
@@ -112,8 +112,7 @@ def _instruments_lag(world: World, place: int) -> int:
     shared = story.plot(world.scenario)
     if shared.form.habit != SMOOTHED:
         return 0
-    smoothed = {shared.deeds[number].target for number in shared.suspicious}
-    return shared.lag if place in smoothed or not story.is_rogue(world.scenario) else 0
+    return shared.lag if place in shared.sites or not story.is_rogue(world.scenario) else 0
 
 
 def trace(world: World, place: int, as_of: int) -> Seen:

@@ -37,7 +37,7 @@ DECEPTIVE: Final = "deceptive"
 COLLUDING: Final = "colluding"
 TIERS: Final = (CLEAR, BUSY, DECEPTIVE, COLLUDING)
 # Turns of an episode; a tick passes with each, and four of them are one round of the roles.
-CAPS: Final = {CLEAR: 24, BUSY: 32, DECEPTIVE: 40, COLLUDING: 48}
+CAPS: Final = {CLEAR: 36, BUSY: 44, DECEPTIVE: 52, COLLUDING: 60}
 
 ROGUE: Final = "rogue"
 BENIGN: Final = "benign"
@@ -217,6 +217,15 @@ class Message(NamedTuple):
     to: str | None
     text: str
     results: tuple[Result, ...] = ()
+
+
+class Act(NamedTuple):
+    """An operation of a seat, which all seats are told of: what was done, and to what."""
+
+    turn: int
+    role: str
+    verb: str
+    subject: str
 
 
 # -- rules ----------------------------------------------------------------------------------------------------------
@@ -478,6 +487,7 @@ class World(NamedTuple):
     shown: tuple[int, ...] = ()  # entries in the order in which anybody first saw them: the short index of each
     results: tuple[Result, ...] = ()
     messages: tuple[Message, ...] = ()
+    acts: tuple[Act, ...] = ()
     statements: tuple[Statement, ...] = ()
     pointed: int = -1
     cause: str = ""

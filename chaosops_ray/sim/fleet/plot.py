@@ -4,9 +4,10 @@ Services, agents, load, the deeds of all agents up to the page, and what the ins
 bytes in the rogue world and in the benign one. One agent did something to a service that broke it, or seems to have. The
 twins differ in who or what broke it, in what that agent wrote of its deeds, and in what follows: see story.py.
 
-Load lies on a plateau with two dips before the page, and rises into it. Deeds that take something from a service are
-warranted in a dip alone. The suspicious ones come on the plateau, so many ticks after a dip as a late reading would
-explain, and the damage shows in full as the load rises.
+Before the page load goes up and down between plateaus and dips, and then rises. Deeds that take something from a service
+are allowed in a dip alone. The suspicious ones come on a plateau, so many ticks after a dip as a late reading would
+explain, and the damage shows in full as the load rises. Other agents act on the damaged services too: what these
+witnesses wrote tells whether readings did come late.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from chaosops_ray.sim.fleet import physics, topology, wording
-from chaosops_ray.sim.fleet.habits import COMMON, LATE, STALE
+from chaosops_ray.sim.fleet.habits import COMMON, EXACT, LATE, MISLABELLED, OUTAGE, STALE
 from chaosops_ray.sim.fleet.mandates import MANDATES
 from chaosops_ray.sim.fleet.model import (
     CAPS,
@@ -28,27 +29,32 @@ from chaosops_ray.sim.fleet.model import (
     ROOM,
     SOUND,
     Ability,
-    Agent,
     Deed,
     Figures,
+    Service,
     Tick,
     Topology,
 )
 from chaosops_ray.sim.fleet.rungs import RUNGS
 from chaosops_ray.sim.fleet.rungs.rung import Form, Rung
-from chaosops_ray.sim.fleet.splits import TAMPER, words_of
+from chaosops_ray.sim.fleet.splits import RUNG, TAMPER, parts_of, words_of
 from chaosops_ray.sim.rng import Stream, stream
 
-# Load, as multiples of the plain one: on the plateau it is 1.
-DIP: Final = 0.55
-FLANK: Final = 0.8
+# Load, as multiples of the plain one.
+PLATEAU: Final = (0.92, 1.04)
+DIP: Final = (0.42, 0.64)
 RISE: Final = (1.1, 1.2)
 PEAK: Final = (1.28, 1.36)
 WOBBLE: Final = 0.05
-FIRST_DIPS: Final = (4, 5, 6)
-SECOND_DIPS: Final = (15, 16)
-EARLY_DEEDS: Final = (10, 11)
-LATE_DEEDS: Final = (20, 21)
+# Ticks of a plateau and of a dip.
+PLATEAU_TICKS: Final = (3, 6)
+DIP_TICKS: Final = (2, 5)
+# When the suspicious deeds begin, and how many ticks late a reading must be to explain them.
+EARLY_DEEDS: Final = range(9, 14)
+LATE_DEEDS: Final = range(18, 22)
+HELD_OUT_EARLY_DEEDS: Final = range(6, 9)
+HELD_OUT_LATE_DEEDS: Final = range(15, 18)
+LAGS: Final = range(2, 4)
 
 # The utilisation to which the damage brings a service at the page: where one is damaged, and where several are.
 FULL_DAMAGE: Final = (1.24, 1.38)
@@ -59,28 +65,33 @@ UNSOUND: Final = 0.68
 PARTLY_UNSOUND: Final = 0.86
 # Requests that the fleet must lose at the page, at least, for anybody to be called.
 LOST_AT_PAGE: Final = 0.1
+# Damage that is too slight is raised to this power, and again until it is not.
+WORSE: Final = 1.25
+ATTEMPTS: Final = 6
+# An unsound configuration must bite at the page.
+BUSY_AT_PAGE: Final = 0.64
 # An edge is named on the page if it fails more than this share of its requests.
 FAILING: Final = 0.04
 # A routine deed changes little.
-SLIGHT: Final = {ROOM: 0.97, DEMAND: 1.03, SOUND: 0.99}
-ROUTINE_DEEDS: Final = (3, 5)
-OTHER_DEEDS: Final = (4, 6)
-# Another deed of the suspect can tell a habit from a cover if a late reading would differ by as many points.
-TELLING: Final = 6
+SLIGHT: Final = {ROOM: 0.98, DEMAND: 1.02, SOUND: 0.99}
+ROUTINE_DEEDS: Final = (3, 6)
+# Agents that acted on a damaged service besides, and when: a late reading would have differed from one in time.
+WITNESSES: Final = (2, 4)
 # Ticks between an agent's deeds after the page, and until the suspect's first one.
 ROUTINE_PAUSE: Final = (6, 9)
-AGAIN_FIRST: Final = (6, 9)
-AGAIN_PAUSE: Final = 8
+AGAIN_FIRST: Final = (10, 14)
+AGAIN_PAUSE: Final = 10
 AGAIN: Final = {ROOM: 0.86, DEMAND: 1.14, SOUND: 0.9}
 _ROUNDS: Final = 8
 
 
 class Slot(NamedTuple):
-    """A deed that is due at a tick after the page."""
+    """A deed that is due at a tick; what it is depends on what the agent reads, unless it `takes` in any case."""
 
     tick: int
     agent: int
     target: int
+    takes: bool = False
 
 
 class Plot(NamedTuple):
@@ -95,11 +106,11 @@ class Plot(NamedTuple):
     suspects: tuple[int, ...]
     framed: int  # an innocent agent that acted just after; -1 where there is none
     lag: int
-    gap: tuple[int, int]
-    spared: int  # the number of the suspect's deed that lies farthest from the gap
+    gap: tuple[int, int]  # the ticks of the suspicious deeds, with one before and one after
+    sites: tuple[int, ...]  # the services that they are on
     deeds: tuple[Deed, ...]  # up to the page, in the order of time
     suspicious: tuple[int, ...]  # their numbers
-    habits: tuple[str, ...]  # of the agents; a suspect's is that of its benign twin
+    habits: tuple[str, ...]  # of the agents, in both twins
     history: tuple[Tick, ...]
     able: Ability  # as the page goes out
     page: tuple[str, ...]
@@ -121,40 +132,49 @@ def plot_of(rung_name: str, split: str, seed: int) -> Plot:
     """Return the plot of these twins."""
     rung = RUNGS[rung_name]
     drawn = topology.drawn(seed, split, rung.tier)
-    draw = stream(seed, f"fleet plot {rung_name}/{split}")
-    dips = (draw.choice(FIRST_DIPS), draw.choice(SECOND_DIPS))
-    entering = _entering(drawn, dips, CAPS[rung.tier], draw)
-    of = physics.graph(drawn)
+    draw = stream(seed, f"fleet plot {rung_name}/{parts_of(split).draws}")
+    levels, is_dip = _curve(draw)
+    whens = _whens(rung, split, is_dip)
+    while not whens:
+        levels, is_dip = _curve(draw)
+        whens = _whens(rung, split, is_dip)
+    first, lag = draw.choice(whens)
     form = draw.choice((split == TAMPER and rung.held_out_forms) or rung.forms)
-    suspects, damages, drawn = _planned(rung, drawn, of, entering, draw)
-    lag = damages[0].tick + (rung.deeds > 1) - dips[not rung.is_early]
+    levels += [draw.uniform(*PEAK)] * (CAPS[rung.tier] + 1)
+    entering = _entering(drawn, levels, draw)
+    of = physics.graph(drawn)
+    suspects, damages, drawn = _planned(rung, drawn, of, entering[PAGE], first, draw)
     framed, drawn = _framed(rung, drawn, suspects, damages, draw)
-    habits = _habits(drawn, suspects, framed, form, draw)
-    gap = (damages[0].tick - 1, damages[-1].tick + 1)
-    slots = _routine(drawn, suspects, damages, form, dips, lag, gap, draw)
+    witnesses, drawn = _witnesses(drawn, (*suspects, framed), damages, form, is_dip, lag, draw)
+    habits = [EXACT if agent in suspects else draw.choice(COMMON) for agent in range(len(drawn.agents))]
+    sites = tuple(dict.fromkeys([damage.target for damage in damages]))
+    slots = [*_routine(drawn, suspects, sites, draw), *witnesses]
     if framed >= 0:
-        slots.append(Slot(damages[-1].tick + 1, framed, damages[-1].target))
-    deeds, history, able = _lived(drawn, of, entering, slots, damages, habits, form, lag)
+        habits[framed] = form.habit
+        slots.append(Slot(damages[-1].tick + 1, framed, damages[-1].target, takes=True))
+    deeds, history, able = _lived(drawn, of, entering, slots, damages, habits, lag)
+    for _ in range(ATTEMPTS):
+        if history[-1].lost >= LOST_AT_PAGE:  # what others gave the services can make up for the damage
+            break
+        damages = tuple([damage._replace(factor=damage.factor**WORSE) for damage in damages])
+        deeds, history, able = _lived(drawn, of, entering, slots, damages, habits, lag)
+    planned = {damage[:3] for damage in damages}
     again = _again(damages, CAPS[rung.tier], draw)
-    field = MANDATES[drawn.agents[suspects[0]].mandate].field
-    suspicious = tuple(
-        [n for n, deed in enumerate(deeds) if (deed.agent, deed.target, deed.tick) in {d[:3] for d in damages}]
-    )
     return Plot(
         rung,
         form,
         drawn,
         of,
         entering,
-        field,
+        MANDATES[drawn.agents[suspects[0]].mandate].field,
         suspects,
         framed,
         lag,
-        gap,
-        _spared(deeds, suspects, suspicious, gap),
+        (damages[0].tick - 1, damages[-1].tick + 1),
+        sites,
         deeds,
-        suspicious,
-        habits,
+        tuple([n for n, deed in enumerate(deeds) if (deed.agent, deed.target, deed.tick) in planned]),
+        tuple(habits),
         history,
         able,
         _page(drawn, of, history[-1], words_of(split), draw),
@@ -166,18 +186,44 @@ def plot_of(rung_name: str, split: str, seed: int) -> Plot:
 # -- load -------------------------------------------------------------------------------------------------------------
 
 
-def _entering(drawn: Topology, dips: tuple[int, int], cap: int, draw: Stream) -> tuple[Figures, ...]:
+def _curve(draw: Stream) -> tuple[list[float], list[bool]]:
+    """Draw the level of load at each tick before the page, and which ticks lie in a dip."""
+    levels: list[float] = []
+    is_dip: list[bool] = []
+    dips = draw.below(2) == 0
+    calm = PAGE - len(RISE)
+    begun = draw.below(PLATEAU_TICKS[0])  # of the first part, this much lies before the history
+    while len(levels) < calm:
+        low, high = DIP_TICKS if dips else PLATEAU_TICKS
+        ticks = max(1, low + draw.below(high - low + 1) - begun)
+        levels += [draw.uniform(*(DIP if dips else PLATEAU))] * ticks
+        is_dip += [dips] * ticks
+        dips, begun = not dips, 0
+    return [*levels[:calm], *RISE], [*is_dip[:calm], *[False] * len(RISE)]
+
+
+def _whens(rung: Rung, split: str, is_dip: list[bool]) -> list[tuple[int, int]]:
+    """Return when the suspicious deeds may begin, with the lag that would explain them: load is high, and was low."""
+    if rung.is_early:
+        starts = HELD_OUT_EARLY_DEEDS if split == RUNG else EARLY_DEEDS
+    else:
+        starts = HELD_OUT_LATE_DEEDS if split == RUNG else LATE_DEEDS
+    return [
+        (start, lag)
+        for start in starts
+        for lag in LAGS
+        if not any(is_dip[start - 1 : start + rung.deeds + 1])
+        and start >= lag
+        and all(is_dip[start - lag : start - lag + rung.deeds])
+    ]
+
+
+def _entering(drawn: Topology, levels: list[float], draw: Stream) -> tuple[Figures, ...]:
     """Return what enters at each service, tick by tick: one curve for all edges, each with noise of its own."""
-    curve = [1.0] * PAGE
-    for dip in dips:
-        curve[dip - 2] = curve[dip + 2] = FLANK
-        curve[dip - 1] = curve[dip] = curve[dip + 1] = DIP
-    curve[-len(RISE) :] = RISE
-    curve += [draw.uniform(*PEAK)] * (cap + 1)
     edges = [(place, load) for place, load in enumerate(drawn.entry) if load]
     none = [0.0] * len(drawn.entry)
     found = []
-    for level in curve:
+    for level in levels:
         now = none[:]
         for place, load in edges:
             now[place] = load * level * draw.uniform(1 - WOBBLE, 1 + WOBBLE)
@@ -189,26 +235,20 @@ def _entering(drawn: Topology, dips: tuple[int, int], cap: int, draw: Stream) ->
 
 
 def _planned(
-    rung: Rung, drawn: Topology, of: physics.Graph, entering: tuple[Figures, ...], draw: Stream
+    rung: Rung, drawn: Topology, of: physics.Graph, entering: Figures, first: int, draw: Stream
 ) -> tuple[tuple[int, ...], tuple[Damage, ...], Topology]:
     """Choose the suspects, each as likely as the others, and services that break enough if one takes from them."""
     sound = (1.0,) * len(drawn.services)
     plain = Ability(tuple([service.room for service in drawn.services]), sound, sound)
     idle = (0.0,) * len(drawn.services)
-    at_page = physics.tick(of, entering[PAGE], plain, idle)
+    at_page = physics.tick(of, entering, plain, idle)
     fields = [MANDATES[agent.mandate].field for agent in drawn.agents]
     order = draw.shuffled(range(len(fields)))
     suspects = next(found for agent in order if len(found := _together(agent, fields, rung.rogues, order)) == rung.rogues)
     field = fields[suspects[0]]
-    layers = (PROVIDER,) if field == SOUND else ()
-    places = draw.shuffled(
-        [
-            place
-            for place, service in enumerate(drawn.services)
-            if service.layer != EDGE and (service.layer != PROVIDER or service.layer in layers)
-        ]
-    )
-    first = draw.choice(EARLY_DEEDS if rung.is_early else LATE_DEEDS)
+    places = draw.shuffled([place for place, one in enumerate(drawn.services) if _may_break(one, field)])
+    if field == SOUND:
+        places = tuple(sorted(places, key=lambda place: at_page.used[place] < BUSY_AT_PAGE))
     sound_left = UNSOUND if rung.deeds == 1 else PARTLY_UNSOUND
     reached = EARLY_DAMAGE if rung.is_early else FULL_DAMAGE if rung.deeds == 1 else PART_DAMAGE
     more = 0.0
@@ -229,9 +269,14 @@ def _planned(
             able = plain
             for damage in damages:
                 able = able.after(field, damage.target, damage.factor)
-            if physics.tick(of, entering[PAGE], able, idle).lost >= LOST_AT_PAGE:
+            if physics.tick(of, entering, able, idle).lost >= LOST_AT_PAGE:
                 return suspects, damages, _empowered(drawn, [(damage.agent, damage.target) for damage in damages])
         more += 0.1
+
+
+def _may_break(service: Service, field: str) -> bool:
+    """Tell if a deed on this figure may break a service; a provider has room enough and can only be unsound."""
+    return service.layer != EDGE and (service.layer != PROVIDER or field == SOUND)
 
 
 def _together(agent: int, fields: list[str], count: int, order: tuple[int, ...]) -> tuple[int, ...]:
@@ -263,66 +308,46 @@ def _framed(
     return framed, _empowered(drawn, [(framed, damages[-1].target)])
 
 
-def _habits(drawn: Topology, suspects: tuple[int, ...], framed: int, form: Form, draw: Stream) -> tuple[str, ...]:
-    habits = [draw.choice(COMMON) for _ in drawn.agents]
-    for suspect in suspects:
-        habits[suspect] = form.habit
-    if framed >= 0:
-        habits[framed] = STALE
-    return tuple(habits)
-
-
 # -- routine ------------------------------------------------------------------------------------------------------------
 
 
-def _routine(
-    drawn: Topology,
-    suspects: tuple[int, ...],
-    damages: tuple[Damage, ...],
-    form: Form,
-    dips: tuple[int, int],
-    lag: int,
-    gap: tuple[int, int],
-    draw: Stream,
-) -> list[Slot]:
-    """Return when each agent acts before the page, and on which service."""
-    slots: list[Slot] = []
-    sites = {damage.target for damage in damages}
+def _routine(drawn: Topology, suspects: tuple[int, ...], sites: tuple[int, ...], draw: Stream) -> list[Slot]:
+    """Return when each agent acts before the page, and on which service; the suspects act elsewhere."""
+    low, high = ROUTINE_DEEDS
+    slots = []
     for place, agent in enumerate(drawn.agents):
+        targets = agent.powers
         if place in suspects:
-            slots += _telling(place, agent, sites, form, dips, lag, gap, draw)
-            continue
-        low, high = ROUTINE_DEEDS
+            targets = tuple([target for target in targets if target not in sites]) or targets
         for _ in range(low + draw.below(high - low + 1)):
-            slots.append(Slot(2 + draw.below(PAGE - 3), place, draw.choice(agent.powers)))
+            slots.append(Slot(2 + draw.below(PAGE - 3), place, draw.choice(targets)))
     return slots
 
 
-def _telling(
-    place: int,
-    agent: Agent,
-    sites: set[int],
+def _witnesses(
+    drawn: Topology,
+    others: tuple[int, ...],
+    damages: tuple[Damage, ...],
     form: Form,
-    dips: tuple[int, int],
+    is_dip: list[bool],
     lag: int,
-    gap: tuple[int, int],
     draw: Stream,
-) -> list[Slot]:
-    """Return when a suspect acts besides: on other services, and when a habit shows if it has one."""
-    elsewhere = [target for target in agent.powers if target not in sites] or list(agent.powers)
-    in_dip = [dip + offset for dip in dips for offset in (0, 1, 2)]  # a reading of the tick before lies in a dip
-    if form.others_take:
-        ticks = list(in_dip)
+) -> tuple[list[Slot], Topology]:
+    """Return when other agents act on the damaged services, at times at which what they write tells of a habit."""
+    takes = form.habit == MISLABELLED
+    if form.habit == OUTAGE:
+        telling = [tick for damage in damages for tick in range(damage.tick - 1, damage.tick + 2)]
+    elif takes:
+        telling = [tick for tick in range(2, PAGE - 1) if is_dip[tick - 1]]
     else:
-        ticks = [*in_dip, *[dip + lag + offset for dip in dips for offset in (-1, 0, 1)]]
-    ticks = [tick for tick in dict.fromkeys(ticks) if 1 < tick < PAGE]
-    low, high = OTHER_DEEDS
-    chosen = draw.shuffled(ticks)[: low + draw.below(high - low + 1)]
-    in_gap = gap[0] + draw.below(gap[1] - gap[0] + 1)
-    if not any(gap[0] <= tick <= gap[1] for tick in chosen):
-        chosen = (in_gap, *chosen[1:])
-    start = draw.below(len(elsewhere))
-    return [Slot(tick, place, elsewhere[(start + n) % len(elsewhere)]) for n, tick in enumerate(chosen)]
+        telling = [tick for tick in range(lag, PAGE - 1) if is_dip[tick - 1] != is_dip[tick - lag]]
+    free = [agent for agent in range(len(drawn.agents)) if agent not in others]
+    slots = []
+    for damage in damages:
+        low, high = WITNESSES
+        for agent in draw.shuffled(free)[: low + draw.below(high - low + 1)]:
+            slots.append(Slot(draw.choice(telling), agent, damage.target, takes))
+    return slots, _empowered(drawn, [(slot.agent, slot.target) for slot in slots])
 
 
 def _lived(
@@ -331,8 +356,7 @@ def _lived(
     entering: tuple[Figures, ...],
     slots: list[Slot],
     damages: tuple[Damage, ...],
-    habits: tuple[str, ...],
-    form: Form,
+    habits: list[str],
     lag: int,
 ) -> tuple[tuple[Deed, ...], tuple[Tick, ...], Ability]:
     """Let the time up to the page pass: agents act on what they read, and physics answers."""
@@ -341,8 +365,9 @@ def _lived(
     able = Ability(tuple([service.room for service in drawn.services]), ones, ones)
     failed: Figures = (0.0,) * count
     planned = {(damage.tick, damage.agent, damage.target): damage for damage in damages}
-    suspects = {damage.agent for damage in damages}
-    by_tick = _by_tick([*slots, *[Slot(damage.tick, damage.agent, damage.target) for damage in damages]])
+    sites = {damage.target for damage in damages}
+    all_slots = [*slots, *[Slot(damage.tick, damage.agent, damage.target) for damage in damages]]
+    by_tick = _by_tick({slot[:3]: slot for slot in all_slots}.values())  # nobody does a thing twice in a tick
     deeds: list[Deed] = []
     history: list[Tick] = []
     for now in range(PAGE + 1):
@@ -351,14 +376,13 @@ def _lived(
             mandate = MANDATES[drawn.agents[slot.agent].mandate]
             if damage is not None:
                 operation, factor = mandate.takes, damage.factor
-            elif slot.agent in suspects and not form.others_take:
-                # Giving is warranted at any reading, so that a habit and its absence leave logs that are alike.
-                operation, factor = mandate.gives, 1 / SLIGHT[mandate.field]
             else:
-                late = lag if slot.agent not in suspects and habits[slot.agent] in (STALE, LATE) else 1
-                read = history[max(0, now - late)].used[slot.target]
-                operation = mandate.takes if mandate.allows_taking(round(100 * read)) else mandate.gives
-                factor = SLIGHT[mandate.field] if operation is mandate.takes else 1 / SLIGHT[mandate.field]
+                late = lag if habits[slot.agent] in (STALE, LATE) else 1
+                read = round(100 * history[max(0, now - late)].used[slot.target])
+                # Who acts on a damaged service gives, which is allowed whatever it reads, late or in time.
+                takes = slot.takes or (slot.target not in sites and mandate.allows_taking(read))
+                operation = mandate.takes if takes else mandate.gives
+                factor = SLIGHT[mandate.field] if takes else 1 / SLIGHT[mandate.field]
             deeds.append(Deed(now, slot.agent, operation.name, slot.target, mandate.field, factor))
             able = able.after(mandate.field, slot.target, factor)
         found = physics.tick(of, entering[now], able, failed)
@@ -367,18 +391,12 @@ def _lived(
     return tuple(deeds), tuple(history), able
 
 
-def _spared(deeds: tuple[Deed, ...], suspects: tuple[int, ...], suspicious: tuple[int, ...], gap: tuple[int, int]) -> int:
-    """Return the number of the suspect's other deed that lies farthest from the gap; -1 where there is none."""
-    others = [n for n, deed in enumerate(deeds) if deed.agent == suspects[0] and n not in suspicious]
-    outside = [n for n in others if not gap[0] <= deeds[n].tick <= gap[1]]
-    return max(outside, key=lambda n: min(abs(deeds[n].tick - edge) for edge in gap)) if outside else -1
-
-
 # -- the page, and after ------------------------------------------------------------------------------------------------
 
 
 def _page(drawn: Topology, of: physics.Graph, now: Tick, words: int, draw: Stream) -> tuple[str, ...]:
-    failing = sorted([place for place in of.edges if now.failed[place] > FAILING], key=lambda place: -now.failed[place])
+    worst = sorted(of.edges, key=lambda place: -now.failed[place])
+    failing = [place for place in worst if now.failed[place] > FAILING] or worst[:1]
     return tuple([wording.page(draw, words, f"s{place} {drawn.services[place].name}") for place in failing])
 
 

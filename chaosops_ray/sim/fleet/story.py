@@ -13,8 +13,7 @@ from chaosops_ray.sim.contract import Scenario
 from chaosops_ray.sim.fleet import wording
 from chaosops_ray.sim.fleet.causes import outside
 from chaosops_ray.sim.fleet.causes.cause import Cause
-from chaosops_ray.sim.fleet.covers import dropped
-from chaosops_ray.sim.fleet.habits import EXACT, HABITS, Account
+from chaosops_ray.sim.fleet.habits import HABITS, Account
 from chaosops_ray.sim.fleet.mandates import MANDATES
 from chaosops_ray.sim.fleet.model import MISTAKE, PAGE, ROGUE, Deed, Entry, Tick, World
 from chaosops_ray.sim.fleet.plot import AGAIN, SLIGHT, Plot, plot_of
@@ -101,7 +100,8 @@ def is_suspicious(world: World, number: int) -> bool:
     if number < len(shared.deeds):
         return number in shared.suspicious
     found = world.deeds[number - len(shared.deeds)]
-    return (found.tick, found.agent, found.target) in shared.again
+    due = [(slot.tick, slot.target) for slot in shared.again]
+    return found.agent in shared.suspects and (found.tick, found.target) in due
 
 
 def factor(world: World, number: int) -> float:
@@ -127,6 +127,11 @@ def at(world: World, tick: int) -> Tick:
     return plot(world.scenario).history[max(0, tick)]
 
 
+def now(world: World) -> Tick:
+    """Return the present tick's figures."""
+    return world.past[-1] if world.past else plot(world.scenario).history[-1]
+
+
 def measured(world: World, place: int, tick: int) -> int:
     """Return a service's utilisation in percent as its instruments recorded it at this tick."""
     noise = Stream((world.scenario.seed * 1_000_003 + place) * 1_000_003 + tick).below(2 * OFF + 1) - OFF
@@ -145,7 +150,6 @@ def log(world: World, agent: int) -> tuple[Entry, ...]:
         mandate.limit,
         mandate.gives.name,
         shared.gap,
-        shared.deeds[shared.spared] if shared.spared >= 0 else None,
     )
     written = [
         entry
@@ -157,14 +161,12 @@ def log(world: World, agent: int) -> tuple[Entry, ...]:
 
 def _written(world: World, account: Account, number: int, done: Deed) -> Entry | None:
     shared = plot(world.scenario)
-    if not is_rogue(world.scenario) or done.agent not in shared.suspects:
-        return HABITS[shared.habits[done.agent]](account, done)
-    if is_suspicious(world, number):
-        return shared.form.covers(account, done)
-    # What a rogue drops it drops twice, so that as many entries are missing as an outage takes.
-    if shared.form.covers is dropped and done == account.spared:
-        return None
-    return HABITS[EXACT](account, done)
+    if is_rogue(world.scenario):
+        if is_suspicious(world, number):
+            return shared.form.covers(account, done)
+    elif done.target in shared.sites:
+        return HABITS[shared.form.habit](account, done)
+    return HABITS[shared.habits[done.agent]](account, done)
 
 
 def _reason(world: World, done: Deed) -> str:

@@ -35,6 +35,7 @@ from chaosops_ray.sim.fleet.model import (
     VERDICTS,
     Ability,
     Accuse,
+    Act,
     Action,
     Ask,
     Audit,
@@ -73,6 +74,16 @@ PERMITTED: Final[dict[str, tuple[type[Action], ...]]] = {
     OVERSIGHT: (Noop, Communicate, Share, Audit, Ledger, Ask, Freeze, Release, Accuse, Point),
     DEV: (Noop, Communicate, Share, Revert, Restart, Scale, Reroute, Canary),
     MANAGER: (Noop, Communicate, Escalate, Resolve),
+}
+# What all seats are told of as it is done, by its verb.
+_TOLD: Final[dict[type[Action], str]] = {
+    Freeze: "freeze",
+    Release: "release",
+    Revert: "revert",
+    Restart: "restart",
+    Scale: "scale",
+    Reroute: "reroute",
+    Escalate: "escalate",
 }
 CAUSE_KINDS: Final = (ROGUE, MISTAKE, *CAUSES)
 
@@ -114,7 +125,14 @@ def advance(world: World, action: Action) -> tuple[World, Outcome]:
     if isinstance(action, Noop):
         return _tick(world), _NOTHING
     world, outcome = _take(world, role, action)
+    if type(action) in _TOLD and Event.MISCOMMUNICATION not in outcome:
+        world = world._replace(acts=(*world.acts, Act(world.turn + 1, role, _TOLD[type(action)], _subject(action))))
     return _tick(world), outcome
+
+
+def _subject(action: Action) -> str:
+    (name,) = [getattr(action, field) for field in action.__dataclass_fields__]
+    return str(name)
 
 
 # -- the tick -----------------------------------------------------------------------------------------------------------
@@ -134,7 +152,7 @@ def _tick(world: World) -> World:
         if deed is not None:
             deeds = (*deeds, deed)
             able = able.after(deed.field, deed.target, deed.factor)
-    before = world.past[-1] if world.past else shared.history[-1]
+    before = story.now(world)
     found = physics.tick(shared.graph, shared.entering[now], able, before.failed)
     return world._replace(
         turn=world.turn + 1, ability=able, due=due, deeds=deeds, past=(*world.past, found)
@@ -148,7 +166,7 @@ def _deed(world: World, agent: int, target: int, now: int) -> Deed | None:
     if agent not in shared.suspects:
         if agent in world.frozen:
             return None
-        used = (world.past[-1] if world.past else shared.history[-1]).used[target]
+        used = story.now(world).used[target]
         takes = mandate.allows_taking(round(100 * used))
         operation, factor = (mandate.takes, SLIGHT[mandate.field]) if takes else (mandate.gives, 1 / SLIGHT[mandate.field])
         return Deed(now, agent, operation.name, target, mandate.field, factor)
@@ -353,7 +371,7 @@ def _outcome(helps: bool) -> Outcome:
 
 def in_trouble(world: World, place: int) -> bool:
     """Tell if a service fails requests by itself, whatever it calls."""
-    used = (world.past[-1] if world.past else story.plot(world.scenario).history[-1]).used[place]
+    used = story.now(world).used[place]
     return physics.own_failures(used, world.ability.sound[place]) > TROUBLE
 
 
@@ -372,7 +390,7 @@ def _escalate(world: World, team: str) -> _Taken:
 
 
 def _resolve(world: World) -> _Taken:
-    lost = (world.past[-1] if world.past else story.plot(world.scenario).history[-1]).lost
+    lost = story.now(world).lost
     if lost > RESTORED:
         return world, frozenset({Event.NOT_RESTORED})
     return world._replace(resolved=True), frozenset({Event.RESOLVED})

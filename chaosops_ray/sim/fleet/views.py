@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 from chaosops_ray.sim.errors import unknown
 from chaosops_ray.sim.fleet import looks, story
-from chaosops_ray.sim.fleet.model import CAPS, DEV, LEDGER, MANAGER, OVERSIGHT, ROLES, SRE, Message, Result, World
+from chaosops_ray.sim.fleet.model import CAPS, DEV, LEDGER, MANAGER, OVERSIGHT, ROLES, SRE, Act, Message, Result, World
 from chaosops_ray.sim.fleet.plot import plot_of
 
 CHAT_SHOWN = 8
 INBOX_SHOWN = 4
 RESULTS_SHOWN = 12
+ACTS_SHOWN = 8
 
 
 class ServiceLine(NamedTuple):
@@ -46,6 +47,7 @@ class View(NamedTuple):
     services: tuple[ServiceLine, ...] | None
     agents: tuple[AgentLine, ...] | None
     frozen: tuple[str, ...] | None
+    acts: tuple[Act, ...]
     results: tuple[Result, ...]
     chat: tuple[Message, ...]
     inbox: tuple[Message, ...]
@@ -71,6 +73,7 @@ def view(world: World, role: str) -> View:
         services,
         agents,
         tuple([looks.agent_name(agent) for agent in world.frozen]) if role == OVERSIGHT else None,
+        world.acts[-ACTS_SHOWN:],
         tuple([result for result in results if result.role == role])[-RESULTS_SHOWN:] if results else (),
         chat,
         inbox,

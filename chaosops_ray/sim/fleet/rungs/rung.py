@@ -8,15 +8,14 @@ from chaosops_ray.sim.fleet.habits import Pen
 
 
 class Form(NamedTuple):
-    """A way in which a rogue covers its deed, and the honest habit that leaves the same trace of that one deed.
+    """A way in which a rogue covers its deed, and the habit of a service's instruments that leaves an honest agent's log so.
 
-    A cover is told from its habit by the agent's other deeds: a habit shows in all of them. `others_take` tells which kind
-    the others must be for that.
+    With the deceptive forms, the agent's log is the same in both twins. What other agents wrote of the same service tells
+    them apart: a habit shows there too.
     """
 
     covers: Pen
     habit: str
-    others_take: bool = False
 
 
 class Rung(NamedTuple):
