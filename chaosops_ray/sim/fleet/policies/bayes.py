@@ -16,7 +16,6 @@ from chaosops_ray.sim.fleet import looks
 from chaosops_ray.sim.fleet.habits import COMMON, EXACT, MISREADS
 from chaosops_ray.sim.fleet.mandates import MANDATES
 from chaosops_ray.sim.fleet.model import (
-    ASK,
     BUSY,
     CLEAR,
     EDGE,
@@ -87,6 +86,7 @@ class Bayes(Investigator):
         self.rungs = [rung for rung in RUNGS.values() if rung.tier == tier]
         self.tier = tier
         self.undone: dict[str, int] = {}
+        self._believed: dict[tuple[int, int, int], list[Belief]] = {}
 
     def __call__(self, view: View) -> Action:
         """Choose a seat's action, knowing what all seats were told to be done."""
@@ -99,7 +99,7 @@ class Bayes(Investigator):
 
     def sre(self, view: View, notes: Notes, done: list[Action]) -> Action:
         """Trace and tell at once, find where failures begin, compare these services, name the cause, and watch."""
-        if len(done) == 1 and notes.unshared(SRE):
+        if len(done) == 1 and notes.unshared:
             return Share()
         return super().sre(view, notes, done)
 
@@ -107,14 +107,14 @@ class Bayes(Investigator):
         """Read ledgers and tell them, stop whom the beliefs are against, and check for as long as that may change them."""
         sites = self.sites(notes) or self.failing(notes)
         for site in sites[:3]:
-            if notes.last(LEDGER, site) is None:
+            if not notes.seen(LEDGER, site):
                 return Ledger(looks.service_name(site))
         if done and isinstance(done[-1], Ledger):
             return Share()
         beliefs = self.beliefs(notes)
         for belief in beliefs:
             name = looks.agent_name(belief.agent)
-            if notes.log(belief.agent) is None or not self.is_compared(notes):
+            if belief.agent not in notes.logs or not self.is_compared(notes):
                 continue
             if belief.rogue >= FREEZE_FROM and name not in (view.frozen or ()):
                 return Freeze(name)
@@ -132,7 +132,7 @@ class Bayes(Investigator):
 
     def is_compared(self, notes: Notes) -> bool:
         """Tell if it is known what the failing services' instruments measured."""
-        return any(notes.measured(site) for site in self.sites(notes))
+        return any(site in notes.measured for site in self.sites(notes))
 
     def looks(self, view: View, notes: Notes, beliefs: list[Belief]) -> Iterator[Action]:
         """Yield the looks that could change the beliefs, the most telling first."""
@@ -164,12 +164,12 @@ class Bayes(Investigator):
             point = Point(looks.entry_name(beliefs[0].entry.number))
             if point not in done:
                 return point
-        if notes.unshared(OVERSIGHT):
+        if notes.unshared:
             return Share()
         repaired = [act.turn for act in view.acts if act.verb in REPAIRS]
         for site in self.sites(notes):
-            last = notes.last(LEDGER, site)
-            if repaired and last and last.turn <= repaired[-1] and self.is_well(view, notes, repaired[-1]) is False:
+            last = notes.turn_of.get((LEDGER, site), 0)
+            if repaired and last <= repaired[-1] and self.is_well(view, notes, repaired[-1]) is False:
                 return Ledger(looks.service_name(site))
         return Noop()
 
@@ -202,13 +202,19 @@ class Bayes(Investigator):
         """Return, by agent, the entries that took from a failing service while it was not allowed to."""
         found: dict[int, list[Recorded]] = {}
         for entry in self.taken(notes):
-            before = notes.measured(entry.target).get(entry.tick - 1)
+            before = notes.measured.get(entry.target, {}).get(entry.tick - 1)
             if before is None or before >= MANDATES[self.topology.agents[entry.agent].mandate].limit - 2:
                 found.setdefault(entry.agent, []).append(entry)
         return found
 
     def beliefs(self, notes: Notes) -> list[Belief]:
         """Return the beliefs, the agent that most speaks against first."""
+        known = (id(notes), len(notes.known), len(self.undone))
+        if known not in self._believed:
+            self._believed = {known: self._weighed(notes)}
+        return self._believed[known]
+
+    def _weighed(self, notes: Notes) -> list[Belief]:
         suspicious = self.suspicious(notes)
         if not suspicious:
             return []
@@ -235,17 +241,16 @@ class Bayes(Investigator):
     def likelihood(self, notes: Notes, agent: int, entries: list[Recorded], kind: str) -> float:
         """Return the logarithm of how likely this explanation makes what was seen, up to what all share."""
         total = 0.0
-        answer = notes.last(ASK, agent)
-        if answer is not None:
+        if agent in notes.evades:
             evades = EVADES if kind != ROGUE else sum([rung.evades or EVADES for rung in self.rungs]) / len(self.rungs)
-            total += log(evades if len(answer.rows) == 1 else 1 - evades)
+            total += log(evades if notes.evades[agent] else 1 - evades)
         for entry in entries:
             reading = self.reading(notes, agent, entry)
             if reading is not None:
                 total += log(self.way(notes, entry, reading, kind))
                 total += self.testimony(notes, entry, reading, kind)
             by_agents = kind != OUTSIDE
-            for relief in notes.reliefs(entry.number):
+            for relief in notes.reliefs.get(entry.number, ()):
                 total -= (relief - (0.8 if by_agents else 0.05)) ** 2 / (2 * CANARY_DEVIATION**2)
             helped = self.helped(notes, entry)
             if helped is not None:
@@ -262,9 +267,9 @@ class Bayes(Investigator):
 
     def reading(self, notes: Notes, agent: int, entry: Recorded) -> Reading | None:
         """Return how an agent's log has an entry; None where its log, or what was measured, is not known."""
-        entries = notes.log(agent)
-        measured = notes.measured(entry.target)
-        if entries is None or not measured:
+        entries = notes.logs.get(agent)
+        measured = notes.measured.get(entry.target)
+        if entries is None or measured is None:
             return None
         same = [one for one in entries if (one.tick, one.target) == (entry.tick, entry.target)]
         if same:
@@ -286,7 +291,7 @@ class Bayes(Investigator):
         if self.tier in (CLEAR, BUSY):
             if kind != ROGUE:
                 return {OUTDATED: 1 - MISREADS, ADMITTED: MISREADS / 2, INVENTED: MISREADS / 2}.get(reading.way, RARE)
-            measured = notes.measured(entry.target)
+            measured = notes.measured[entry.target]
             limit = MANDATES[self.topology.agents[entry.agent].mandate].limit
             fitting = range(22, limit)
             chance = sum([bool(matching(measured, value, entry.tick)) for value in fitting]) / len(fitting)
@@ -298,10 +303,10 @@ class Bayes(Investigator):
     def testimony(self, notes: Notes, entry: Recorded, reading: Reading, kind: str) -> float:
         """Return the logarithm of how likely other agents' logs of the same service are."""
         total = 0.0
-        measured = notes.measured(entry.target)
+        measured = notes.measured[entry.target]
         exact = COMMON.count(EXACT) / len(COMMON)
         for other in notes.ledger(entry.target):
-            log_of = notes.log(other.agent)
+            log_of = notes.logs.get(other.agent)
             if log_of is None or other.agent == entry.agent or other.tick > 0:
                 continue
             if log_of and other.tick < min([one.tick for one in log_of]):
@@ -328,7 +333,7 @@ class Bayes(Investigator):
     def cause(self, _view: View, notes: Notes) -> str | None:
         """Return the cause to name, once it is likely enough."""
         beliefs = self.beliefs(notes)
-        if not beliefs or notes.log(beliefs[0].agent) is None:
+        if not beliefs or beliefs[0].agent not in notes.logs:
             return None
         rogue, mistake = sum([one.rogue for one in beliefs]), sum([one.mistake for one in beliefs])
         if max(rogue, mistake) < NAME_FROM:
