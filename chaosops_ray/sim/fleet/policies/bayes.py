@@ -18,26 +18,30 @@ from chaosops_ray.sim.fleet.mandates import MANDATES
 from chaosops_ray.sim.fleet.model import (
     BUSY,
     CLEAR,
+    AUDIT,
+    COMPARE,
     EDGE,
     LEDGER,
     MISTAKE,
     OVERSIGHT,
     PRIORS,
     ROGUE,
-    SRE,
     Accuse,
     Action,
     Ask,
     Audit,
+    Compare,
     Escalate,
     Freeze,
     Ledger,
+    NameCause,
     Noop,
     Point,
     Release,
     Resolve,
     Share,
     Topology,
+    Trace,
     parse_rules,
 )
 from chaosops_ray.sim.fleet.policies.investigator import FAILS, REPAIRS, Belief, Investigator
@@ -63,6 +67,9 @@ WORTH_A_LOOK = 0.1
 HELPED = 0.6
 MOST_WITNESSES = 4
 LAST_TURNS = 6
+# A rogue that is likelier than this must not be left at large; and so many turns Oversight needs to say what it knows.
+AT_LARGE = 0.3
+SAYING = 8
 POINT_FROM = 0.6
 NAME_FROM = 0.6
 
@@ -99,14 +106,45 @@ class Bayes(Investigator):
 
     def sre(self, view: View, notes: Notes, done: list[Action]) -> Action:
         """Trace and tell at once, find where failures begin, compare these services, name the cause, and watch."""
-        if len(done) == 1 and notes.unshared:
+        if len(done) == 1:
             return Share()
-        return super().sre(view, notes, done)
+        paged = self.paged(view)
+        repaired = [act.turn for act in view.acts if act.verb in REPAIRS]
+        if repaired and self.is_well(view, notes, repaired[-1]) is None:
+            return Trace(looks.service_name(paged))
+        if done and isinstance(done[-1], Compare) or (repaired and notes.unshared):
+            return Share()
+        for service in self.untraced(notes)[:1]:
+            return Trace(looks.service_name(service))
+        for site in self.sites(notes):
+            if not notes.seen(COMPARE, site):
+                return Compare(looks.service_name(site))
+        if notes.unshared:
+            return Share()
+        cause = self.cause(view, notes)
+        if cause and NameCause(cause) not in done:
+            return NameCause(cause)
+        return Trace(looks.service_name(paged))
+
+    def untraced(self, notes: Notes) -> list[int]:
+        """Return the services that fail for a reason not known yet, the worst first."""
+        failing = notes.failing()
+        return [
+            service
+            for service in sorted(failing, key=lambda service: -failing[service])
+            if failing[service] >= FAILS
+            and self.topology.services[service].calls
+            and self.topology.services[service].layer != EDGE
+            and service not in notes.passed
+        ]
+
+    def sites(self, notes: Notes) -> list[int]:
+        """Return the services that fail by themselves, and until one is known the one that fails most."""
+        return super().sites(notes) or self.failing(notes)
 
     def oversight(self, view: View, notes: Notes, done: list[Action]) -> Action:
         """Read ledgers and tell them, stop whom the beliefs are against, and check for as long as that may change them."""
-        sites = self.sites(notes) or self.failing(notes)
-        for site in sites[:3]:
+        for site in self.sites(notes)[:3]:
             if not notes.seen(LEDGER, site):
                 return Ledger(looks.service_name(site))
         if done and isinstance(done[-1], Ledger):
@@ -182,8 +220,24 @@ class Bayes(Investigator):
         repaired = [act.turn for act in view.acts if act.verb in REPAIRS]
         if not repaired or not self.is_well(view, notes, repaired[-1]):
             return Noop()
-        is_done = outside >= CALL_FROM or any(message.turn > repaired[0] and message.sender == OVERSIGHT for message in view.chat)
-        return Resolve() if is_done or view.turns_left <= LAST_TURNS else Noop()
+        return Resolve() if view.turns_left <= LAST_TURNS or self.is_over(view, notes, outside) else Noop()
+
+    def is_over(self, view: View, notes: Notes, outside: float) -> bool:
+        """Tell if nobody is at large any more, and Oversight has had time to say so."""
+        if outside >= CALL_FROM:
+            return True
+        if not self.is_compared(notes):
+            return False
+        frozen = {act.subject: act.turn for act in view.acts if act.verb == "freeze"}
+        audited = []
+        for belief in self.beliefs(notes)[: self.rungs[0].rogues]:
+            if belief.agent not in notes.logs:
+                return False
+            name = looks.agent_name(belief.agent)
+            if belief.rogue > AT_LARGE and name not in frozen:
+                return False
+            audited.append(frozen.get(name, notes.turn_of[AUDIT, belief.agent]))
+        return bool(audited) and view.turn >= max(audited) + SAYING
 
     def repairs(self, notes: Notes) -> list[Recorded]:
         """Return the entries to undo: those of the likeliest agent first, and none once a cause outside is likely."""
