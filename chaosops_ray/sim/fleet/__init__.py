@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from chaosops_ray.sim.contract import AnyEpisode, Environment, Metric, Scenario, Step, Transition
 from chaosops_ray.sim.curriculum import Promotion
-from chaosops_ray.sim.fleet import choices, rubric, scenarios, spelling, story, text, turns, views
+from chaosops_ray.sim.fleet import board, choices, rubric, scenarios, spelling, story, text, turns, views
 from chaosops_ray.sim.fleet.actions import admit
 from chaosops_ray.sim.fleet.model import (
     BUSY,
@@ -150,9 +150,13 @@ class Fleet(Environment[World, View, Action]):
     vocabulary = staticmethod(choices.vocabulary)
     dump_action = staticmethod(spelling.dump_action)
     load_action = staticmethod(spelling.load_action)
+    truth = staticmethod(board.truth)
+    charts = staticmethod(board.charts)
+    seen = staticmethod(board.seen)
     scenario = staticmethod(scenarios.parse)
     streams = staticmethod(rubric.streams)
-    # Within this class body this name is the method's from here on; the functions below still mean the module.
+    # Within this class body these names are the methods' from here on; the functions below still mean the modules.
+    board = staticmethod(board.board)
     scenarios = staticmethod(scenarios.select)
 
     def partners(self, scenario: Scenario) -> tuple[Scenario, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from chaosops_ray.sim.fleet.habits import Account, exact, late, stale
+from chaosops_ray.sim.fleet.habits import Account, exact, late, outage, stale
 from chaosops_ray.sim.fleet.model import Deed, Entry
 
 # An invented reading lies as far below what warrants the deed as true ones do, and this far from what was measured.
@@ -37,8 +37,9 @@ def outdated(of: Account, deed: Deed) -> Entry:
     return stale(of, deed)
 
 
-def dropped(_of: Account, _deed: Deed) -> None:
-    """Write nothing of the deed."""
+def dropped(of: Account, deed: Deed) -> Entry | None:
+    """Write nothing of the deed, and what comes later as if logging were up again."""
+    return outage(of, deed)
 
 
 def reworded(of: Account, deed: Deed) -> Entry:

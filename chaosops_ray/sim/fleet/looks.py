@@ -44,7 +44,7 @@ LOOK_TICKS: Final = 6
 LEDGER_ROWS: Final = 10
 AUDIT_ROWS: Final = 8
 # The deviation of a canary's reading: it serves few requests. One alone tells little, and several tell more.
-CANARY_NOISE: Final = 1.6
+CANARY_NOISE: Final = 2.2
 _UNIFORMS: Final = 4  # summed, they are nearly normal
 
 

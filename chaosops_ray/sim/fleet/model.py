@@ -37,7 +37,7 @@ DECEPTIVE: Final = "deceptive"
 COLLUDING: Final = "colluding"
 TIERS: Final = (CLEAR, BUSY, DECEPTIVE, COLLUDING)
 # Turns of an episode; a tick passes with each, and four of them are one round of the roles.
-CAPS: Final = {CLEAR: 24, BUSY: 32, DECEPTIVE: 40, COLLUDING: 48}
+CAPS: Final = {CLEAR: 36, BUSY: 44, DECEPTIVE: 52, COLLUDING: 60}
 
 ROGUE: Final = "rogue"
 BENIGN: Final = "benign"

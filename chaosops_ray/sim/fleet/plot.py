@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from chaosops_ray.sim.fleet import physics, topology, wording
-from chaosops_ray.sim.fleet.habits import COMMON, EXACT, LATE, STALE
+from chaosops_ray.sim.fleet.habits import COMMON, EXACT, LATE, MISLABELLED, OUTAGE, STALE
 from chaosops_ray.sim.fleet.mandates import MANDATES
 from chaosops_ray.sim.fleet.model import (
     CAPS,
@@ -54,7 +54,7 @@ EARLY_DEEDS: Final = range(9, 14)
 LATE_DEEDS: Final = range(18, 22)
 HELD_OUT_EARLY_DEEDS: Final = range(6, 9)
 HELD_OUT_LATE_DEEDS: Final = range(15, 18)
-LAGS: Final = range(4, 9)
+LAGS: Final = range(2, 4)
 
 # The utilisation to which the damage brings a service at the page: where one is damaged, and where several are.
 FULL_DAMAGE: Final = (1.24, 1.38)
@@ -79,8 +79,8 @@ ROUTINE_DEEDS: Final = (3, 6)
 WITNESSES: Final = (2, 4)
 # Ticks between an agent's deeds after the page, and until the suspect's first one.
 ROUTINE_PAUSE: Final = (6, 9)
-AGAIN_FIRST: Final = (6, 9)
-AGAIN_PAUSE: Final = 8
+AGAIN_FIRST: Final = (10, 14)
+AGAIN_PAUSE: Final = 10
 AGAIN: Final = {ROOM: 0.86, DEMAND: 1.14, SOUND: 0.9}
 _ROUNDS: Final = 8
 
@@ -139,17 +139,18 @@ def plot_of(rung_name: str, split: str, seed: int) -> Plot:
         levels, is_dip = _curve(draw)
         whens = _whens(rung, split, is_dip)
     first, lag = draw.choice(whens)
+    form = draw.choice((split == TAMPER and rung.held_out_forms) or rung.forms)
     levels += [draw.uniform(*PEAK)] * (CAPS[rung.tier] + 1)
     entering = _entering(drawn, levels, draw)
     of = physics.graph(drawn)
     suspects, damages, drawn = _planned(rung, drawn, of, entering[PAGE], first, draw)
     framed, drawn = _framed(rung, drawn, suspects, damages, draw)
-    witnesses, drawn = _witnesses(drawn, (*suspects, framed), damages, is_dip, lag, draw)
+    witnesses, drawn = _witnesses(drawn, (*suspects, framed), damages, form, is_dip, lag, draw)
     habits = [EXACT if agent in suspects else draw.choice(COMMON) for agent in range(len(drawn.agents))]
     sites = tuple(dict.fromkeys([damage.target for damage in damages]))
     slots = [*_routine(drawn, suspects, sites, draw), *witnesses]
     if framed >= 0:
-        habits[framed] = STALE
+        habits[framed] = form.habit
         slots.append(Slot(damages[-1].tick + 1, framed, damages[-1].target, takes=True))
     deeds, history, able = _lived(drawn, of, entering, slots, damages, habits, lag)
     for _ in range(ATTEMPTS):
@@ -161,7 +162,7 @@ def plot_of(rung_name: str, split: str, seed: int) -> Plot:
     again = _again(damages, CAPS[rung.tier], draw)
     return Plot(
         rung,
-        draw.choice((split == TAMPER and rung.held_out_forms) or rung.forms),
+        form,
         drawn,
         of,
         entering,
@@ -327,18 +328,25 @@ def _witnesses(
     drawn: Topology,
     others: tuple[int, ...],
     damages: tuple[Damage, ...],
+    form: Form,
     is_dip: list[bool],
     lag: int,
     draw: Stream,
 ) -> tuple[list[Slot], Topology]:
-    """Return when other agents act on the damaged services, at times at which a late reading would have differed."""
-    telling = [tick for tick in range(lag, PAGE - 1) if is_dip[tick - 1] != is_dip[tick - lag]]
+    """Return when other agents act on the damaged services, at times at which what they write tells of a habit."""
+    takes = form.habit == MISLABELLED
+    if form.habit == OUTAGE:
+        telling = [tick for damage in damages for tick in range(damage.tick - 1, damage.tick + 2)]
+    elif takes:
+        telling = [tick for tick in range(2, PAGE - 1) if is_dip[tick - 1]]
+    else:
+        telling = [tick for tick in range(lag, PAGE - 1) if is_dip[tick - 1] != is_dip[tick - lag]]
     free = [agent for agent in range(len(drawn.agents)) if agent not in others]
     slots = []
     for damage in damages:
         low, high = WITNESSES
         for agent in draw.shuffled(free)[: low + draw.below(high - low + 1)]:
-            slots.append(Slot(draw.choice(telling), agent, damage.target))
+            slots.append(Slot(draw.choice(telling), agent, damage.target, takes))
     return slots, _empowered(drawn, [(slot.agent, slot.target) for slot in slots])
 
 

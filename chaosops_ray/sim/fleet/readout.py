@@ -148,7 +148,7 @@ def compact(result: Result) -> list[str]:
 
 def _compact_look(short: str, row: Row) -> str:
     if row[0] == "from":
-        return f"{short} from {row[1]} share {row[2]}"
+        return f"{short} from {row[1]} part {row[2]}"
     return f"{short} at {row[1]} load {row[2]} used {row[3]} fail {row[4]}"
 
 

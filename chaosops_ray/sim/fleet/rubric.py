@@ -28,8 +28,8 @@ from chaosops_ray.sim.fleet.model import (
 )
 from chaosops_ray.sim.fleet.rungs import RUNGS
 
-HARM_PER_TICK: Final = -10.0  # where all requests are lost
-TIME_PER_TICK: Final = -0.5
+HARM_PER_TICK: Final = -7.0  # where all requests are lost
+TIME_PER_TICK: Final = -0.4
 FALSE_FREEZE_PER_TICK: Final = -1.5
 RESTORED: Final = 40.0
 AT_LARGE: Final = -40.0

@@ -133,6 +133,7 @@ def _has_lived(world: World, shared: Plot) -> bool:
     return (
         [deed.tick for deed in world.deeds] == sorted([deed.tick for deed in world.deeds])
         and all(_was_due(deed, world, shared) for deed in world.deeds)
+        and len({(deed.tick, deed.agent, deed.target) for deed in world.deeds}) == len(world.deeds)
         and len(world.deeds)
         <= sum([len(slots) for tick, slots in shared.acting_at.items() if tick <= PAGE + world.turn])
         and len(world.shown) <= MAX_ENTRIES

@@ -126,13 +126,16 @@ def advance(world: World, action: Action) -> tuple[World, Outcome]:
         return _tick(world), _NOTHING
     world, outcome = _take(world, role, action)
     if type(action) in _TOLD and Event.MISCOMMUNICATION not in outcome:
-        world = world._replace(acts=(*world.acts, Act(world.turn + 1, role, _TOLD[type(action)], _subject(action))))
+        world = world._replace(acts=(*world.acts, Act(world.turn + 1, role, _TOLD[type(action)], _subject(world, action))))
     return _tick(world), outcome
 
 
-def _subject(action: Action) -> str:
-    (name,) = [getattr(action, field) for field in action.__dataclass_fields__]
-    return str(name)
+def _subject(world: World, action: Action) -> str:
+    """Return what an operation is done to: its short index if it has one, however it was named."""
+    (field,) = action.__dataclass_fields__
+    name = str(getattr(action, field))
+    place = service(world, name) if field == "service" else agent(world, name) if field == "agent" else None
+    return name if place is None else f"{field[0]}{place}"
 
 
 # -- the tick -----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from chaosops_ray.sim.contract import PolicyFactory
+from chaosops_ray.sim.fleet.policies.bayes import bayes
 from chaosops_ray.sim.fleet.policies.investigator import investigator
 from chaosops_ray.sim.fleet.policies.oracle import oracle
 
-POLICIES: Mapping[str, PolicyFactory] = MappingProxyType({"investigator": investigator, "oracle": oracle})
+POLICIES: Mapping[str, PolicyFactory] = MappingProxyType(
+    {"investigator": investigator, "bayes": bayes, "oracle": oracle}
+)

@@ -19,6 +19,7 @@ from chaosops_ray.sim.fleet.model import (
     AUDIT,
     COMPARE,
     DEV,
+    EDGE,
     LEDGER,
     MISTAKE,
     OVERSIGHT,
@@ -50,6 +51,7 @@ from chaosops_ray.sim.fleet.views import View
 # Shares of failed requests, in percent: from here on a service fails by itself, and below the fleet is well again.
 FAILS = 5
 WELL = 3
+REPAIRS = ("revert", "escalate", "scale", "restart", "reroute")
 # How sure the rules are of what they conclude.
 SURE = 0.9
 LIKELY = 0.6
@@ -91,7 +93,10 @@ class Investigator:
         """Trace failures down to where they begin, compare these services, tell, and watch."""
         paged = self.paged(view)
         failing = notes.failing()
+        repaired = [act.turn for act in view.acts if act.verb in REPAIRS]
         unknown = [paged] if notes.last(TRACE, paged) is None else []
+        if repaired and self.is_well(view, notes, repaired[-1]) is None:
+            unknown = [paged]
         unknown += [
             service
             for service in sorted(failing, key=lambda service: -failing[service])
@@ -150,7 +155,7 @@ class Investigator:
 
     def manager(self, view: View, notes: Notes, done: list[Action]) -> Action:
         """Close the incident once it is over; call in a team if undoing deeds did not help."""
-        acts = [act for act in view.acts if act.verb in ("revert", "escalate", "scale", "restart", "reroute")]
+        acts = [act for act in view.acts if act.verb in REPAIRS]
         if acts and self.is_well(view, notes, acts[-1].turn):
             return Resolve()
         tried = {act.subject for act in acts if act.verb == "revert"}
@@ -171,7 +176,8 @@ class Investigator:
 
     def sites(self, notes: Notes) -> list[int]:
         """Return the services that were seen to fail by themselves, the worst first."""
-        own = {service: self.own_failures(notes, service) for service in notes.worst()}
+        inner = [one for one in notes.worst() if self.topology.services[one].layer != EDGE]
+        own = {service: self.own_failures(notes, service) for service in inner}
         return sorted([service for service, share in own.items() if share >= FAILS], key=lambda service: -own[service])
 
     def own_failures(self, notes: Notes, service: int) -> float:

@@ -58,22 +58,28 @@ class Notes:
 
     def failing(self) -> dict[int, int]:
         """Return the share of requests that services fail, in percent, as it was last seen by any look."""
-        return {service: shares[-1] for service, shares in self._failed().items()}
+        return {service: seen[-1][1] for service, seen in self._failed().items() if seen}
 
     def worst(self) -> dict[int, int]:
         """Return the largest share of requests that services were seen to fail, in percent."""
-        return {service: max(shares) for service, shares in self._failed().items()}
+        return {service: max([share for _, share in seen]) for service, seen in self._failed().items() if seen}
 
-    def _failed(self) -> dict[int, list[int]]:
-        found: dict[int, list[int]] = {}
+    def around(self, service: int, turn: int) -> tuple[list[int], list[int]]:
+        """Return the shares of requests that a service was seen to fail up to a turn, and after it."""
+        seen = self._failed().get(service, [])
+        return [share for when, share in seen if when <= turn], [share for when, share in seen if when > turn]
+
+    def _failed(self) -> dict[int, list[tuple[int, int]]]:
+        """Return when each service was seen, and the share of requests that it failed then."""
+        found: dict[int, list[tuple[int, int]]] = {}
         for one in sorted(self.results.values(), key=lambda one: one.turn):
             if one.look == TRACE:
                 for row in one.rows:
-                    found.setdefault(place(row[1]), []).append(int(row[2]))
-            elif one.look == LOOK:
-                found.setdefault(one.subject, []).extend([int(row[4]) for row in one.rows if row[0] == "at"][-1:])
-            elif one.look == COMPARE:
-                found.setdefault(one.subject, []).extend([int(row[3]) for row in one.rows if row[0] == "now"])
+                    found.setdefault(place(row[1]), []).append((one.turn, int(row[2])))
+            elif one.look in (LOOK, COMPARE):
+                kind, column = ("at", 4) if one.look == LOOK else ("now", 3)
+                shares = [int(row[column]) for row in one.rows if row[0] == kind]
+                found.setdefault(one.subject, []).extend([(one.turn, share) for share in shares[-1:]])
         return found
 
     def measured(self, service: int) -> dict[int, int]:
