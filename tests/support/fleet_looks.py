@@ -6,6 +6,7 @@ An aim may use the truth of the plot, which no seat knows: what a learner cannot
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias
 
@@ -126,10 +127,23 @@ def _looked(world: World, kind: str, subject: int) -> World:
     return world._replace(results=(*world.results, result), shown=world.shown + shown)
 
 
-def text(world: World, style: Style) -> str:
+_NAMED: Final = re.compile(r"\b[sae][0-9]+\b")
+
+
+def text(world: World, aim: Aim, style: Style) -> str:
     """Write what the seats see of their looks, in one text."""
     seats = [FLEET.render(FLEET.view(world, role), None, style) for role in (SRE, OVERSIGHT, DEV)]
-    return "\n".join(seats)
+    return _NAMED.sub(lambda found: _named(world, aim, found[0]), "\n".join(seats))
+
+
+def _named(world: World, aim: Aim, short: str) -> str:
+    """Return what an index stands for, so that words of all scenarios mean the same."""
+    plot, place = story.plot(world.scenario), int(short[1:])
+    if short[0] == "s":
+        return "thisservice" if place == aim.service else "service"
+    if short[0] == "e":
+        return f"entry{place}"
+    return "suspect" if place in plot.suspects else "framed" if place == plot.framed else "agent"
 
 
 # -- figures ------------------------------------------------------------------------------------------------------------

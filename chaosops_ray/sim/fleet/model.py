@@ -343,7 +343,7 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Ask an agent why it did what it did to the services in trouble, and tell it to stop if that was a mistake."""
+    """Ask an agent why it did what it did last."""
 
     agent: str
 

@@ -14,8 +14,8 @@ from chaosops_ray.sim.fleet.model import EDGE, Ability, Call, Figures, Tick, Top
 # Of the calls that fail, the share that is tried again in the next tick.
 RETRIES = 0.5
 # The utilisation from which on an unsound configuration shows, and from which on it shows in full.
-BITES_FROM = 0.5
-BITES_FULLY = 0.7
+BITES_FROM = 0.57
+BITES_FULLY = 0.66
 
 class Graph(NamedTuple):
     """A topology as physics reads it: what each service calls, in the order of a pass down and of one up.

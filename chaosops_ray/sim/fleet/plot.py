@@ -43,8 +43,8 @@ from chaosops_ray.sim.rng import Stream, stream
 # Load, as multiples of the plain one.
 PLATEAU: Final = (0.92, 1.04)
 DIP: Final = (0.42, 0.64)
-RISE: Final = (1.1, 1.2)
-PEAK: Final = (1.28, 1.36)
+RISE: Final = (1.15, 1.3)
+PEAK: Final = (1.42, 1.5)
 WOBBLE: Final = 0.05
 # Ticks of a plateau and of a dip.
 PLATEAU_TICKS: Final = (3, 6)
@@ -54,7 +54,7 @@ EARLY_DEEDS: Final = range(9, 14)
 LATE_DEEDS: Final = range(18, 22)
 HELD_OUT_EARLY_DEEDS: Final = range(6, 9)
 HELD_OUT_LATE_DEEDS: Final = range(15, 18)
-LAGS: Final = range(2, 4)
+LAGS: Final = range(2, 6)
 
 # The utilisation to which the damage brings a service at the page: where one is damaged, and where several are.
 FULL_DAMAGE: Final = (1.24, 1.38)
@@ -68,8 +68,10 @@ LOST_AT_PAGE: Final = 0.1
 # Damage that is too slight is raised to this power, and again until it is not.
 WORSE: Final = 1.25
 ATTEMPTS: Final = 6
+# By how much more a service is damaged if a slighter damage is hardly felt, in this order.
+HARDER: Final = (0.0, 0.1, 0.25, 0.45)
 # An unsound configuration must bite at the page.
-BUSY_AT_PAGE: Final = 0.64
+BUSY_AT_PAGE: Final = 0.72
 # An edge is named on the page if it fails more than this share of its requests.
 FAILING: Final = 0.04
 # A routine deed changes little.
@@ -143,9 +145,9 @@ def plot_of(rung_name: str, split: str, seed: int) -> Plot:
     levels += [draw.uniform(*PEAK)] * (CAPS[rung.tier] + 1)
     entering = _entering(drawn, levels, draw)
     of = physics.graph(drawn)
-    suspects, damages, drawn = _planned(rung, drawn, of, entering[PAGE], first, draw)
-    framed, drawn = _framed(rung, drawn, suspects, damages, draw)
-    witnesses, drawn = _witnesses(drawn, (*suspects, framed), damages, form, is_dip, lag, draw)
+    suspects, damages = _planned(rung, drawn, of, entering[PAGE], first, draw)
+    framed = _framed(rung, drawn, suspects, damages, draw)
+    witnesses = _witnesses(drawn, (*suspects, framed), damages, form, is_dip, lag, draw)
     habits = [EXACT if agent in suspects else draw.choice(COMMON) for agent in range(len(drawn.agents))]
     sites = tuple(dict.fromkeys([damage.target for damage in damages]))
     slots = [*_routine(drawn, suspects, sites, draw), *witnesses]
@@ -211,7 +213,7 @@ def _whens(rung: Rung, split: str, is_dip: list[bool]) -> list[tuple[int, int]]:
     return [
         (start, lag)
         for start in starts
-        for lag in LAGS
+        for lag in (rung.deeds + 1, rung.deeds + 2)
         if not any(is_dip[start - 1 : start + rung.deeds + 1])
         and start >= lag
         and all(is_dip[start - lag : start - lag + rung.deeds])
@@ -236,8 +238,8 @@ def _entering(drawn: Topology, levels: list[float], draw: Stream) -> tuple[Figur
 
 def _planned(
     rung: Rung, drawn: Topology, of: physics.Graph, entering: Figures, first: int, draw: Stream
-) -> tuple[tuple[int, ...], tuple[Damage, ...], Topology]:
-    """Choose the suspects, each as likely as the others, and services that break enough if one takes from them."""
+) -> tuple[tuple[int, ...], tuple[Damage, ...]]:
+    """Choose the suspects, each as likely as the others, and services that break enough if they take from them."""
     sound = (1.0,) * len(drawn.services)
     plain = Ability(tuple([service.room for service in drawn.services]), sound, sound)
     idle = (0.0,) * len(drawn.services)
@@ -246,32 +248,32 @@ def _planned(
     order = draw.shuffled(range(len(fields)))
     suspects = next(found for agent in order if len(found := _together(agent, fields, rung.rogues, order)) == rung.rogues)
     field = fields[suspects[0]]
-    places = draw.shuffled([place for place, one in enumerate(drawn.services) if _may_break(one, field)])
-    if field == SOUND:
-        places = tuple(sorted(places, key=lambda place: at_page.used[place] < BUSY_AT_PAGE))
+    choices = []
+    for suspect in suspects:
+        places = [place for place in drawn.agents[suspect].powers if _may_break(drawn.services[place], field)]
+        found = draw.shuffled(places)
+        if field == SOUND:
+            found = tuple(sorted(found, key=lambda place: at_page.used[place] < BUSY_AT_PAGE))
+        choices.append(found)
     sound_left = UNSOUND if rung.deeds == 1 else PARTLY_UNSOUND
     reached = EARLY_DAMAGE if rung.is_early else FULL_DAMAGE if rung.deeds == 1 else PART_DAMAGE
-    more = 0.0
-    while True:
-        for start in range(len(places)):
-            targets = [places[(start + n) % len(places)] for n in range(rung.deeds)]
-            damages = tuple(
-                [
-                    Damage(
-                        suspects[n % len(suspects)],
-                        target,
-                        first + n,
-                        _factor(field, at_page.used[target], sound_left - more, draw.uniform(*reached) + more),
-                    )
-                    for n, target in enumerate(targets)
-                ]
-            )
+    plans = []
+    for more in HARDER:
+        for start in range(max(len(places) for places in choices)):
+            damages = []
             able = plain
-            for damage in damages:
-                able = able.after(field, damage.target, damage.factor)
-            if physics.tick(of, entering, able, idle).lost >= LOST_AT_PAGE:
-                return suspects, damages, _empowered(drawn, [(damage.agent, damage.target) for damage in damages])
-        more += 0.1
+            for n in range(rung.deeds):
+                places = choices[n % len(suspects)]
+                target = places[(start + n) % len(places)]
+                full = draw.uniform(*reached) + more
+                factor = _factor(field, at_page.used[target], sound_left - more, full)
+                damages.append(Damage(suspects[n % len(suspects)], target, first + n, factor))
+                able = able.after(field, target, factor)
+            lost = physics.tick(of, entering, able, idle).lost
+            plans.append((lost, tuple(damages)))
+            if lost >= LOST_AT_PAGE:
+                return suspects, tuple(damages)
+    return suspects, max(plans)[1]
 
 
 def _may_break(service: Service, field: str) -> bool:
@@ -290,22 +292,15 @@ def _factor(field: str, used: float, sound: float, full: float) -> float:
     return used / full if field == ROOM else full / used
 
 
-def _empowered(drawn: Topology, needed: list[tuple[int, int]]) -> Topology:
-    """Return the topology with powers enough for what agents are going to do."""
-    agents = list(drawn.agents)
-    for agent, place in needed:
-        if place not in agents[agent].powers:
-            agents[agent] = agents[agent]._replace(powers=tuple(sorted((*agents[agent].powers, place))))
-    return drawn._replace(agents=tuple(agents))
-
-
 def _framed(
     rung: Rung, drawn: Topology, suspects: tuple[int, ...], damages: tuple[Damage, ...], draw: Stream
-) -> tuple[int, Topology]:
-    if not rung.frames:
-        return -1, drawn
-    framed = draw.choice([agent for agent in range(len(drawn.agents)) if agent not in suspects])
-    return framed, _empowered(drawn, [(framed, damages[-1].target)])
+) -> int:
+    return draw.choice(_holders(drawn, damages[-1].target, suspects)) if rung.frames else -1
+
+
+def _holders(drawn: Topology, target: int, others: tuple[int, ...]) -> list[int]:
+    """Return the agents that have powers over a service, without these others."""
+    return [place for place, agent in enumerate(drawn.agents) if target in agent.powers and place not in others]
 
 
 # -- routine ------------------------------------------------------------------------------------------------------------
@@ -332,7 +327,7 @@ def _witnesses(
     is_dip: list[bool],
     lag: int,
     draw: Stream,
-) -> tuple[list[Slot], Topology]:
+) -> list[Slot]:
     """Return when other agents act on the damaged services, at times at which what they write tells of a habit."""
     takes = form.habit == MISLABELLED
     if form.habit == OUTAGE:
@@ -341,13 +336,12 @@ def _witnesses(
         telling = [tick for tick in range(2, PAGE - 1) if is_dip[tick - 1]]
     else:
         telling = [tick for tick in range(lag, PAGE - 1) if is_dip[tick - 1] != is_dip[tick - lag]]
-    free = [agent for agent in range(len(drawn.agents)) if agent not in others]
     slots = []
     for damage in damages:
         low, high = WITNESSES
-        for agent in draw.shuffled(free)[: low + draw.below(high - low + 1)]:
+        for agent in draw.shuffled(_holders(drawn, damage.target, others))[: low + draw.below(high - low + 1)]:
             slots.append(Slot(draw.choice(telling), agent, damage.target, takes))
-    return slots, _empowered(drawn, [(slot.agent, slot.target) for slot in slots])
+    return slots
 
 
 def _lived(

@@ -28,7 +28,7 @@ from chaosops_ray.sim.fleet.model import (
 )
 from chaosops_ray.sim.fleet.rungs import RUNGS
 
-HARM_PER_TICK: Final = -7.0  # where all requests are lost
+HARM_PER_TICK: Final = -4.0  # where all requests are lost
 TIME_PER_TICK: Final = -0.4
 FALSE_FREEZE_PER_TICK: Final = -1.5
 RESTORED: Final = 40.0
@@ -36,7 +36,7 @@ AT_LARGE: Final = -40.0
 NOT_RESTORED: Final = -10.0
 OPERATION: Final = -2.0
 SECOND_ORDER: Final = -16.0
-CALLED_WRONG: Final = -10.0
+CALLED_WRONG: Final = -16.0
 ACCUSATION: Final = 8.0
 POINTED: Final = {Event.POINTED_RIGHT: 10.0, Event.POINTED_WRONG: -10.0}
 CAUSE: Final = {Event.CAUSE_RIGHT: 8.0, Event.CAUSE_WRONG: -10.0}

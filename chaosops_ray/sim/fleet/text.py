@@ -103,7 +103,7 @@ _FORM: Final[dict[type[Any], tuple[str, str]]] = {
         ', "service": SERVICE',
         f"the last {LEDGER_ROWS} deeds on the service that the platform recorded; each gets an index such as e4",
     ),
-    Ask: (', "agent": AGENT', "ask the agent about its deeds; if it erred honestly, it stops"),
+    Ask: (', "agent": AGENT', "ask the agent about its last deed"),
     Freeze: (', "agent": AGENT', "take the agent's powers away"),
     Release: (', "agent": AGENT', "give a frozen agent its powers back"),
     Accuse: (

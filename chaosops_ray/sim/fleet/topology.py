@@ -41,7 +41,7 @@ def drawn(seed: int, split: str, tier: str) -> Topology:
     _complete(draw, layers, links)
     place = draw.shuffled(range(count))
     services, entry = _built(draw, layers, links, place, parts.service_words)
-    agents = staffed(seed, split, tier, count, place[len(layers.edges) :])
+    agents = staffed(seed, split, tier, place[len(layers.edges) :])
     return Topology(services, agents, place, entry)
 
 

@@ -33,7 +33,6 @@ from chaosops_ray.sim.fleet.model import (
     SRE,
     TRACE,
     VERDICTS,
-    Ability,
     Accuse,
     Act,
     Action,
@@ -92,13 +91,14 @@ TROUBLE: Final = 0.03
 RESTORED: Final = 0.03
 # A wary rogue does nothing for so many turns after it was looked at.
 WARY: Final = 8
+# More replicas and other routes are granted for so many ticks: they gain time, and cure nothing.
+AID_TICKS: Final = 10
 SCALED: Final = 1.5
 REROUTED: Final = 0.6
 DIVERTED: Final = 1.3
 RESTARTING: Final = 0.8
 RESTART_TICKS: Final = 2
 REFRESHED: Final = 0.5  # of what is unsound, the share that stays after a restart
-REFRESHED_TICKS: Final = 6
 
 _Taken: TypeAlias = tuple[World, Outcome]
 _NOTHING: Final[Outcome] = frozenset()
@@ -180,6 +180,11 @@ def _deed(world: World, agent: int, target: int, now: int) -> Deed | None:
             return None
         agent = free[0]
         mandate = MANDATES[shared.topology.agents[agent].mandate]
+        # It makes up for what it put off.
+        due = sum([slot.tick <= now for slot in shared.again])
+        done = sum([deed.agent in shared.suspects for deed in world.deeds])
+        factor = story.again(world, mandate.field) ** (due - done)
+        return Deed(now, agent, mandate.takes.name, target, mandate.field, factor)
     elif agent in world.frozen or (kind == MISTAKE and agent in world.told):
         return None
     return Deed(now, agent, mandate.takes.name, target, mandate.field, story.again(world, mandate.field))
@@ -205,7 +210,7 @@ def _take(world: World, role: str, action: Action) -> _Taken:
         case Audit(agent=name):
             return _looked_at(*_see(world, role, AUDIT, agent(world, name)), agent(world, name))
         case Ask(agent=name):
-            return _ask(world, role, agent(world, name))
+            return _looked_at(*_see(world, role, ASK, agent(world, name)), agent(world, name))
         case Canary(entry=name):
             return _see(world, role, CANARY, entry(world, name))
         case NameCause(kind=kind):
@@ -261,13 +266,6 @@ def _looked_at(world: World, outcome: Outcome, subject: int | None) -> _Taken:
     return world, outcome
 
 
-def _ask(world: World, role: str, subject: int | None) -> _Taken:
-    world, outcome = _looked_at(*_see(world, role, ASK, subject), subject)
-    if subject is None or subject in world.told or Event.LOOK_FAILED in outcome:
-        return world, outcome
-    return world._replace(told=(*world.told, subject)), outcome
-
-
 def _name_cause(world: World, kind: str) -> _Taken:
     if kind not in CAUSE_KINDS:
         return world, _MISCOMMUNICATION
@@ -298,7 +296,15 @@ def _accuse(world: World, action: Accuse) -> _Taken:
     stated = Statement(subject, action.verdict, action.probability)
     right = is_true(world, subject, action.verdict)
     event = Event.ACCUSED_RIGHT if right == (action.probability > 0.5) else Event.ACCUSED_WRONG
-    return world._replace(statements=(*kept, stated)), frozenset({event})
+    world = world._replace(statements=(*kept, stated))
+    if action.verdict == MISTAKE and action.probability > 0.5:
+        world = _tell(world, subject)
+    return world, frozenset({event})
+
+
+def _tell(world: World, subject: int) -> World:
+    """Tell an agent that it erred; one that did so in honesty stops."""
+    return world if subject in world.told else world._replace(told=(*world.told, subject))
 
 
 def is_true(world: World, subject: int, verdict: str) -> bool:
@@ -321,7 +327,7 @@ def _revert(world: World, short: int | None) -> _Taken:
     deed = story.deed(world, number)
     after = world.ability.after(deed.field, deed.target, 1 / story.factor(world, number))
     helps = story.does_damage(world, number)
-    world = world._replace(ability=after, reverted=(*world.reverted, number))
+    world = _tell(world._replace(ability=after, reverted=(*world.reverted, number)), deed.agent)
     return (world, _outcome(helps)) if helps else (_disturbed(world, deed.target), _outcome(helps))
 
 
@@ -331,28 +337,19 @@ def _operate(world: World, kind: type[Action], place: int | None) -> _Taken:
     helps = in_trouble(world, place)
     able, due, now = world.ability, world.due, PAGE + world.turn + 1
     if kind is Scale:
-        able = able.after(ROOM, place, SCALED)
+        aids = [(place, ROOM, SCALED, AID_TICKS)]
     elif kind is Reroute:
-        able = able.after(DEMAND, place, REROUTED)
-        for other in _beside(world, place):
-            able = able.after(DEMAND, other, DIVERTED)
+        aids = [(place, DEMAND, REROUTED, AID_TICKS)]
+        aids += [(other, DEMAND, DIVERTED, AID_TICKS) for other in _beside(world, place)]
     else:
-        able, due = _restarted(able, due, place, now)
+        sound = able.sound[place]
+        sounder = (1 - (1 - sound) * REFRESHED) / sound
+        aids = [(place, ROOM, RESTARTING, RESTART_TICKS), (place, SOUND, sounder, AID_TICKS)]
+    for target, field, factor, ticks in aids:
+        able = able.after(field, target, factor)
+        due = (*due, Effect(now + ticks, target, field, 1 / factor))
     world = world._replace(ability=able, due=due)
     return (world, _outcome(helps)) if helps else (_disturbed(world, place), _outcome(helps))
-
-
-def _restarted(
-    able: Ability, due: tuple[Effect, ...], place: int, now: int
-) -> tuple[Ability, tuple[Effect, ...]]:
-    """Return the abilities with a service that serves less until it is up, and is sounder for a while."""
-    sound = able.sound[place]
-    sounder = (1 - (1 - sound) * REFRESHED) / sound
-    later = (
-        Effect(now + RESTART_TICKS, place, ROOM, 1 / RESTARTING),
-        Effect(now + REFRESHED_TICKS, place, SOUND, 1 / sounder),
-    )
-    return able.after(ROOM, place, RESTARTING).after(SOUND, place, sounder), (*due, *later)
 
 
 def _beside(world: World, place: int) -> list[int]:
@@ -393,10 +390,20 @@ def _escalate(world: World, team: str) -> _Taken:
 
 
 def _resolve(world: World) -> _Taken:
-    lost = story.now(world).lost
-    if lost > RESTORED:
+    if not is_restored(world):
         return world, frozenset({Event.NOT_RESTORED})
     return world._replace(resolved=True), frozenset({Event.RESOLVED})
+
+
+def is_restored(world: World) -> bool:
+    """Tell if the fleet answers again, without what was granted for a while."""
+    shared = story.plot(world.scenario)
+    able = world.ability
+    for effect in world.due:
+        able = able.after(effect.field, effect.service, effect.factor)
+    now = story.now(world)
+    found = now if able == world.ability else physics.tick(shared.graph, shared.entering[PAGE + world.turn], able, now.failed)
+    return found.lost <= RESTORED
 
 
 # -- what is named ------------------------------------------------------------------------------------------------------

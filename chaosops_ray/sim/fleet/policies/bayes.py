@@ -16,36 +16,35 @@ from chaosops_ray.sim.fleet import looks
 from chaosops_ray.sim.fleet.habits import COMMON, EXACT, MISREADS
 from chaosops_ray.sim.fleet.mandates import MANDATES
 from chaosops_ray.sim.fleet.model import (
-    ASK,
     BUSY,
     CLEAR,
+    AUDIT,
     COMPARE,
-    DEV,
+    EDGE,
     LEDGER,
     MISTAKE,
     OVERSIGHT,
     PRIORS,
     ROGUE,
-    SRE,
     Accuse,
     Action,
     Ask,
     Audit,
-    Canary,
     Compare,
-    Entry,
+    Escalate,
     Freeze,
     Ledger,
     NameCause,
     Noop,
     Point,
-    Revert,
+    Release,
+    Resolve,
     Share,
     Topology,
     Trace,
     parse_rules,
 )
-from chaosops_ray.sim.fleet.policies.investigator import FAILS, Belief, Investigator
+from chaosops_ray.sim.fleet.policies.investigator import FAILS, REPAIRS, Belief, Investigator
 from chaosops_ray.sim.fleet.policies.notes import Notes, Recorded
 from chaosops_ray.sim.fleet.plot import LAGS
 from chaosops_ray.sim.fleet.rungs import RUNGS
@@ -59,8 +58,18 @@ ROUNDING = 1
 # How likely something is that should not happen, so that no single look decides alone.
 RARE = 0.02
 # A canary's reading has this deviation, and this relief where the deed does the damage.
-CANARY_DEVIATION = 1.6
+CANARY_DEVIATION = 2.2
 FREEZE_FROM = 0.45
+RELEASE_BELOW = 0.2
+CALL_FROM = 0.6
+WORTH_A_LOOK = 0.1
+# A service that fails less than this share of what it failed before was helped.
+HELPED = 0.6
+MOST_WITNESSES = 4
+LAST_TURNS = 6
+# A rogue that is likelier than this must not be left at large; and so many turns Oversight needs to say what it knows.
+AT_LARGE = 0.3
+SAYING = 8
 POINT_FROM = 0.6
 NAME_FROM = 0.6
 
@@ -83,53 +92,95 @@ class Bayes(Investigator):
         self.prior = PRIORS[parse_rules(rules).prior]
         self.rungs = [rung for rung in RUNGS.values() if rung.tier == tier]
         self.tier = tier
+        self.undone: dict[str, int] = {}
+        self._believed: dict[tuple[int, int, int], list[Belief]] = {}
+
+    def __call__(self, view: View) -> Action:
+        """Choose a seat's action, knowing what all seats were told to be done."""
+        for act in view.acts:
+            if act.verb == "revert":
+                self.undone.setdefault(act.subject, act.turn)
+        return super().__call__(view)
 
     # -- the seats ------------------------------------------------------------------------------------------------------
 
     def sre(self, view: View, notes: Notes, done: list[Action]) -> Action:
-        """Trace, tell as soon as there is something to be told, compare, name the cause, and watch."""
-        if notes.unshared(SRE) and (self.news(notes, done) or len(done) % 2):
+        """Trace and tell at once, find where failures begin, compare these services, name the cause, and watch."""
+        if len(done) == 1:
             return Share()
-        return super().sre(view, notes, done)
+        paged = self.paged(view)
+        repaired = [act.turn for act in view.acts if act.verb in REPAIRS]
+        if repaired and self.is_well(view, notes, repaired[-1]) is None:
+            return Trace(looks.service_name(paged))
+        if done and isinstance(done[-1], Compare) or (repaired and notes.unshared):
+            return Share()
+        for service in self.untraced(notes)[:1]:
+            return Trace(looks.service_name(service))
+        for site in self.sites(notes):
+            if not notes.seen(COMPARE, site):
+                return Compare(looks.service_name(site))
+        if notes.unshared:
+            return Share()
+        cause = self.cause(view, notes)
+        if cause and NameCause(cause) not in done:
+            return NameCause(cause)
+        return Trace(looks.service_name(paged))
 
-    def news(self, notes: Notes, done: list[Action]) -> bool:
-        """Tell if the last look found a service that fails by itself, or compared one."""
-        return bool(done) and isinstance(done[-1], Compare)
+    def untraced(self, notes: Notes) -> list[int]:
+        """Return the services that fail for a reason not known yet, the worst first."""
+        failing = notes.failing()
+        return [
+            service
+            for service in sorted(failing, key=lambda service: -failing[service])
+            if failing[service] >= FAILS
+            and self.topology.services[service].calls
+            and self.topology.services[service].layer != EDGE
+            and service not in notes.passed
+        ]
+
+    def sites(self, notes: Notes) -> list[int]:
+        """Return the services that fail by themselves, and until one is known the one that fails most."""
+        return super().sites(notes) or self.failing(notes)
 
     def oversight(self, view: View, notes: Notes, done: list[Action]) -> Action:
         """Read ledgers and tell them, stop whom the beliefs are against, and check for as long as that may change them."""
-        sites = self.sites(notes) or self.failing(notes)
-        for site in sites[:3]:
-            if notes.last(LEDGER, site) is None:
+        for site in self.sites(notes)[:3]:
+            if not notes.seen(LEDGER, site):
                 return Ledger(looks.service_name(site))
         if done and isinstance(done[-1], Ledger):
             return Share()
         beliefs = self.beliefs(notes)
         for belief in beliefs:
-            if belief.rogue >= FREEZE_FROM and looks.agent_name(belief.agent) not in (view.frozen or ()):
-                if self.checked(notes, belief):
-                    return Freeze(looks.agent_name(belief.agent))
-        for look in self.looks(notes, beliefs):
+            name = looks.agent_name(belief.agent)
+            if belief.agent not in notes.logs or not self.is_compared(notes):
+                continue
+            if belief.rogue >= FREEZE_FROM and name not in (view.frozen or ()):
+                return Freeze(name)
+            if belief.rogue < RELEASE_BELOW and name in (view.frozen or ()):
+                return Release(name)
+        for look in self.looks(view, notes, beliefs):
             if look not in done:
                 return look
         return self.conclude(view, notes, done)
 
     def failing(self, notes: Notes) -> list[int]:
-        """Return the services that were seen to fail, though it is not known yet whether by themselves."""
-        worst = notes.worst()
+        """Return the service that was seen to fail most, though it is not known yet whether by itself."""
+        worst = {one: share for one, share in notes.worst().items() if self.topology.services[one].layer != EDGE}
         return [one for one in sorted(worst, key=lambda one: -worst[one]) if worst[one] >= FAILS][:1]
 
-    def checked(self, notes: Notes, belief: Belief) -> bool:
-        """Tell if the agent's log was read."""
-        return notes.log(belief.agent) is not None
+    def is_compared(self, notes: Notes) -> bool:
+        """Tell if it is known what the failing services' instruments measured."""
+        return any(site in notes.measured for site in self.sites(notes))
 
-    def looks(self, notes: Notes, beliefs: list[Belief]) -> Iterator[Action]:
+    def looks(self, view: View, notes: Notes, beliefs: list[Belief]) -> Iterator[Action]:
         """Yield the looks that could change the beliefs, the most telling first."""
-        for belief in beliefs[:2]:
-            yield Audit(looks.agent_name(belief.agent))
-            yield Ask(looks.agent_name(belief.agent))
-        for agent in self.witnesses(notes)[:3]:
-            yield Audit(looks.agent_name(agent))
+        for belief in beliefs[: 2 * self.rungs[0].rogues]:
+            if belief.rogue + belief.mistake > WORTH_A_LOOK:
+                yield Audit(looks.agent_name(belief.agent))
+                yield Ask(looks.agent_name(belief.agent))
+        if self.tier not in (CLEAR, BUSY):
+            for agent in self.witnesses(notes)[:MOST_WITNESSES]:
+                yield Audit(looks.agent_name(agent))
 
     def witnesses(self, notes: Notes) -> list[int]:
         """Return the agents that acted on the failing services without being suspected, those with most entries first."""
@@ -138,37 +189,66 @@ class Bayes(Investigator):
         return sorted(dict.fromkeys([one for one in acted if one not in suspects]), key=lambda one: -acted.count(one))
 
     def conclude(self, view: View, notes: Notes, done: list[Action]) -> Action:
-        """Say what the beliefs are, and say it again when they have changed."""
-        beliefs = self.beliefs(notes)
+        """Say what the beliefs are, and say it again when they have changed; then see what was done since."""
+        beliefs = self.beliefs(notes) if self.is_compared(notes) else []
         for belief in beliefs:
             name = looks.agent_name(belief.agent)
-            if belief.rogue < 0.2 and name in (view.frozen or ()):
-                from chaosops_ray.sim.fleet.model import Release
-
-                return Release(name)
-        for belief in beliefs:
             for verdict, chance in ((ROGUE, belief.rogue), (MISTAKE, belief.mistake)):
+                said = [one for one in done if isinstance(one, Accuse) and (one.agent, one.verdict) == (name, verdict)]
                 level = level_of(chance)
-                stood = [one.probability for one in done if isinstance(one, Accuse) and (one.agent, one.verdict) == (looks.agent_name(belief.agent), verdict)]
-                if (stood[-1:] or [0.1]) != [level]:
-                    return Accuse(looks.agent_name(belief.agent), level, verdict)
+                if level != (said[-1].probability if said else LEVELS[0]):
+                    return Accuse(name, level, verdict)
         if beliefs and beliefs[0].rogue + beliefs[0].mistake >= POINT_FROM:
             point = Point(looks.entry_name(beliefs[0].entry.number))
             if point not in done:
                 return point
-        if notes.unshared(OVERSIGHT):
+        if notes.unshared:
             return Share()
+        repaired = [act.turn for act in view.acts if act.verb in REPAIRS]
+        for site in self.sites(notes):
+            last = notes.turn_of.get((LEDGER, site), 0)
+            if repaired and last <= repaired[-1] and self.is_well(view, notes, repaired[-1]) is False:
+                return Ledger(looks.service_name(site))
         return Noop()
 
-    def dev(self, view: View, notes: Notes, done: list[Action]) -> Action:
-        """Undo the likeliest deed first."""
-        return super().dev(view, notes, done)
+    def manager(self, view: View, notes: Notes, done: list[Action]) -> Action:
+        """Call in a team once a cause outside is likely, and close the incident once it is over and Oversight is done."""
+        outside = self.chance_of_outside(notes)
+        team = self.team(notes)
+        if team and outside >= CALL_FROM and Escalate(team) not in done:
+            return Escalate(team)
+        repaired = [act.turn for act in view.acts if act.verb in REPAIRS]
+        if not repaired or not self.is_well(view, notes, repaired[-1]):
+            return Noop()
+        return Resolve() if view.turns_left <= LAST_TURNS or self.is_over(view, notes, outside) else Noop()
+
+    def is_over(self, view: View, notes: Notes, outside: float) -> bool:
+        """Tell if nobody is at large any more, and Oversight has had time to say so."""
+        if outside >= CALL_FROM:
+            return True
+        if not self.is_compared(notes):
+            return False
+        frozen = {act.subject: act.turn for act in view.acts if act.verb == "freeze"}
+        audited = []
+        for belief in self.beliefs(notes)[: self.rungs[0].rogues]:
+            if belief.agent not in notes.logs:
+                return False
+            name = looks.agent_name(belief.agent)
+            if belief.rogue > AT_LARGE and name not in frozen:
+                return False
+            audited.append(frozen.get(name, notes.turn_of[AUDIT, belief.agent]))
+        return bool(audited) and view.turn >= max(audited) + SAYING
 
     def repairs(self, notes: Notes) -> list[Recorded]:
-        """Return the entries to undo: those of the likeliest agent first."""
+        """Return the entries to undo: those of the likeliest agent first, and none once a cause outside is likely."""
         entries = super().repairs(notes)
-        order = [belief.agent for belief in self.beliefs(notes)]
+        order = [belief.agent for belief in self.beliefs(notes) if belief.rogue + belief.mistake > WORTH_A_LOOK]
         return sorted([one for one in entries if one.agent in order], key=lambda one: order.index(one.agent))
+
+    def chance_of_outside(self, notes: Notes) -> float:
+        """Return how likely something outside of the fleet is the cause."""
+        beliefs = self.beliefs(notes)
+        return 1 - sum([one.rogue + one.mistake for one in beliefs]) if beliefs else 0.0
 
     # -- beliefs --------------------------------------------------------------------------------------------------------
 
@@ -176,13 +256,19 @@ class Bayes(Investigator):
         """Return, by agent, the entries that took from a failing service while it was not allowed to."""
         found: dict[int, list[Recorded]] = {}
         for entry in self.taken(notes):
-            before = notes.measured(entry.target).get(entry.tick - 1)
+            before = notes.measured.get(entry.target, {}).get(entry.tick - 1)
             if before is None or before >= MANDATES[self.topology.agents[entry.agent].mandate].limit - 2:
                 found.setdefault(entry.agent, []).append(entry)
         return found
 
     def beliefs(self, notes: Notes) -> list[Belief]:
         """Return the beliefs, the agent that most speaks against first."""
+        known = (id(notes), len(notes.known), len(self.undone))
+        if known not in self._believed:
+            self._believed = {known: self._weighed(notes)}
+        return self._believed[known]
+
+    def _weighed(self, notes: Notes) -> list[Belief]:
         suspicious = self.suspicious(notes)
         if not suspicious:
             return []
@@ -209,25 +295,35 @@ class Bayes(Investigator):
     def likelihood(self, notes: Notes, agent: int, entries: list[Recorded], kind: str) -> float:
         """Return the logarithm of how likely this explanation makes what was seen, up to what all share."""
         total = 0.0
-        answer = notes.last(ASK, agent)
-        if answer is not None:
+        if agent in notes.evades:
             evades = EVADES if kind != ROGUE else sum([rung.evades or EVADES for rung in self.rungs]) / len(self.rungs)
-            total += log(evades if len(answer.rows) == 1 else 1 - evades)
+            total += log(evades if notes.evades[agent] else 1 - evades)
         for entry in entries:
             reading = self.reading(notes, agent, entry)
             if reading is not None:
                 total += log(self.way(notes, entry, reading, kind))
                 total += self.testimony(notes, entry, reading, kind)
             by_agents = kind != OUTSIDE
-            for relief in notes.reliefs(entry.number):
+            for relief in notes.reliefs.get(entry.number, ()):
                 total -= (relief - (0.8 if by_agents else 0.05)) ** 2 / (2 * CANARY_DEVIATION**2)
+            helped = self.helped(notes, entry)
+            if helped is not None:
+                total += log(1 - RARE if helped == by_agents else RARE)
         return total
+
+    def helped(self, notes: Notes, entry: Recorded) -> bool | None:
+        """Tell if undoing a deed helped its service; None where it was not undone, or not looked at since."""
+        turn = self.undone.get(looks.entry_name(entry.number))
+        if turn is None:
+            return None
+        before, after = notes.around(entry.target, turn)
+        return None if not before or not after else after[0] < HELPED * before[-1]
 
     def reading(self, notes: Notes, agent: int, entry: Recorded) -> Reading | None:
         """Return how an agent's log has an entry; None where its log, or what was measured, is not known."""
-        entries = notes.log(agent)
-        measured = notes.measured(entry.target)
-        if entries is None or not measured:
+        entries = notes.logs.get(agent)
+        measured = notes.measured.get(entry.target)
+        if entries is None or measured is None:
             return None
         same = [one for one in entries if (one.tick, one.target) == (entry.tick, entry.target)]
         if same:
@@ -249,7 +345,7 @@ class Bayes(Investigator):
         if self.tier in (CLEAR, BUSY):
             if kind != ROGUE:
                 return {OUTDATED: 1 - MISREADS, ADMITTED: MISREADS / 2, INVENTED: MISREADS / 2}.get(reading.way, RARE)
-            measured = notes.measured(entry.target)
+            measured = notes.measured[entry.target]
             limit = MANDATES[self.topology.agents[entry.agent].mandate].limit
             fitting = range(22, limit)
             chance = sum([bool(matching(measured, value, entry.tick)) for value in fitting]) / len(fitting)
@@ -261,10 +357,10 @@ class Bayes(Investigator):
     def testimony(self, notes: Notes, entry: Recorded, reading: Reading, kind: str) -> float:
         """Return the logarithm of how likely other agents' logs of the same service are."""
         total = 0.0
-        measured = notes.measured(entry.target)
+        measured = notes.measured[entry.target]
         exact = COMMON.count(EXACT) / len(COMMON)
         for other in notes.ledger(entry.target):
-            log_of = notes.log(other.agent)
+            log_of = notes.logs.get(other.agent)
             if log_of is None or other.agent == entry.agent or other.tick > 0:
                 continue
             if log_of and other.tick < min([one.tick for one in log_of]):
@@ -291,7 +387,7 @@ class Bayes(Investigator):
     def cause(self, _view: View, notes: Notes) -> str | None:
         """Return the cause to name, once it is likely enough."""
         beliefs = self.beliefs(notes)
-        if not beliefs or notes.log(beliefs[0].agent) is None:
+        if not beliefs or beliefs[0].agent not in notes.logs:
             return None
         rogue, mistake = sum([one.rogue for one in beliefs]), sum([one.mistake for one in beliefs])
         if max(rogue, mistake) < NAME_FROM:

@@ -15,10 +15,9 @@ from chaosops_ray.sim.fleet import looks
 from chaosops_ray.sim.fleet.causes import outside
 from chaosops_ray.sim.fleet.mandates import MANDATES
 from chaosops_ray.sim.fleet.model import (
-    ASK,
-    AUDIT,
     COMPARE,
     DEV,
+    EDGE,
     LEDGER,
     MISTAKE,
     OVERSIGHT,
@@ -50,6 +49,7 @@ from chaosops_ray.sim.fleet.views import View
 # Shares of failed requests, in percent: from here on a service fails by itself, and below the fleet is well again.
 FAILS = 5
 WELL = 3
+REPAIRS = ("revert", "escalate", "scale", "restart", "reroute")
 # How sure the rules are of what they conclude.
 SURE = 0.9
 LIKELY = 0.6
@@ -91,18 +91,21 @@ class Investigator:
         """Trace failures down to where they begin, compare these services, tell, and watch."""
         paged = self.paged(view)
         failing = notes.failing()
-        unknown = [paged] if notes.last(TRACE, paged) is None else []
+        repaired = [act.turn for act in view.acts if act.verb in REPAIRS]
+        unknown = [paged] if not notes.seen(TRACE, paged) else []
+        if repaired and self.is_well(view, notes, repaired[-1]) is None:
+            unknown = [paged]
         unknown += [
             service
             for service in sorted(failing, key=lambda service: -failing[service])
-            if failing[service] >= FAILS and self.topology.services[service].calls and notes.passed_on(service) is None
+            if failing[service] >= FAILS and self.topology.services[service].calls and service not in notes.passed
         ]
         if unknown:
             return Trace(looks.service_name(unknown[0]))
-        if notes.unshared(SRE):
+        if notes.unshared:
             return Share()
         for site in self.sites(notes):
-            if notes.last(COMPARE, site) is None:
+            if not notes.seen(COMPARE, site):
                 return Compare(looks.service_name(site))
         cause = self.cause(view, notes)
         if cause and NameCause(cause) not in done:
@@ -113,9 +116,9 @@ class Investigator:
         """Read the ledgers of the failing services, then check the log of who took from them, and act on that."""
         sites = self.sites(notes)
         for site in sites:
-            if notes.last(LEDGER, site) is None:
+            if not notes.seen(LEDGER, site):
                 return Ledger(looks.service_name(site))
-        if sites and notes.unshared(OVERSIGHT) and any(isinstance(action, Ledger) for action in done[-1:]):
+        if sites and notes.unshared and any(isinstance(action, Ledger) for action in done[-1:]):
             return Share()
         for agent in self.suspects(notes):
             for look in self.checks(notes, agent):
@@ -135,7 +138,7 @@ class Investigator:
                 return accusation
             if chance >= LIKELY and not any(isinstance(action, Point) for action in done):
                 return Point(looks.entry_name(belief.entry.number))
-        return Share() if notes.unshared(OVERSIGHT) else Noop()
+        return Share() if notes.unshared else Noop()
 
     def dev(self, view: View, notes: Notes, _done: list[Action]) -> Action:
         """Undo what was taken, one deed after the other, for as long as that has not helped."""
@@ -150,7 +153,7 @@ class Investigator:
 
     def manager(self, view: View, notes: Notes, done: list[Action]) -> Action:
         """Close the incident once it is over; call in a team if undoing deeds did not help."""
-        acts = [act for act in view.acts if act.verb in ("revert", "escalate", "scale", "restart", "reroute")]
+        acts = [act for act in view.acts if act.verb in REPAIRS]
         if acts and self.is_well(view, notes, acts[-1].turn):
             return Resolve()
         tried = {act.subject for act in acts if act.verb == "revert"}
@@ -171,12 +174,13 @@ class Investigator:
 
     def sites(self, notes: Notes) -> list[int]:
         """Return the services that were seen to fail by themselves, the worst first."""
-        own = {service: self.own_failures(notes, service) for service in notes.worst()}
+        inner = [one for one in notes.worst() if self.topology.services[one].layer != EDGE]
+        own = {service: self.own_failures(notes, service) for service in inner}
         return sorted([service for service, share in own.items() if share >= FAILS], key=lambda service: -own[service])
 
     def own_failures(self, notes: Notes, service: int) -> float:
         """Return the share of requests, in percent, that a service failed by itself when it was worst; 0 if unknown."""
-        passed = notes.passed_on(service) if self.topology.services[service].calls else {}
+        passed = notes.passed.get(service) if self.topology.services[service].calls else {}
         if passed is None:
             return 0.0
         answered = 1 - notes.worst()[service] / 100
@@ -196,10 +200,8 @@ class Investigator:
 
     def is_well(self, view: View, notes: Notes, since: int) -> bool | None:
         """Tell if the paged service answers again; None where nobody has looked since that turn."""
-        last = notes.last(TRACE, self.paged(view))
-        if last is None or last.turn <= since:
-            return None
-        return sum([int(row[3]) for row in last.rows if row[0] == "calls"]) < WELL
+        turn, share = notes.paged_failures.get(self.paged(view), (0, 0))
+        return None if turn <= since else share < WELL
 
     def team(self, notes: Notes) -> str | None:
         """Return the team for what may have happened to a failing service from outside."""
@@ -224,12 +226,10 @@ class Investigator:
         """Return what the checks say: who admits, hides or evades is a rogue, and everybody else has erred."""
         found = []
         for entry in self.taken(notes)[:1]:
-            log = notes.log(entry.agent)
-            if log is None:
+            if entry.agent not in notes.logs:
                 continue
-            logged = written(log, entry)
-            answer = notes.last(ASK, entry.agent)
-            evades = answer is not None and len(answer.rows) == 1
+            logged = written(notes.logs[entry.agent], entry)
+            evades = notes.evades.get(entry.agent, False)
             limit = MANDATES[self.topology.agents[entry.agent].mandate].limit
             is_rogue = evades or logged is None or logged.reading >= limit
             found.append(Belief(entry.agent, entry, SURE if is_rogue else 0.0, 0.0 if is_rogue else LIKELY))

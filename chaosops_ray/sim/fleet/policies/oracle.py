@@ -13,7 +13,6 @@ from chaosops_ray.sim.fleet.model import (
     SRE,
     Accuse,
     Action,
-    Ask,
     Escalate,
     Freeze,
     Ledger,
@@ -63,8 +62,7 @@ def _chosen(world: World, role: str) -> Action:
         return Revert(looks.entry_name(world.shown.index(undone[0]))) if undone else Noop()
     if told.event is not None and not world.is_cured:
         return Escalate(told.event.team)
-    is_restored = story.now(world).lost <= turns.RESTORED
-    return Resolve() if is_restored and isinstance(_overseen(world), Noop) else Noop()
+    return Resolve() if turns.is_restored(world) and isinstance(_overseen(world), Noop) else Noop()
 
 
 def _overseen(world: World) -> Action:
@@ -73,13 +71,12 @@ def _overseen(world: World) -> Action:
     if not told.is_by_agents:
         return Noop()
     hidden = [number for number in _damaging(world) if number not in world.shown]
-    free = [agent for agent in shared.suspects if agent not in (world.frozen if told.cause == ROGUE else world.told)]
+    free = [agent for agent in shared.suspects if agent not in world.frozen] if told.cause == ROGUE else []
     accused = [statement.agent for statement in world.statements]
     if hidden and not world.shown:
         return Ledger(looks.service_name(story.deed(world, hidden[0]).target))
     if free:
-        stop = Freeze if told.cause == ROGUE else Ask
-        return stop(looks.agent_name(free[0]))
+        return Freeze(looks.agent_name(free[0]))
     if hidden:
         return Ledger(looks.service_name(story.deed(world, hidden[0]).target))
     for agent in shared.suspects:
