@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from chaosops_ray.sim.contract import AnyEpisode, Environment, Metric, Scenario, Step, Transition
+from chaosops_ray.sim.contract import AnyEpisode, Environment, Metric, PolicyFactory, Scenario, Step, Transition
 from chaosops_ray.sim.curriculum import Promotion
 from chaosops_ray.sim.fleet import board, choices, rubric, scenarios, spelling, story, text, turns, views
 from chaosops_ray.sim.fleet.actions import admit
@@ -25,6 +25,8 @@ from chaosops_ray.sim.fleet.model import (
     World,
     parse_rules,
 )
+from chaosops_ray.sim.fleet.policies import POLICIES
+from chaosops_ray.sim.fleet.policies.noop import noop
 from chaosops_ray.sim.fleet.snapshot import SNAPSHOTS
 from chaosops_ray.sim.fleet.splits import TRAIN
 from chaosops_ray.sim.fleet.views import View
@@ -158,6 +160,11 @@ class Fleet(Environment[World, View, Action]):
     # Within this class body these names are the methods' from here on; the functions below still mean the modules.
     board = staticmethod(board.board)
     scenarios = staticmethod(scenarios.select)
+
+    @property
+    def policies(self) -> Mapping[str, PolicyFactory]:
+        """The baselines, by name."""
+        return MappingProxyType({"random": self.random_policy, "noop": noop, **POLICIES})
 
     def partners(self, scenario: Scenario) -> tuple[Scenario, ...]:
         """Return the two twins of a plot."""
