@@ -26,7 +26,6 @@ from chaosops_ray.sim.fleet.model import (
     parse_rules,
 )
 from chaosops_ray.sim.fleet.policies import POLICIES
-from chaosops_ray.sim.fleet.policies.noop import noop
 from chaosops_ray.sim.fleet.snapshot import SNAPSHOTS
 from chaosops_ray.sim.fleet.splits import TRAIN
 from chaosops_ray.sim.fleet.views import View
@@ -164,7 +163,7 @@ class Fleet(Environment[World, View, Action]):
     @property
     def policies(self) -> Mapping[str, PolicyFactory]:
         """The baselines, by name."""
-        return MappingProxyType({"random": self.random_policy, "noop": noop, **POLICIES})
+        return MappingProxyType({"random": self.random_policy, **POLICIES})
 
     def partners(self, scenario: Scenario) -> tuple[Scenario, ...]:
         """Return the two twins of a plot."""
