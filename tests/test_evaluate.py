@@ -11,17 +11,16 @@ from chaosops_ray.evaluate import (
     OneByOne,
     Result,
     baselines,
-    interval,
     parse_policies,
     parse_seeds,
     parse_tiers,
     play_all,
-    resampled_means,
     result,
     results_of,
     rows,
     summary,
 )
+from chaosops_ray.resampling import interval, resampled_means
 from chaosops_ray.sim import ENVIRONMENTS, InputError
 
 INCIDENT = ENVIRONMENTS["incident"]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from benchmarks import sim as speed
-from chaosops_ray import evaluate
+from chaosops_ray import resampling
 from chaosops_ray.cli import main
 from chaosops_ray.config import ConfigError, Run
 from chaosops_ray.reports import playback
@@ -121,7 +121,7 @@ def test_a_probability_is_read_from_whatever_carries_one() -> None:
 
 def test_it_evaluates_and_is_recorded_and_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, episodes = tmp_path / "out.json", tmp_path / "episodes.parquet"
-    arguments = ["evaluate", "--world", "toy", "--policies", "random", "--seeds", "0-9", "--by-group"]
+    arguments = ["evaluate", "--world", "toy", "--policies", "random,glance", "--seeds", "0-9", "--by-group"]
     assert main([*arguments, "--json", str(out), "--episodes", str(episodes), "--plots", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("brier", "few", "many", "full", "empty", "…"))
@@ -192,8 +192,8 @@ def test_an_interval_resamples_whole_pairs() -> None:
     """Of figures that cancel out within each pair the mean is certain; each by itself it would not be."""
     scenarios = TOY.scenarios("all", range(20))
     cancelling = [(one, 5.0 if one.case == "full" else -5.0) for one in scenarios]
-    assert evaluate.interval(cancelling) == [0.0, 0.0]
-    low, high = evaluate.interval([(one._replace(pair=""), value) for one, value in cancelling]) or (0, 0)
+    assert resampling.interval(cancelling) == [0.0, 0.0]
+    low, high = resampling.interval([(one._replace(pair=""), value) for one, value in cancelling]) or (0, 0)
     assert low < -0.5 < 0.5 < high
     zero = {seed: dict.fromkeys(scenarios, 0.0) for seed in range(3)}
     found = paired({seed: dict(cancelling) for seed in range(3)}, zero)
