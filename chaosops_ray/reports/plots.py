@@ -14,7 +14,7 @@ from chaosops_ray.reports.drawing import GREY, PALETTE, Plot, Values, canvas, sa
 from chaosops_ray.reports.suspicion_tables import figure_text
 from chaosops_ray.reports.tables import headline, models_lines, set_named
 from chaosops_ray.sim.contract import AnyEnvironment
-from chaosops_ray.twins import AUROC, CATCH, FALSE_ALARMS, OVERALL
+from chaosops_ray.twins import ALARMS, AUROC, CATCH, FALSE_ALARMS, OVERALL
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
@@ -127,10 +127,9 @@ def _catch_against_false_alarms(
 
 def _roc(policies: Cells, subtitle: str) -> Figure:
     """Draw catches against false accusations at every threshold of suspicion, a curve for each policy."""
-    figure, (axes,) = canvas("Catch against false accusation, by the suspicion that is enough to accuse", subtitle)
+    figure, (axes,) = canvas("Catch against false accusation, at every threshold", subtitle)
     _diagonal(axes)
-    alarms = 100 * FALSE_ALARMS
-    axes.axvline(alarms, color=GREY, linewidth=0.8, linestyle=":")
+    axes.axvline(100 * FALSE_ALARMS, color=GREY, linewidth=0.8, linestyle=":")
     for place, policy in enumerate(policies):
         if not policy["curve"]:
             continue
@@ -138,10 +137,10 @@ def _roc(policies: Cells, subtitle: str) -> Figure:
         x, y = 100 * np.array(policy["curve"]).T
         auroc, catch = (figure_text(one, policy[one.name]) for one in (AUROC, CATCH))
         axes.plot(x, y, color=colour, linewidth=2, label=f"{policy['policy']}\nAUROC {auroc}, TPR {catch}", zorder=3)
+        # The mark lies where the threshold really is, which is on the dotted line as far as the fit holds.
         (at,), whiskers = _whiskers([policy], CATCH.name)
-        # Those of several policies stand beside each other.
         axes.errorbar(
-            [alarms + 0.9 * place],
+            [100 * policy[ALARMS.name]],
             [100 * at],
             yerr=100 * whiskers,
             marker=MARKERS[place % len(MARKERS)],

@@ -78,4 +78,4 @@ def _with_interval(figure: Figure, cell: Mapping[str, Any]) -> str:
     if value is None or interval is None:
         return DASH
     low, high = [figure_text(figure, bound).removesuffix(" %") for bound in interval]
-    return f"{figure_text(figure, value)} [{low} … {high}]"
+    return f"{figure_text(figure, value)} [{low}–{high}]"
