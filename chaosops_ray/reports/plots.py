@@ -202,4 +202,5 @@ def _whiskers(cells: Cells, name: str) -> tuple[Values, Values]:
     """Return a figure of each cell, and how far its interval reaches below and above."""
     values = np.array([cell[name] for cell in cells], dtype=float)
     low, high = np.array([cell[f"{name}_ci"] for cell in cells], dtype=float).T
-    return values, np.array([values - low, high - values])
+    # Of figures that are certain, rounding may put the value beside its interval.
+    return values, np.maximum([values - low, high - values], 0)
