@@ -120,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--by-group",
         action="store_true",
-        help="also print tables by failure or family, and what else a set is divided by",
+        help="also print the table by failure or family; in worlds of twins, by setting too",
     )
     add("--json", **file, help="write the figures of the table to this file")
     add("--episodes", **file, help="write every step of every episode to this file, as Parquet")

@@ -52,8 +52,9 @@ def bounds(resampled: NDArray[Any]) -> list[float] | None:
 
 def resampled_means(sums: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
     """Return the means of RESAMPLES draws of all clusters; the draws depend only on the number of clusters."""
-    means = [sums[drawn].sum(axis=1) / weights[drawn].sum(axis=1) for drawn in _draws(len(sums), _INDICES_AT_ONCE // len(sums))]
-    return np.concatenate(means)
+    size = len(sums)
+    drawn = _draws(size, _INDICES_AT_ONCE // size)
+    return np.concatenate([sums[places].sum(axis=1) / weights[places].sum(axis=1) for places in drawn])
 
 
 def times_drawn(clusters: int, width: int) -> Iterator[NDArray[np.float64]]:
