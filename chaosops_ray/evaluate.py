@@ -172,7 +172,8 @@ def summary(
     `colleagues` are those of each policy that has any, and `models` tells of each that is a model which one it is. A
     world of twins has further cells: one per (policy, setting) where there are several settings, and one per policy.
     """
-    cells = partial(_cells, environment, results, weighed(environment, rules))
+    weigh = weighed(environment, rules)
+    cells = partial(_cells, environment, results, weigh)
     found = {
         "schema": SCHEMA,
         "world": environment.name,
@@ -194,7 +195,7 @@ def summary(
     if any(found.scenario.setting != found.scenario.tier for found in results) and len(settings) > 1:
         found[twins.BY_SETTING] = cells("setting", settings, lambda scenario: scenario.setting)
     found[twins.OVERALL] = [
-        {"policy": policy, **twins.overall(_statements(environment, those, weighed(environment, rules)))}
+        {"policy": policy, **twins.overall(_statements(environment, environment.suspicion, those, weigh))}
         for policy, those in _by_policy(results).items()
     ]
     return found
@@ -220,8 +221,8 @@ def differences(
         for tier in environment.tiers:
             chosen = [(scenario, gain) for scenario, gain in gains if scenario.tier == tier]
             if chosen:
-                found_mean, ci = mean(chosen, weigh), interval(chosen, weigh)
-                rows.append({"policy": policy, "against": other, "tier": tier, "mean": found_mean, "ci": ci})
+                gain = {"mean": mean(chosen, weigh), "ci": interval(chosen, weigh)}
+                rows.append({"policy": policy, "against": other, "tier": tier, **gain})
     return rows
 
 
@@ -273,15 +274,17 @@ def _cell(environment: AnyEnvironment, results: Sequence[Result], weigh: Weigh) 
     cell["median"] = median(headlines, weigh)
     cell["mean_ci"] = interval(headlines, weigh)
     if environment.suspicion is not None:
-        intervals |= twins.figures(_statements(environment, results, weigh))
+        intervals |= twins.figures(_statements(environment, environment.suspicion, results, weigh))
     return cell | intervals
 
 
-def _statements(environment: AnyEnvironment, results: Iterable[Result], weigh: Weigh) -> list[twins.Statement]:
+def _statements(
+    environment: AnyEnvironment, suspicion: str, results: Iterable[Result], weigh: Weigh
+) -> list[twins.Statement]:
     """Return what was said at the end of each episode of a world of twins, and what is true."""
     found = []
     for one in results:
-        stated, guilty = one.metrics[str(environment.suspicion)], environment.guilty(one.scenario)
+        stated, guilty = one.metrics[suspicion], environment.guilty(one.scenario)
         if stated is None or guilty is None:
             raise ValueError(
                 f"{one.scenario.identity}: a world of twins says of each scenario if it is guilty, "

@@ -221,10 +221,10 @@ def _noise(sample: _Sample) -> Values:
 
 def _told_apart(sample: _Sample) -> Values:
     """Return for each pair the chance that its guilty twin has more suspicion than the other; ties count half."""
+    by_cluster = np.argsort(sample.cluster, kind="stable")
     found = []
-    for cluster in range(int(sample.cluster.max()) + 1):
-        of_pair = sample.cluster == cluster
-        guilty, innocent = sample.suspicion[of_pair & sample.guilty], sample.suspicion[of_pair & ~sample.guilty]
+    for members in np.split(by_cluster, np.cumsum(np.bincount(sample.cluster))[:-1]):
+        guilty, innocent = (sample.suspicion[members[sample.guilty[members] == kind]] for kind in (True, False))
         if len(guilty) and len(innocent):
             found.append(np.mean((np.sign(np.subtract.outer(guilty, innocent)) + 1) / 2))
     return np.array(found)
