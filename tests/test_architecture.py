@@ -212,8 +212,9 @@ SIM = [module for module in MODULES if part_of(module) == "sim"]
 
 @pytest.mark.parametrize("module", SIM, ids=named)
 def test_the_worlds_never_know_each_other(module: Path) -> None:
+    """Nor does what lies below them, such as the weather, know a world."""
     inside = module.relative_to(PACKAGE / "sim").parts[0]
-    if inside not in WORLDS:
+    if inside == "worlds.py":
         return
     for name in imports(module):
         for world in WORLDS:

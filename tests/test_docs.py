@@ -22,10 +22,11 @@ from chaosops_ray.sim.incident.physics import PERMITTED
 from chaosops_ray.sim.tools.catalog import TOOLS
 from chaosops_ray.sim.tools.catalog.tool import GROUPS
 from chaosops_ray.sim.tools.families import FAMILIES
-from chaosops_ray.sim.tools.faults import HELD_OUT_RATES, PUBLISHED_RATES, STRICT_RATES
+from chaosops_ray.sim.tools.faults import HELD_OUT_RATES, PUBLISHED_RATES
 from chaosops_ray.sim.tools.model import TASKS
 from chaosops_ray.sim.tools.scenarios import PUBLISHED_FAMILIES
 from chaosops_ray.sim.tools.strict import WEIGHTS
+from chaosops_ray.sim.weather import STRICT_RATES
 from chaosops_ray.store.episodes import COLUMNS
 from chaosops_ray.sweeps.jobs import check
 from chaosops_ray.sweeps.spec import load_sweep

@@ -11,7 +11,7 @@ from chaosops_ray.sim.board import Panel, sparkline
 from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode
 from chaosops_ray.sim.episode import play
 from chaosops_ray.sim.incident.failures import FAILURES
-from chaosops_ray.sim.tools.faults import ANNOUNCED
+from chaosops_ray.sim.weather import ANNOUNCED
 
 INCIDENT = ENVIRONMENTS["incident"]
 TOOLS = ENVIRONMENTS["tools"]

@@ -12,6 +12,7 @@ from chaosops_ray.sim.tools.catalog.tool import Desk, checked
 from chaosops_ray.sim.tools.knowledge import Knowledge, knowledge
 from chaosops_ray.sim.tools.limits import ToolError
 from chaosops_ray.sim.tools.model import SUBMIT, Call, Made, Question, World, call
+from chaosops_ray.sim.weather import CORRUPTION
 
 
 def begin(identity: str, rules: str = "strict") -> World:
@@ -37,7 +38,7 @@ def clean(world: World, *calls: Call) -> World:
     return world
 
 
-def misled(world: World, made: Call, kind: str = faults.CORRUPTION) -> World:
+def misled(world: World, made: Call, kind: str = CORRUPTION) -> World:
     """Make a call of a source that is wrong, as the fault of this kind makes it."""
     scenario = world.scenario
     weather = faults.Call(

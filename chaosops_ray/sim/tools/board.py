@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 from chaosops_ray.sim.board import Cell, Panel, Row, Tone
 from chaosops_ray.sim.contract import Episode
-from chaosops_ray.sim.tools.faults import ANNOUNCED
 from chaosops_ray.sim.tools.model import AGENT, Action, World
 from chaosops_ray.sim.tools.rubric import asked, counts_of, task_score
 from chaosops_ray.sim.tools.views import Seen, View
 from chaosops_ray.sim.tools.views import view as view_of
+from chaosops_ray.sim.weather import ANNOUNCED
 
 _ROWS_SHOWN = 16
 _SENTENCE = re.compile(r"(?<=[.?]) ")

@@ -1,16 +1,18 @@
-"""The six faults of tools, as pure functions of the weather and of what the tool works on.
+"""The faults of tools, as pure functions of the weather and of what the tool works on.
 
 Timeouts and rate limits announce themselves. The other four do not: what they leave has the shape, the length and the
-precision of a clean result, and differs from it only in what it says.
+precision of a clean result, and differs from it only in what it says. What does not depend on the facts of this world
+is in `sim/weather.py`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from chaosops_ray.sim import weather
 from chaosops_ray.sim.rng import Stream, stream
 from chaosops_ray.sim.tools.knowledge import (
     HELD_OUT,
@@ -29,34 +31,13 @@ from chaosops_ray.sim.tools.knowledge import (
 )
 from chaosops_ray.sim.tools.sources import FILLED
 
-TIMEOUT = "timeout"
-RATE_LIMIT = "rate_limit"
-STALE = "stale"
-SILENT_DROP = "silent_drop"
-TRUNCATION = "truncation"
-CORRUPTION = "corruption"
-KINDS = (TIMEOUT, RATE_LIMIT, STALE, SILENT_DROP, TRUNCATION, CORRUPTION)
-ANNOUNCED = (TIMEOUT, RATE_LIMIT)
-SILENT = (STALE, SILENT_DROP, TRUNCATION, CORRUPTION)
-
-Rates = Mapping[str, tuple[float, ...]]
-
-# By tier, in the order of KINDS; drawn cumulatively.
-PUBLISHED_RATES: Rates = {
+PUBLISHED_RATES: weather.Rates = {
     "warmup": (0.08, 0.04, 0.0, 0.0, 0.0, 0.0),
     "beginner": (0.10, 0.06, 0.08, 0.0, 0.0, 0.0),
     "intermediate": (0.12, 0.08, 0.10, 0.06, 0.08, 0.0),
     "expert": (0.15, 0.10, 0.15, 0.10, 0.12, 0.08),
 }
-# One source alone is wrong often enough that asking a second one pays. What only goes missing shows more easily than
-# what is wrong, and is rare.
-STRICT_RATES: Rates = {
-    "warmup": (0.08, 0.04, 0.0, 0.0, 0.0, 0.0),
-    "beginner": (0.08, 0.05, 0.10, 0.0, 0.0, 0.06),
-    "intermediate": (0.06, 0.04, 0.14, 0.02, 0.02, 0.14),
-    "expert": (0.05, 0.04, 0.20, 0.02, 0.02, 0.20),
-}
-HELD_OUT_RATES: Rates = {
+HELD_OUT_RATES: weather.Rates = {
     "warmup": (0.04, 0.08, 0.0, 0.0, 0.0, 0.0),
     "beginner": (0.04, 0.06, 0.04, 0.0, 0.0, 0.12),
     "intermediate": (0.03, 0.06, 0.09, 0.06, 0.02, 0.20),
@@ -86,21 +67,21 @@ def drawn(made: Call) -> str | None:
     if made.tool in NEVER_FAULTED:
         return None
     kind = _kind(made)
-    if made.setting == HELD_OUT and not made.are_published and kind not in ANNOUNCED and made.number:
+    if made.setting == HELD_OUT and not made.are_published and kind not in weather.ANNOUNCED and made.number:
         # A failure lasts: the call after one that failed is refused as well.
         before = _kind(made._replace(number=made.number - 1))
-        return RATE_LIMIT if before == TIMEOUT else kind
+        return weather.RATE_LIMIT if before == weather.TIMEOUT else kind
     return kind
 
 
 def _kind(made: Call) -> str | None:
-    rates = PUBLISHED_RATES if made.are_published else HELD_OUT_RATES if made.setting == HELD_OUT else STRICT_RATES
-    left = stream(made.seed, f"weather {made.tool}", made.number).uniform()
-    for kind, rate in zip(KINDS, rates[made.tier], strict=True):
-        left -= rate
-        if left < 0:
-            return kind
-    return None
+    return weather.drawn(made.seed, made.tool, made.number, made.tier, _rates(made))
+
+
+def _rates(made: Call) -> weather.Rates:
+    if made.are_published:
+        return PUBLISHED_RATES
+    return HELD_OUT_RATES if made.setting == HELD_OUT else weather.STRICT_RATES
 
 
 # -- other values ---------------------------------------------------------------------------------------------------
@@ -116,12 +97,13 @@ def misinformed(kind: str, known: Knowledge, made: Call) -> Knowledge:
     if made.are_published:
         return changed(known, _published(kind, known, made))
     draw = stream(made.seed, f"misinformed {kind} {made.tool}", made.number)
-    by = OLDER if kind == STALE else WRONG
-    rounded = _as_round if made.setting == PUBLISHED else as_drawn  # published figures are round, and so are wrong ones
+    by = OLDER if kind == weather.STALE else WRONG
+    # Published figures are round, and so are wrong ones.
+    rounded = weather.rounded_like if made.setting == PUBLISHED else as_drawn
 
     def figure(field: str, value: float) -> float:
         # A wrong revenue is as far from the true one as a wrong announcement is, in every setting.
-        if kind == CORRUPTION and made.setting == HELD_OUT and field != "revenue_b":
+        if kind == weather.CORRUPTION and made.setting == HELD_OUT and field != "revenue_b":
             return _exchanged(known, draw, field, value)
         return another(draw, field, value, by, rounded)
 
@@ -134,9 +116,11 @@ def _published(kind: str, known: Knowledge, made: Call) -> Callable[[Entity], Fa
 
     def other(field: str, value: Value) -> Value:
         if isinstance(value, str):
-            return value if kind == STALE or field != "capital" else moved[value]
-        factor = stream(made.seed, f"older {value!r}").uniform(0.80, 0.93) if kind == STALE else CORRUPTION_FACTOR
-        return _as_round(value, value * factor)
+            return value if kind == weather.STALE or field != "capital" else moved[value]
+        factor = (
+            stream(made.seed, f"older {value!r}").uniform(0.80, 0.93) if kind == weather.STALE else CORRUPTION_FACTOR
+        )
+        return weather.rounded_like(value, value * factor)
 
     return lambda entity: {field: other(field, value) for field, value in entity.facts}
 
@@ -146,17 +130,6 @@ def _exchanged(known: Knowledge, draw: Stream, field: str, value: float) -> floa
     figures = [figure for entity in known.entities for name, figure in entity.facts if name == field]
     others = [figure for figure in dict.fromkeys(figures) if figure != value and not isinstance(figure, str)]
     return draw.choice(others)
-
-
-def _as_round(before: float, after: float) -> float:
-    """Round the new figure like the old one: to its decimals, at most four, or to its zeros at the end."""
-    if isinstance(before, float):
-        return round(after, min(4, len(repr(before).partition(".")[2])))
-    digits = str(before)
-    noughts = len(digits) - len(digits.rstrip("0"))
-    while noughts and round(after / 10**noughts) * 10**noughts == before:
-        noughts -= 1
-    return int(round(after / 10**noughts) * 10**noughts)
 
 
 def contradicted(result: Any) -> Any:
@@ -175,14 +148,9 @@ _BARE_VERDICTS = (["equal"], ["match"])
 def distorted(kind: str, result: Any, made: Call) -> Any:
     """Return the result with something silently removed; the same object where nothing can be."""
     draw = stream(made.seed, f"distortion {kind}", made.number)
-    if kind == SILENT_DROP:
-        return _shortened(result, lambda items: _without_one(items, draw), draw)
-    return _shortened(result, lambda items: items[: max(1, (2 * len(items)) // 3)], draw)
-
-
-def _without_one(items: list[Any], draw: Stream) -> list[Any]:
-    gone = draw.below(len(items))
-    return [item for index, item in enumerate(items) if index != gone]
+    if kind == weather.SILENT_DROP:
+        return _shortened(result, lambda items: weather.without_one(items, draw), draw)
+    return _shortened(result, weather.truncated, draw)
 
 
 def _shortened(value: Any, cut: Callable[[list[Any]], list[Any]], draw: Stream) -> Any:

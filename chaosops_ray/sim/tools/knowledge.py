@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 from chaosops_ray.sim.rng import Stream, stream
 from chaosops_ray.sim.tools.data import COMPANIES, COUNTRIES
+from chaosops_ray.sim.weather import APART, wrong_figure
 
 PUBLISHED = "published"
 SYNTHETIC = "synthetic"  # entities are invented and figures drawn from the seed
@@ -51,7 +52,6 @@ SPANS: Mapping[str, tuple[float, float]] = {
 _BASES = {"population_2020": "population", "previous_revenue_b": "revenue_b"}
 # By what factor a value is off that is out of date, or wrong, or announced although it is not so: above or below alike.
 OLDER, WRONG = (1.03, 1.25), (1.11, 1.59)
-_APART = 0.03
 _AGES = (1_500, 31_500)  # of companies, in days
 # What sorts entities: even a source that is wrong about them knows which there are of a kind.
 _KINDS_OF_THINGS = ("sector", "continent")
@@ -235,14 +235,7 @@ def another(
     draw: Stream, field: str, value: float, by: tuple[float, float], rounded: Callable[[float, float], float]
 ) -> float:
     """Draw another value of a figure, off by such a factor. Where true values end, it turns back."""
-    low, high = SPANS[field]
-    while True:
-        factor = draw.uniform(*by)
-        after = value * factor if draw.uniform() < 0.5 else value / factor
-        after = high * high / after if after > high else low * low / after if after < low else after
-        after = rounded(value, after)
-        if abs(after - value) > _APART * value:
-            return after
+    return wrong_figure(draw, value, by, SPANS[field], rounded)
 
 
 def retold(known: Knowledge, draw: Stream, figure: Callable[[str, float], float]) -> Knowledge:
@@ -300,7 +293,7 @@ def _worked_out(draw: Stream, value: float, base: Value) -> float:
     assert not isinstance(base, str)  # noqa: S101 - a figure's base is one
     while True:
         after = as_drawn(value, base * _apart(draw))
-        if abs(after - value) > _APART * value:
+        if abs(after - value) > APART * value:
             return after
 
 

@@ -26,9 +26,10 @@ from chaosops_ray.sim.tools.model import (
     World,
     admitted,
 )
+from chaosops_ray.sim.weather import ANNOUNCED, CORRUPTION, RATE_LIMIT, STALE, TIMEOUT
 
 _SHOWN = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
-_MESSAGES = {faults.TIMEOUT: "the tool did not answer in time", faults.RATE_LIMIT: "too many calls, try later"}
+_MESSAGES = {TIMEOUT: "the tool did not answer in time", RATE_LIMIT: "too many calls, try later"}
 
 
 def acting(world: World) -> str | None:
@@ -75,7 +76,7 @@ def _make(world: World, call: Call, given: dict[str, Any]) -> tuple[Made, Storag
         return _failed(call.tool, call.arguments, "unknown_tool", named), world.storage
     weather = _weather(world, tool.name)
     fault = faults.drawn(weather)
-    if fault in faults.ANNOUNCED:
+    if fault in ANNOUNCED:
         return _failed(tool.name, call.arguments, fault, _MESSAGES[fault], fault), world.storage
     # A published answer is as long as all arguments together may be.
     longest = MAX_ARGUMENTS if tool.name == SUBMIT and world.rules.are_published else MAX_TEXT
@@ -86,10 +87,10 @@ def _make(world: World, call: Call, given: dict[str, Any]) -> tuple[Made, Storag
     known = knowledge(world.scenario.setting, world.scenario.seed)
     desk = Desk(known, world.storage)
     true = told = _carried_out(tool, desk, arguments)
-    if fault in (faults.STALE, faults.CORRUPTION):
+    if fault in (STALE, CORRUPTION):
         # Whether the call fails is up to the wrong figures, too, or a query that fails on some would find out the true.
         told = _carried_out(tool, Desk(faults.misinformed(fault, known, weather), world.storage), arguments)
-        if told.ok and fault == faults.CORRUPTION:
+        if told.ok and fault == CORRUPTION:
             told = told._replace(shown=_spelt(faults.contradicted(told.value)))
     elif fault is not None and true.ok:
         told = true._replace(shown=_spelt(faults.distorted(fault, true.value, weather)))

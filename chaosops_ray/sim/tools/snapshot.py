@@ -9,8 +9,8 @@ from chaosops_ray.sim.snapshot import Snapshot
 from chaosops_ray.sim.tools import scenarios
 from chaosops_ray.sim.tools.catalog import TOOLS
 from chaosops_ray.sim.tools.database import check_row
-from chaosops_ray.sim.tools.faults import KINDS
 from chaosops_ray.sim.tools.model import RULE_SETS, Rules, World, parse_rules
+from chaosops_ray.sim.weather import KINDS
 
 
 def _recorded(spelling: str) -> Rules:

@@ -16,9 +16,9 @@ from chaosops_ray.sim import play, replay
 from chaosops_ray.sim.speech import Unparsed
 from chaosops_ray.sim.tools import TOOLS as ENVIRONMENT
 from chaosops_ray.sim.tools.choices import NAMES, SOURCES, choices
-from chaosops_ray.sim.tools.faults import ANNOUNCED, CORRUPTION, STALE
 from chaosops_ray.sim.tools.model import AGENT, SUBMIT, Call, Offer, World, call
 from chaosops_ray.sim.tools.views import View
+from chaosops_ray.sim.weather import ANNOUNCED, CORRUPTION, STALE
 from tests.support.tools_calls import begin, clean, known, misled
 from tests.support.tools_choices import SCRIPTED, by_chance, careful_act, offered
 

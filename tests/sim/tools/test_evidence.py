@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from chaosops_ray.sim.tools import faults, scenarios
+from chaosops_ray.sim.tools import scenarios
 from chaosops_ray.sim.tools.evidence import gathered
 from chaosops_ray.sim.tools.families import understood
 from chaosops_ray.sim.tools.knowledge import COMPANY, COUNTRY, TODAY, counterfactuals, facts_of, knowledge, names_of
@@ -24,6 +24,7 @@ from chaosops_ray.sim.tools.sources import (
     WEB,
     slug,
 )
+from chaosops_ray.sim.weather import CORRUPTION, STALE
 from tests.support.tools_calls import asked, begin, clean, known, misled
 
 CLAIM = "tools/claim/synthetic/3"
@@ -126,7 +127,7 @@ def test_a_true_reading_is_told_by_its_source(form: str) -> None:
     assert sum(found.values()) >= 8
 
 
-@pytest.mark.parametrize("kind", [faults.STALE, faults.CORRUPTION])
+@pytest.mark.parametrize("kind", [STALE, CORRUPTION])
 def test_a_source_that_is_wrong_tells_no_truth(kind: str) -> None:
     for form in ("record of a company", "row of a company", "filing", "file of companies", "press page"):
         start = begin(CLAIM)

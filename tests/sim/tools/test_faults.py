@@ -28,6 +28,17 @@ from chaosops_ray.sim.tools.model import Call, Input, Made, Question, call
 from chaosops_ray.sim.tools.moves import Wanted, asking
 from chaosops_ray.sim.tools.reading import readings
 from chaosops_ray.sim.tools.views import Seen
+from chaosops_ray.sim.weather import (
+    CORRUPTION,
+    KINDS,
+    RATE_LIMIT,
+    SILENT,
+    SILENT_DROP,
+    STALE,
+    STRICT_RATES,
+    TIMEOUT,
+    TRUNCATION,
+)
 from tests.support.tools_calls import asked, begin, clean
 
 KNOWN = knowledge("published", 0)
@@ -39,8 +50,8 @@ SILENT_ONES = ("stale", "silent_drop", "truncation", "corruption")
 # The sets of rates: the rules and the setting that they belong to.
 WEATHERS = {
     "published": (faults.PUBLISHED_RATES, "published", True),
-    "published questions": (faults.STRICT_RATES, "published", False),
-    "synthetic": (faults.STRICT_RATES, "synthetic", False),
+    "published questions": (STRICT_RATES, "published", False),
+    "synthetic": (STRICT_RATES, "synthetic", False),
     "heldout": (faults.HELD_OUT_RATES, "heldout", False),
 }
 
@@ -61,12 +72,12 @@ def test_faults_come_as_often_as_the_table_says(tier: str, of: str) -> None:
     """Eight thousand draws of one tool's first call; each share within four standard deviations of its rate."""
     rates, _, _ = WEATHERS[of]
     counts = Counter(faults.drawn(weather(seed, 0, "web_search", tier, of)) for seed in range(8_000))
-    for kind, rate in zip(faults.KINDS, rates[tier], strict=True):
+    for kind, rate in zip(KINDS, rates[tier], strict=True):
         assert abs(counts[kind] / 8_000 - rate) <= 4 * (rate * (1 - rate) / 8_000) ** 0.5, kind
 
 
 def test_published_rates_are_the_published_ones() -> None:
-    assert faults.KINDS == ("timeout", "rate_limit", "stale", "silent_drop", "truncation", "corruption")
+    """In the order of the kinds, which the weather's own tests give."""
     assert faults.PUBLISHED_RATES == {
         "warmup": (0.08, 0.04, 0, 0, 0, 0),
         "beginner": (0.10, 0.06, 0.08, 0, 0, 0),
@@ -85,8 +96,8 @@ def test_some_tools_never_fail(of: str) -> None:
 @pytest.mark.parametrize("setting", ["synthetic", "heldout"])
 def test_one_source_is_not_enough(setting: str, tier: str, least: float) -> None:
     """Of lone first readings of a wanted figure by one call that looks clean, so many are wrong."""
-    rates = {"synthetic": faults.STRICT_RATES, "heldout": faults.HELD_OUT_RATES}[setting][tier]
-    by_kind = dict(zip(faults.KINDS, rates, strict=True))
+    rates = {"synthetic": STRICT_RATES, "heldout": faults.HELD_OUT_RATES}[setting][tier]
+    by_kind = dict(zip(KINDS, rates, strict=True))
     wrong = by_kind["stale"] + by_kind["corruption"]
     assert wrong / (1 - by_kind["timeout"] - by_kind["rate_limit"]) >= least
     read = lone_readings(setting, tier, range(600, 900))
@@ -181,7 +192,7 @@ def test_under_published_rules_the_weather_depends_on_the_number_of_the_step() -
 
 
 def test_an_announced_fault_undoes_the_call() -> None:
-    seed = next(s for s in range(999) if faults.drawn(weather(s, 0, "create_report")) == faults.TIMEOUT)
+    seed = next(s for s in range(999) if faults.drawn(weather(s, 0, "create_report")) == TIMEOUT)
     world, _, outcome = physics.advance(begin(f"tools/E07/published/{seed}"), call("create_report", content="x"))
     assert outcome == {"error", "fault_timeout"}
     assert json.loads(world.made[0].shown)["error"] == "timeout"
@@ -190,8 +201,8 @@ def test_an_announced_fault_undoes_the_call() -> None:
 
 # -- what the silent ones do ------------------------------------------------------------------------------------------
 
-MISSING = (faults.SILENT_DROP, faults.TRUNCATION)
-WRONG = (faults.STALE, faults.CORRUPTION)
+MISSING = (SILENT_DROP, TRUNCATION)
+WRONG = (STALE, CORRUPTION)
 
 
 @pytest.mark.parametrize("kind", MISSING)
@@ -208,12 +219,12 @@ def test_what_goes_missing_goes_silently_and_purely(kind: str, result: Any) -> N
 
 
 def test_what_is_dropped_is_one_thing_and_what_is_cut_is_the_rest() -> None:
-    assert len(faults.distorted(faults.SILENT_DROP, RECORD, weather(7, 2))["facts"]) == 2
-    assert len(faults.distorted(faults.TRUNCATION, RECORD, weather(7, 2))["facts"]) == 2
-    assert len(faults.distorted(faults.SILENT_DROP, ROWS, weather(7, 2))["rows"]) == 1
-    assert faults.distorted(faults.TRUNCATION, PAGE, weather(7, 2))["text"].count(".") == 2
+    assert len(faults.distorted(SILENT_DROP, RECORD, weather(7, 2))["facts"]) == 2
+    assert len(faults.distorted(TRUNCATION, RECORD, weather(7, 2))["facts"]) == 2
+    assert len(faults.distorted(SILENT_DROP, ROWS, weather(7, 2))["rows"]) == 1
+    assert faults.distorted(TRUNCATION, PAGE, weather(7, 2))["text"].count(".") == 2
     one = {"columns": ["name", "population"], "rows": [["Germany", 1]]}
-    assert faults.distorted(faults.SILENT_DROP, one, weather(7, 2))["rows"][0].count(None) == 1
+    assert faults.distorted(SILENT_DROP, one, weather(7, 2))["rows"][0].count(None) == 1
 
 
 def pairs(known: Knowledge, wrong: Knowledge) -> list[tuple[str, str, Any, Any]]:
@@ -245,14 +256,14 @@ def test_a_source_that_is_wrong_is_wrong_in_every_figure(kind: str, of: str) -> 
 
 
 def test_a_wrong_source_of_the_published_rules_is_the_published_one() -> None:
-    stale = [faults.misinformed(faults.STALE, KNOWN, weather(7, number, of="published")) for number in (0, 5)]
+    stale = [faults.misinformed(STALE, KNOWN, weather(7, number, of="published")) for number in (0, 5)]
     assert stale[0].entities == stale[1].entities, "the same wherever it is stale"
     for _, field, before, after in pairs(KNOWN, stale[0]):
         if field == "population":
             assert 0.78 * before < after < 0.95 * before
         if field == "capital":
             assert after == before
-    corrupt = faults.misinformed(faults.CORRUPTION, KNOWN, weather(7, 2, of="published"))
+    corrupt = faults.misinformed(CORRUPTION, KNOWN, weather(7, 2, of="published"))
     for name, field, before, after in pairs(KNOWN, corrupt):
         if field == "revenue_b":
             assert after == pytest.approx(1.37 * before, abs=0.051)
@@ -308,7 +319,7 @@ def test_two_wrong_sources_agree_on_no_figure_but_the_announced_one() -> None:
         known = knowledge("synthetic", seed)
         first, second = (
             faults.misinformed(kind, known, weather(seed, 0, tool))
-            for kind, tool in ((faults.STALE, "web_search"), (faults.CORRUPTION, "api_call"))
+            for kind, tool in ((STALE, "web_search"), (CORRUPTION, "api_call"))
         )
         large = [one for one in pairs(known, first) if isinstance(one[2], int) and one[2] > 5_000]
         assert all(abs(after - facts_of(second, name)[field]) > 1e-6 * before for name, field, before, after in large)
@@ -332,7 +343,7 @@ def test_a_wrong_source_repeats_a_false_announcement_and_contradicts_a_true_one(
 
 def test_names_dates_and_capitals_are_others_that_could_be() -> None:
     known = knowledge("synthetic", 3)
-    wrong = faults.misinformed(faults.CORRUPTION, known, weather(3))
+    wrong = faults.misinformed(CORRUPTION, known, weather(3))
     capitals = [[one[place] for one in pairs(known, wrong) if one[1] == "capital"] for place in (2, 3)]
     assert sorted(capitals[0]) == sorted(capitals[1]), "every capital is still some country's"
     assert all(before != after for before, after in zip(*capitals, strict=True))
@@ -359,20 +370,20 @@ def test_a_held_out_failure_lasts_for_two_calls_of_its_tool() -> None:
     after = Counter()
     for seed in range(4_000):
         first, second = (faults.drawn(weather(seed, number, of="heldout")) for number in (0, 1))
-        if first == faults.TIMEOUT:
+        if first == TIMEOUT:
             after[second] += 1
     assert after.total() > 80
-    assert set(after) <= {faults.RATE_LIMIT, faults.TIMEOUT}
+    assert set(after) <= {RATE_LIMIT, TIMEOUT}
     trained = Counter(
-        faults.drawn(weather(seed, 1)) for seed in range(4_000) if faults.drawn(weather(seed, 0)) == faults.TIMEOUT
+        faults.drawn(weather(seed, 1)) for seed in range(4_000) if faults.drawn(weather(seed, 0)) == TIMEOUT
     )
     assert trained[None] > trained.total() / 3, "a trained one is over with the call"
 
 
 def test_a_held_out_corruption_gives_the_figure_of_another_entity() -> None:
     known = knowledge("heldout", 3)
-    wrong = faults.misinformed(faults.CORRUPTION, known, weather(3, of="heldout"))
-    trained = faults.misinformed(faults.CORRUPTION, known, weather(3))
+    wrong = faults.misinformed(CORRUPTION, known, weather(3, of="heldout"))
+    trained = faults.misinformed(CORRUPTION, known, weather(3))
     exchanged = Counter[str]()
     for which, other in (("heldout", wrong), ("trained", trained)):
         for _, field, before, after in pairs(known, other):
@@ -386,7 +397,7 @@ def test_a_held_out_corruption_gives_the_figure_of_another_entity() -> None:
 
 def test_held_out_rates_are_others() -> None:
     for tier in ENVIRONMENT.tiers:
-        assert faults.HELD_OUT_RATES[tier] != faults.STRICT_RATES[tier]
+        assert faults.HELD_OUT_RATES[tier] != STRICT_RATES[tier]
         assert sum(faults.HELD_OUT_RATES[tier]) < 1
 
 
@@ -419,7 +430,7 @@ def test_what_the_agent_asked_with_comes_back_as_it_was(kind: str) -> None:
 
 
 def test_a_wrong_reference_desk_finds_for_what_it_holds_true() -> None:
-    made = wrong_call("fact_check", faults.CORRUPTION, claim="BlueHarbor Bank 3.44")
+    made = wrong_call("fact_check", CORRUPTION, claim="BlueHarbor Bank 3.44")
     assert (json.loads(made.truth)["supported"], json.loads(made.shown)["supported"]) == (True, False)
 
 
@@ -592,5 +603,5 @@ def test_cross_checking_against_clean_sources_reveals_every_silent_fault_in_a_fi
             if said:
                 assert not set(told) & said, f"{made.fault} of {one.field} of {one.name} goes unseen"
                 revealed[made.fault] += 1
-    assert {faults.STALE, faults.CORRUPTION} <= set(revealed) <= set(faults.SILENT)
+    assert {STALE, CORRUPTION} <= set(revealed) <= set(SILENT)
     assert revealed.total() > 100

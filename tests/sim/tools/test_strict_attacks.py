@@ -20,6 +20,7 @@ from chaosops_ray.sim.tools.knowledge import COMPANY, SPANS, Knowledge, by_name,
 from chaosops_ray.sim.tools.model import Call, Fact, Question, World, call
 from chaosops_ray.sim.tools.moves import Wanted, asking, spelt
 from chaosops_ray.sim.tools.reading import told
+from chaosops_ray.sim.weather import CORRUPTION, STALE
 from tests.support.tools_calls import answered, asked, begin, clean
 
 # -- checks that the agent makes itself -------------------------------------------------------------------------------
@@ -140,7 +141,7 @@ PAIRS = (("population", "population_2020"), ("revenue_b", "previous_revenue_b"))
 def wrong_worlds(seeds: range) -> Iterator[tuple[Knowledge, Knowledge]]:
     for seed in seeds:
         known = knowledge("synthetic", seed)
-        for kind in (faults.STALE, faults.CORRUPTION):
+        for kind in (STALE, CORRUPTION):
             made = faults.Call(seed, "read_file", 0, "expert", "synthetic", are_published=False)
             yield known, faults.misinformed(kind, known, made)
 
@@ -200,7 +201,7 @@ def drawn_results(change: Callable[[Any], Any]) -> list[tuple[bool, dict[str, fl
             for made in draw.sample([one for one in calls if one.tool != "fetch_url"], 4):
                 world = physics.advance(ENVIRONMENT.start(scenario, "strict"), made)[0]
                 if world.made[0].ok:
-                    is_wrong = world.made[0].fault in (faults.STALE, faults.CORRUPTION)
+                    is_wrong = world.made[0].fault in (STALE, CORRUPTION)
                     shown = json.loads(world.made[0].shown)
                     found.append((is_wrong, features(question, change(shown) if is_wrong else shown)))
     return found
