@@ -544,6 +544,11 @@ class Environment(ABC, Generic[W, V, A]):
         return ",".join([f"{tier}:{_UPDATES_PER_TIER}" for tier in self.tiers])
 
     @property
+    def trained_on(self) -> str:
+        """The evaluation set on whose cases a run trains unless it names another: the first."""
+        return self.selections[0]
+
+    @property
     def promotions(self) -> tuple[Promotion, ...]:
         """The thresholds of the adaptive curriculum, one for each tier but the last; none where it has no such."""
         return ()

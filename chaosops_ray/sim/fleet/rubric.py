@@ -152,7 +152,7 @@ def reward_range(rules: Rules) -> tuple[float, float]:
     that consecutive turns earn its worst, or best, change, wherever they begin.
     """
     rounds = max(CAPS.values()) // len(ROLES)
-    accused = [_accusation_range(rules, rogues, rounds) for rogues in {rung.rogues for rung in RUNGS.values()}]
+    accused = [_accusation_range(rules, rogues, rounds) for rogues in sorted({rung.rogues for rung in RUNGS.values()})]
     ticks = rounds * len(ROLES)
     named = CAUSE[Event.CAUSE_RIGHT] - CAUSE[Event.CAUSE_WRONG]
     pointed = POINTED[Event.POINTED_RIGHT] - POINTED[Event.POINTED_WRONG]

@@ -93,7 +93,7 @@ class Bayes(Investigator):
         self.rungs = [rung for rung in RUNGS.values() if rung.tier == tier]
         self.tier = tier
         self.undone: dict[str, int] = {}
-        self._believed: dict[tuple[int, int, int], list[Belief]] = {}
+        self._believed: dict[tuple[Notes, int, int], list[Belief]] = {}
 
     def __call__(self, view: View) -> Action:
         """Choose a seat's action, knowing what all seats were told to be done."""
@@ -263,7 +263,7 @@ class Bayes(Investigator):
 
     def beliefs(self, notes: Notes) -> list[Belief]:
         """Return the beliefs, the agent that most speaks against first."""
-        known = (id(notes), len(notes.known), len(self.undone))
+        known = (notes, len(notes.known), len(self.undone))
         if known not in self._believed:
             self._believed = {known: self._weighed(notes)}
         return self._believed[known]
