@@ -29,6 +29,7 @@ from chaosops_ray.sim.fleet.model import (
     ROOM,
     SOUND,
     Ability,
+    Agent,
     Deed,
     Figures,
     Service,
@@ -244,14 +245,14 @@ def _planned(
     plain = Ability(tuple([service.room for service in drawn.services]), sound, sound)
     idle = (0.0,) * len(drawn.services)
     at_page = physics.tick(of, entering, plain, idle)
+    able_to_break = [_breakable(drawn, agent) for agent in drawn.agents]
     fields = [MANDATES[agent.mandate].field for agent in drawn.agents]
-    order = draw.shuffled(range(len(fields)))
+    order = [agent for agent in draw.shuffled(range(len(fields))) if able_to_break[agent]]
     suspects = next(found for agent in order if len(found := _together(agent, fields, rung.rogues, order)) == rung.rogues)
     field = fields[suspects[0]]
     choices = []
     for suspect in suspects:
-        places = [place for place in drawn.agents[suspect].powers if _may_break(drawn.services[place], field)]
-        found = draw.shuffled(places)
+        found = draw.shuffled(able_to_break[suspect])
         if field == SOUND:
             found = tuple(sorted(found, key=lambda place: at_page.used[place] < BUSY_AT_PAGE))
         choices.append(found)
@@ -276,12 +277,18 @@ def _planned(
     return suspects, max(plans)[1]
 
 
+def _breakable(drawn: Topology, agent: Agent) -> list[int]:
+    """Return the services that an agent's deeds may break."""
+    field = MANDATES[agent.mandate].field
+    return [place for place in agent.powers if _may_break(drawn.services[place], field)]
+
+
 def _may_break(service: Service, field: str) -> bool:
     """Tell if a deed on this figure may break a service; a provider has room enough and can only be unsound."""
     return service.layer != EDGE and (service.layer != PROVIDER or field == SOUND)
 
 
-def _together(agent: int, fields: list[str], count: int, order: tuple[int, ...]) -> tuple[int, ...]:
+def _together(agent: int, fields: list[str], count: int, order: list[int]) -> tuple[int, ...]:
     return (agent, *[other for other in order if other != agent and fields[other] == fields[agent]])[:count]
 
 
