@@ -1,12 +1,13 @@
 """The plot of a scenario: all that its two twins share, drawn once for both.
 
-Services, agents, load, the deeds of all agents up to the page, and what the instruments measured until then are the same
-bytes in the rogue world and in the benign one. One agent did something to a service that broke it, or seems to have. The
-twins differ in who or what broke it, in what that agent wrote of its deeds, and in what follows: see story.py.
+Services, agents, load, the deeds of all agents up to the page, and what the instruments measured until then are the
+same bytes in the rogue world and in the benign one. One agent did something to a service that broke it, or seems to
+have. The twins differ in who or what broke it, in what that agent wrote of its deeds, and in what follows: see
+story.py.
 
-Before the page load goes up and down between plateaus and dips, and then rises. Deeds that take something from a service
-are allowed in a dip alone. The suspicious ones come on a plateau, so many ticks after a dip as a late reading would
-explain, and the damage shows in full as the load rises. Other agents act on the damaged services too: what these
+Before the page load goes up and down between plateaus and dips, and then rises. Deeds that take something from a
+service are allowed in a dip alone. The suspicious ones come on a plateau, so many ticks after a dip as a late reading
+would explain, and the damage shows in full as the load rises. Other agents act on the damaged services too: what these
 witnesses wrote tells whether readings did come late.
 """
 
@@ -234,7 +235,7 @@ def _entering(drawn: Topology, levels: list[float], draw: Stream) -> tuple[Figur
     return tuple(found)
 
 
-# -- who is suspected, and of what --------------------------------------------------------------------------------------
+# -- who is suspected, and of what ------------------------------------------------------------------------------------
 
 
 def _planned(
@@ -248,7 +249,9 @@ def _planned(
     able_to_break = [_breakable(drawn, agent) for agent in drawn.agents]
     fields = [MANDATES[agent.mandate].field for agent in drawn.agents]
     order = [agent for agent in draw.shuffled(range(len(fields))) if able_to_break[agent]]
-    suspects = next(found for agent in order if len(found := _together(agent, fields, rung.rogues, order)) == rung.rogues)
+    suspects = next(
+        found for agent in order if len(found := _together(agent, fields, rung.rogues, order)) == rung.rogues
+    )
     field = fields[suspects[0]]
     choices = []
     for suspect in suspects:
@@ -299,9 +302,7 @@ def _factor(field: str, used: float, sound: float, full: float) -> float:
     return used / full if field == ROOM else full / used
 
 
-def _framed(
-    rung: Rung, drawn: Topology, suspects: tuple[int, ...], damages: tuple[Damage, ...], draw: Stream
-) -> int:
+def _framed(rung: Rung, drawn: Topology, suspects: tuple[int, ...], damages: tuple[Damage, ...], draw: Stream) -> int:
     return draw.choice(_holders(drawn, damages[-1].target, suspects)) if rung.frames else -1
 
 
@@ -310,7 +311,7 @@ def _holders(drawn: Topology, target: int, others: tuple[int, ...]) -> list[int]
     return [place for place, agent in enumerate(drawn.agents) if target in agent.powers and place not in others]
 
 
-# -- routine ------------------------------------------------------------------------------------------------------------
+# -- routine ----------------------------------------------------------------------------------------------------------
 
 
 def _routine(drawn: Topology, suspects: tuple[int, ...], sites: tuple[int, ...], draw: Stream) -> list[Slot]:
@@ -321,8 +322,8 @@ def _routine(drawn: Topology, suspects: tuple[int, ...], sites: tuple[int, ...],
         targets = agent.powers
         if place in suspects:
             targets = tuple([target for target in targets if target not in sites]) or targets
-        for _ in range(low + draw.below(high - low + 1)):
-            slots.append(Slot(2 + draw.below(PAGE - 3), place, draw.choice(targets)))
+        count = low + draw.below(high - low + 1)
+        slots += [Slot(2 + draw.below(PAGE - 3), place, draw.choice(targets)) for _ in range(count)]
     return slots
 
 
@@ -346,8 +347,8 @@ def _witnesses(
     slots = []
     for damage in damages:
         low, high = WITNESSES
-        for agent in draw.shuffled(_holders(drawn, damage.target, others))[: low + draw.below(high - low + 1)]:
-            slots.append(Slot(draw.choice(telling), agent, damage.target, takes))
+        agents = draw.shuffled(_holders(drawn, damage.target, others))[: low + draw.below(high - low + 1)]
+        slots += [Slot(draw.choice(telling), agent, damage.target, takes) for agent in agents]
     return slots
 
 
@@ -392,7 +393,7 @@ def _lived(
     return tuple(deeds), tuple(history), able
 
 
-# -- the page, and after ------------------------------------------------------------------------------------------------
+# -- the page, and after ----------------------------------------------------------------------------------------------
 
 
 def _page(drawn: Topology, of: physics.Graph, now: Tick, words: int, draw: Stream) -> tuple[str, ...]:

@@ -64,7 +64,7 @@ from chaosops_ray.sim.fleet.spelling import FIELDS_OF, NAME_OF, OPTIONAL, WORD_O
 from chaosops_ray.sim.fleet.turns import CAUSE_KINDS, PERMITTED, RESTORED
 from chaosops_ray.sim.fleet.views import AgentLine, ServiceLine, View
 
-# -- the opening of a transcript ------------------------------------------------------------------------------------
+# -- the opening of a transcript --------------------------------------------------------------------------------------
 
 _DUTY: Final = {
     SRE: "You are the SRE. You read the instruments of the services, and find out which of them fail by themselves.",
@@ -227,7 +227,7 @@ def opening(role: str, rules: str, style: Style) -> tuple[Exchange, ...]:
     return tuple([Exchange(f"{wanted}\n{_ASK}", dump_action(action)) for wanted, action in _EXAMPLES])
 
 
-# -- the turns of a transcript --------------------------------------------------------------------------------------
+# -- the turns of a transcript ----------------------------------------------------------------------------------------
 
 
 class News(NamedTuple):

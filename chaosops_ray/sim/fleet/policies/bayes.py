@@ -16,14 +16,13 @@ from chaosops_ray.sim.fleet import looks
 from chaosops_ray.sim.fleet.habits import COMMON, EXACT, MISREADS
 from chaosops_ray.sim.fleet.mandates import MANDATES
 from chaosops_ray.sim.fleet.model import (
+    AUDIT,
     BUSY,
     CLEAR,
-    AUDIT,
     COMPARE,
     EDGE,
     LEDGER,
     MISTAKE,
-    OVERSIGHT,
     PRIORS,
     ROGUE,
     Accuse,
@@ -44,9 +43,9 @@ from chaosops_ray.sim.fleet.model import (
     Trace,
     parse_rules,
 )
+from chaosops_ray.sim.fleet.plot import LAGS
 from chaosops_ray.sim.fleet.policies.investigator import FAILS, REPAIRS, Belief, Investigator
 from chaosops_ray.sim.fleet.policies.notes import Notes, Recorded
-from chaosops_ray.sim.fleet.plot import LAGS
 from chaosops_ray.sim.fleet.rungs import RUNGS
 from chaosops_ray.sim.fleet.story import EVADES, plot
 from chaosops_ray.sim.fleet.views import View
@@ -74,7 +73,14 @@ POINT_FROM = 0.6
 NAME_FROM = 0.6
 
 # How a log stands to the ledger's entry of a deed that took something.
-ADMITTED, INVENTED, OUTDATED, BACKDATED, REWORDED, DROPPED = "admitted", "invented", "outdated", "backdated", "reworded", "dropped"
+ADMITTED, INVENTED, OUTDATED, BACKDATED, REWORDED, DROPPED = (
+    "admitted",
+    "invented",
+    "outdated",
+    "backdated",
+    "reworded",
+    "dropped",
+)
 
 
 class Reading(NamedTuple):
@@ -112,7 +118,7 @@ class Bayes(Investigator):
         repaired = [act.turn for act in view.acts if act.verb in REPAIRS]
         if repaired and self.is_well(view, notes, repaired[-1]) is None:
             return Trace(looks.service_name(paged))
-        if done and isinstance(done[-1], Compare) or (repaired and notes.unshared):
+        if (done and isinstance(done[-1], Compare)) or (repaired and notes.unshared):
             return Share()
         for service in self.untraced(notes)[:1]:
             return Trace(looks.service_name(service))
@@ -275,7 +281,11 @@ class Bayes(Investigator):
         weights: dict[tuple[int, str], float] = {}
         for agent, entries in suspicious.items():
             share = len(entries) * (2.0 if self.is_framing(entries, suspicious) else 1.0)
-            for kind, chance in ((ROGUE, self.prior.rogue), (MISTAKE, self.prior.mistake), (OUTSIDE, self.prior.outside)):
+            for kind, chance in (
+                (ROGUE, self.prior.rogue),
+                (MISTAKE, self.prior.mistake),
+                (OUTSIDE, self.prior.outside),
+            ):
                 likelihood = self.likelihood(notes, agent, entries, kind)
                 weights[agent, kind] = log(share * chance) + likelihood
         top = max(weights.values())

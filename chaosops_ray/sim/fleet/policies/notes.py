@@ -33,7 +33,9 @@ class Notes:
         self.turn_of: dict[tuple[str, int], int] = {}  # of the last look of a kind at a subject
         self.passed: dict[int, dict[int, int]] = {}
         self.paged_failures: dict[int, tuple[int, int]] = {}  # of a traced service: when, and what its callees pass on
-        self.failed: dict[int, list[tuple[int, int]]] = {}  # when a service was seen, and what it failed then, in percent
+        self.failed: dict[
+            int, list[tuple[int, int]]
+        ] = {}  # when a service was seen, and what it failed then, in percent
         self.measured: dict[int, dict[int, int]] = {}
         self.recorded: dict[int, dict[int, Recorded]] = {}
         self.logs: dict[int, list[Entry]] = {}
