@@ -697,10 +697,8 @@ def _ppo(given: argparse.Namespace) -> int:
 
         player = training.run(read, out, lambda line: print(line, flush=True))
     print(f"wrote {out} ({player.model['digest'][:12]})")
-    print(
-        "evaluate it: "
-        + shlex.join([_called(), "evaluate", "--world", read.world, "--policies", f"heuristic,oracle,ppo={out}"])
-    )
+    beside = f"{environment_named(read.world).usual},oracle,ppo={out}"
+    print("evaluate it: " + shlex.join([_called(), "evaluate", "--world", read.world, "--policies", beside]))
     return 0
 
 

@@ -21,7 +21,6 @@ from chaosops_ray.wire import Origin
 
 SCHEMA = "evaluation/1"
 TRAINED = "trained"  # the name of a run's own policy in its evaluation
-HEURISTIC = "heuristic"  # the baseline that a trained policy has to beat
 MAX_SEEDS = 10_000
 
 

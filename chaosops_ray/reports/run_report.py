@@ -185,7 +185,7 @@ def _held_out(environment: AnyEnvironment, rows: Sequence[Row]) -> Table | None:
         for found in held_out(rows)
         for tier, figures in found["tiers"].items()
     ]
-    headings = ("update", "tier", "n", f"mean {environment.headline_name}", "heuristic")
+    headings = ("update", "tier", "n", f"mean {environment.headline_name}", environment.heuristic or "heuristic")
     heading = (*headings, *[metric.title for metric in shown])
     return Table(heading, 2, cells) if cells else None
 

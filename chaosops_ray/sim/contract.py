@@ -454,6 +454,16 @@ class Environment(ABC, Generic[W, V, A]):
         """The baselines, by name."""
         return MappingProxyType({"random": self.random_policy})
 
+    @property
+    def heuristic(self) -> str | None:
+        """The baseline of rules of thumb, which a trained policy has to beat; None where the world has none."""
+        return "heuristic" if "heuristic" in self.policies else None
+
+    @property
+    def usual(self) -> str:
+        """The baseline that plays where nobody named one."""
+        return self.heuristic or next(iter(self.policies))
+
     def random_policy(self, scenario: Scenario, rules: str) -> Policy:  # noqa: ARG002 - every factory is given both
         """Build a policy that draws a kind of permitted action, then one of that kind."""
         draw = stream(scenario.seed, "random policy")

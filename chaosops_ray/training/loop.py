@@ -448,9 +448,10 @@ def evaluation(training: Training, scenarios: Sequence[Scenario], reports: Seque
     """Return the summary of each tier, and beside it the heuristic's mean on the same scenarios if the run plays it."""
     environment, run = training.environment, training.run
     results: list[evaluate.Result] = []
-    if evaluate.HEURISTIC in planning.baselines(run, environment):
+    heuristic = environment.heuristic
+    if heuristic is not None and heuristic in planning.baselines(run, environment):
         beside = planning.evaluated_beside(run, environment)
-        players = evaluate.baselines(environment, evaluate.HEURISTIC, beside)
+        players = evaluate.baselines(environment, heuristic, beside)
         played = evaluate.play_all(players, scenarios, environment.rules(run.rules))
         results = [evaluate.result(environment, name, one.episode) for name, one in played]
     weigh = evaluate.weighed(environment, run.rules)
