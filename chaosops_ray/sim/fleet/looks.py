@@ -88,7 +88,7 @@ def _percent(share: float) -> int:
     return round(100 * share)
 
 
-# -- services -----------------------------------------------------------------------------------------------------------
+# -- services ---------------------------------------------------------------------------------------------------------
 
 
 def look(world: World, place: int, as_of: int) -> Seen:
@@ -126,7 +126,12 @@ def trace(world: World, place: int, as_of: int) -> Seen:
     shared = story.plot(world.scenario)
     failed = story.at(world, as_of).failed
     rows: list[Row] = [
-        ("calls", service_name(call.callee), _percent(failed[call.callee]), _percent(physics.weight(call) * failed[call.callee]))
+        (
+            "calls",
+            service_name(call.callee),
+            _percent(failed[call.callee]),
+            _percent(physics.weight(call) * failed[call.callee]),
+        )
         for call in shared.topology.services[place].calls
     ]
     rows += [("called by", service_name(caller), _percent(failed[caller])) for caller in shared.graph.callers[place]]
@@ -141,7 +146,7 @@ def compare(world: World, place: int, as_of: int) -> Seen:
     return Seen(tuple(rows))
 
 
-# -- agents and their deeds ---------------------------------------------------------------------------------------------
+# -- agents and their deeds -------------------------------------------------------------------------------------------
 
 
 def audit(world: World, agent: int, as_of: int) -> Seen:
@@ -156,9 +161,7 @@ def _row(entry: Entry) -> Row:
 def ledger(world: World, place: int, as_of: int) -> Seen:
     """Return the last entries of the platform's ledger about a service."""
     found = [
-        (number, deed)
-        for number, deed in enumerate(story.deeds(world))
-        if deed.target == place and deed.tick <= as_of
+        (number, deed) for number, deed in enumerate(story.deeds(world)) if deed.target == place and deed.tick <= as_of
     ][-LEDGER_ROWS:]
     shown = list(world.shown)
     rows: list[Row] = []
