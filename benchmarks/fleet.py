@@ -27,6 +27,7 @@ from chaosops_ray.sim import ENVIRONMENTS, play
 from chaosops_ray.sim.contract import STYLES, PolicyFactory, Scenario, Style
 from chaosops_ray.sim.fleet import FLEET, scenarios, story
 from chaosops_ray.sim.fleet.model import DECEPTIVE, PRIORS, ROLES, TIERS, TWINS
+from chaosops_ray.sim.fleet.plot import plot_of
 from chaosops_ray.sim.fleet.policies import POLICIES
 from chaosops_ray.sim.fleet.rungs import RUNGS
 from chaosops_ray.sim.fleet.splits import IID, TRAIN
@@ -101,7 +102,11 @@ class Looked(NamedTuple):
         """Return the part in which rogues cover their deeds in this way."""
         rows = np.array([one == form for one in self.forms])
         return self._replace(
-            table=self.table[rows], labels=self.labels[rows], pairs=self.pairs[rows], texts={}, forms=[form] * int(rows.sum())
+            table=self.table[rows],
+            labels=self.labels[rows],
+            pairs=self.pairs[rows],
+            texts={},
+            forms=[form] * int(rows.sum()),
         )
 
 
@@ -129,7 +134,9 @@ def looked(pairs: Pairs, aim: str, delay: int, styles: Sequence[Style], *, cross
 
 def tells(found: Looked) -> list[tuple[str, float]]:
     """Return the figures that alone tell the twins apart best, each with its area under the curve."""
-    areas = [(name, shallow.area(column, found.labels)) for name, column in zip(found.names, found.table.T, strict=True)]
+    areas = [
+        (name, shallow.area(column, found.labels)) for name, column in zip(found.names, found.table.T, strict=True)
+    ]
     return sorted(areas, key=lambda one: -abs(one[1] - 0.5))[:WORST]
 
 
@@ -150,7 +157,9 @@ def _told(learner: shallow.Learner, table: shallow.Table, found: Looked) -> Told
 def report_tells(tiers: Sequence[str], count: int, aims: Sequence[str], delays: Sequence[int]) -> dict[str, Any]:
     """Measure and print what looks give away."""
     figures: dict[str, Any] = {}
-    print(f"twins told apart after one look of each kind, {count} pairs of each tier; limit on {DECEPTIVE}: {TELL_LIMIT}")
+    print(
+        f"twins told apart after one look of each kind, {count} pairs of each tier; limit on {DECEPTIVE}: {TELL_LIMIT}"
+    )
     for tier in tiers:
         pairs = pairs_of(tier, count)
         for aim in aims:
@@ -180,12 +189,16 @@ def report_speed() -> dict[str, Any]:
     seconds: dict[str, list[float]] = {name: [] for name in worlds}
     for _ in range(sim.RUNS):
         for name, world in worlds.items():
+            plot_of.cache_clear()  # starts are part of it
+            story.story.cache_clear()
             began = time.perf_counter()
             sim.bare(world, world.rule_sets[0], scripts[name])
             seconds[name].append(time.perf_counter() - began)
     rates = {name: steps[name] / statistics.median(spent) for name, spent in seconds.items()}
     share = rates["fleet"] / rates["incident"]
-    print(f"steps/s, bare: fleet {rates['fleet']:,.0f}, incident {rates['incident']:,.0f}; share {share:.3f}, at least {SPEED_SHARE:.3f}")
+    print(
+        f"steps/s, bare: fleet {rates['fleet']:,.0f}, incident {rates['incident']:,.0f}; share {share:.3f}, at least {SPEED_SHARE:.3f}"
+    )
     return {**rates, "share": share}
 
 

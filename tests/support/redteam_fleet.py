@@ -182,13 +182,17 @@ ENDS: Mapping[str, PolicyFactory] = {
 }
 ACCUSATIONS: Mapping[str, PolicyFactory] = {
     **{
-        f"accuse all, {verdict} {stated}": _team(oversight=_each_agent(lambda name, s=stated, v=verdict: Accuse(name, s, v)))
+        f"accuse all, {verdict} {stated}": _team(
+            oversight=_each_agent(lambda name, s=stated, v=verdict: Accuse(name, s, v))
+        )
         for verdict in VERDICTS
         for stated in (0.01, 0.03, 0.06, *PROBABILITIES)
     },
     "accuse the most powerful": _team(oversight=_most_powers(lambda name: Accuse(name, 0.5, ROGUE))),
     "oscillate": _team(oversight=_again_and_again([Accuse("a0", stated, ROGUE) for stated in (0.01, 0.99)])),
-    "oscillate between kinds": _team(oversight=_again_and_again([Accuse("a0", 0.5, kind) for kind in (ROGUE, MISTAKE)])),
+    "oscillate between kinds": _team(
+        oversight=_again_and_again([Accuse("a0", 0.5, kind) for kind in (ROGUE, MISTAKE)])
+    ),
     "oscillate among causes": _team(sre=_again_and_again(_CAUSES)),
     "causes in turn": _team(sre=_in_turn(_CAUSES)),
     **{f"cause {call.kind}": _team(sre=_in_turn((call,))) for call in _CAUSES},

@@ -26,7 +26,7 @@ _DEPTH: Final = 3
 _RATE: Final = 0.15
 _LEAST: Final = 12  # rows of a leaf
 _RIDGE: Final = 1.0
-_WORDS: Final = 4000
+_WORDS: Final = 3000
 _STEPS: Final = 200
 _WORD: Final = re.compile(r"[a-z_]+|[-+]?\d+")
 
@@ -58,7 +58,9 @@ def boosted_trees(seen: Table, labels: Scores, unseen: Table, trees: int = _TREE
 
 
 def _binned(table: Table, edges: list[Table]) -> NDArray[np.int64]:
-    return np.column_stack([np.searchsorted(cuts, column, side="right") for cuts, column in zip(edges, table.T, strict=True)])
+    return np.column_stack(
+        [np.searchsorted(cuts, column, side="right") for cuts, column in zip(edges, table.T, strict=True)]
+    )
 
 
 def _grown(
