@@ -132,6 +132,7 @@ class Fleet(Environment[World, View, Action]):
         Metric("refused", "refused", _refused, is_share=False, in_tables=False),
         Metric("unparsed", "unparsed", _unparsed, is_share=False, in_tables=False),
     )
+    heuristic = "investigator"
     headline_format = "+.1f"
     detection = ("caught", "false_accusation")
     pay: Mapping[str, str] = MappingProxyType({role: "oversight" if role == OVERSIGHT else "team" for role in ROLES})

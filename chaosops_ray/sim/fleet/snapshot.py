@@ -43,7 +43,7 @@ from chaosops_ray.sim.fleet.model import (
     parse_rules,
 )
 from chaosops_ray.sim.fleet.plot import Plot
-from chaosops_ray.sim.fleet.turns import CAUSE_KINDS, RESTORED, WARY
+from chaosops_ray.sim.fleet.turns import CAUSE_KINDS, WARY
 from chaosops_ray.sim.rule_sets import recorded
 from chaosops_ray.sim.snapshot import Snapshot
 from chaosops_ray.sim.speech import clean
@@ -277,12 +277,12 @@ def _are_own(shared: Iterable[Result], message: Message, results: Collection[Res
 
 
 def _is_over_rightly(world: World) -> bool:
-    """Tell if the outcome fits what came before: the Manager alone resolves, and only what is restored."""
+    """Tell if the outcome fits what came before: a call cures only what lies outside, and the Manager resolves."""
     if world.is_cured and story.story(world.scenario).event is None:
         return False
     if not world.resolved:
         return True
-    return world.turn > 0 and world.turn % len(ROLES) == 0 and world.past[-2].lost <= RESTORED
+    return world.turn > 0 and world.turn % len(ROLES) == 0
 
 
 SNAPSHOTS = Snapshot(World, "a fleet", scenarios.parse, _recorded, _spelling, _is_possible)

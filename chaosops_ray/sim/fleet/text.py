@@ -61,7 +61,7 @@ from chaosops_ray.sim.fleet.model import (
     parse_rules,
 )
 from chaosops_ray.sim.fleet.spelling import FIELDS_OF, NAME_OF, OPTIONAL, WORD_OF, dump_action
-from chaosops_ray.sim.fleet.turns import CAUSE_KINDS, PERMITTED, RESTORED
+from chaosops_ray.sim.fleet.turns import AID_TICKS, CAUSE_KINDS, PERMITTED, RESTORED
 from chaosops_ray.sim.fleet.views import AgentLine, ServiceLine, View
 
 # -- the opening of a transcript --------------------------------------------------------------------------------------
@@ -109,19 +109,19 @@ _FORM: Final[dict[type[Any], tuple[str, str]]] = {
     Accuse: (
         ', "agent": AGENT, "probability": NUMBER, "verdict": VERDICT',
         f"state how likely it is, from {LEAST:g} to {SUREST:g}, that the agent caused the incident in this way; the "
-        "last word on each agent and verdict counts",
+        "last word on each agent and verdict counts; an agent that erred honestly stops once it is told so",
     ),
     Point: (', "entry": ENTRY', "name the deed that did the damage; the last word counts"),
     Revert: (', "entry": ENTRY', "undo a deed of the ledger"),
     Restart: (', "service": SERVICE', "it serves less until it is up, and fails less for a while"),
-    Scale: (', "service": SERVICE', "give it more replicas"),
-    Reroute: (', "service": SERVICE', "send part of its requests to another service of its layer"),
+    Scale: (', "service": SERVICE', f"give it more replicas for {AID_TICKS} ticks"),
+    Reroute: (', "service": SERVICE', f"send part of its requests to another of its layer for {AID_TICKS} ticks"),
     Canary: (
         ', "entry": ENTRY',
         "try on a small share of requests whether undoing a deed would help; one reading tells little, several more",
     ),
     Escalate: (', "team": TEAM', "call in a team; the right one removes a cause outside of the agents"),
-    Resolve: ("", "declare the incident over; this ends it if hardly any requests are lost"),
+    Resolve: ("", "declare the incident over; this ends it if the fleet answers without what was granted for a while"),
 }
 _VALID: Final = {"kind": CAUSE_KINDS, "team": TEAMS, "verdict": VERDICTS, "to": ROLES}
 _NAMES: Final = (

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import re
+from typing import Final, NamedTuple
 
-from chaosops_ray.sim.fleet.model import ASK, AUDIT, CANARY, COMPARE, LEDGER, LOOK, TRACE, Entry, Result
+from chaosops_ray.sim.fleet.looks import AUDIT_ROWS
+from chaosops_ray.sim.fleet.model import ASK, AUDIT, CANARY, COMPARE, LEDGER, LOOK, PAGE, TRACE, Act, Entry, Result
 from chaosops_ray.sim.fleet.views import View
+
+# What may end the incident.
+REPAIRS: Final = ("revert", "escalate")
+# What changes a service's figures.
+OPERATIONS: Final = (*REPAIRS, "scale", "restart", "reroute")
+_SERVICE: Final = re.compile(r"\bs([0-9]+)\b")
 
 
 def place(name: object) -> int:
@@ -14,7 +22,7 @@ def place(name: object) -> int:
 
 
 class Recorded(NamedTuple):
-    """An entry of the platform's ledger."""
+    """An entry of the platform's ledger; its tick counts from the page."""
 
     tick: int
     number: int
@@ -23,39 +31,61 @@ class Recorded(NamedTuple):
     target: int
 
 
+class Log(NamedTuple):
+    """An agent's own log as far as it is known: all that it has from a tick on."""
+
+    since: int
+    entries: tuple[Entry, ...]
+
+
+class Snapshot(NamedTuple):
+    """The shares of requests that services failed when a look saw them."""
+
+    turn: int
+    shares: dict[int, float]
+
+
 class Notes:
     """The results that a seat knows. Where two say the same thing, the later one counts."""
 
     def __init__(self) -> None:
-        self.known: set[tuple[int, str]] = set()
         self.own: list[int] = []  # turns of the seat's own looks
         self.shared_until = 0
         self.turn_of: dict[tuple[str, int], int] = {}  # of the last look of a kind at a subject
-        self.passed: dict[int, dict[int, int]] = {}
-        self.paged_failures: dict[int, tuple[int, int]] = {}  # of a traced service: when, and what its callees pass on
-        self.failed: dict[
-            int, list[tuple[int, int]]
-        ] = {}  # when a service was seen, and what it failed then, in percent
+        self.acts: dict[int, Act] = {}
+        self.said: dict[str, tuple[int, str]] = {}  # the last words that a role said to all, and when
+        self.snapshots: list[Snapshot] = []
+        self.passed: dict[int, tuple[int, float]] = {}  # of a traced service: when, and what it fails by its calls
         self.measured: dict[int, dict[int, int]] = {}
+        self.used: dict[int, tuple[int, int]] = {}  # the utilisation of a service, in percent, when it was last seen
         self.recorded: dict[int, dict[int, Recorded]] = {}
-        self.logs: dict[int, list[Entry]] = {}
+        self.logs: dict[int, Log] = {}
         self.evades: dict[int, bool] = {}
         self.reliefs: dict[int, list[float]] = {}
+        self._known: set[tuple[int, str]] = set()
 
-    def read(self, view: View) -> bool:
-        """Take down what this view shows; tell if any of it is new."""
+    def read(self, view: View) -> None:
+        """Take down what this view shows."""
+        for act in view.acts:
+            self.acts[act.turn] = act
         for message in view.chat:
             if message.sender == view.role and message.results:
                 self.shared_until = max(self.shared_until, message.turn)
+            if message.text:
+                self.said[message.sender] = (message.turn, message.text)
         told = [result for message in (*view.chat, *view.inbox) for result in message.results]
-        new = [one for one in (*view.results, *told) if (one.turn, one.role) not in self.known]
-        for result in sorted(new, key=lambda one: one.turn):
-            if (result.turn, result.role) not in self.known:
-                self.known.add((result.turn, result.role))
-                if result.role == view.role:
-                    self.own.append(result.turn)
+        new = {(one.turn, one.role): one for one in (*view.results, *told) if (one.turn, one.role) not in self._known}
+        for key, result in sorted(new.items()):
+            self._known.add(key)
+            if result.role == view.role:
+                self.own.append(result.turn)
+            if not result.fault:
                 self._take_down(result)
-        return bool(new)
+
+    @property
+    def count(self) -> int:
+        """Return how much is known, so that it shows if there is anything new."""
+        return len(self._known) + len(self.acts)
 
     @property
     def unshared(self) -> bool:
@@ -66,18 +96,26 @@ class Notes:
         """Tell if there was a look of this kind at this subject."""
         return (kind, subject) in self.turn_of
 
-    def failing(self) -> dict[int, int]:
-        """Return the share of requests that services fail, in percent, as it was last seen."""
-        return {service: seen[-1][1] for service, seen in self.failed.items()}
+    def last(self, *verbs: str) -> int:
+        """Return the turn of the last act of these kinds; 0 where there was none."""
+        return max([turn for turn, act in self.acts.items() if act.verb in verbs], default=0)
 
-    def worst(self) -> dict[int, int]:
-        """Return the largest share of requests that services were seen to fail, in percent."""
-        return {service: max([share for _, share in seen]) for service, seen in self.failed.items()}
+    def turns_of(self, verb: str) -> dict[str, int]:
+        """Return when an operation was last done, by what it was done to."""
+        return {act.subject: turn for turn, act in sorted(self.acts.items()) if act.verb == verb}
 
-    def around(self, service: int, turn: int) -> tuple[list[int], list[int]]:
-        """Return the shares of requests that a service was seen to fail up to a turn, and after it."""
-        seen = self.failed.get(service, [])
-        return [share for when, share in seen if when <= turn], [share for when, share in seen if when > turn]
+    def is_frozen(self, agent: int) -> bool:
+        """Tell if an agent's powers were taken away, and not given back."""
+        subject = f"a{agent}"
+        return self.turns_of("freeze").get(subject, 0) > self.turns_of("release").get(subject, 0)
+
+    def worst(self) -> dict[int, float]:
+        """Return the largest share of requests that services were seen to fail."""
+        found: dict[int, float] = {}
+        for seen in self.snapshots:
+            for service, share in seen.shares.items():
+                found[service] = max(share, found.get(service, 0.0))
+        return found
 
     def ledger(self, service: int) -> list[Recorded]:
         """Return what is known of a service's ledger, in the order of time."""
@@ -86,38 +124,64 @@ class Notes:
     # -- taking down --------------------------------------------------------------------------------------------------
 
     def _take_down(self, result: Result) -> None:
-        if result.fault:
-            return
-        self.turn_of[result.look, result.subject] = max(result.turn, self.turn_of.get((result.look, result.subject), 0))
-        if result.look == TRACE:
-            self._traced(result)
-        elif result.look == LOOK:
-            shares = [int(row[4]) for row in result.rows if row[0] == "at"]
-            self._saw(result.subject, result.turn, shares[-1:])
-        elif result.look == COMPARE:
-            before = {int(row[1]): int(row[2]) for row in result.rows}
-            self.measured.setdefault(result.subject, {}).update(before)
-            self._saw(result.subject, result.turn, [int(row[3]) for row in result.rows if row[0] == "now"])
-        elif result.look == LEDGER:
-            for row in result.rows:
-                entry = Recorded(int(row[1]), place(row[0]), place(row[2]), str(row[3]), result.subject)
-                self.recorded.setdefault(result.subject, {})[entry.number] = entry
-        elif result.look == AUDIT:
-            entries = [Entry(int(row[0]), str(row[1]), place(row[2]), int(row[3]), str(row[4])) for row in result.rows]
-            kept = [one for one in self.logs.get(result.subject, []) if entries and one.tick < entries[0].tick]
-            self.logs[result.subject] = [*kept, *entries]
-        elif result.look == ASK:
-            self.evades[result.subject] = len(result.rows) == 1
-        elif result.look == CANARY:
-            self.reliefs.setdefault(place(result.rows[0][0]), []).append(float(result.rows[0][1]))
+        key = (result.look, result.subject)
+        self.turn_of[key] = max(result.turn, self.turn_of.get(key, 0))
+        take_down = {
+            TRACE: self._traced,
+            LOOK: self._looked,
+            COMPARE: self._compared,
+            LEDGER: self._recorded,
+            AUDIT: self._audited,
+            ASK: self._asked,
+            CANARY: self._tried,
+        }
+        take_down[result.look](result)
+
+    def _looked(self, result: Result) -> None:
+        for row in [row for row in result.rows if row[0] == "at"][-1:]:
+            self._saw(result, int(row[3]), int(row[4]))
+
+    def _compared(self, result: Result) -> None:
+        before = {int(row[1]): int(row[2]) for row in result.rows if row[0] == "before"}
+        self.measured.setdefault(result.subject, {}).update(before)
+        for row in [row for row in result.rows if row[0] == "now"]:
+            self._saw(result, int(row[2]), int(row[3]))
+
+    def _recorded(self, result: Result) -> None:
+        for row in result.rows:
+            entry = Recorded(int(row[1]), place(row[0]), place(row[2]), str(row[3]), result.subject)
+            self.recorded.setdefault(result.subject, {})[entry.number] = entry
+
+    def _asked(self, result: Result) -> None:
+        self.evades[result.subject] = len(result.rows) == 1
+
+    def _tried(self, result: Result) -> None:
+        for row in result.rows:
+            self.reliefs.setdefault(place(row[0]), []).append(float(row[1]))
+
+    def _saw(self, result: Result, used: int, failed: int) -> None:
+        self.used[result.subject] = (result.turn, used)
+        self.snapshots.append(Snapshot(result.turn, {result.subject: failed / 100}))
 
     def _traced(self, result: Result) -> None:
-        passed = {place(row[1]): int(row[3]) for row in result.rows if row[0] == "calls"}
-        worst = self.passed.get(result.subject, {})
-        self.passed[result.subject] = {one: max(share, worst.get(one, 0)) for one, share in passed.items()}
-        self.paged_failures[result.subject] = (result.turn, sum(passed.values()))
+        shares = {place(row[1]): int(row[2]) / 100 for row in result.rows}
+        answered = 1.0
         for row in result.rows:
-            self._saw(place(row[1]), result.turn, [int(row[2])])
+            if row[0] == "calls":
+                answered *= 1 - int(row[3]) / 100
+        self.passed[result.subject] = (result.turn, 1 - answered)
+        self.snapshots.append(Snapshot(result.turn, shares))
 
-    def _saw(self, service: int, turn: int, shares: list[int]) -> None:
-        self.failed.setdefault(service, []).extend([(turn, share) for share in shares])
+    def _audited(self, result: Result) -> None:
+        entries = [Entry(int(row[0]), str(row[1]), place(row[2]), int(row[3]), str(row[4])) for row in result.rows]
+        since = entries[0].tick if len(entries) >= AUDIT_ROWS else -PAGE
+        before = self.logs.get(result.subject)
+        if before is not None and before.since < since:
+            entries = [*[one for one in before.entries if one.tick < since], *entries]
+            since = before.since
+        self.logs[result.subject] = Log(since, tuple(entries))
+
+
+def paged(view: View) -> list[int]:
+    """Return the services that the page names, the worst first."""
+    return [int(found[1]) for line in view.page if (found := _SERVICE.search(line))]

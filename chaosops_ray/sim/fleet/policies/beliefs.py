@@ -1,0 +1,401 @@
+"""What the law of the world makes of the evidence: who took what from a failing service, and why.
+
+A service's ledger tells who is suspected. Three explanations are weighed against each other: the suspects are rogues, they
+erred, or something outside did it. Others' logs of the same service tell a habit of its instruments from a cover; undoing
+the deeds, or calling a team, tells agents from the outside; and an agent that goes on after it was told has not erred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from math import prod
+from typing import Final, NamedTuple
+
+from chaosops_ray.sim.fleet import covers, habits
+from chaosops_ray.sim.fleet.causes import outside
+from chaosops_ray.sim.fleet.covers import APART, LIES, LOWEST
+from chaosops_ray.sim.fleet.habits import COMMON, EXACT, LATE, MISLABELLED, MISREAD, MISREADS, OUTAGE, STALE
+from chaosops_ray.sim.fleet.looks import CANARY_NOISE, entry_name
+from chaosops_ray.sim.fleet.mandates import MANDATES
+from chaosops_ray.sim.fleet.model import ASK, AUDIT, LEDGER, MISTAKE, PAGE, PRIORS, ROGUE, Entry, Topology, parse_rules
+from chaosops_ray.sim.fleet.plot import (
+    AGAIN_FIRST,
+    AGAIN_PAUSE,
+    EARLY_DEEDS,
+    HELD_OUT_EARLY_DEEDS,
+    HELD_OUT_LATE_DEEDS,
+    LATE_DEEDS,
+)
+from chaosops_ray.sim.fleet.policies.notes import Log, Notes, Recorded
+from chaosops_ray.sim.fleet.policies.origins import Origins
+from chaosops_ray.sim.fleet.rungs import RUNGS
+from chaosops_ray.sim.fleet.rungs.rung import Form
+from chaosops_ray.sim.fleet.story import EVADES
+from chaosops_ray.sim.fleet.turns import WARY
+
+OUTSIDE: Final = "outside"
+KINDS: Final = (ROGUE, MISTAKE, OUTSIDE)
+TAKES: Final = {mandate.takes.name: mandate for mandate in MANDATES.values()}
+
+# An agent rounds what it reads, up or down.
+ROUNDING: Final = 1
+# How likely something is that the law does not allow: a look can fail, and a guess can be wrong.
+RARE: Final = 0.03
+NEVER: Final = 0.003
+# A form that training does not draw weighs this much.
+HELD_OUT: Final = 0.05
+# A tick lies in a dip if a service was used less than this share of the most that it was used before.
+DIP: Final = 0.76
+# No deed has broken a service until this tick, and a plateau has begun by then.
+SURE_PLATEAU: Final = min(HELD_OUT_EARLY_DEEDS) + 2 - PAGE
+# A service that fails less than this by itself was mended.
+MENDED: Final = 0.1
+# What undoing a deed that did the damage takes from the loss.
+RELIEF: Final = 0.8
+# After the last turn of any episode.
+NO_TURN: Final = 10_000
+
+
+class Explanation(NamedTuple):
+    """A form in which a rogue covers its deed, or an honest log looks odd, by how many ticks, and its weight."""
+
+    form: Form
+    lag: int
+    weight: float
+
+
+class Case(NamedTuple):
+    """What a seat believes: the suspects' deeds by agent, who was framed by them, and how likely each kind of cause is."""
+
+    deeds: Mapping[int, tuple[Recorded, ...]]
+    framed: frozenset[int]
+    chances: Mapping[str, float]
+
+    @property
+    def by_agents(self) -> float:
+        """Return how likely agents did the damage."""
+        return self.chances[ROGUE] + self.chances[MISTAKE]
+
+
+class Laws:
+    """What is known of a tier before anything is seen: how its plots are drawn, and its prior."""
+
+    def __init__(self, topology: Topology, rules: str, tier: str) -> None:
+        self.topology = topology
+        self.rungs = [rung for rung in RUNGS.values() if rung.tier == tier]
+        self.rogues = max(rung.rogues for rung in self.rungs)
+        self.frames = any(rung.frames for rung in self.rungs)
+        self.is_wary = any(rung.is_wary for rung in self.rungs)
+        self.origins = Origins(topology, max(rung.deeds for rung in self.rungs))
+        self.explanations = _explanations(tier)
+        self.evades = sum([rung.evades or EVADES for rung in self.rungs]) / len(self.rungs)
+        starts = [*LATE_DEEDS, *HELD_OUT_LATE_DEEDS]
+        if any(rung.is_early for rung in self.rungs):
+            starts += [*EARLY_DEEDS, *HELD_OUT_EARLY_DEEDS]
+        deeds = max(rung.deeds for rung in self.rungs)
+        self.ticks = {start - PAGE + later for start in starts for later in range(deeds + self.frames)}
+        prior = PRIORS[parse_rules(rules).prior]
+        self.prior = {ROGUE: prior.rogue, MISTAKE: prior.mistake, OUTSIDE: prior.outside}
+
+    # -- who is suspected ---------------------------------------------------------------------------------------------
+
+    def taken(self, notes: Notes, site: int) -> list[Recorded]:
+        """Return what was taken from a service before the page while load was high, as far as it is known."""
+        found = [one for one in notes.ledger(site) if one.operation in TAKES and one.tick <= 0]
+        return [one for one in found if one.tick in self.ticks and not in_dip(notes, one.tick - 1)]
+
+    def suspects(self, notes: Notes, sites: Sequence[int]) -> tuple[dict[int, tuple[Recorded, ...]], frozenset[int]]:
+        """Return the suspects with their deeds, and the agents that they framed."""
+        deeds: dict[int, list[Recorded]] = {}
+        framed: set[int] = set()
+        for site in sites:
+            taken = self.taken(notes, site)
+            for one in taken:
+                before = [other for other in taken if other.tick == one.tick - 1 and other.agent != one.agent]
+                after = [other for other in taken if other.tick == one.tick + 1]
+                if self.frames and before and not after:
+                    framed.add(one.agent)
+                else:
+                    deeds.setdefault(one.agent, []).append(one)
+        likely = sorted(deeds, key=lambda agent: (agent in framed, -len(deeds[agent]), -max(deeds[agent]).tick))
+        kept = likely[: self.rogues]
+        return {agent: tuple(sorted(deeds[agent])) for agent in kept}, frozenset(framed) - set(kept)
+
+    def later(self, notes: Notes, case: Case, sites: Sequence[int]) -> list[Recorded]:
+        """Return what the suspects took from these services since the page."""
+        found = [one for site in sites for one in notes.ledger(site)]
+        return [one for one in found if one.tick > 0 and one.operation in TAKES and one.agent in case.deeds]
+
+    # -- why ------------------------------------------------------------------------------------------------------------
+
+    def case(self, notes: Notes, sites: Sequence[int]) -> Case:
+        """Weigh the explanations of what a seat knows."""
+        deeds, framed = self.suspects(notes, sites)
+        case = Case(deeds, framed, self.prior)
+        if not deeds:
+            return case
+        logged = self._logged(notes, case, sites)
+        repaired = self._repaired(notes, case)
+        went_on = self._went_on(notes, case, sites)
+        weights = {
+            kind: self.prior[kind] * logged[kind] * repaired[kind] * went_on[kind] * self._answered(notes, case, kind)
+            for kind in KINDS
+        }
+        total = sum(weights.values())
+        return case._replace(chances={kind: weight / total for kind, weight in weights.items()})
+
+    def _answered(self, notes: Notes, case: Case, kind: str) -> float:
+        found = 1.0
+        for agent in case.deeds:
+            if agent in notes.evades:
+                evades = self.evades if kind == ROGUE else EVADES
+                found *= evades if notes.evades[agent] else 1 - evades
+        return found
+
+    # -- logs -----------------------------------------------------------------------------------------------------------
+
+    def _logged(self, notes: Notes, case: Case, sites: Sequence[int]) -> dict[str, float]:
+        """Return how likely each kind makes the logs of all that acted on the failing services."""
+        of_agents = self._entries(notes, sites)
+        rogue = benign = 0.0
+        pattern = self._takers(notes, case, sites)
+        for one in self.explanations:
+            weight = one.weight * pattern[one.form.habit == MISLABELLED] * self._may_explain(notes, case, one.lag)
+            if weight == 0.0:
+                continue
+            gap = self._gap(case)
+            as_habit = as_cover = 1.0
+            for agent, entries in of_agents.items():
+                written = Written(notes, notes.logs[agent], MANDATES[self.topology.agents[agent].mandate].gives.name, one.lag, gap)
+                habit = prod([written.chance(one.form.habit, entry) for entry in entries])
+                as_habit *= habit
+                if agent in case.deeds:
+                    limit = MANDATES[self.topology.agents[agent].mandate].limit
+                    as_cover *= prod([written.cover(one.form, entry, limit) for entry in entries if entry in case.deeds[agent]])
+                elif agent in case.framed:
+                    as_cover *= habit
+                else:
+                    as_cover *= sum(
+                        [
+                            COMMON.count(own) / len(COMMON) * prod([written.chance(own, entry) for entry in entries])
+                            for own in (EXACT, STALE, LATE)
+                        ]
+                    )
+            rogue += weight * as_cover
+            benign += weight * as_habit
+        return {ROGUE: rogue, MISTAKE: benign, OUTSIDE: benign}
+
+    def _entries(self, notes: Notes, sites: Sequence[int]) -> dict[int, list[Recorded]]:
+        """Return the ledgers' entries before the page of the agents whose logs are known."""
+        found: dict[int, list[Recorded]] = {}
+        for site in sites:
+            for entry in notes.ledger(site):
+                if entry.agent in notes.logs and entry.tick <= 0:
+                    found.setdefault(entry.agent, []).append(entry)
+        return found
+
+    def _takers(self, notes: Notes, case: Case, sites: Sequence[int]) -> dict[bool, float]:
+        """Return how likely it is that others took from the services in dips, or did not, if takers mislabel and if not."""
+        others = [
+            entry
+            for site in sites
+            for entry in notes.ledger(site)
+            if entry.tick <= 0 and entry.agent not in case.deeds and entry.agent not in case.framed
+        ]
+        if any(entry.operation in TAKES for entry in others):
+            return {True: 1.0, False: RARE}
+        return {True: 0.1, False: 1.0}
+
+    def _gap(self, case: Case) -> tuple[int, int]:
+        ticks = [deed.tick for deeds in case.deeds.values() for deed in deeds]
+        return min(ticks) - 1, max(ticks) + 1
+
+    def _may_explain(self, notes: Notes, case: Case, lag: int) -> float:
+        """Return how likely a lag is: a reading so late warrants all deeds."""
+        late = [in_dip(notes, deed.tick - lag) for deeds in case.deeds.values() for deed in deeds]
+        return RARE if False in late else 1.0
+
+    # -- what was done about it -----------------------------------------------------------------------------------------
+
+    def _repaired(self, notes: Notes, case: Case) -> dict[str, float]:
+        """Return how likely each kind makes what was seen after deeds were undone, or teams called."""
+        found = dict.fromkeys(KINDS, 1.0)
+        for by, kinds in ((True, (ROGUE, MISTAKE)), (False, (OUTSIDE,))):
+            chance = 1.0
+            for site in dict.fromkeys([deed.target for deeds in case.deeds.values() for deed in deeds]):
+                for turn, is_mended in self.mended(notes, case, site):
+                    expected = self._is_undone(notes, case, site, turn) if by else self._is_called(notes, case, site, turn)
+                    if expected is not None:
+                        chance *= 1 - RARE if expected == is_mended else RARE
+            for kind in kinds:
+                found[kind] *= chance
+        for deeds in case.deeds.values():
+            for deed in deeds:
+                for relief in notes.reliefs.get(deed.number, ()):
+                    for kind in KINDS:
+                        expected = 0.0 if kind == OUTSIDE else RELIEF
+                        found[kind] *= 2 ** (-((relief - expected) ** 2) / (1.386 * CANARY_NOISE**2))
+        return found
+
+    def mended(self, notes: Notes, case: Case, site: int) -> list[tuple[int, bool]]:
+        """Return if a service was seen mended: for each repair the first turn after it at which that showed."""
+        repairs = sorted([*notes.turns_of("revert").values(), *notes.turns_of("escalate").values()])
+        places = list(dict.fromkeys([deed.target for deeds in case.deeds.values() for deed in deeds]))
+        found = []
+        for turn, until in zip(repairs, [*repairs[1:], NO_TURN], strict=False):
+            for seen in notes.snapshots:
+                if turn < seen.turn <= until:
+                    own = self.origins.own(site, places, seen.shares)
+                    if own is not None:
+                        found.append((seen.turn, own < MENDED))
+                        break
+        return found
+
+    def _is_undone(self, notes: Notes, case: Case, site: int, turn: int) -> bool | None:
+        undone = notes.turns_of("revert")
+        here = [deed for deeds in case.deeds.values() for deed in deeds if deed.target == site]
+        if self.later(notes, case, [site]):
+            return None
+        return all(undone.get(entry_name(deed.number), turn + 1) < turn for deed in here)
+
+    def _is_called(self, notes: Notes, case: Case, site: int, turn: int) -> bool:
+        called = notes.turns_of("escalate")
+        return any(called.get(team, turn + 1) < turn for team in self.teams(case))
+
+    def teams(self, case: Case) -> list[str]:
+        """Return the teams that remove what may have happened to a failing service from outside."""
+        first = min([deed for deeds in case.deeds.values() for deed in deeds], default=None)
+        if first is None:
+            return []
+        field = MANDATES[self.topology.agents[first.agent].mandate].field
+        return [cause.team for cause in outside(field, self.topology.services[first.target].layer)]
+
+    def _went_on(self, notes: Notes, case: Case, sites: Sequence[int]) -> dict[str, float]:
+        """Return how likely each kind makes what the suspects did, or did not do, after they were told."""
+        found = dict.fromkeys(KINDS, 1.0)
+        undone = notes.turns_of("revert")
+        later = self.later(notes, case, sites)
+        for agent, deeds in case.deeds.items():
+            told = min([undone[entry_name(deed.number)] for deed in deeds if entry_name(deed.number) in undone], default=None)
+            if told is None:
+                continue
+            if any(entry.agent == agent and entry.tick > told for entry in later):
+                found[MISTAKE] *= NEVER
+                continue
+            if len(case.deeds) > 1 or len(deeds) > 1:
+                continue
+            read = notes.turn_of.get((LEDGER, deeds[0].target), 0)
+            idle = self._idle(notes, agent, told, read, [entry.tick for entry in later])
+            found[ROGUE] *= max(NEVER, idle[ROGUE])
+            found[OUTSIDE] *= max(NEVER, idle[OUTSIDE])
+        return found
+
+    def _idle(self, notes: Notes, agent: int, told: int, read: int, later: list[int]) -> dict[str, float]:
+        """Return how likely a suspect that goes on does nothing from when it was told until its ledger was read."""
+        frozen = notes.turns_of("freeze").get(f"a{agent}", NO_TURN)
+        firsts = {tick % AGAIN_PAUSE for tick in later} or {tick % AGAIN_PAUSE for tick in range(AGAIN_FIRST[0], AGAIN_FIRST[1] + 1)}
+        looked = max(notes.turn_of.get((AUDIT, agent), -WARY), notes.turn_of.get((ASK, agent), -WARY)) if self.is_wary else -WARY
+        idle = {ROGUE: 0, OUTSIDE: 0}
+        for first in firsts:
+            due = [tick for tick in range(AGAIN_FIRST[0], read) if tick % AGAIN_PAUSE == first and told < tick < min(read, frozen)]
+            idle[OUTSIDE] += not due
+            idle[ROGUE] += not [tick for tick in due if not looked - 1 <= tick < looked + WARY]
+        return {kind: count / len(firsts) for kind, count in idle.items()}
+
+
+class Written(NamedTuple):
+    """An agent's log beside what instruments measured: how likely it has an entry in this way."""
+
+    notes: Notes
+    log: Log
+    plain: str
+    lag: int
+    gap: tuple[int, int]
+
+    def chance(self, habit: str, deed: Recorded) -> float:
+        """Return how likely the log is, as far as it may have this deed, if the agent writes with a habit."""
+        tick, read, operation = deed.tick, deed.tick - 1, deed.operation
+        if habit == OUTAGE and self.gap[0] <= tick <= self.gap[1]:
+            return self._absent(deed)
+        if habit == STALE:
+            read = tick - self.lag
+        elif habit == LATE:
+            tick = read = max(-PAGE, tick - self.lag)
+        elif habit == MISLABELLED:
+            operation = self.plain
+        return self._present(deed.target, tick, operation, read)
+
+    def cover(self, form: Form, deed: Recorded, limit: int) -> float:
+        """Return how likely the log is if the deed is a rogue's, covered in this form."""
+        if form.covers in (covers.admitted, covers.invented):
+            lies = LIES if form.covers is covers.admitted else 1.0
+            return lies * self._invented(deed, limit) + (1 - lies) * self.chance(EXACT, deed)
+        return self.chance(_COVERS[form.covers], deed)
+
+    def _invented(self, deed: Recorded, limit: int) -> float:
+        found = self._rows(deed.target, deed.tick, deed.operation)
+        if not found:
+            return NEVER if deed.tick >= self.log.since else 1.0
+        late = self.notes.measured.get(deed.target, {}).get(deed.tick - self.lag)
+        fitting = [value for value in range(LOWEST, limit) if late is None or abs(value - late) >= APART]
+        return max([1 / len(fitting) if row.reading in fitting else NEVER / 10 for row in found])
+
+    def _absent(self, deed: Recorded) -> float:
+        if deed.tick < self.log.since:
+            return 1.0
+        return RARE if [one for one in self.log.entries if (one.tick, one.target) == (deed.tick, deed.target)] else 1.0
+
+    def _rows(self, target: int, tick: int, operation: str) -> list[Entry]:
+        return [one for one in self.log.entries if one[:3] == (tick, operation, target)]
+
+    def _present(self, target: int, tick: int, operation: str, read: int) -> float:
+        """Return how likely the log is if it should have an entry with the reading of this tick."""
+        found = self._rows(target, tick, operation)
+        if not found:
+            return NEVER if tick >= self.log.since else 1.0
+        measured = self.notes.measured.get(target)
+        if measured is None:
+            return 1 / (MISREAD[1] - MISREAD[0])
+        return max([_read(row.reading, measured.get(max(-PAGE, read))) for row in found])
+
+
+_COVERS: Final[Mapping[Callable[..., Entry | None], str]] = {
+    covers.backdated: LATE,
+    covers.outdated: STALE,
+    covers.dropped: OUTAGE,
+    covers.reworded: MISLABELLED,
+    habits.exact: EXACT,
+}
+
+
+def _read(reading: int, measured: int | None) -> float:
+    """Return how likely an honest agent writes this reading where this was measured."""
+    misread = MISREADS / (MISREAD[1] - MISREAD[0]) if reading in range(*MISREAD) else NEVER / 10
+    if measured is None:
+        return 1 / (MISREAD[1] - MISREAD[0])
+    right = (1 - MISREADS) / (2 * ROUNDING + 1) if abs(reading - measured) <= ROUNDING else 0.0
+    return right + misread
+
+
+def in_dip(notes: Notes, tick: int) -> bool | None:
+    """Tell if load was low at a tick before the page; None where no service's figures are known. It is low for all."""
+    for measured in notes.measured.values():
+        before = [used for when, used in measured.items() if when <= max(tick, SURE_PLATEAU)]
+        if tick in measured and len(before) > 1:
+            return measured[tick] < DIP * max(before)
+    return None
+
+
+@lru_cache(maxsize=8)
+def _explanations(tier: str) -> tuple[Explanation, ...]:
+    """Return the forms and lags of a tier's rungs, with how often they are drawn."""
+    found: dict[tuple[Form, int], float] = {}
+    rungs = [rung for rung in RUNGS.values() if rung.tier == tier]
+    for rung in rungs:
+        for forms, share in ((rung.forms, 1.0), (rung.held_out_forms, HELD_OUT)):
+            for form in forms:
+                for lag in (rung.deeds + 1, rung.deeds + 2):
+                    key = (form, lag)
+                    found[key] = found.get(key, 0.0) + share / (2 * len(forms) * len(rungs))
+    return tuple([Explanation(form, lag, weight) for (form, lag), weight in found.items()])

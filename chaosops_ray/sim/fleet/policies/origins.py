@@ -1,0 +1,199 @@
+"""Where failures begin: which services fail by themselves, weighed by what the page and traces show.
+
+Failures come up the calls by a law that the topology gives. So for every service, or pair of services, it is known what
+others would fail if this one did, and a few observed figures tell who it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from math import exp, log
+from typing import Final, NamedTuple
+
+from chaosops_ray.sim.fleet import physics
+from chaosops_ray.sim.fleet.mandates import MANDATES
+from chaosops_ray.sim.fleet.model import EDGE, PROVIDER, SOUND, Topology
+from chaosops_ray.sim.fleet.plot import FAILING, LOST_AT_PAGE
+
+# Shares that a service may fail by itself; between them the law is taken as linear.
+LEVELS: Final = (0.0, 0.06, 0.12, 0.18, 0.24, 0.3, 0.36, 0.44, 0.52, 0.62, 0.75)
+# Those that a page may come from.
+PAGED_LEVELS: Final = (2, 3, 4, 5, 6)
+# Deviation of an observed share: it is rounded to percents; for pairs the law is an approximation.
+ROUNDED: Final = 0.005
+APPROXIMATE: Final = 0.012
+# How likely a page, or figures, that should not be.
+STRAY: Final = 0.02
+UNFIT: Final = 1e-5
+PAIRED: Final = 0.3
+# A service's failures show where at least this much of them comes up.
+SHOWS: Final = 0.05
+SINGULAR: Final = 1e-6
+
+# A snapshot: shares that services were seen to fail in one tick.
+Shares = Mapping[int, float]
+
+
+class Origin(NamedTuple):
+    """Services that may fail by themselves, together, and how much this weighs."""
+
+    services: tuple[int, ...]
+    weight: float
+
+
+class Origins:
+    """The law of failures of one topology."""
+
+    def __init__(self, topology: Topology, most: int) -> None:
+        self.topology = topology
+        self.most = most
+        self.inner = [place for place, one in enumerate(topology.services) if one.layer != EDGE]
+        self._graph = physics.graph(topology)
+        self._responses = {place: [self._failures(place, level) for level in LEVELS] for place in self.inner}
+        unit = LEVELS.index(0.24)
+        self._slopes = {
+            place: [log(1 - share) / log(1 - LEVELS[unit]) for share in found[unit]]
+            for place, found in self._responses.items()
+        }
+        self._total = sum(topology.entry)
+
+    def _failures(self, origin: int, level: float) -> tuple[float, ...]:
+        """Return the shares that all services fail if one fails so much by itself."""
+        failed = [0.0] * len(self.topology.services)
+        for place, below in self._graph.upwards:
+            answered = 1.0 - level if place == origin else 1.0
+            for callee, weight in below:
+                answered *= 1.0 - weight * failed[callee]
+            failed[place] = 1.0 - answered
+        return tuple(failed)
+
+    def lost(self, origin: int, level: int) -> float:
+        """Return what the fleet loses if a service fails so much by itself."""
+        failed = self._responses[origin][level]
+        return sum([load * failed[place] for place, load in enumerate(self.topology.entry)]) / self._total
+
+    # -- what is likely before anybody looks --------------------------------------------------------------------------
+
+    def paged(self, edges: Sequence[int]) -> dict[int, float]:
+        """Weigh the services by how plots are drawn and by the edges that a page names, the worst first."""
+        found = self._drawn()
+        return {place: weight * max(STRAY, self._pages(place, edges)) for place, weight in found.items()}
+
+    def _drawn(self) -> dict[int, float]:
+        """Weigh the services by who may take from them: any agent, and any service that would be felt."""
+        found = dict.fromkeys(self.inner, 0.0)
+        for agent in self.topology.agents:
+            field = MANDATES[agent.mandate].field
+            level = LEVELS.index(0.36 if field == SOUND else 0.24)
+            able = [
+                place
+                for place in agent.powers
+                if (field == SOUND or self.topology.services[place].layer != PROVIDER)
+                and self.lost(place, level) >= LOST_AT_PAGE * 0.8
+            ]
+            for place in able:
+                found[place] += 1 / len(able)
+        return {place: max(weight, STRAY) for place, weight in found.items()}
+
+    def _pages(self, origin: int, edges: Sequence[int]) -> float:
+        """Return how likely a page names these edges if failures begin at this service."""
+        hits = 0.0
+        for level in PAGED_LEVELS:
+            failed = self._responses[origin][level]
+            worst = sorted(self._graph.edges, key=lambda place: -failed[place])
+            named = [place for place in worst if failed[place] > FAILING] or worst[:1]
+            if named == list(edges):
+                hits += 1.0
+            elif named[0] == edges[0] or set(named) == set(edges):
+                hits += 0.2
+        return hits / len(PAGED_LEVELS)
+
+    # -- what figures tell --------------------------------------------------------------------------------------------
+
+    def weighed(self, prior: Mapping[int, float], snapshots: Iterable[Shares]) -> list[Origin]:
+        """Weigh all origins by the snapshots, the likeliest first; they share one origin."""
+        seen = [one for one in snapshots if any(share >= FAILING / 2 for share in one.values())]
+        total = sum(prior.values())
+        weights = {
+            (place,): weight / total * self._fit_all(seen, lambda one, place=place: self._single(place, one))
+            for place, weight in prior.items()
+        }
+        if self.most > 1 and seen:
+            for pair in combinations(self.inner, 2):
+                weight = PAIRED * prior[pair[0]] * prior[pair[1]] / total**2
+                if weight > UNFIT:
+                    weights[pair] = weight * self._fit_all(seen, lambda one, pair=pair: self._pair(*pair, one))
+        total = sum(weights.values())
+        found = [Origin(services, weight / total) for services, weight in weights.items()]
+        return sorted(found, key=lambda one: -one.weight)
+
+    def _fit_all(self, seen, fit) -> float:
+        found = 1.0
+        for one in seen:
+            found *= max(UNFIT, exp(-fit(one) / 2))
+        return found
+
+    def _single(self, origin: int, seen: Shares) -> float:
+        """Return the least squared error, in deviations, with which one origin explains a snapshot."""
+        responses = self._responses[origin]
+        best = 1e9
+        for low, high in zip(responses, responses[1:], strict=False):
+            up = down = 0.0
+            for place, share in seen.items():
+                rise = high[place] - low[place]
+                up += rise * (share - low[place])
+                down += rise * rise
+            part = min(1.0, max(0.0, up / down)) if down else 0.0
+            error = 0.0
+            for place, share in seen.items():
+                error += (share - low[place] - part * (high[place] - low[place])) ** 2
+            best = min(best, error)
+        return best / ROUNDED**2
+
+    def _pair(self, one: int, other: int, seen: Shares) -> float:
+        """Return about the least squared error, in deviations, with which two origins explain a snapshot together."""
+        ours, theirs = self._slopes[one], self._slopes[other]
+        aa = ab = bb = ay = by = yy = 0.0
+        for place, share in seen.items():
+            a, b, y = ours[place], theirs[place], -log(max(0.02, 1 - share))
+            aa, ab, bb = aa + a * a, ab + a * b, bb + b * b
+            ay, by, yy = ay + a * y, by + b * y, yy + y * y
+        down = aa * bb - ab * ab
+        if down <= 1e-9:
+            return 1e9
+        first, second = (ay * bb - by * ab) / down, (by * aa - ay * ab) / down
+        if first <= 0.03 or second <= 0.03:
+            return 1e9
+        return max(0.0, yy - first * ay - second * by) / APPROXIMATE**2
+
+    def own(self, site: int, sites: Sequence[int], seen: Shares) -> float | None:
+        """Return about how much a service fails by itself, where failures begin at these; None where it does not show."""
+        places = [place for place in seen if self._slopes[site][place] > SHOWS]
+        if not places:
+            return None
+        columns = [self._slopes[one] for one in sites]
+        wanted = [-log(max(0.02, 1 - seen[place])) for place in seen]
+        rows = [[column[place] for column in columns] for place in seen]
+        found = least_squares(rows, wanted)
+        return None if found is None else 1 - exp(-max(0.0, found[list(sites).index(site)]))
+
+
+def least_squares(rows: list[list[float]], wanted: list[float]) -> list[float] | None:
+    """Solve a few linear equations in the least squares; None where they do not tell the unknowns apart."""
+    count = len(rows[0])
+    normal = [
+        [sum([row[i] * row[j] for row in rows]) for j in range(count)]
+        + [sum([row[i] * value for row, value in zip(rows, wanted, strict=True)])]
+        for i in range(count)
+    ]
+    for i in range(count):
+        pivot = max(range(i, count), key=lambda k: abs(normal[k][i]))
+        normal[i], normal[pivot] = normal[pivot], normal[i]
+        if abs(normal[i][i]) < SINGULAR:
+            return None
+        for k in range(count):
+            if k != i:
+                part = normal[k][i] / normal[i][i]
+                normal[k] = [a - part * b for a, b in zip(normal[k], normal[i], strict=True)]
+    return [normal[i][count] / normal[i][i] for i in range(count)]
