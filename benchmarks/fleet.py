@@ -16,6 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -61,7 +62,7 @@ def pairs_of(tier: str, count: int, split: str = TRAIN) -> list[tuple[Scenario, 
     ]
 
 
-# -- what openings show -------------------------------------------------------------------------------------------------
+# -- what openings show -----------------------------------------------------------------------------------------------
 
 
 def shown(scenario: Scenario, style: Style) -> str:
@@ -85,7 +86,7 @@ def skeletons(tier: str, seeds: int) -> int:
     return len(found)
 
 
-# -- what looks give away -----------------------------------------------------------------------------------------------
+# -- what looks give away ---------------------------------------------------------------------------------------------
 
 
 class Looked(NamedTuple):
@@ -178,12 +179,12 @@ def report_tells(tiers: Sequence[str], count: int, aims: Sequence[str], delays: 
     return figures
 
 
-# -- how fast -----------------------------------------------------------------------------------------------------------
+# -- how fast ---------------------------------------------------------------------------------------------------------
 
 
 def report_speed() -> dict[str, Any]:
     """Measure and print steps a second beside world 1's, in turns."""
-    worlds = {name: ENVIRONMENTS[name] if name in ENVIRONMENTS else FLEET for name in ("incident", "fleet")}
+    worlds = {name: ENVIRONMENTS.get(name, FLEET) for name in ("incident", "fleet")}
     scripts = {name: sim.script(world, world.rule_sets[0]) for name, world in worlds.items()}
     steps = {name: sum([len(actions) for _, actions in script]) for name, script in scripts.items()}
     seconds: dict[str, list[float]] = {name: [] for name in worlds}
@@ -196,13 +197,12 @@ def report_speed() -> dict[str, Any]:
             seconds[name].append(time.perf_counter() - began)
     rates = {name: steps[name] / statistics.median(spent) for name, spent in seconds.items()}
     share = rates["fleet"] / rates["incident"]
-    print(
-        f"steps/s, bare: fleet {rates['fleet']:,.0f}, incident {rates['incident']:,.0f}; share {share:.3f}, at least {SPEED_SHARE:.3f}"
-    )
+    least = f"at least {SPEED_SHARE:.3f}"
+    print(f"steps/s, bare: fleet {rates['fleet']:,.0f}, incident {rates['incident']:,.0f}; share {share:.3f}, {least}")
     return {**rates, "share": share}
 
 
-# -- what policies earn ---------------------------------------------------------------------------------------------------
+# -- what policies earn -----------------------------------------------------------------------------------------------
 
 
 class Earned(NamedTuple):
@@ -296,7 +296,7 @@ def verdicts(shares: dict[str, Earned]) -> list[str]:
     over = [f"{name} {shares[name].share:+.3f}" for name in cheap if shares[name].share > CHEAP_SHARE]
     out.append(f"cheap policies at most {CHEAP_SHARE:+.2f}: " + ("all" if not over else "not " + ", ".join(over)))
     steps = [name for name in LADDER if name in shares]
-    for lower, upper in zip(steps, steps[1:], strict=False):
+    for lower, upper in pairwise(steps):
         gap = shares[upper].share - shares[lower].share
         least = 0.0 if upper == LADDER[-1] else GAP_SHARE
         out.append(f"{lower} < {upper}: gap {gap:+.3f}, at least {least}: {'yes' if gap >= least else 'no'}")
@@ -307,7 +307,7 @@ def verdicts(shares: dict[str, Earned]) -> list[str]:
     return out
 
 
-# -- the command ----------------------------------------------------------------------------------------------------------
+# -- the command ------------------------------------------------------------------------------------------------------
 
 PARTS: Final = ("openings", "tells", "skeletons", "speed", "returns")
 

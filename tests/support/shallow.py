@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -106,7 +107,7 @@ def words(texts: Sequence[str]) -> Table:
     for text in texts:
         found = _WORD.findall(text.lower())
         bag: dict[str, int] = {}
-        for word in (*found, *[f"{one} {two}" for one, two in zip(found, found[1:], strict=False)]):
+        for word in (*found, *[f"{one} {two}" for one, two in pairwise(found)]):
             bag[word] = bag.get(word, 0) + 1
         counted.append(bag)
         for word in bag:
@@ -141,7 +142,7 @@ def logistic(seen: Table, labels: Scores, unseen: Table, penalty: float = 0.02) 
     return found
 
 
-# -- how well -----------------------------------------------------------------------------------------------------------
+# -- how well ---------------------------------------------------------------------------------------------------------
 
 
 def cross_fitted(learner: Learner, table: Table, labels: Scores, pairs: NDArray[np.int64]) -> Scores:

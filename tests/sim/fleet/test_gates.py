@@ -145,7 +145,7 @@ def test_every_step_of_the_ladder_is_a_gap_and_chat_has_value(tier: str) -> None
     assert not [line for line in fleet.verdicts(shares) if line.endswith(": no")]
 
 
-# -- gate 4: openings are many, and held-out axes are new -----------------------------------------------------------------
+# -- gate 4: openings are many, and held-out axes are new -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tier", TIERS)

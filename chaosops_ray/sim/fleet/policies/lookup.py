@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from chaosops_ray.sim.contract import Policy, Scenario
-from chaosops_ray.sim.fleet.model import BUSY, CLEAR, COLLUDING, DECEPTIVE
 from chaosops_ray.sim.fleet.policies import opening
 from chaosops_ray.sim.fleet.policies.schedules import Schedule, following
 from chaosops_ray.sim.fleet.story import plot
