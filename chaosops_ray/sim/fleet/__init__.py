@@ -130,6 +130,8 @@ class Fleet(Environment[World, View, Action]):
     cases = scenarios.select(scenarios.SELECTIONS[0], [0])
     selections = scenarios.SELECTIONS
     practice = TRAIN
+    practice_share = 0.15
+    practice_shows_all = False
     trained_on = TRAIN
     rule_sets = RULE_SETS
     rule_options = ("prior", "weather")
