@@ -44,9 +44,8 @@ from chaosops_ray.sim.fleet.model import (
 from chaosops_ray.sim.fleet.causes import CAUSES
 from chaosops_ray.sim.fleet.policies.beliefs import OUTSIDE, Case, Laws
 from chaosops_ray.sim.fleet.policies.notes import REPAIRS, Notes, Recorded, paged
-from chaosops_ray.sim.fleet.habits import MISREADS
+from chaosops_ray.sim.fleet.mandates import MANDATES
 from chaosops_ray.sim.fleet.covers import APART
-from chaosops_ray.sim.fleet.plot import AGAIN_FIRST, AGAIN_PAUSE
 from chaosops_ray.sim.fleet.policies.seats import WELL, Seats, is_well
 from chaosops_ray.sim.fleet.story import plot
 from chaosops_ray.sim.fleet.views import View
@@ -59,7 +58,7 @@ UNTOUCHED: Final = 0.04
 OVERLOADED: Final = 105
 FREEZE_FROM: Final = 0.75
 RELEASE_BELOW: Final = 0.3
-REVERT_FROM: Final = 0.4
+REVERT_FROM: Final = 0.3
 BY_AGENTS: Final = 0.8
 CHANGED: Final = 0.15
 CALL_FROM: Final = 0.6
@@ -90,7 +89,13 @@ class Bayes(Seats):
         known = self._cases.get(view.role)
         if known is None or known[0] != notes.count:
             sites = self._sites(view, notes)
-            known = (notes.count, sites, self.laws.case(notes, sites))
+            case = self.laws.case(notes, sites)
+            if case.deeds and self.laws.apart:
+                more = [place for place in self.laws.hinted(notes, case) if place not in sites]
+                if more:
+                    sites = [*sites, *more]
+                    case = self.laws.case(notes, sites)
+            known = (notes.count, sites, case)
             self._cases[view.role] = known
         return known[1], known[2]
 
@@ -165,18 +170,31 @@ class Bayes(Seats):
             return Share()
         fresh = [site for site in sites[: 1 if self.laws.origins.most == 1 else 3] if not notes.seen(COMPARE, site)]
         repaired = notes.last(*REPAIRS)
+        kind = self.cause(case)
+        if kind and case.chances[OUTSIDE] >= SURE and self.named(done) != kind and not notes.unshared:
+            return NameCause(kind)
         if repaired and self.answers(view, notes) is None:
-            return Compare(service_name(fresh[0])) if fresh else Trace(service_name(edge))
+            return self.check(notes, case, repaired, fresh) or Trace(service_name(edge))
         if repaired and notes.unshared:
             return Share()
         if fresh:
             return Compare(service_name(fresh[0]))
         if notes.unshared:
             return Share()
-        kind = self.cause(case)
         if kind and self.named(done) != kind:
             return NameCause(kind)
         return Trace(service_name(paged(view)[len(done) % len(paged(view))]))
+
+    def check(self, notes: Notes, case: Case, repaired: int, fresh: list[int]) -> Action | None:
+        """Return the look at a service that shows what a repair did; None where a trace shows more."""
+        if fresh:
+            return Compare(service_name(fresh[0]))
+        if self.laws.origins.most > 1:
+            undone = notes.turns_of("revert")
+            for deed in case.all:
+                if undone.get(entry_name(deed.number)) == repaired and notes.used.get(deed.target, (0, 0))[0] <= repaired:
+                    return Compare(service_name(deed.target))
+        return None
 
     def named(self, done: list[Action]) -> str:
         """Return the cause that stands."""
@@ -196,15 +214,17 @@ class Bayes(Seats):
     def oversight(self, view: View, notes: Notes, done: list[Action]) -> Action:
         """Read ledgers and tell them, find out whether it was a rogue, and say and do what follows from that."""
         sites, case = self.read(view, notes)
-        for site in sites[:3]:
+        for site in sites[:4]:
             if not notes.seen(LEDGER, site):
                 return Ledger(service_name(site))
         if notes.unshared and self._has_news(notes, sites):
             return Share()
         for action in (
             *self.freezes(notes, case, FREEZE_FROM),
-            *self.findings(notes, sites, case),
+            *(self.readings(view, notes, case) if self.answers(view, notes) is False else ()),
+            *(self.statements(case, done) if self.is_settled(case) else ()),
             *self.readings(view, notes, case),
+            *self.findings(notes, sites, case),
             *self.statements(case, done),
         ):
             return action
@@ -240,26 +260,37 @@ class Bayes(Seats):
 
     def findings(self, notes: Notes, sites: list[int], case: Case) -> Iterator[Action]:
         """Yield looks that may tell a rogue from an honest agent, the most telling first."""
-        if not case.deeds or self.is_settled(case):
+        if not case.deeds:
             return
-        if self.tier in (CLEAR, BUSY):
+        if self.tier in (CLEAR, BUSY) and not self.is_settled(case):
             for agent in case.deeds:
                 if not notes.seen(AUDIT, agent):
                     yield Audit(agent_name(agent))
+        if self.laws.rogues > len(case.deeds):
+            for agent in self.likes(case):
+                if not notes.seen(AUDIT, agent):
+                    yield Audit(agent_name(agent))
+        if self.is_settled(case):
+            return
         for agent in self.witnesses(notes, sites, case):
             yield Audit(agent_name(agent))
 
+    def likes(self, case: Case) -> list[int]:
+        """Return the agents that change the same figure as a suspect, and so may have acted with it."""
+        fields = [MANDATES[one.mandate].field for one in self.topology.agents]
+        of_suspects = {fields[agent] for agent in case.deeds}
+        return [agent for agent, field in enumerate(fields) if field in of_suspects and agent not in case.deeds and agent not in case.framed]
+
     def readings(self, view: View, notes: Notes, case: Case) -> Iterator[Action]:
         """Yield ledgers to be read again, because a suspect that goes on has acted since, or has not."""
-        if case.by_agents < BY_AGENTS or not notes.turns_of("revert"):
+        if not case.deeds or not notes.turns_of("revert") or (case.chances[OUTSIDE] > BY_AGENTS and not self.laws.apart):
             return
-        if self.is_settled(case) and case.chances[ROGUE] < SURE:
+        is_failing = self.answers(view, notes) is False
+        if not is_failing and (case.by_agents < BY_AGENTS or (self.is_settled(case) and case.chances[ROGUE] < SURE)):
             return
-        frozen = [notes.turns_of("freeze").get(agent_name(agent), view.turn) for agent in case.deeds]
+        until = max([notes.turns_of("freeze").get(agent_name(agent), view.turn) for agent in case.deeds])
         for place in case.places:
-            last = notes.turn_of.get((LEDGER, place), 0)
-            since = max(last, AGAIN_FIRST[0] - 1)
-            if min(view.turn, max(frozen)) > since + (0 if last < AGAIN_FIRST[1] else AGAIN_PAUSE // 2):
+            if self.laws.is_due(notes, case, notes.turn_of.get((LEDGER, place), 0), min(view.turn, until)):
                 yield Ledger(service_name(place))
 
     def witnesses(self, notes: Notes, sites: list[int], case: Case) -> list[int]:
@@ -319,6 +350,8 @@ class Bayes(Seats):
         answers = self.answers(view, notes)
         if not notes.last(*REPAIRS) or answers is False:
             return Noop()
+        if called and case.chances[OUTSIDE] >= SURE and Resolve() not in done:
+            return Resolve()
         if view.turns_left <= LAST_ROUND:
             return Resolve()
         said = notes.said.get(OVERSIGHT, (0, ""))

@@ -39,10 +39,11 @@ class Log(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """The shares of requests that services failed when a look saw them."""
+    """The shares of requests that services failed when a look saw them, and the utilisation of one, in percent."""
 
     turn: int
     shares: dict[int, float]
+    used: int | None = None
 
 
 class Notes:
@@ -161,7 +162,7 @@ class Notes:
 
     def _saw(self, result: Result, used: int, failed: int) -> None:
         self.used[result.subject] = (result.turn, used)
-        self.snapshots.append(Snapshot(result.turn, {result.subject: failed / 100}))
+        self.snapshots.append(Snapshot(result.turn, {result.subject: failed / 100}, used))
 
     def _traced(self, result: Result) -> None:
         shares = {place(row[1]): int(row[2]) / 100 for row in result.rows}

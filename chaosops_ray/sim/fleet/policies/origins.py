@@ -39,6 +39,8 @@ PAIRED: Final = 0.3
 # A service's failures show where at least this much of them comes up.
 SHOWS: Final = 0.05
 SINGULAR: Final = 1e-6
+# How much likelier than others a service that failed by itself still does.
+OTHERS: Final = 0.1
 
 # A snapshot: shares that services were seen to fail in one tick.
 Shares = Mapping[int, float]
@@ -60,6 +62,7 @@ class Origins:
         self.inner = [place for place, one in enumerate(topology.services) if one.layer != EDGE]
         self._graph = physics.graph(topology)
         self._total = sum(topology.entry)
+        self._chances: dict[tuple[int, tuple[tuple[int, float], ...]], float] = {}
         self._slopes = {place: self._slope(place) for place in self.inner}
         sound = (1.0,) * len(topology.services)
         self._plain = Ability(tuple([service.room for service in topology.services]), sound, sound)
@@ -188,6 +191,22 @@ class Origins:
         if first <= 0.03 or second <= 0.03:
             return 1e9
         return max(0.0, yy - first * ay - second * by) / APPROXIMATE**2
+
+    def shows(self, site: int, seen: Shares) -> bool:
+        """Tell if a snapshot would show that a service fails by itself."""
+        return any(self._slopes[site][place] > SHOWS for place in seen)
+
+    def chance(self, site: int, seen: Shares) -> float:
+        """Return how likely a service is among those that fail by themselves in a snapshot, seen alone."""
+        if all(share < FAILING for share in seen.values()):
+            return 0.0
+        key = (site, tuple(sorted(seen.items())))
+        if key not in self._chances:
+            found = 0.0
+            for origin in self.weighed({place: 1.0 if place == site else OTHERS for place in self.inner}, [seen]):
+                found += origin.weight * (site in origin.services)
+            self._chances[key] = found
+        return self._chances[key]
 
     def own(self, site: int, sites: Sequence[int], seen: Shares) -> float | None:
         """Return about how much a service fails by itself, where failures begin at these; None where it does not show."""
