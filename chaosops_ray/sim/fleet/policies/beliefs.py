@@ -296,7 +296,7 @@ class Laws:
         before = [share for when, share in self.own_failures(notes, case.places, site) if when <= turn]
         if own is None:
             return None
-        if own < max(MENDED, RELIEVED * before[-1] if before else 0.0):
+        if own < max(MENDED, RELIEVED * max(before, default=0.0)):
             return True
         if before and own < 0.85 * before[-1] and seen.turn <= turn + RETRYING:
             return None
@@ -308,7 +308,7 @@ class Laws:
         if share < MENDED / 2:
             return True
         before = [one.shares[site] for one in notes.snapshots if one.turn <= turn and site in one.shares]
-        if (before and share < RELIEVED * before[-1]) or (not before and (seen.used or 0) < OVERLOADED and share < MENDED):
+        if (before and share < RELIEVED * max(before)) or (not before and (seen.used or 0) < OVERLOADED and share < MENDED):
             return True
         if seen.turn <= turn + RETRYING and before and share < 0.85 * before[-1]:
             return None

@@ -53,6 +53,14 @@ class Origin(NamedTuple):
     weight: float
 
 
+class Fits(NamedTuple):
+    """How well origins explain a snapshot: each service by what may be damaged, and pairs; found as they are asked for."""
+
+    seen: Shares
+    singles: dict[int, tuple[float, ...]]
+    pairs: dict[tuple[int, int], float]
+
+
 class Origins:
     """The law of failures of one topology."""
 
@@ -62,6 +70,7 @@ class Origins:
         self.inner = [place for place, one in enumerate(topology.services) if one.layer != EDGE]
         self._graph = physics.graph(topology)
         self._total = sum(topology.entry)
+        self._fits: dict[tuple[tuple[int, float], ...], Fits] = {}
         self._chances: dict[tuple[int, tuple[tuple[int, float], ...]], float] = {}
         self._slopes = {place: self._slope(place) for place in self.inner}
         sound = (1.0,) * len(topology.services)
@@ -142,22 +151,37 @@ class Origins:
 
     def weighed(self, prior: Mapping[int, float], snapshots: Iterable[Shares]) -> list[Origin]:
         """Weigh all origins by the snapshots, the likeliest first; they share one origin."""
-        seen = [one for one in snapshots if any(share >= FAILING / 2 for share in one.values())]
+        seen = [self._fits_of(one) for one in snapshots if any(share >= FAILING / 2 for share in one.values())]
         total = sum(prior.values())
         weights = {(place,): weight / total * self._single(place, seen) for place, weight in prior.items()}
         if self.most > 1 and seen:
             for pair in combinations(self.inner, 2):
                 weight = PAIRED * prior[pair[0]] * prior[pair[1]] / total**2
                 if weight > UNFIT:
-                    weights[pair] = weight * prod([max(UNFIT, exp(-self._pair(*pair, one) / 2)) for one in seen])
+                    weights[pair] = weight * prod([self._double(pair, fits) for fits in seen])
         total = sum(weights.values())
         found = [Origin(services, weight / total) for services, weight in weights.items()]
         return sorted(found, key=lambda one: -one.weight)
 
-    def _single(self, origin: int, seen: Sequence[Shares]) -> float:
+    def _fits_of(self, seen: Shares) -> Fits:
+        key = tuple(sorted(seen.items()))
+        if key not in self._fits:
+            self._fits[key] = Fits(seen, {}, {})
+        return self._fits[key]
+
+    def _single(self, origin: int, seen: Sequence[Fits]) -> float:
         """Return how well one origin explains the snapshots."""
-        fits = [prod([self._fit(responses, one) for one in seen]) for responses in self._responses[origin].values()]
-        return sum(fits) / len(fits) if fits else UNFIT
+        for fits in seen:
+            if origin not in fits.singles:
+                responses = self._responses[origin].values()
+                fits.singles[origin] = tuple([self._fit(one, fits.seen) for one in responses]) or (UNFIT,)
+        each = [prod(together) for together in zip(*[fits.singles[origin] for fits in seen], strict=True)]
+        return sum(each) / len(each) if each else 1.0
+
+    def _double(self, pair: tuple[int, int], fits: Fits) -> float:
+        if pair not in fits.pairs:
+            fits.pairs[pair] = max(UNFIT, exp(-self._pair(*pair, fits.seen) / 2))
+        return fits.pairs[pair]
 
     def _fit(self, responses: Sequence[Figures], seen: Shares) -> float:
         """Return how well a snapshot fits to the nearest of these responses, or to one between two of them."""
