@@ -56,7 +56,7 @@ class Notes:
         self.acts: dict[int, Act] = {}
         self.said: dict[str, tuple[int, str]] = {}  # the last words that a role said to all, and when
         self.snapshots: list[Snapshot] = []
-        self.passed: dict[int, tuple[int, float]] = {}  # of a traced service: when, and what it fails by its calls
+        self.passed: dict[int, list[tuple[int, float]]] = {}  # of a traced service: when, and what it failed by its calls
         self.measured: dict[int, dict[int, int]] = {}
         self.used: dict[int, tuple[int, int]] = {}  # the utilisation of a service, in percent, when it was last seen
         self.recorded: dict[int, dict[int, Recorded]] = {}
@@ -110,13 +110,9 @@ class Notes:
         subject = f"a{agent}"
         return self.turns_of("freeze").get(subject, 0) > self.turns_of("release").get(subject, 0)
 
-    def worst(self) -> dict[int, float]:
-        """Return the largest share of requests that services were seen to fail."""
-        found: dict[int, float] = {}
-        for seen in self.snapshots:
-            for service, share in seen.shares.items():
-                found[service] = max(share, found.get(service, 0.0))
-        return found
+    def failing(self, since: int) -> dict[int, float]:
+        """Return the share of requests that services failed when they were last seen after a turn."""
+        return {service: share for seen in self.snapshots if seen.turn > since for service, share in seen.shares.items()}
 
     def ledger(self, service: int) -> list[Recorded]:
         """Return what is known of a service's ledger, in the order of time."""
@@ -170,7 +166,7 @@ class Notes:
         for row in result.rows:
             if row[0] == "calls":
                 answered *= 1 - int(row[3]) / 100
-        self.passed[result.subject] = (result.turn, 1 - answered)
+        self.passed.setdefault(result.subject, []).append((result.turn, 1 - answered))
         self.snapshots.append(Snapshot(result.turn, shares))
 
     def _audited(self, result: Result) -> None:

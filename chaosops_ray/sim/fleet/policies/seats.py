@@ -49,5 +49,5 @@ class Seats:
 
 def is_well(view: View, notes: Notes, since: int) -> bool | None:
     """Tell if the paged service answers again; None where nobody has traced it since that turn."""
-    turn, share = notes.passed.get(paged(view)[0], (0, 0.0))
+    turn, share = notes.passed.get(paged(view)[0], [(0, 0.0)])[-1]
     return None if turn <= since else share < WELL
