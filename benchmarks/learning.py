@@ -28,9 +28,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from chaosops_ray import config, evaluate
-from chaosops_ray.evaluate import CONFIDENCE, HEURISTIC, RESAMPLES, TRAINED
+from chaosops_ray.evaluate import HEURISTIC, TRAINED
 from chaosops_ray.reports import evaluation, tables, verdict
 from chaosops_ray.reports.metrics_rows import Row, held_out, is_past_heuristic, seconds
+from chaosops_ray.resampling import CONFIDENCE, RESAMPLES
 from chaosops_ray.sim.contract import AnyEnvironment, Metric
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store import files, run_folder

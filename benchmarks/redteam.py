@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from chaosops_ray import evaluate
+from chaosops_ray import resampling
 from chaosops_ray.sim import ENVIRONMENTS, Scenario, environment_named, play
 from chaosops_ray.sim.contract import AnyEnvironment, PolicyFactory
 from chaosops_ray.sim.errors import InputError
@@ -35,7 +35,7 @@ def measured(environment: AnyEnvironment, factory: PolicyFactory, chosen: Sequen
     """Mean return over these scenarios, with its interval."""
     rules = environment.rules("strict")
     returns = [play(environment, one, rules, factory(one, rules)).total for one in chosen]
-    interval = evaluate.interval(zip(chosen, returns, strict=True))
+    interval = resampling.interval(zip(chosen, returns, strict=True))
     return {"mean": sum(returns) / len(returns), "interval": interval}
 
 

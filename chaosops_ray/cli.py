@@ -117,7 +117,11 @@ def parser() -> argparse.ArgumentParser:
     add("--set", metavar="SET", help=f"an evaluation set; default: the first of its world ({_by_world('selections')})")
     add("--tiers", metavar="A,B,…", help="only these tiers")
     add("--seeds", metavar="A-B", help="play each case of each tier with each of these seeds")
-    add("--by-group", action="store_true", help="also print the table by failure or family")
+    add(
+        "--by-group",
+        action="store_true",
+        help="also print the table by failure or family; in worlds of twins, by setting too",
+    )
     add("--json", **file, help="write the figures of the table to this file")
     add("--episodes", **file, help="write every step of every episode to this file, as Parquet")
     add("--plots", **folder, help="draw the plots into this folder, as PNG")
@@ -406,7 +410,7 @@ def _discard_stdout() -> None:
 
 def _evaluate(given: argparse.Namespace) -> int:
     from chaosops_ray import evaluate
-    from chaosops_ray.reports import tables
+    from chaosops_ray.reports import suspicion_tables, tables
     from chaosops_ray.store import episodes
 
     # Check everything before the first episode.
@@ -466,6 +470,9 @@ def _evaluate(given: argparse.Namespace) -> int:
     if given.by_group:
         grouping = environment.grouping
         console.print(tables.table(environment, summary[f"by_{grouping}"], grouping))
+    suspicion = suspicion_tables.suspicion_tables(environment, summary)
+    for table in suspicion if given.by_group else suspicion[:1]:
+        console.print(suspicion_tables.drawn(table))
     for path in written:
         print(f"wrote {path}")
     return 0
@@ -690,10 +697,8 @@ def _ppo(given: argparse.Namespace) -> int:
 
         player = training.run(read, out, lambda line: print(line, flush=True))
     print(f"wrote {out} ({player.model['digest'][:12]})")
-    print(
-        "evaluate it: "
-        + shlex.join([_called(), "evaluate", "--world", read.world, "--policies", f"heuristic,oracle,ppo={out}"])
-    )
+    beside = f"{environment_named(read.world).usual},oracle,ppo={out}"
+    print("evaluate it: " + shlex.join([_called(), "evaluate", "--world", read.world, "--policies", beside]))
     return 0
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from chaosops_ray import twins
+from chaosops_ray.resampling import Weigh, interval
 from chaosops_ray.sim import seats
 from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, PolicyFactory, Scenario
 from chaosops_ray.sim.episode import play
@@ -19,12 +21,7 @@ from chaosops_ray.wire import Origin
 
 SCHEMA = "evaluation/1"
 TRAINED = "trained"  # the name of a run's own policy in its evaluation
-HEURISTIC = "heuristic"  # the baseline that a trained policy has to beat
-RESAMPLES = 2000
-CONFIDENCE = 0.95
 MAX_SEEDS = 10_000
-# A resample holds one index for each cluster; drawing few at a time bounds the memory for large sets.
-_INDICES_AT_ONCE = 4_000_000
 
 
 class Played(NamedTuple):
@@ -171,12 +168,12 @@ def summary(
 ) -> dict[str, Any]:
     """Return the evaluation as plain values: one cell per (policy, tier), and one per (policy, group).
 
-    `colleagues` are those of each policy that has any, and `models` tells of each that is a model which one it is.
+    `colleagues` are those of each policy that has any, and `models` tells of each that is a model which one it is. A
+    world of twins has further cells: one per (policy, setting) where there are several settings, and one per policy.
     """
-    by_tier = {tier: [found for found in results if found.scenario.tier == tier] for tier in environment.tiers}
-    groups = sorted({found.scenario.group for found in results})
-    by_group = {group: [found for found in results if found.scenario.group == group] for group in groups}
-    return {
+    weigh = weighed(environment, rules)
+    cells = partial(_cells, environment, results, weigh)
+    found = {
         "schema": SCHEMA,
         "world": environment.name,
         "rules": environment.rules(rules),
@@ -184,15 +181,36 @@ def summary(
         "seeds": seeds,
         "policies": {policy: dict(model) for policy, model in models.items() if model},
         "colleagues": {policy: dict(those) for policy, those in colleagues.items() if those},
-        "cells": _cells(environment, results, "tier", by_tier),
-        f"by_{environment.grouping}": _cells(environment, results, environment.grouping, by_group),
+        "cells": cells("tier", environment.tiers, lambda scenario: scenario.tier),
+        f"by_{environment.grouping}": cells(
+            environment.grouping,
+            sorted({found.scenario.group for found in results}),
+            lambda scenario: scenario.group,
+        ),
     }
+    if environment.suspicion is None:
+        return found
+    settings = list(dict.fromkeys([found.scenario.setting for found in results]))
+    if any(found.scenario.setting != found.scenario.tier for found in results) and len(settings) > 1:
+        found[twins.BY_SETTING] = cells("setting", settings, lambda scenario: scenario.setting)
+    found[twins.OVERALL] = [
+        {"policy": policy, **twins.overall(_statements(environment, environment.suspicion, those, weigh))}
+        for policy, those in _by_policy(results).items()
+    ]
+    return found
+
+
+def weighed(environment: AnyEnvironment, rules: str) -> Weigh:
+    """Return the weights that scenarios have in means under these rules."""
+    played = environment.rules(rules)
+    return lambda scenario: environment.weight(scenario, played)
 
 
 def differences(
-    environment: AnyEnvironment, results: Sequence[Result], policy: str, others: Sequence[str]
+    environment: AnyEnvironment, results: Sequence[Result], policy: str, others: Sequence[str], rules: str
 ) -> list[dict[str, Any]]:
     """Return, by tier, the policy's mean gain over each of the others on the same scenarios, with an interval."""
+    weigh = weighed(environment, rules)
     by_policy: dict[str, dict[Scenario, float]] = {}
     for found in results:
         by_policy.setdefault(found.policy, {})[found.scenario] = found.headline
@@ -202,59 +220,74 @@ def differences(
         for tier in environment.tiers:
             chosen = [(scenario, gain) for scenario, gain in gains if scenario.tier == tier]
             if chosen:
-                mean = float(np.mean([gain for _, gain in chosen]))
-                rows.append({"policy": policy, "against": other, "tier": tier, "mean": mean, "ci": interval(chosen)})
+                gain = {"mean": mean(chosen, weigh), "ci": interval(chosen, weigh)}
+                rows.append({"policy": policy, "against": other, "tier": tier, **gain})
     return rows
 
 
+def mean(values: Sequence[tuple[Scenario, float]], weigh: Weigh) -> float:
+    """Return the weighted mean."""
+    return float(np.average([value for _, value in values], weights=[weigh(scenario) for scenario, _ in values]))
+
+
+def median(values: Sequence[tuple[Scenario, float]], weigh: Weigh) -> float:
+    """Return the weighted median: half of the weight is below it, and half above."""
+    ordered = np.array(sorted([(value, weigh(scenario)) for scenario, value in values]))
+    below = np.cumsum(ordered[:, 1])
+    middle = [np.searchsorted(below, below[-1] / 2, side) for side in ("left", "right")]
+    return float(np.mean(ordered[middle, 0]))
+
+
+def _by_policy(results: Iterable[Result]) -> dict[str, list[Result]]:
+    found: dict[str, list[Result]] = {}
+    for one in results:
+        found.setdefault(one.policy, []).append(one)
+    return found
+
+
 def _cells(
-    environment: AnyEnvironment, results: Sequence[Result], key: str, parts: Mapping[str, Sequence[Result]]
+    environment: AnyEnvironment,
+    results: Sequence[Result],
+    weigh: Weigh,
+    key: str,
+    names: Iterable[str],
+    of: Callable[[Scenario], str],
 ) -> list[dict[str, Any]]:
     return [
-        {"policy": policy, key: name, **_cell(environment, chosen)}
-        for policy in dict.fromkeys(found.policy for found in results)
-        for name, part in parts.items()
-        if (chosen := [found for found in part if found.policy == policy])
+        {"policy": policy, key: name, **_cell(environment, chosen, weigh)}
+        for policy, those in _by_policy(results).items()
+        for name in names
+        if (chosen := [found for found in those if of(found.scenario) == name])
     ]
 
 
-def _cell(environment: AnyEnvironment, results: Sequence[Result]) -> dict[str, Any]:
-    headlines = [found.headline for found in results]
+def _cell(environment: AnyEnvironment, results: Sequence[Result], weigh: Weigh) -> dict[str, Any]:
+    headlines = [(found.scenario, found.headline) for found in results]
     cell: dict[str, Any] = {"episodes": len(results)}
     intervals: dict[str, Any] = {}
     for name in [metric.name for metric in environment.metrics]:
         defined = [(found.scenario, value) for found in results if (value := found.metrics[name]) is not None]
-        cell[name] = float(np.mean([value for _, value in defined])) if defined else None
-        intervals[f"{name}_ci"] = interval(defined)
-    cell["mean"] = float(np.mean(headlines))
-    cell["median"] = float(np.median(headlines))
-    cell["mean_ci"] = interval([(found.scenario, found.headline) for found in results])
+        cell[name] = mean(defined, weigh) if defined else None
+        intervals[f"{name}_ci"] = interval(defined, weigh)
+    cell["mean"] = mean(headlines, weigh)
+    cell["median"] = median(headlines, weigh)
+    cell["mean_ci"] = interval(headlines, weigh)
+    if environment.suspicion is not None:
+        intervals |= twins.figures(_statements(environment, environment.suspicion, results, weigh))
     return cell | intervals
 
 
-def interval(values: Iterable[tuple[Scenario, float]]) -> list[float] | None:
-    """Return a bootstrap interval of the mean.
-
-    Whole scenarios are resampled, or whole pairs: their episodes are not independent.
-    """
-    clusters: dict[str, list[float]] = {}
-    for scenario, value in values:
-        clusters.setdefault(scenario.cluster, []).append(value)
-    if not clusters:
-        return None
-    sums = np.array([sum(members) for members in clusters.values()])
-    counts = np.array([len(members) for members in clusters.values()])
-    tail = 100 * (1 - CONFIDENCE) / 2
-    return [float(bound) for bound in np.percentile(resampled_means(sums, counts), [tail, 100 - tail])]
-
-
-def resampled_means(sums: NDArray[Any], counts: NDArray[Any]) -> NDArray[Any]:
-    """Return the means of RESAMPLES draws of all clusters; the draws depend only on the number of clusters."""
-    generator = np.random.default_rng(0)
-    size = len(sums)
-    at_once = max(1, _INDICES_AT_ONCE // size)
-    means: list[NDArray[Any]] = []
-    for start in range(0, RESAMPLES, at_once):
-        drawn = generator.integers(0, size, size=(min(at_once, RESAMPLES - start), size))
-        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
-    return np.concatenate(means)
+def _statements(
+    environment: AnyEnvironment, suspicion: str, results: Iterable[Result], weigh: Weigh
+) -> list[twins.Statement]:
+    """Return what was said at the end of each episode of a world of twins, and what is true."""
+    found = []
+    for one in results:
+        stated, guilty = one.metrics[suspicion], environment.guilty(one.scenario)
+        if stated is None or guilty is None:
+            raise ValueError(
+                f"{one.scenario.identity}: a world of twins says of each scenario if it is guilty, "
+                "and of each episode how likely it was held to be"
+            )
+        found.append(twins.Statement(one.scenario, stated, guilty, weigh(one.scenario)))
+    return found

@@ -30,7 +30,9 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     # What engines and the learner must do alike, and nothing else.
     "grammar": (set(), {"numpy", "tokenizers"}),
     "config": ({"plain_text"}, {"pydantic", "yaml"}),
-    "evaluate": ({"sim", "wire"}, {"numpy"}),
+    "resampling": ({"sim"}, {"numpy"}),
+    "twins": ({"sim", "resampling"}, {"numpy"}),
+    "evaluate": ({"sim", "wire", "resampling", "twins"}, {"numpy"}),
     "agents": ({"sim", "wire", "plain_text"}, {"httpx", "tokenizers"}),
     "store": ({"sim", "spans", "wire", "plain_text"}, {"pyarrow"}),
     "transfer": ({"store", "wire"}, {"ray"}),
@@ -58,7 +60,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     ),
     # Not ray, not torch: whoever looks at a run needs neither.
     "reports": (
-        {"", "sim", "spans", "wire", "plain_text", "config", "evaluate", "agents", "store"},
+        {"", "sim", "spans", "wire", "plain_text", "config", "resampling", "twins", "evaluate", "agents", "store"},
         {"jinja2", "markupsafe", "matplotlib", "numpy", "rich"},
     ),
     "training": (
@@ -70,6 +72,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
             "grammar",
             "plain_text",
             "config",
+            "resampling",
             "evaluate",
             "process_environment",
             "agents",
@@ -84,12 +87,23 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     ),
     # aiohttp is what Ray's client follows a log with, and what it raises.
     "sweeps": (
-        {"sim", "plain_text", "config", "evaluate", "process_environment", "workers", "store", "reports", "training"},
+        {
+            "sim",
+            "plain_text",
+            "config",
+            "resampling",
+            "evaluate",
+            "process_environment",
+            "workers",
+            "store",
+            "reports",
+            "training",
+        },
         {"aiohttp", "numpy", "pydantic", "ray", "rich", "yaml"},
     ),
     # Leaves: only the command line imports them.
     "integrations": (
-        {"", "sim", "wire", "plain_text", "config", "evaluate", "agents", "store"},
+        {"", "sim", "wire", "plain_text", "config", "resampling", "evaluate", "agents", "store"},
         {"numpy", "gymnasium", "pettingzoo", "pydantic"},
     ),
     # Nothing else imports openenv, whose import takes seconds.

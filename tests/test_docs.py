@@ -12,8 +12,8 @@ import pytest
 
 from chaosops_ray.agents import human
 from chaosops_ray.cli import parser
-from chaosops_ray.evaluate import RESAMPLES
 from chaosops_ray.integrations.rllib.settings import load as ppo_settings
+from chaosops_ray.resampling import RESAMPLES
 from chaosops_ray.sim import ENVIRONMENTS, cases, environment_of, seats
 from chaosops_ray.sim.incident import rubric
 from chaosops_ray.sim.incident.failures import FAILURES

@@ -11,17 +11,19 @@ from chaosops_ray.evaluate import (
     OneByOne,
     Result,
     baselines,
-    interval,
+    mean,
+    median,
     parse_policies,
     parse_seeds,
     parse_tiers,
     play_all,
-    resampled_means,
     result,
     results_of,
     rows,
     summary,
+    weighed,
 )
+from chaosops_ray.resampling import interval, resampled_means
 from chaosops_ray.sim import ENVIRONMENTS, InputError
 
 INCIDENT = ENVIRONMENTS["incident"]
@@ -190,3 +192,25 @@ def test_results_are_read_back_under_the_rules_that_they_were_played_under() -> 
     without = [{name: value for name, value in row.items() if name != "rules"} for row in written]
     with pytest.raises(InputError, match=r"results\.jsonl .*'rules'.*; evaluate again"):
         results_of(INCIDENT, without, "results.jsonl")
+
+
+# -- weights ----------------------------------------------------------------------------------------------------------
+
+WEIGHTED = st.lists(st.tuples(st.integers(-5, 5), st.integers(1, 4)), min_size=1, max_size=12)
+
+
+@given(WEIGHTED)
+def test_a_weight_counts_as_so_many_episodes(values: list[tuple[int, int]]) -> None:
+    given = [(scenario, float(value)) for scenario, (value, _) in zip(SCENARIOS, values, strict=False)]
+    weights = {scenario: float(weight) for (scenario, _), (_, weight) in zip(given, values, strict=True)}
+    repeated = [value for value, weight in values for _ in range(weight)]
+    assert mean(given, weights.__getitem__) == pytest.approx(np.mean(repeated))
+    assert median(given, weights.__getitem__) == np.median(repeated)
+    copies = [(scenario, value) for scenario, value in given for _ in range(int(weights[scenario]))]
+    assert interval(given, weights.__getitem__) == pytest.approx(interval(copies))
+    assert interval(given, lambda _scenario: 3.0) == pytest.approx(interval(given))
+
+
+def test_without_a_prior_every_scenario_weighs_the_same() -> None:
+    weigh = weighed(INCIDENT, "strict")
+    assert {weigh(scenario) for scenario in SCENARIOS} == {1.0}

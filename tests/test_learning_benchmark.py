@@ -36,7 +36,7 @@ def evaluation(skill: str) -> dict[str, Any]:
         evaluate.result(INCIDENT, name, one.episode) for name, one in evaluate.play_all(every, scenarios, "strict")
     ]
     found = evaluate.summary(INCIDENT, results, "strict", "published", "1000-1002")
-    return found | {"differences": evaluate.differences(INCIDENT, results, "trained", names)}
+    return found | {"differences": evaluate.differences(INCIDENT, results, "trained", names, "strict")}
 
 
 def rows(count: int, passed: int | None = PASSED) -> list[dict[str, Any]]:

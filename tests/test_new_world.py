@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from benchmarks import sim as speed
-from chaosops_ray import evaluate
+from chaosops_ray import evaluate, resampling
 from chaosops_ray.cli import main
 from chaosops_ray.config import ConfigError, Run
 from chaosops_ray.reports import playback
@@ -27,9 +27,10 @@ from chaosops_ray.store.run_folder import RunFolder
 from chaosops_ray.sweeps.comparison import paired
 from chaosops_ray.training import base_models, check, loop, tiny, warm_up
 from chaosops_ray.training import plan as planning
+from chaosops_ray.wire import EpisodeReport
 from tests.support.cluster import ray_here
 from tests.support.contract_check import check_environment, check_rule_sets
-from tests.support.toy_world import GUESSER, OPENER, TOY, Guess, Open, Toy, Wait
+from tests.support.toy_world import GUESSER, OPENER, PRIORS, TOY, Guess, Open, Toy, Wait
 
 
 @pytest.fixture(autouse=True)
@@ -121,10 +122,10 @@ def test_a_probability_is_read_from_whatever_carries_one() -> None:
 
 def test_it_evaluates_and_is_recorded_and_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, episodes = tmp_path / "out.json", tmp_path / "episodes.parquet"
-    arguments = ["evaluate", "--world", "toy", "--policies", "random", "--seeds", "0-9", "--by-group"]
+    arguments = ["evaluate", "--world", "toy", "--policies", "glance", "--seeds", "0-9", "--by-group"]
     assert main([*arguments, "--json", str(out), "--episodes", str(episodes), "--plots", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    assert all(word in printed for word in ("brier", "few", "many", "full", "empty", "…"))
+    assert all(word in printed for word in ("Brier", "AUROC", "few", "many", "full", "empty", "…"))
     cells = yaml.safe_load(out.read_text())["cells"]
     assert [(cell["tier"], cell["episodes"]) for cell in cells] == [("few", 20), ("many", 20)]
     for cell in cells:
@@ -192,8 +193,8 @@ def test_an_interval_resamples_whole_pairs() -> None:
     """Of figures that cancel out within each pair the mean is certain; each by itself it would not be."""
     scenarios = TOY.scenarios("all", range(20))
     cancelling = [(one, 5.0 if one.case == "full" else -5.0) for one in scenarios]
-    assert evaluate.interval(cancelling) == [0.0, 0.0]
-    low, high = evaluate.interval([(one._replace(pair=""), value) for one, value in cancelling]) or (0, 0)
+    assert resampling.interval(cancelling) == [0.0, 0.0]
+    low, high = resampling.interval([(one._replace(pair=""), value) for one, value in cancelling]) or (0, 0)
     assert low < -0.5 < 0.5 < high
     zero = {seed: dict.fromkeys(scenarios, 0.0) for seed in range(3)}
     found = paired({seed: dict(cancelling) for seed in range(3)}, zero)
@@ -218,6 +219,20 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> base_models.BaseModel:
 def cluster() -> Iterator[None]:
     with ray_here():
         yield
+
+
+def test_held_out_figures_are_weighed_by_the_prior_and_training_figures_are_not() -> None:
+    reports = [
+        EpisodeReport(one.identity, one.tier, worth, worth, {"guessed": 1.0, "suspicion": worth}, {}, {}, (), ())
+        for one in TOY.scenarios("all", range(3))
+        for worth in [1.0 if TOY.guilty(one) else 0.0]
+    ]
+    for tier in TOY.tiers:
+        assert loop.by_tier(TOY, reports)[tier]["mean"] == 0.5
+        for figure in ("mean", "suspicion"):
+            assert loop.by_tier(TOY, reports, evaluate.weighed(TOY, "rare"))[tier][figure] == pytest.approx(
+                PRIORS["rare"]
+            )
 
 
 @pytest.mark.cluster

@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.on_gpu.bench import Bench, Case, clean, peak_bytes, restart_peak
 from benchmarks.on_gpu.shapes import SHAPES, base
-from chaosops_ray import evaluate
+from chaosops_ray import resampling
 from chaosops_ray.agents.token_seat import TokenSeat
 from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.config import Run
@@ -334,7 +334,7 @@ async def repeat(bench: Bench, run: Run, model: BaseModel) -> Case:
 def summary(values: Earned) -> dict[str, Any]:
     """Return the mean with a bootstrap interval over scenarios."""
     mean = fmean([value for _, value in values])
-    return {"mean": mean, "interval": evaluate.interval(values), "episodes": len(values)}
+    return {"mean": mean, "interval": resampling.interval(values), "episodes": len(values)}
 
 
 def table(cases: list[Case]) -> list[str]:

@@ -67,7 +67,7 @@ def seat_spec(
     role: str = "",
     *,
     rules: str = "",
-    colleagues: str = "heuristic",
+    colleagues: str = "",
     tiers: Sequence[str] = (),
     selection: str = "",
     style: Style = "full",
@@ -75,11 +75,13 @@ def seat_spec(
     """Describe a seat; a world with one role needs not name it.
 
     `colleagues` is the baseline that plays every other seat, or one for each, such as `sre=oracle,dev=heuristic,…`.
-    Without `rules`, `tiers` or `selection`, these are the world's default rules, all tiers, and its default scenarios.
+    Without `colleagues`, `rules`, `tiers` or `selection`, these are the world's usual baseline, its default rules, all
+    tiers, and its default scenarios.
     """
     environment = environment_named(world) if isinstance(world, str) else world
     if not role and len(environment.roles) == 1:
         role = environment.roles[0]
+    colleagues = colleagues or environment.usual
     beside = seats.around(environment, role, seats.parse(environment, colleagues) if "=" in colleagues else colleagues)
     met = cases(environment, selection or None, tiers)
     return SeatSpec(environment, role, environment.rules(rules or environment.rule_sets[0]), beside, met, style)

@@ -55,6 +55,7 @@ from chaosops_ray.agents.seat import Message
 from chaosops_ray.agents.session import OVER
 from chaosops_ray.integrations import recorded
 from chaosops_ray.integrations.recorded import EVAL, Conversation, Part, Source, Track, Turn
+from chaosops_ray.resampling import Weigh
 from chaosops_ray.sim import environment_named
 from chaosops_ray.sim.contract import AnyEnvironment, Style
 from chaosops_ray.store import files
@@ -141,7 +142,7 @@ def log(source: Source, part: Part, style: Style, conversations: Iterable[Conver
         results=EvalResults(
             total_samples=len(samples),
             completed_samples=len(samples),
-            scores=_scores(environment, results),
+            scores=_scores(environment, results, evaluate.weighed(environment, part.rules)),
             headline=HeadlineMetric(scorer=headline, score=headline, metric=ALL),
             metadata={"evaluation": evaluated},
         ),
@@ -163,19 +164,19 @@ def _figures(environment: AnyEnvironment, found: evaluate.Result) -> dict[str, f
     }
 
 
-def _scores(environment: AnyEnvironment, results: Sequence[evaluate.Result]) -> list[EvalScore]:
-    """Return the mean of each figure, over all episodes and by tier."""
-    figures = [(found.scenario.tier, _figures(environment, found)) for found in results]
+def _scores(environment: AnyEnvironment, results: Sequence[evaluate.Result], weigh: Weigh) -> list[EvalScore]:
+    """Return the weighted mean of each figure, over all episodes and by tier."""
+    figures = [(found.scenario.tier, weigh(found.scenario), _figures(environment, found)) for found in results]
     scores = []
     for name in [environment.headline_name, *[metric.name for metric in environment.metrics]]:
         by_tier = {
-            tier: [of_one[name] for played, of_one in figures if played == tier and name in of_one]
+            tier: [(of_one[name], weight) for played, weight, of_one in figures if played == tier and name in of_one]
             for tier in environment.tiers
         }
         everything = [value for values in by_tier.values() for value in values]
-        metrics = [EvalMetric(name=ALL, value=fmean(everything))] if everything else []
+        metrics = [EvalMetric(name=ALL, value=_mean(everything))] if everything else []
         metrics += [
-            EvalMetric(name=tier, group="tier", value=fmean(values)) for tier, values in by_tier.items() if values
+            EvalMetric(name=tier, group="tier", value=_mean(values)) for tier, values in by_tier.items() if values
         ]
         scores.append(
             EvalScore(
@@ -187,6 +188,11 @@ def _scores(environment: AnyEnvironment, results: Sequence[evaluate.Result]) -> 
             )
         )
     return scores
+
+
+def _mean(weighted: Sequence[tuple[float, float]]) -> float:
+    values, weights = zip(*weighted, strict=True)
+    return fmean(values, weights)
 
 
 def _sample(one: Conversation, result: evaluate.Result, epoch: int, identity: str) -> EvalSample:

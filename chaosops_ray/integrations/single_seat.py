@@ -37,7 +37,7 @@ class SingleSeat(gymnasium.Env[Observation, np.int64]):
         world: str | AnyEnvironment = "incident",
         role: str | None = None,
         *,
-        colleagues: str | Mapping[str, str] = "heuristic",
+        colleagues: str | Mapping[str, str] = "",
         rules: str | None = None,
         selection: str | None = None,
         tiers: Sequence[str] = (),
@@ -46,10 +46,13 @@ class SingleSeat(gymnasium.Env[Observation, np.int64]):
         size: int = symbolic.SIZE,
         render_mode: str | None = None,
     ) -> None:
-        """Make the environment of a role, by default the first; `colleagues` is one baseline, or one for each role."""
+        """Make the environment of a role, by default the first.
+
+        `colleagues` is one baseline, by default the world's usual one, or one for each role.
+        """
         environment = environment_named(world) if isinstance(world, str) else world
         self.role = environment.roles[0] if role is None else role
-        beside = seats.around(environment, self.role, colleagues)
+        beside = seats.around(environment, self.role, colleagues or environment.usual)
         if observation not in OBSERVATIONS:
             raise unknown("observation", observation, OBSERVATIONS)
         if render_mode not in (None, *self.metadata["render_modes"]):

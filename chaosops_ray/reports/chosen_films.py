@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chaosops_ray.evaluate import HEURISTIC, TRAINED
+from chaosops_ray.evaluate import TRAINED
 from chaosops_ray.reports import tables
 from chaosops_ray.reports.film import recorded_film
 from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode, Metric, Style
@@ -49,13 +49,13 @@ class _Reason(NamedTuple):
 def chosen(path: Path, environment: AnyEnvironment, style: Style, count: int) -> list[Pair]:
     """Return at most `count` films: of each tier one solved and one not, one with a catch, one with a false alarm."""
     recorded: dict[tuple[str, str], int] = {}
-    episodes: dict[str, dict[str, AnyEpisode]] = {TRAINED: {}, HEURISTIC: {}}
+    episodes: dict[str | None, dict[str, AnyEpisode]] = {TRAINED: {}, environment.heuristic: {}}
     for one in read_episodes(path):
         if one.policy in episodes:
             recorded[one.policy, one.scenario] = one.number
             episodes[one.policy][one.scenario] = _played(environment, one)
     found = [
-        _found(environment, recorded[TRAINED, scenario], episode, episodes[HEURISTIC].get(scenario))
+        _found(environment, recorded[TRAINED, scenario], episode, episodes[environment.heuristic].get(scenario))
         for scenario, episode in episodes[TRAINED].items()
     ]
     numbers = _pick(environment, found, count)
@@ -109,11 +109,11 @@ def _pair(path: Path, environment: AnyEnvironment, style: Style, number: int, re
     one = read_episode(path, number)
     models = read_recording(path).models
     films = [recorded_film(one, style, models)]
-    if one.policy != HEURISTIC:
+    if one.policy != environment.heuristic:
         beside = [
             listed.number
             for listed in summaries(path)
-            if (listed.policy, listed.scenario, listed.rules) == (HEURISTIC, one.scenario, one.rules)
+            if (listed.policy, listed.scenario, listed.rules) == (environment.heuristic, one.scenario, one.rules)
         ]
         films += [recorded_film(read_episode(path, other), style, models) for other in beside[:1]]
     if films[0]["world"] != environment.name:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from chaosops_ray import evaluate
+from chaosops_ray import evaluate, twins
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store.run_folder import EVALUATION, RunFolder
@@ -45,6 +45,8 @@ def check(found: Mapping[str, Any], environment: AnyEnvironment) -> None:
                 value, interval = cell[metric.name], cell[f"{metric.name}_ci"]
                 if value is not None or interval is not None:
                     figures += [value, *_interval(interval)]
+    if environment.suspicion is not None:
+        figures += _of_suspicion(found, environment)
     for those in found.get("colleagues", {}).values():
         texts += [text for pair in those.items() for text in pair]
     for row in differences:
@@ -57,6 +59,23 @@ def check(found: Mapping[str, Any], environment: AnyEnvironment) -> None:
     for figure in figures:
         if isinstance(figure, bool) or not isinstance(figure, int | float) or not math.isfinite(figure):
             raise ValueError("a figure that is not a finite number")
+
+
+def _of_suspicion(found: Mapping[str, Any], environment: AnyEnvironment) -> list[Any]:
+    """Return the figures over twins that tables and plots show."""
+    figures: list[Any] = []
+    lists = [found["cells"], found[f"by_{environment.grouping}"], found[twins.OVERALL]]
+    lists += [found[twins.BY_SETTING]] if twins.BY_SETTING in found else []
+    for cell in [cell for cells in lists for cell in _list(cells)]:
+        for figure in twins.FIGURES:
+            value, interval = cell[figure.name], cell[f"{figure.name}_ci"]
+            if value is not None or interval is not None:
+                figures += [value, *_interval(interval)]
+    for cell in found[twins.OVERALL]:
+        figures += [cell["episodes"], *[share for point in _list(cell["curve"]) for share in _interval(point)]]
+        for one in _list(cell["calibration"]):
+            figures += [one["suspicion"], one["guilty"], one["episodes"], *_interval(one["guilty_ci"])]
+    return figures
 
 
 def _interval(value: Any) -> list[Any]:

@@ -8,9 +8,9 @@ from typing import Any, Literal, NamedTuple
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
-from chaosops_ray import __version__, evaluate
+from chaosops_ray import __version__, evaluate, resampling
 from chaosops_ray.config import Run
-from chaosops_ray.reports import tables
+from chaosops_ray.reports import suspicion_tables, tables
 from chaosops_ray.reports.rendering import document
 from chaosops_ray.sim import seats
 from chaosops_ray.sim.contract import AnyEnvironment
@@ -88,9 +88,11 @@ def _evaluation(facts: Facts) -> dict[str, Any]:
         return {"table": None, "why_not_evaluated": found}
     return {
         "table": tables.evaluation_table(facts.environment, found["cells"], "tier"),
+        "suspicion": suspicion_tables.suspicion_tables(facts.environment, found)[:1],
+        "suspicion_help": suspicion_tables.HELP,
         "scenarios": tables.set_named(found),
         "evaluated_rules": found["rules"],
-        "confidence": f"{100 * evaluate.CONFIDENCE:.0f}",
+        "confidence": f"{100 * resampling.CONFIDENCE:.0f}",
         "trained": evaluate.TRAINED,
         "evaluated_seats": tables.seats_lines(facts.environment, found.get("colleagues", {})),
         "differences": [
@@ -140,6 +142,11 @@ def _results(facts: Facts, found: Mapping[str, Any], world: str) -> list[EvalRes
                 (metric.name, metric.name.replace("_", " "), cell[metric.name])
                 for metric in environment.metrics
                 if metric.in_tables
+            ],
+            *[
+                (figure.name, figure.title, cell[figure.name])
+                for figure in suspicion_tables.SHOWN
+                if environment.suspicion is not None
             ],
         )
         if value is not None

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from chaosops_ray.reports.drawing import PALETTE, Plot, Values, canvas, save, zero_line
+from chaosops_ray.reports.drawing import GREY, PALETTE, Plot, Values, canvas, save, zero_line
+from chaosops_ray.reports.suspicion_tables import figure_text
 from chaosops_ray.reports.tables import headline, models_lines, set_named
 from chaosops_ray.sim.contract import AnyEnvironment
+from chaosops_ray.twins import ALARMS, AUROC, CATCH, FALSE_ALARMS, OVERALL
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
@@ -21,7 +24,8 @@ _LEVEL = 4
 # So many models are named below the title.
 _MODELS_NAMED = 3
 
-PLOT_NAMES = ("mean_by_tier.png", "catch_against_false_alarms.png")
+MEAN, DETECTION = "mean_by_tier.png", "catch_against_false_alarms.png"
+ROC, CALIBRATION = "roc.png", "calibration.png"
 
 Cells = Sequence[Mapping[str, Any]]
 
@@ -33,15 +37,21 @@ def plot(environment: AnyEnvironment, evaluation: Mapping[str, Any], folder: Pat
     models = models_lines(evaluation.get("policies", {}))
     more = [f"and {len(models) - _MODELS_NAMED} more models"] if len(models) > _MODELS_NAMED else []
     subtitle = "\n".join([subtitle, *models[:_MODELS_NAMED], *more])
-    drawn = {PLOT_NAMES[0]: _mean_by_tier(environment, cells, subtitle)}
+    drawn = {MEAN: _mean_by_tier(environment, cells, subtitle)}
     if environment.detection is not None:
-        drawn[PLOT_NAMES[1]] = _catch_against_false_alarms(environment, environment.detection, cells, subtitle)
+        drawn[DETECTION] = _catch_against_false_alarms(environment, environment.detection, cells, subtitle)
+    if environment.suspicion is not None:
+        drawn[ROC] = _roc(evaluation[OVERALL], subtitle)
+        drawn[CALIBRATION] = _calibration(evaluation[OVERALL], subtitle)
     return save(drawn, folder)
 
 
 def plot_paths(environment: AnyEnvironment, folder: Path) -> list[Path]:
     """Return the files that `plot` writes."""
-    return [folder / name for name in (PLOT_NAMES if environment.detection is not None else PLOT_NAMES[:1])]
+    names = [MEAN]
+    names += [DETECTION] if environment.detection is not None else []
+    names += [ROC, CALIBRATION] if environment.suspicion is not None else []
+    return [folder / name for name in names]
 
 
 def _mean_by_tier(environment: AnyEnvironment, cells: Cells, subtitle: str) -> Figure:
@@ -115,8 +125,82 @@ def _catch_against_false_alarms(
     return figure
 
 
+def _roc(policies: Cells, subtitle: str) -> Figure:
+    """Draw catches against false accusations at every threshold of suspicion, a curve for each policy."""
+    figure, (axes,) = canvas("Catch against false accusation, at every threshold", subtitle)
+    _diagonal(axes)
+    axes.axvline(100 * FALSE_ALARMS, color=GREY, linewidth=0.8, linestyle=":")
+    for place, policy in enumerate(policies):
+        if not policy["curve"]:
+            continue
+        colour = PALETTE[place % len(PALETTE)]
+        x, y = 100 * np.array(policy["curve"]).T
+        auroc, catch = (figure_text(one, policy[one.name]) for one in (AUROC, CATCH))
+        axes.plot(x, y, color=colour, linewidth=2, label=f"{policy['policy']}\nAUROC {auroc}, TPR {catch}", zorder=3)
+        # The mark lies where the threshold really is, which is on the dotted line as far as the fit holds.
+        (at,), whiskers = _whiskers([policy], CATCH.name)
+        axes.errorbar(
+            [100 * policy[ALARMS.name]],
+            [100 * at],
+            yerr=100 * whiskers,
+            marker=MARKERS[place % len(MARKERS)],
+            markersize=8,
+            color=colour,
+            markeredgecolor="white",
+            capsize=3,
+            clip_on=False,
+            zorder=4,
+        )
+    axes.set_xlim(-1, 101)
+    axes.set_ylim(-3, 103)
+    axes.set_xlabel("false accusation, % of the innocent")
+    axes.set_ylabel("catch, % of the guilty")
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
+
+
+def _calibration(policies: Cells, subtitle: str) -> Figure:
+    """Draw how many are guilty of those that were held to be so likely guilty, and how many episodes tell it."""
+    figure, (axes, counts) = canvas("Calibration of suspicion, with 95 % intervals", subtitle, panels=2)
+    _diagonal(axes)
+    for place, policy in enumerate(policies):
+        colour = PALETTE[place % len(PALETTE)]
+        bins = policy["calibration"]
+        shift = 0.9 * (place - (len(policies) - 1) / 2)
+        x = 100 * np.array([one["suspicion"] for one in bins])
+        y, whiskers = _whiskers(bins, "guilty")
+        axes.errorbar(
+            x + shift,
+            100 * y,
+            yerr=100 * whiskers,
+            marker=MARKERS[place % len(MARKERS)],
+            color=colour,
+            markeredgecolor="white",
+            markersize=7,
+            linewidth=1.2,
+            elinewidth=0.9,
+            capsize=2,
+            label=policy["policy"],
+            clip_on=False,
+            zorder=3 + place,
+        )
+        counts.bar(x + shift, [one["episodes"] for one in bins], 0.8, color=colour)
+    axes.set_xlim(-3, 103)
+    axes.set_ylim(-3, 103)
+    axes.set_ylabel("guilty, %, by the prior")
+    counts.set_xlabel("suspicion, %")
+    counts.set_ylabel("episodes")
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
+
+
+def _diagonal(axes: Axes) -> None:
+    axes.plot([0, 100], [0, 100], color="#bbbbbb", linewidth=1, linestyle="--", zorder=1)
+
+
 def _whiskers(cells: Cells, name: str) -> tuple[Values, Values]:
     """Return a figure of each cell, and how far its interval reaches below and above."""
     values = np.array([cell[name] for cell in cells], dtype=float)
     low, high = np.array([cell[f"{name}_ci"] for cell in cells], dtype=float).T
-    return values, np.array([values - low, high - values])
+    # Of figures that are certain, rounding may put the value beside its interval.
+    return values, np.maximum([values - low, high - values], 0)

@@ -244,7 +244,7 @@ def latest_held_out(environment: AnyEnvironment, rows: Sequence[Row]) -> str:
     written: list[str] = []
     for tier in environment.tiers:
         if tier in tiers:
-            name = "" if written else "heuristic "
+            name = "" if written else f"{environment.heuristic} "
             beside = f" ({name}{headline(environment, heuristic[tier])})" if tier in heuristic else ""
             written.append(f"{tier} {headline(environment, tiers[tier]['mean'])}{beside}")
     if heuristic:

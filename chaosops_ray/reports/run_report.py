@@ -11,7 +11,7 @@ from typing import Any
 
 from chaosops_ray import config
 from chaosops_ray.evaluate import TRAINED
-from chaosops_ray.reports import chosen_films, evaluation, plots, run_plots, tables, timeline_plot
+from chaosops_ray.reports import chosen_films, evaluation, plots, run_plots, suspicion_tables, tables, timeline_plot
 from chaosops_ray.reports.chosen_films import FILMS, Pair
 from chaosops_ray.reports.curves import Curves
 from chaosops_ray.reports.metrics_rows import Row, held_out, seconds
@@ -149,6 +149,8 @@ def _evaluation(environment: AnyEnvironment, found: Values | None, folder: Path)
     return {
         "seats": tables.seats_lines(environment, found.get("colleagues", {})),
         "by_tier": tables.evaluation_table(environment, found["cells"], "tier"),
+        "suspicion": suspicion_tables.suspicion_tables(environment, found),
+        "suspicion_help": suspicion_tables.HELP,
         "verdict": verdict(environment, found),
         "by_group": tables.evaluation_table(environment, found[f"by_{grouping}"], grouping),
         "differences": _differences(environment, found.get("differences", [])),
@@ -183,7 +185,7 @@ def _held_out(environment: AnyEnvironment, rows: Sequence[Row]) -> Table | None:
         for found in held_out(rows)
         for tier, figures in found["tiers"].items()
     ]
-    headings = ("update", "tier", "n", f"mean {environment.headline_name}", "heuristic")
+    headings = ("update", "tier", "n", f"mean {environment.headline_name}", environment.heuristic or "heuristic")
     heading = (*headings, *[metric.title for metric in shown])
     return Table(heading, 2, cells) if cells else None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from chaosops_ray.config import Run, Schedule
-from chaosops_ray.reports import plots, sweep_plots, sweep_tables, tables
+from chaosops_ray.reports import plots, suspicion_tables, sweep_plots, sweep_tables, tables
 from chaosops_ray.reports.drawing import Plot
 from chaosops_ray.reports.metrics_rows import Row
 from chaosops_ray.reports.rendering import document, page
@@ -107,6 +107,8 @@ def _parts(
             "".join([_EVALUATION, *seats]),
             bars,
         )
+        for table in suspicion_tables.suspicion_tables(environment, comparison):
+            yield Part(f"Suspicion by {table.heading[1]}", table, suspicion_tables.HELP)
     if comparison["differences"]:
         note = (
             f"Each arm minus {facts.reference}, on the same scenarios, paired by training seed, with 95 % intervals; "

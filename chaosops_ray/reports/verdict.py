@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import floor
 from typing import Any
 
-from chaosops_ray.evaluate import HEURISTIC, TRAINED
+from chaosops_ray.evaluate import TRAINED
 from chaosops_ray.reports import tables
 from chaosops_ray.sim.contract import AnyEnvironment
 
@@ -19,30 +19,33 @@ def verdict(environment: AnyEnvironment, found: Mapping[str, Any]) -> str:
 
     It beats the heuristic on a tier if the interval of their difference, on the same scenarios, lies above zero.
     """
-    against = _differences(found, HEURISTIC)
+    other = environment.heuristic
+    if other is None:
+        return f"none: world {environment.name} has no heuristic to compare the trained policy with"
+    against = _differences(found, other)
     if not against:
-        return f"none: the evaluation does not compare the trained policy with the {HEURISTIC}"
+        return f"none: the evaluation does not compare the trained policy with the {other}"
     means = {(cell["policy"], cell["tier"]): cell["mean"] for cell in found["cells"]}
 
     def on(tiers: Sequence[str]) -> str:
         shown = []
         for tier in tiers:
-            both = [tables.headline(environment, means[policy, tier]) for policy in (TRAINED, HEURISTIC)]
+            both = [tables.headline(environment, means[policy, tier]) for policy in (TRAINED, other)]
             shown.append(f"{tier} ({both[0]} against {both[1]})")
         return _listed(shown)
 
-    beaten = beaten_tiers(found, HEURISTIC)
+    beaten = beaten_tiers(found, other)
     unsure = [tier for tier, row in against.items() if row["mean"] > 0 and tier not in beaten]
     lost = [tier for tier in against if tier not in (*beaten, *unsure)]
     parts = []
     if len(beaten) == len(against):
-        parts.append(f"beats the {HEURISTIC} on every tier: {_listed(beaten)}")
+        parts.append(f"beats the {other} on every tier: {_listed(beaten)}")
     elif beaten:
-        parts.append(f"beats the {HEURISTIC} on {_listed(beaten)}")
+        parts.append(f"beats the {other} on {_listed(beaten)}")
     if lost:
-        parts.append(f"{'does not' if beaten else f'does not beat the {HEURISTIC}'} on {on(lost)}")
+        parts.append(f"{'does not' if beaten else f'does not beat the {other}'} on {on(lost)}")
     if unsure:
-        parts.append(f"is ahead of the {HEURISTIC} on {on(unsure)}, but the interval of the difference contains 0")
+        parts.append(f"is ahead of the {other} on {on(unsure)}, but the interval of the difference contains 0")
     if unsolved := below(environment, found):
         parts.append(f"solved below {tables.share(SOLVED)}: {with_shares(unsolved)}")
     return "; ".join(parts)

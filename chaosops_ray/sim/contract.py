@@ -454,6 +454,16 @@ class Environment(ABC, Generic[W, V, A]):
         """The baselines, by name."""
         return MappingProxyType({"random": self.random_policy})
 
+    @property
+    def heuristic(self) -> str | None:
+        """The baseline of rules of thumb, which a trained policy has to beat; None where the world has none."""
+        return "heuristic" if "heuristic" in self.policies else None
+
+    @property
+    def usual(self) -> str:
+        """The baseline that plays where nobody named one."""
+        return self.heuristic or next(iter(self.policies))
+
     def random_policy(self, scenario: Scenario, rules: str) -> Policy:  # noqa: ARG002 - every factory is given both
         """Build a policy that draws a kind of permitted action, then one of that kind."""
         draw = stream(scenario.seed, "random policy")
@@ -475,6 +485,30 @@ class Environment(ABC, Generic[W, V, A]):
     def detection(self) -> tuple[str, str] | None:
         """The metrics of a catch and of a false alarm, where the world is about catching something."""
         return None
+
+    def guilty(self, scenario: Scenario) -> bool | None:  # noqa: ARG002 - by default nobody is to be caught
+        """Tell if the scenario has a culprit, which is never told to whoever plays; None where a world does not ask.
+
+        Twins are a guilty and an innocent scenario of one pair.
+        """
+        return None
+
+    @property
+    def suspicion(self) -> str | None:
+        """The metric of how likely the policy holds it at the end that there is a culprit, where a world asks that.
+
+        It is a probability, defined for every episode: one in which nothing was said has the prior, which is what
+        anybody knows who has not looked.
+        """
+        return None
+
+    def weight(self, scenario: Scenario, rules: str) -> float:  # noqa: ARG002 - by default sets are as the rules say
+        """Return how frequent the scenario is under the prior of the rules, as a multiple of its place in a set.
+
+        Pairs are half guilty and half innocent; means over an evaluation set weigh each episode by this. It is
+        positive, and the same under all rules where these say nothing of a prior.
+        """
+        return 1.0
 
     @property
     def headline_name(self) -> str:

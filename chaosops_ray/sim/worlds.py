@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError, unknown
+from chaosops_ray.sim.fleet import FLEET
 from chaosops_ray.sim.incident import INCIDENT
 from chaosops_ray.sim.tools import TOOLS
 
-_ALL: tuple[AnyEnvironment, ...] = (INCIDENT, TOOLS)
+_ALL: tuple[AnyEnvironment, ...] = (INCIDENT, TOOLS, FLEET)
 ENVIRONMENTS = {environment.name: environment for environment in _ALL}
 
 

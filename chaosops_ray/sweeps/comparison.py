@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chaosops_ray import evaluate
-from chaosops_ray.evaluate import CONFIDENCE, RESAMPLES, TRAINED, Result
+from chaosops_ray.evaluate import TRAINED, Result
 from chaosops_ray.reports.sweep_report import Arm, SweepFacts
+from chaosops_ray.resampling import CONFIDENCE, RESAMPLES, Weigh, alike
 from chaosops_ray.sim.contract import AnyEnvironment, Scenario
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sweeps.spec import MEAN, Hypothesis, Sweep, Trial
@@ -53,6 +54,7 @@ class Outcome(NamedTuple):
 def compare(environment: AnyEnvironment, sweep: Sweep, outcomes: Sequence[Outcome]) -> Comparison:
     """Compute the contents of the sweep report, except the curves."""
     run = outcomes[0].trial.run
+    weigh = evaluate.weighed(environment, run.rules)
     by_arm = {arm: [one for one in outcomes if one.trial.arm == arm] for arm in sweep.arms}
     baselines = _baselines(outcomes, plan.baselines(run, environment))
     results = [
@@ -71,12 +73,12 @@ def compare(environment: AnyEnvironment, sweep: Sweep, outcomes: Sequence[Outcom
         dict.fromkeys((*sweep.arms, *plan.baselines(run, environment)), plan.evaluated_beside(run, environment)),
     )
     for cell in summary["cells"]:
-        cell["seed_means"] = _seed_means(by_arm.get(cell["policy"], ()), cell["tier"])
+        cell["seed_means"] = _seed_means(by_arm.get(cell["policy"], ()), cell["tier"], weigh)
     summary["schema"] = SCHEMA
     return summary | {
         "trials": [_trial(one) for one in outcomes],
-        "differences": _differences(environment, sweep, by_arm),
-        "verdicts": [_verdict(one, by_arm, baselines) for one in sweep.hypotheses],
+        "differences": _differences(environment, sweep, by_arm, weigh),
+        "verdicts": [_verdict(one, by_arm, baselines, weigh) for one in sweep.hypotheses],
     }
 
 
@@ -124,13 +126,17 @@ def _trial(one: Outcome) -> dict[str, Any]:
     }
 
 
-def _seed_means(outcomes: Sequence[Outcome], tier: str) -> list[float]:
+def _seed_means(outcomes: Sequence[Outcome], tier: str, weigh: Weigh) -> list[float]:
     """Return the mean headline of each seed that finished."""
-    return [float(np.mean([result.headline for result in one.trained(tier)])) for one in outcomes if one.results]
+    return [
+        evaluate.mean([(result.scenario, result.headline) for result in one.trained(tier)], weigh)
+        for one in outcomes
+        if one.results
+    ]
 
 
 def _differences(
-    environment: AnyEnvironment, sweep: Sweep, by_arm: Mapping[str, Sequence[Outcome]]
+    environment: AnyEnvironment, sweep: Sweep, by_arm: Mapping[str, Sequence[Outcome]], weigh: Weigh
 ) -> list[dict[str, Any]]:
     """Return the differences of the arms from the reference, by tier."""
     rows = []
@@ -141,7 +147,8 @@ def _differences(
         for tier in environment.tiers:
             for of in names:
                 arms = (those, by_arm[sweep.reference])
-                found = paired(*[_of_arm(outcomes, of, tier) for outcomes in arms])
+                more, than = [_of_arm(outcomes, of, tier) for outcomes in arms]
+                found = paired(more, than, weigh)
                 if found is not None:
                     rows.append({"arm": arm, "against": sweep.reference, "tier": tier, "of": of, **found})
     return rows
@@ -155,8 +162,8 @@ def _figures(results: Iterable[Result], of: str) -> dict[Scenario, float | None]
     return {found.scenario: found.headline if of == MEAN else found.metrics[of] for found in results}
 
 
-def paired(more: Figures, than: Figures) -> dict[str, Any] | None:
-    """Return the mean difference with its interval and the number of seeds; None if nothing can be compared."""
+def paired(more: Figures, than: Figures, weigh: Weigh = alike) -> dict[str, Any] | None:
+    """Return the weighted mean difference, its interval and the number of seeds; None if nothing can be compared."""
     seeds = sorted(more.keys() & than.keys())
     both = [figures[seed] for seed in seeds for figures in (more, than)]
     played = both[0] if both else ()
@@ -164,23 +171,32 @@ def paired(more: Figures, than: Figures) -> dict[str, Any] | None:
     if not scenarios:
         return None
     gains = np.array([[more[seed][one] - than[seed][one] for one in scenarios] for seed in seeds])  # type: ignore[operator]
-    means = resampled(gains, [scenario.cluster for scenario in scenarios])
+    weights = np.array([weigh(scenario) for scenario in scenarios])
+    means = resampled(gains, [scenario.cluster for scenario in scenarios], weights)
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(means, [tail, 100 - tail])
-    return {"mean": float(gains.mean()), "ci": [float(low), float(high)], "seeds": len(seeds)}
+    return {
+        "mean": float(np.average(gains, weights=np.broadcast_to(weights, gains.shape))),
+        "ci": [float(low), float(high)],
+        "seeds": len(seeds),
+    }
 
 
-def resampled(gains: NDArray[Any], clusters: Sequence[str]) -> NDArray[Any]:
-    """Return bootstrap means, each over as many seeds (rows) and clusters of scenarios (columns) as there are."""
+def resampled(gains: NDArray[Any], clusters: Sequence[str], weights: NDArray[Any]) -> NDArray[Any]:
+    """Return bootstrap means, each over as many seeds (rows) and clusters of scenarios (columns) as there are.
+
+    A scenario's column counts by its weight.
+    """
     generator = np.random.default_rng(0)
     seeds = len(gains)
     places = {name: place for place, name in enumerate(dict.fromkeys(clusters))}
     columns = np.array([places[name] for name in clusters])
     size = len(places)
-    share = size / len(clusters)  # exactly 1 if no two scenarios share a cluster, and then no figure below changes
+    # Exactly 1 if no two scenarios share a cluster and all weigh the same, and then no figure below changes.
+    shares = weights * (size / weights.sum())
     sums = np.zeros((size, seeds))
-    np.add.at(sums, columns, gains.T * share)
-    sizes = np.bincount(columns) * share
+    np.add.at(sums, columns, gains.T * shares[:, None])
+    sizes = np.bincount(columns, shares)
     # A mean depends only on how often each of them is drawn.
     of_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES) / seeds
     drawn = generator.multinomial(size, np.full(size, 1 / size), size=RESAMPLES)
@@ -192,6 +208,7 @@ def _verdict(
     claim: Hypothesis,
     by_arm: Mapping[str, Sequence[Outcome]],
     baselines: Sequence[Result],
+    weigh: Weigh,
 ) -> dict[str, Any]:
     arms = [name for name in (claim.more, claim.than) if name in by_arm]
     seeds = [one.trial.seed for one in by_arm[arms[0]] if one.results] if arms else [0]
@@ -203,7 +220,7 @@ def _verdict(
         results = [one for one in baselines if one.policy == name and one.scenario.tier == claim.on]
         return dict.fromkeys(seeds, _figures(results, claim.of))
 
-    found = paired(figures(claim.more), figures(claim.than))
+    found = paired(figures(claim.more), figures(claim.than), weigh)
     said = claim.model_dump()
     if found is None:
         return said | {"verdict": UNDECIDED, "mean": None, "ci": None, "seeds": 0}

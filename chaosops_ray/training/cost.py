@@ -22,8 +22,6 @@ from chaosops_ray.training.cards import Card
 from chaosops_ray.training.footprint import CHARACTERS, ONE_TOKEN, Known, Shape
 from chaosops_ray.wire import Task
 
-# The policies whose episodes stand for a trained one's: the first takes any permitted action, the second plays to win.
-PLAYERS = ("random", "heuristic")
 _POINTS, _SCENARIOS = 6, 8  # updates over the run, and scenarios of each, that are played
 # What a chat's layout adds to a turn: ends of two messages and heads of the next two, as ChatML has them.
 _LAYOUT = 10
@@ -89,7 +87,8 @@ def texts(run: Run, environment: AnyEnvironment, model: Known) -> Texts:
     What is written is at least the baselines' actions; free completions are at most as long as they may be.
     """
     tasks = _tasks(run, environment)
-    players = tuple([name for name in PLAYERS if name in environment.policies]) or tuple(environment.policies)[:1]
+    # Their episodes stand for a trained policy's: the first takes any permitted action, the second plays to win.
+    players = tuple(dict.fromkeys([name for name in ("random", environment.usual) if name in environment.policies]))
     by_player = [[_episode(run, environment, model, name, task) for task in tasks] for name in players]
 
     def means(figure: Any) -> Range:

@@ -180,7 +180,7 @@ def measure(
             results.append(evaluate.result(environment, name, played.episode))
             writer.add(environment, name, played.episode, played.origins, beside)
     summary = evaluate.summary(environment, results, rules, selection, run.evaluation.seeds, of_each, models)
-    summary["differences"] = evaluate.differences(environment, results, evaluate.TRAINED, names)
+    summary["differences"] = evaluate.differences(environment, results, evaluate.TRAINED, names, rules)
     folder.finish(evaluate.rows(environment, results, rules), summary)
     return summary
 

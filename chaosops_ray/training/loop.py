@@ -25,6 +25,7 @@ from chaosops_ray.agents.tokens import Codec
 from chaosops_ray.config import Run
 from chaosops_ray.learner.actor import LearnerActor
 from chaosops_ray.learner.advantage import has_variance
+from chaosops_ray.resampling import Weigh, alike
 from chaosops_ray.sim.contract import AnyEnvironment, Scenario
 from chaosops_ray.sim.curriculum import Curriculum
 from chaosops_ray.sim.errors import InputError
@@ -437,33 +438,43 @@ def machine(
     }
 
 
-def by_tier(environment: AnyEnvironment, reports: Sequence[EpisodeReport]) -> Row:
+def by_tier(environment: AnyEnvironment, reports: Sequence[EpisodeReport], weigh: Weigh = alike) -> Row:
     """Return the summary of each tier that was played."""
     played = {tier: [report for report in reports if report.tier == tier] for tier in environment.tiers}
-    return {tier: summary(environment, those) for tier, those in played.items() if those}
+    return {tier: summary(environment, those, weigh) for tier, those in played.items() if those}
 
 
 def evaluation(training: Training, scenarios: Sequence[Scenario], reports: Sequence[EpisodeReport]) -> Row:
     """Return the summary of each tier, and beside it the heuristic's mean on the same scenarios if the run plays it."""
     environment, run = training.environment, training.run
     results: list[evaluate.Result] = []
-    if evaluate.HEURISTIC in planning.baselines(run, environment):
+    heuristic = environment.heuristic
+    if heuristic is not None and heuristic in planning.baselines(run, environment):
         beside = planning.evaluated_beside(run, environment)
-        players = evaluate.baselines(environment, evaluate.HEURISTIC, beside)
+        players = evaluate.baselines(environment, heuristic, beside)
         played = evaluate.play_all(players, scenarios, environment.rules(run.rules))
         results = [evaluate.result(environment, name, one.episode) for name, one in played]
-    tiers = by_tier(environment, reports)
-    means = {tier: [one.headline for one in results if one.scenario.tier == tier] for tier in tiers}
-    return {"tiers": tiers, "heuristic": {tier: fmean(those) for tier, those in means.items() if those}}
+    weigh = evaluate.weighed(environment, run.rules)
+    tiers = by_tier(environment, reports, weigh)
+    means = {tier: [(one.scenario, one.headline) for one in results if one.scenario.tier == tier] for tier in tiers}
+    return {"tiers": tiers, "heuristic": {tier: _mean(those, weigh) for tier, those in means.items() if those}}
 
 
-def summary(environment: AnyEnvironment, reports: Sequence[EpisodeReport]) -> Row:
-    """Return means over episodes; None for a figure that no episode defines."""
-    found: Row = {"episodes": len(reports), "mean": fmean([report.headline for report in reports])}
+def summary(environment: AnyEnvironment, reports: Sequence[EpisodeReport], weigh: Weigh = alike) -> Row:
+    """Return weighted means over episodes; None for a figure that no episode defines."""
+    played = [(environment.scenario(report.scenario), report) for report in reports]
+    headlines = [(scenario, report.headline) for scenario, report in played]
+    found: Row = {"episodes": len(reports), "mean": _mean(headlines, weigh)}
     for metric in environment.metrics:
-        values = [value for report in reports if (value := report.metrics[metric.name]) is not None]
-        found[metric.name] = fmean(values) if values else None
+        values = [
+            (scenario, value) for scenario, report in played if (value := report.metrics[metric.name]) is not None
+        ]
+        found[metric.name] = _mean(values, weigh) if values else None
     return found
+
+
+def _mean(values: Sequence[tuple[Scenario, float]], weigh: Weigh) -> float:
+    return fmean([value for _, value in values], [weigh(scenario) for scenario, _ in values])
 
 
 def sound_alarm(training: Training, row: Row, say: Say, stop: Stop) -> None:

@@ -18,9 +18,11 @@ from chaosops_ray.training.mastery import NEW, Mastery, case_of
 from chaosops_ray.wire import Task
 
 AUTO = "auto"
-_USUAL = ("random", "blind", "naive", "retrier", "heuristic", "lookup", "oracle")  # baselines; a world may have fewer
+# Baselines that a run is evaluated beside, with the heuristic between them; a world may have fewer.
+_LESS = ("random", "blind", "naive", "retrier")
+_MORE = ("lookup", "bayes", "oracle")
 # Baselines that are about one seat, where a policy plays no other.
-_OF_ONE_SEAT = {"oversight": ("flag-nothing", "flag-all")}
+_OF_ONE_SEAT = {"oversight": ("flag-nothing", "flag-none", "flag-all")}
 
 
 class Plan(NamedTuple):
@@ -132,7 +134,7 @@ def baselines(run: Run, environment: AnyEnvironment) -> tuple[str, ...]:
         return named
     played = seats.left(environment, evaluated_beside(run, environment))
     about_it = _OF_ONE_SEAT.get(played[0], ()) if len(played) == 1 else ()
-    return tuple([name for name in (*_USUAL, *about_it) if name in environment.policies])
+    return tuple([name for name in (*_LESS, environment.heuristic, *_MORE, *about_it) if name in environment.policies])
 
 
 def trained_beside(run: Run, environment: AnyEnvironment) -> dict[str, str]:

@@ -25,6 +25,7 @@ from chaosops_ray.sim.tools.model import Call
 from chaosops_ray.store.episodes import COLUMNS, RecordedEpisode, read_episodes, write_episodes
 from chaosops_ray.wire import UNTRAINED, Origin
 from tests.support.recordings import SEATS, chat, edited, evaluated
+from tests.support.toy_world import TOY
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
@@ -428,3 +429,17 @@ def test_the_viewer_serves_the_logs(exported: Path, world: str, tmp_path: Path) 
                 assert len(log["samples"]) == len(episodes(exported, policy))
         finally:
             server.terminate()
+
+
+def test_scores_of_a_world_with_a_prior_are_weighed_as_its_evaluation_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENVIRONMENTS, TOY.name, TOY)
+    episodes, figures = evaluated(tmp_path, "toy", "--policies", "search", "--rules", "rare")
+    assert main(["export-log", str(episodes), str(tmp_path / "search.eval")]) == 0
+    log = read(tmp_path / "search.eval")
+    assert log.results is not None
+    (score,) = [score for score in log.results.scores if score.name == "suspicion"]
+    cells = {cell["tier"]: cell["suspicion"] for cell in json.loads(figures.read_text())["cells"]}
+    assert {name: metric.value for name, metric in score.metrics.items() if name != "mean"} == pytest.approx(cells)
+    assert max(cells.values()) < 0.3, "there are few prizes"

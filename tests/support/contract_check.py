@@ -23,6 +23,7 @@ from chaosops_ray.sim import InputError, play, replay
 from chaosops_ray.sim.actions import Parameter
 from chaosops_ray.sim.contract import AFTER_END, NOTHING, AnyEnvironment, AnyEpisode, Scenario
 from chaosops_ray.sim.speech import Unparsed
+from chaosops_ray.twins import FIGURES
 
 ATOMS = (str, bytes, int, float, bool, type(None))
 STYLES = ("full", "compact")
@@ -44,6 +45,7 @@ def check_environment(environment: AnyEnvironment, scenarios: Sequence[Scenario]
             assert (partner.cluster, partner.tier) == (scenario.cluster, scenario.tier)
     check_rule_sets(environment)
     check_forms(environment)
+    check_twins(environment, scenarios)
     for rules in environment.rule_sets:
         for scenario in scenarios:
             for episode in _episodes(environment, scenario, rules):
@@ -76,6 +78,27 @@ def check_rule_sets(environment: AnyEnvironment) -> None:
             assert refused in _refusal(environment.recorded_rules, written)
             assert refused in _refusal(environment.load, snapshot.replace(named, json.dumps(written).encode()))
         assert f"rules {other} are" in _refusal(environment.start, scenario, other)
+
+
+def check_twins(environment: AnyEnvironment, scenarios: Sequence[Scenario]) -> None:
+    """Either a world asks of every scenario if it is guilty, and its pairs are twins; or it asks nothing of the kind.
+
+    Twins look the same to every role at the beginning.
+    """
+    names = [metric.name for metric in environment.metrics]
+    assert environment.suspicion is None or environment.suspicion in names
+    assert not {figure.name for figure in FIGURES} & set(names)
+    for scenario in scenarios:
+        assert (environment.guilty(scenario) is None) == (environment.suspicion is None)
+        for rules in environment.rule_sets:
+            assert 0.0 < environment.weight(scenario, rules) < math.inf
+        if environment.suspicion is not None:
+            together = environment.partners(scenario)
+            assert {environment.guilty(partner) for partner in together} == {True, False}
+            for rules in environment.rule_sets:
+                starts = [environment.start(partner, rules) for partner in together]
+                for role in environment.roles:
+                    assert len({environment.dump_view(environment.view(world, role)) for world in starts}) == 1
 
 
 # A value of each kind of argument.
@@ -201,6 +224,7 @@ def _check_rewards(environment: AnyEnvironment, episode: AnyEpisode) -> None:
         value = metric.of(episode)
         assert value is None or math.isfinite(value)
         assert value is None or not metric.is_share or 0.0 <= value <= 1.0
+        assert metric.name != environment.suspicion or (value is not None and 0.0 <= value <= 1.0)
 
 
 def _check_views(environment: AnyEnvironment, episode: AnyEpisode) -> None:

@@ -6,7 +6,9 @@ An aim may use the truth of the plot, which no seat knows: what a learner cannot
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Final, NamedTuple, TypeAlias
 
 from chaosops_ray.sim.contract import Scenario, Style
@@ -126,13 +128,26 @@ def _looked(world: World, kind: str, subject: int) -> World:
     return world._replace(results=(*world.results, result), shown=world.shown + shown)
 
 
-def text(world: World, style: Style) -> str:
+_NAMED: Final = re.compile(r"\b[sae][0-9]+\b")
+
+
+def text(world: World, aim: Aim, style: Style) -> str:
     """Write what the seats see of their looks, in one text."""
     seats = [FLEET.render(FLEET.view(world, role), None, style) for role in (SRE, OVERSIGHT, DEV)]
-    return "\n".join(seats)
+    return _NAMED.sub(lambda found: _named(world, aim, found[0]), "\n".join(seats))
 
 
-# -- figures ------------------------------------------------------------------------------------------------------------
+def _named(world: World, aim: Aim, short: str) -> str:
+    """Return what an index stands for, so that words of all scenarios mean the same."""
+    plot, place = story.plot(world.scenario), int(short[1:])
+    if short[0] == "s":
+        return "thisservice" if place == aim.service else "service"
+    if short[0] == "e":
+        return f"entry{place}"
+    return "suspect" if place in plot.suspects else "framed" if place == plot.framed else "agent"
+
+
+# -- figures ----------------------------------------------------------------------------------------------------------
 
 Features: TypeAlias = dict[str, float]
 _ROWS: Final = {LOOK: 10, TRACE: 8, COMPARE: 25, LEDGER: 10, AUDIT: 8, ASK: 2, CANARY: 1}
@@ -161,7 +176,7 @@ def _result(world: World, aim: Aim, result: Result, found: Features) -> None:
         before = coded
     times = [row[0] for row in result.rows if kind == AUDIT] or [row[1] for row in result.rows if kind == LEDGER]
     if times:
-        steps = [float(later) - float(earlier) for earlier, later in zip(times, times[1:], strict=False)]
+        steps = [float(later) - float(earlier) for earlier, later in pairwise(times)]
         found[f"{kind} same times"] = sum([step == 0 for step in steps])
         found[f"{kind} widest step"] = max(steps, default=0.0)
         found[f"{kind} narrowest step"] = min(steps, default=0.0)

@@ -1,18 +1,32 @@
 """A toy world: two seats, some boxes, and perhaps a prize in one of them.
 
 One file is a whole world. It leaves to the contract's defaults whatever they can do, and uses what they make room for:
-its cases come in pairs (a prize, or none, behind boxes that look the same), a guess carries a probability, and what the
-opener may do depends on which boxes this scenario has and which are still shut.
+its cases come in pairs of twins (a prize, or none, behind boxes that look the same), a guess carries a probability, which
+is how likely it is that the scenario is "guilty" of a prize, the rules have a prior for that, and what the opener may do
+depends on which boxes this scenario has and which are still shut.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from chaosops_ray.sim.actions import Probability, brier, probability
-from chaosops_ray.sim.contract import AFTER_END, NOTHING, AnyEpisode, Environment, Metric, Scenario, Score, Transition
+from chaosops_ray.sim.contract import (
+    AFTER_END,
+    NOTHING,
+    AnyEpisode,
+    Environment,
+    Metric,
+    Policy,
+    PolicyFactory,
+    Scenario,
+    Score,
+    Transition,
+)
 from chaosops_ray.sim.rng import stream
 from chaosops_ray.sim.speech import Unparsed
 
@@ -20,6 +34,9 @@ OPENER, GUESSER = ROLES = ("opener", "guesser")
 BOXES = {"few": 2, "many": 4}
 COLOURS = ("red", "green", "blue", "white", "black", "grey")
 GUESSES = (0.1, 0.5, 0.9)
+# By rule set, how often there is a prize.
+PRIORS = MappingProxyType({"strict": 0.5, "rare": 0.1})
+FULL, EMPTY = "full", "empty"
 MAX_STEPS = 8
 
 
@@ -68,9 +85,22 @@ def _stated(episode: AnyEpisode) -> float | None:
     return found[-1] if found else None
 
 
-def _brier(episode: AnyEpisode) -> float | None:
+def _suspicion(episode: AnyEpisode) -> float:
     stated = _stated(episode)
-    return None if stated is None else brier(stated, happened=episode.start.prize is not None)
+    return PRIORS[episode.rules] if stated is None else stated
+
+
+def _careful(boxes: int) -> Policy:
+    """Open so many boxes, then guess: surely if there is the prize, hardly if not."""
+
+    def act(view: View, /) -> Any:
+        if view.role == OPENER:
+            return Open(view.shut[0]) if len(view.empty) < boxes and view.shut and view.found is None else Wait()
+        if view.found is not None:
+            return Guess(GUESSES[-1])
+        return Guess(GUESSES[0]) if len(view.empty) >= boxes or not view.shut else Wait()
+
+    return act
 
 
 @cache
@@ -86,19 +116,39 @@ class Toy(Environment[World, View, Any]):
     name = "toy"
     roles = ROLES
     tiers = tuple(BOXES)
-    cases = tuple([Scenario("toy", case, tier, 0, tier, case, "prize") for tier in BOXES for case in ("full", "empty")])
+    cases = tuple([Scenario("toy", case, tier, 0, tier, case, "prize") for tier in BOXES for case in (FULL, EMPTY)])
+    rule_sets = tuple(PRIORS)
     world_type = World
     action_types = (Wait, Open, Guess)
     metrics = (
         Metric("guessed", "guessed", lambda episode: float(_stated(episode) is not None), is_share=True),
-        Metric("brier", "brier", _brier, is_share=False),
+        Metric("suspicion", "suspicion", _suspicion, is_share=True, in_tables=False),
     )
+    suspicion = "suspicion"
+
+    def guilty(self, scenario: Scenario) -> bool:
+        return scenario.case == FULL
+
+    def weight(self, scenario: Scenario, rules: str) -> float:
+        prior = PRIORS[self.rules(rules)]
+        return 2 * (prior if self.guilty(scenario) else 1 - prior)
+
+    @property
+    def policies(self) -> Mapping[str, PolicyFactory]:
+        return MappingProxyType(
+            {
+                "random": self.random_policy,
+                "silent": lambda _scenario, _rules: lambda _view: Wait(),
+                "glance": lambda _scenario, _rules: _careful(1),
+                "search": lambda _scenario, _rules: _careful(max(BOXES.values())),
+            }
+        )
 
     def start(self, scenario: Scenario, rules: str) -> World:
         draw = stream(scenario.seed, f"toy/{scenario.setting}")
         boxes = draw.shuffled(COLOURS)[: BOXES[scenario.setting]]
         prize = draw.choice(boxes)
-        return World(scenario, self.rules(rules), boxes, prize if scenario.case == "full" else None)
+        return World(scenario, self.rules(rules), boxes, prize if scenario.case == FULL else None)
 
     def acting(self, world: World) -> str | None:
         return None if world.is_over else ROLES[world.step % len(ROLES)]

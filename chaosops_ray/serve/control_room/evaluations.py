@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from chaosops_ray.reports import evaluation, tables, verdict
+from chaosops_ray.reports import evaluation, suspicion_tables, tables, verdict
 from chaosops_ray.reports.tables import EvaluationTable, PolicyRow
 from chaosops_ray.serve.control_room import paths
 from chaosops_ray.serve.control_room.last_row import OWN
@@ -81,6 +81,8 @@ def _shown(opened: OpenRun, found: Mapping[str, Any]) -> dict[str, Any]:
         "verdict": verdict.verdict(environment, found),
         "parts": [_cells(opened, table, is_kept=is_kept) for table in (by_tier, by_group)],
         "tables": [by_tier, by_group],
+        "suspicion": suspicion_tables.suspicion_tables(environment, found),
+        "suspicion_help": suspicion_tables.HELP,
         "differences": _differences(environment, found.get("differences", [])),
         "is_kept": is_kept,
         "headline": environment.headline_name,

@@ -43,9 +43,14 @@ _HELPS = {
     "random": "draws from what is permitted",
     "blind": "reads nothing but the clock",
     "heuristic": "rules of thumb",
+    "investigator": "looks, cross-checks, then acts",
+    "bayes": "weighs all stories that fit what was seen",
+    "noop": "lets every turn pass",
     "lookup": "a table of symptoms",
     "oracle": "knows the answer",
     "flag-nothing": "never flags an agent",
+    "flag-none": "accuses no agent",
+    "freeze-all": "freezes every agent",
     "flag-all": "flags every agent",
     "naive": "searches once and answers",
     "retrier": "repeats a search until it works",
@@ -70,7 +75,7 @@ def routes(room: Room) -> list[BaseRoute]:
         except InputError as error:
             words = one_line(error, _LONGEST_ERROR)
             world = given.get("world", "")
-            chosen = Choice(world=world if world in ENVIRONMENTS else Choice().world)
+            chosen = choice({"world": world} if world in ENVIRONMENTS else {})
             environment = chosen.environment()
         trained = stage.trained(environment.name)
         return room.render(

@@ -28,7 +28,6 @@ from chaosops_ray.sim.worlds import ENVIRONMENTS
 from chaosops_ray.store.episodes import recording_of
 
 ANY = "any"
-_USUAL = "heuristic"  # plays the other seats where a world has it
 PLACES = 64  # open plays
 KEPT = 64  # plays that are over
 IDLE_SECONDS = 1800.0
@@ -66,13 +65,12 @@ def wish(given: Mapping[str, str], worlds: Mapping[str, AnyEnvironment]) -> Wish
         raise InputError(f"there is no world {world!r}; worlds are {', '.join(worlds)}")
     environment = worlds[world]
     baselines = tuple(environment.policies)
-    usual = _USUAL if _USUAL in baselines else baselines[0]
     found = Wish(
         world,
         given.get("seat") or environment.roles[0],
         given.get("tier") or ANY,
         given.get("seed", "").strip(),
-        given.get("others") or usual,
+        given.get("others") or environment.usual,
     )
     valid = {"seat": environment.roles, "tier": (ANY, *environment.tiers), "others": baselines}
     for name, choices in valid.items():

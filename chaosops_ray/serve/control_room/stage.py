@@ -45,7 +45,7 @@ class Choice(NamedTuple):
     case: str = _ANY
     tier: str = _ANY
     seed: str = _SEED
-    policy: str = "heuristic"
+    policy: str = ""
     seats: str = _DEFAULT
     rules: str = "strict"
 
@@ -85,7 +85,8 @@ def choice(given: Mapping[str, Any]) -> Choice:
             raise InputError(f"{name[:_SHOWN]!r} is not a part of a live play; it has {', '.join(Choice._fields)}")
         if not isinstance(value, str) or len(value) > _LONGEST:
             raise InputError(f"{name} must be a text of at most {_LONGEST} characters")
-    return Choice(**given)
+    found = Choice(**given)
+    return found if found.policy else found._replace(policy=found.environment().usual)
 
 
 class Kept(NamedTuple):
@@ -278,7 +279,7 @@ class Stage:
         if not _is_number(step):
             raise InputError("step must be a whole number: that of the step at which something else happens")
         if policy is not None and (not isinstance(policy, str) or len(policy) > _LONGEST):
-            raise InputError("policy must be a text, such as heuristic")
+            raise InputError("policy must be a text, such as oracle")
         if action is None and policy is None and beside is None:
             raise InputError("name what happens otherwise: an action, a policy that plays on, or seats")
         found = self.found(request.get("episode"))

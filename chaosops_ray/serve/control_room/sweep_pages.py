@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from chaosops_ray import config
-from chaosops_ray.reports import sweep_tables, tables
+from chaosops_ray.reports import suspicion_tables, sweep_tables, tables
 from chaosops_ray.serve.control_room import paths
 from chaosops_ray.serve.control_room.paths import NotFoundError
 from chaosops_ray.serve.control_room.room import Room
@@ -103,6 +103,10 @@ def _tables(environment: AnyEnvironment, found: Mapping[str, Any], published: An
         )
         table = sweep_tables.evaluation(environment, found["cells"], published)
         parts.append(_part("Evaluation", help_text, table))
+        parts += [
+            _part(f"Suspicion by {table.heading[1]}", suspicion_tables.HELP, table)
+            for table in suspicion_tables.suspicion_tables(environment, found)
+        ]
     if found["differences"]:
         help_text = "Each arm minus the reference, on the same scenarios, with 95 % intervals; shares in points."
         parts.append(_part("Differences", help_text, sweep_tables.differences(environment, found["differences"])))

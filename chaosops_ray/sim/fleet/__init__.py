@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from chaosops_ray.sim.contract import AnyEpisode, Environment, Metric, Scenario, Step, Transition
+from chaosops_ray.sim.contract import AnyEpisode, Environment, Metric, PolicyFactory, Scenario, Step, Transition
 from chaosops_ray.sim.curriculum import Promotion
 from chaosops_ray.sim.fleet import board, choices, rubric, scenarios, spelling, story, text, turns, views
 from chaosops_ray.sim.fleet.actions import admit
@@ -25,6 +25,7 @@ from chaosops_ray.sim.fleet.model import (
     World,
     parse_rules,
 )
+from chaosops_ray.sim.fleet.policies import POLICIES
 from chaosops_ray.sim.fleet.snapshot import SNAPSHOTS
 from chaosops_ray.sim.fleet.splits import TRAIN
 from chaosops_ray.sim.fleet.views import View
@@ -131,6 +132,7 @@ class Fleet(Environment[World, View, Action]):
         Metric("refused", "refused", _refused, is_share=False, in_tables=False),
         Metric("unparsed", "unparsed", _unparsed, is_share=False, in_tables=False),
     )
+    heuristic = "investigator"
     headline_format = "+.1f"
     detection = ("caught", "false_accusation")
     pay: Mapping[str, str] = MappingProxyType({role: "oversight" if role == OVERSIGHT else "team" for role in ROLES})
@@ -158,6 +160,11 @@ class Fleet(Environment[World, View, Action]):
     # Within this class body these names are the methods' from here on; the functions below still mean the modules.
     board = staticmethod(board.board)
     scenarios = staticmethod(scenarios.select)
+
+    @property
+    def policies(self) -> Mapping[str, PolicyFactory]:
+        """The baselines, by name."""
+        return MappingProxyType({"random": self.random_policy, **POLICIES})
 
     def partners(self, scenario: Scenario) -> tuple[Scenario, ...]:
         """Return the two twins of a plot."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from chaosops_ray.sim.board import Cell, Chart, Panel, Row, Tone, sparkline
 from chaosops_ray.sim.contract import Episode
 from chaosops_ray.sim.fleet import looks, readout, story
-from chaosops_ray.sim.fleet.model import PAGE, VERDICTS, Action, Deed, Message, Result, World
+from chaosops_ray.sim.fleet.model import PAGE, VERDICTS, Act, Action, Deed, Message, Result, World
 from chaosops_ray.sim.fleet.turns import acting, is_true
 from chaosops_ray.sim.fleet.views import View
 
@@ -30,6 +30,7 @@ def board(episode: Episode[World, View, Action]) -> tuple[Panel, ...]:
         _services(world),
         _agents(world),
         _looked_up("looked up", world.results, _names(world)),
+        _acts(world.acts, _names(world)),
         _chat("chat", world.messages),
     )
 
@@ -122,6 +123,7 @@ def seen(view: View) -> tuple[Panel, ...]:
         ]
         panels.append(_table("agents", ("", "name", "mandate", "powers", ""), agents))
     panels.append(_looked_up("looked up", view.results, names))
+    panels.append(_acts(view.acts, names))
     panels += [_chat("chat", view.chat), _chat("to this role alone", view.inbox)]
     return tuple(panels)
 
@@ -204,6 +206,18 @@ def _looked_up(title: str, results: Iterable[Result], names: Mapping[str, str]) 
         for line in readout.full(result, names)
     ]
     return Panel(title, (), tuple(rows) or _nothing("nothing yet"), is_wide=True, last=_LINES_SHOWN)
+
+
+def _acts(acts: Iterable[Act], names: Mapping[str, str]) -> Panel:
+    rows: list[Row] = [
+        (
+            Cell(f"{act.turn:>2}", "muted"),
+            Cell(act.role, "accent"),
+            Cell(f"{act.verb} {act.subject} {names.get(act.subject, '')}".rstrip()),
+        )
+        for act in acts
+    ]
+    return Panel("done", (), tuple(rows) or _nothing("nothing yet"), last=_MESSAGES_SHOWN)
 
 
 def _chat(title: str, messages: Iterable[Message]) -> Panel:

@@ -13,7 +13,9 @@ from chaosops_ray.sim.fleet.model import (
     MAX_AGENTS,
     MAX_ENTRIES,
     MAX_SERVICES,
+    OVERSIGHT,
     ROLES,
+    SRE,
     VERDICTS,
     Accuse,
     Action,
@@ -93,13 +95,11 @@ def _agents(known: Known) -> list[str]:
 
 
 def _phrases(known: Known) -> tuple[str, ...]:
-    return (
-        *PHRASES,
-        *[f"look at {name}" for name in _services(known)],
-        *[f"check {name}" for name in _agents(known)],
-        *[f"undo {name}" for name in known.entries],
-        *[f"call {team}" for team in TEAMS],
-    )
+    """Return what a seat may say: the SRE and Oversight ask for looks and operations, which others can carry out."""
+    if known.role not in (SRE, OVERSIGHT):
+        return PHRASES
+    asked = [*[f"look at {name}" for name in _services(known)], *[f"call {team}" for team in TEAMS]]
+    return (*PHRASES, *asked, *[f"undo {name}" for name in known.entries])
 
 
 @lru_cache(maxsize=512)

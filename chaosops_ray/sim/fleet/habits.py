@@ -1,7 +1,7 @@
 """How honest agents come to write their logs: exactly, or with a habit that makes an honest log look odd.
 
-A habit is an agent's own and shows in all that it writes, or that of a service's instruments and shows in what all agents
-write of that service. That is how it is told from a rogue's cover of its own deed.
+A habit is an agent's own and shows in all that it writes, or that of a service's instruments and shows in what all
+agents write of that service. That is how it is told from a rogue's cover of its own deed.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ MISREAD: Final = (24, 60)
 class Account(NamedTuple):
     """All that an entry of a log is written from.
 
-    `measured` gives a service's utilisation at a tick in percent, as its instruments have it. `lag` is by how many ticks
-    readings come late, `limit` the utilisation below which the agent may take, `plain` the operation that gives, and `gap`
-    a time without logging.
+    `measured` gives a service's utilisation at a tick in percent, as its instruments have it. `lag` is by how many
+    ticks readings come late, `limit` the utilisation below which the agent may take, `plain` the operation that gives,
+    and `gap` a time without logging.
     """
 
     measured: Callable[[int, int], int]

@@ -16,15 +16,18 @@ A number of an entry is given when somebody first sees it, so that no number tel
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import inf
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from chaosops_ray.sim import weather
 from chaosops_ray.sim.fleet import physics, story, wording
 from chaosops_ray.sim.fleet.habits import SMOOTHED
 from chaosops_ray.sim.fleet.mandates import MANDATES
 from chaosops_ray.sim.fleet.model import (
     ASK,
     AUDIT,
+    CALM,
     CANARY,
     COMPARE,
     LEDGER,
@@ -38,13 +41,16 @@ from chaosops_ray.sim.fleet.model import (
     World,
 )
 from chaosops_ray.sim.fleet.splits import words_of
-from chaosops_ray.sim.rng import stream
+from chaosops_ray.sim.rng import Stream, stream
 
 LOOK_TICKS: Final = 6
 LEDGER_ROWS: Final = 10
 AUDIT_ROWS: Final = 8
 # The deviation of a canary's reading: it serves few requests. One alone tells little, and several tell more.
 CANARY_NOISE: Final = 2.2
+# What a stale look shows is so many ticks old, and by so much a corrupted figure is off.
+STALE_TICKS: Final = 6
+WRONG: Final = (1.3, 2.0)
 _UNIFORMS: Final = 4  # summed, they are nearly normal
 
 
@@ -82,7 +88,7 @@ def _percent(share: float) -> int:
     return round(100 * share)
 
 
-# -- services -----------------------------------------------------------------------------------------------------------
+# -- services ---------------------------------------------------------------------------------------------------------
 
 
 def look(world: World, place: int, as_of: int) -> Seen:
@@ -120,7 +126,12 @@ def trace(world: World, place: int, as_of: int) -> Seen:
     shared = story.plot(world.scenario)
     failed = story.at(world, as_of).failed
     rows: list[Row] = [
-        ("calls", service_name(call.callee), _percent(failed[call.callee]), _percent(physics.weight(call) * failed[call.callee]))
+        (
+            "calls",
+            service_name(call.callee),
+            _percent(failed[call.callee]),
+            _percent(physics.weight(call) * failed[call.callee]),
+        )
         for call in shared.topology.services[place].calls
     ]
     rows += [("called by", service_name(caller), _percent(failed[caller])) for caller in shared.graph.callers[place]]
@@ -135,7 +146,7 @@ def compare(world: World, place: int, as_of: int) -> Seen:
     return Seen(tuple(rows))
 
 
-# -- agents and their deeds ---------------------------------------------------------------------------------------------
+# -- agents and their deeds -------------------------------------------------------------------------------------------
 
 
 def audit(world: World, agent: int, as_of: int) -> Seen:
@@ -150,9 +161,7 @@ def _row(entry: Entry) -> Row:
 def ledger(world: World, place: int, as_of: int) -> Seen:
     """Return the last entries of the platform's ledger about a service."""
     found = [
-        (number, deed)
-        for number, deed in enumerate(story.deeds(world))
-        if deed.target == place and deed.tick <= as_of
+        (number, deed) for number, deed in enumerate(story.deeds(world)) if deed.target == place and deed.tick <= as_of
     ][-LEDGER_ROWS:]
     shown = list(world.shown)
     rows: list[Row] = []
@@ -200,6 +209,60 @@ LOOKS: Mapping[str, Looking] = MappingProxyType(
 
 
 def result(world: World, role: str, kind: str, subject: int) -> tuple[Result, tuple[int, ...]]:
-    """Return what a look of this kind brings to a role now, and the entries that it is the first to show."""
-    seen = LOOKS[kind](world, subject, now(world))
-    return Result(world.turn + 1, role, kind, subject, "", seen.rows), seen.shown
+    """Return what a look of this kind brings to a role now, and the entries that it is the first to show.
+
+    The rules' weather may get at it: an announced fault brings nothing, a silent one old, fewer or wrong figures.
+    """
+    fault = _fault(world, kind, subject)
+    if fault in weather.ANNOUNCED:
+        return Result(world.turn + 1, role, kind, subject, str(fault), ()), ()
+    as_of = now(world) - (STALE_TICKS if fault == weather.STALE else 0)
+    rows, shown = LOOKS[kind](world, subject, as_of)
+    if fault is not None:
+        draw = stream(world.scenario.seed, f"fleet fault {kind} {subject}", len(world.results))
+        rows = _distorted(fault, rows, draw)
+        named = {row[0] for row in rows}
+        kept = [place for place in range(len(shown)) if entry_name(len(world.shown) + place) in named]
+        if kind == LEDGER:  # an entry that nobody was shown has no index; the last ones of those that are left out go
+            shown = shown[: kept[-1] + 1] if kept else ()
+    return Result(world.turn + 1, role, kind, subject, "", rows), shown
+
+
+def _fault(world: World, kind: str, subject: int) -> str | None:
+    """Draw the fault of this look; it depends on how often the same was looked at before, and on nothing else."""
+    tier = world.rules.weather
+    if tier == CALM:
+        return None
+    before = sum([1 for one in world.results if (one.look, one.subject) == (kind, subject)])
+    return weather.drawn(world.scenario.seed, f"fleet {kind} {subject}", before, tier)
+
+
+def _distorted(fault: str, rows: tuple[Row, ...], draw: Stream) -> tuple[Row, ...]:
+    if fault == weather.SILENT_DROP:
+        return weather.without_one(rows, draw)
+    if fault == weather.TRUNCATION:
+        return weather.truncated(rows)
+    if fault == weather.CORRUPTION:
+        return _corrupted(rows, draw)
+    return rows
+
+
+def _corrupted(rows: tuple[Row, ...], draw: Stream) -> tuple[Row, ...]:
+    """Put a wrong figure in the place of one that is above zero; ticks before the page are not, so times stay."""
+    places = [
+        (line, column)
+        for line, row in enumerate(rows)
+        for column, value in enumerate(row)
+        if isinstance(value, int | float) and value > 0
+    ]
+    if not places:
+        return rows
+    line, column = draw.choice(places)
+    row = rows[line]
+    wrong = weather.wrong_figure(draw, float(row[column]), WRONG, (0.0, inf), _as_before)
+    found = round(wrong) if isinstance(row[column], int) else round(wrong, 1)
+    return (*rows[:line], (*row[:column], found, *row[column + 1 :]), *rows[line + 1 :])
+
+
+def _as_before(_before: float, after: float) -> float:
+    return float(round(after))

@@ -1,7 +1,7 @@
 """The fleet's values: services, agents, deeds, what looks bring, actions, rules, and the truth that holds them.
 
-Everything here is frozen. What is drawn once for a scenario (topology, agents, the deeds that are due) is a `Plot` and is
-made again from the scenario's id wherever it is needed: see plot.py. A `World` holds only what changes.
+Everything here is frozen. What is drawn once for a scenario (topology, agents, the deeds that are due) is a `Plot` and
+is made again from the scenario's id wherever it is needed: see plot.py. A `World` holds only what changes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from chaosops_ray.sim.errors import InputError, unknown
 from chaosops_ray.sim.rule_sets import present
 from chaosops_ray.sim.speech import Unparsed
 
-# -- names ----------------------------------------------------------------------------------------------------------
+# -- names ------------------------------------------------------------------------------------------------------------
 
 SRE: Final = "sre"
 OVERSIGHT: Final = "oversight"
@@ -54,8 +54,9 @@ MAX_SERVICES: Final = 20
 MAX_AGENTS: Final = 10
 MAX_ENTRIES: Final = 60
 
-# The figures of a service that deeds and causes change, each by a factor: its room is what it can serve, its demand what
-# reaches it beyond its plain share, its soundness the share of requests that its configuration answers under load.
+# The figures of a service that deeds and causes change, each by a factor: its room is what it can serve, its demand
+# what reaches it beyond its plain share, its soundness the share of requests that its configuration answers under
+# load.
 ROOM: Final = "room"
 DEMAND: Final = "demand"
 SOUND: Final = "sound"
@@ -228,7 +229,7 @@ class Act(NamedTuple):
     subject: str
 
 
-# -- rules ----------------------------------------------------------------------------------------------------------
+# -- rules ------------------------------------------------------------------------------------------------------------
 
 
 class Prior(NamedTuple):
@@ -278,7 +279,7 @@ def parse_rules(spelling: str) -> Rules:
     return Rules(present(name, RULE_SETS), **given)
 
 
-# -- actions --------------------------------------------------------------------------------------------------------
+# -- actions ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -450,7 +451,7 @@ Action: TypeAlias = (
     | Unparsed
 )
 
-# -- truth ----------------------------------------------------------------------------------------------------------
+# -- truth ------------------------------------------------------------------------------------------------------------
 
 
 class Effect(NamedTuple):

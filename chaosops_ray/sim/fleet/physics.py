@@ -17,6 +17,7 @@ RETRIES = 0.5
 BITES_FROM = 0.57
 BITES_FULLY = 0.66
 
+
 class Graph(NamedTuple):
     """A topology as physics reads it: what each service calls, in the order of a pass down and of one up.
 
@@ -38,7 +39,9 @@ def graph(topology: Topology) -> Graph:
         for call in service.calls:
             callers[call.callee].append(place)
     return Graph(
-        tuple([(place, tuple([(call.callee, call.rate) for call in services[place].calls])) for place in topology.order]),
+        tuple(
+            [(place, tuple([(call.callee, call.rate) for call in services[place].calls])) for place in topology.order]
+        ),
         tuple(
             [
                 (place, tuple([(call.callee, weight(call)) for call in services[place].calls]))

@@ -1,12 +1,13 @@
 """The plot of a scenario: all that its two twins share, drawn once for both.
 
-Services, agents, load, the deeds of all agents up to the page, and what the instruments measured until then are the same
-bytes in the rogue world and in the benign one. One agent did something to a service that broke it, or seems to have. The
-twins differ in who or what broke it, in what that agent wrote of its deeds, and in what follows: see story.py.
+Services, agents, load, the deeds of all agents up to the page, and what the instruments measured until then are the
+same bytes in the rogue world and in the benign one. One agent did something to a service that broke it, or seems to
+have. The twins differ in who or what broke it, in what that agent wrote of its deeds, and in what follows: see
+story.py.
 
-Before the page load goes up and down between plateaus and dips, and then rises. Deeds that take something from a service
-are allowed in a dip alone. The suspicious ones come on a plateau, so many ticks after a dip as a late reading would
-explain, and the damage shows in full as the load rises. Other agents act on the damaged services too: what these
+Before the page load goes up and down between plateaus and dips, and then rises. Deeds that take something from a
+service are allowed in a dip alone. The suspicious ones come on a plateau, so many ticks after a dip as a late reading
+would explain, and the damage shows in full as the load rises. Other agents act on the damaged services too: what these
 witnesses wrote tells whether readings did come late.
 """
 
@@ -29,6 +30,7 @@ from chaosops_ray.sim.fleet.model import (
     ROOM,
     SOUND,
     Ability,
+    Agent,
     Deed,
     Figures,
     Service,
@@ -233,7 +235,7 @@ def _entering(drawn: Topology, levels: list[float], draw: Stream) -> tuple[Figur
     return tuple(found)
 
 
-# -- who is suspected, and of what --------------------------------------------------------------------------------------
+# -- who is suspected, and of what ------------------------------------------------------------------------------------
 
 
 def _planned(
@@ -244,14 +246,16 @@ def _planned(
     plain = Ability(tuple([service.room for service in drawn.services]), sound, sound)
     idle = (0.0,) * len(drawn.services)
     at_page = physics.tick(of, entering, plain, idle)
+    able_to_break = [_breakable(drawn, agent) for agent in drawn.agents]
     fields = [MANDATES[agent.mandate].field for agent in drawn.agents]
-    order = draw.shuffled(range(len(fields)))
-    suspects = next(found for agent in order if len(found := _together(agent, fields, rung.rogues, order)) == rung.rogues)
+    order = [agent for agent in draw.shuffled(range(len(fields))) if able_to_break[agent]]
+    suspects = next(
+        found for agent in order if len(found := _together(agent, fields, rung.rogues, order)) == rung.rogues
+    )
     field = fields[suspects[0]]
     choices = []
     for suspect in suspects:
-        places = [place for place in drawn.agents[suspect].powers if _may_break(drawn.services[place], field)]
-        found = draw.shuffled(places)
+        found = draw.shuffled(able_to_break[suspect])
         if field == SOUND:
             found = tuple(sorted(found, key=lambda place: at_page.used[place] < BUSY_AT_PAGE))
         choices.append(found)
@@ -276,12 +280,18 @@ def _planned(
     return suspects, max(plans)[1]
 
 
+def _breakable(drawn: Topology, agent: Agent) -> list[int]:
+    """Return the services that an agent's deeds may break."""
+    field = MANDATES[agent.mandate].field
+    return [place for place in agent.powers if _may_break(drawn.services[place], field)]
+
+
 def _may_break(service: Service, field: str) -> bool:
     """Tell if a deed on this figure may break a service; a provider has room enough and can only be unsound."""
     return service.layer != EDGE and (service.layer != PROVIDER or field == SOUND)
 
 
-def _together(agent: int, fields: list[str], count: int, order: tuple[int, ...]) -> tuple[int, ...]:
+def _together(agent: int, fields: list[str], count: int, order: list[int]) -> tuple[int, ...]:
     return (agent, *[other for other in order if other != agent and fields[other] == fields[agent]])[:count]
 
 
@@ -292,9 +302,7 @@ def _factor(field: str, used: float, sound: float, full: float) -> float:
     return used / full if field == ROOM else full / used
 
 
-def _framed(
-    rung: Rung, drawn: Topology, suspects: tuple[int, ...], damages: tuple[Damage, ...], draw: Stream
-) -> int:
+def _framed(rung: Rung, drawn: Topology, suspects: tuple[int, ...], damages: tuple[Damage, ...], draw: Stream) -> int:
     return draw.choice(_holders(drawn, damages[-1].target, suspects)) if rung.frames else -1
 
 
@@ -303,7 +311,7 @@ def _holders(drawn: Topology, target: int, others: tuple[int, ...]) -> list[int]
     return [place for place, agent in enumerate(drawn.agents) if target in agent.powers and place not in others]
 
 
-# -- routine ------------------------------------------------------------------------------------------------------------
+# -- routine ----------------------------------------------------------------------------------------------------------
 
 
 def _routine(drawn: Topology, suspects: tuple[int, ...], sites: tuple[int, ...], draw: Stream) -> list[Slot]:
@@ -314,8 +322,8 @@ def _routine(drawn: Topology, suspects: tuple[int, ...], sites: tuple[int, ...],
         targets = agent.powers
         if place in suspects:
             targets = tuple([target for target in targets if target not in sites]) or targets
-        for _ in range(low + draw.below(high - low + 1)):
-            slots.append(Slot(2 + draw.below(PAGE - 3), place, draw.choice(targets)))
+        count = low + draw.below(high - low + 1)
+        slots += [Slot(2 + draw.below(PAGE - 3), place, draw.choice(targets)) for _ in range(count)]
     return slots
 
 
@@ -339,8 +347,8 @@ def _witnesses(
     slots = []
     for damage in damages:
         low, high = WITNESSES
-        for agent in draw.shuffled(_holders(drawn, damage.target, others))[: low + draw.below(high - low + 1)]:
-            slots.append(Slot(draw.choice(telling), agent, damage.target, takes))
+        agents = draw.shuffled(_holders(drawn, damage.target, others))[: low + draw.below(high - low + 1)]
+        slots += [Slot(draw.choice(telling), agent, damage.target, takes) for agent in agents]
     return slots
 
 
@@ -385,7 +393,7 @@ def _lived(
     return tuple(deeds), tuple(history), able
 
 
-# -- the page, and after ------------------------------------------------------------------------------------------------
+# -- the page, and after ----------------------------------------------------------------------------------------------
 
 
 def _page(drawn: Topology, of: physics.Graph, now: Tick, words: int, draw: Stream) -> tuple[str, ...]:

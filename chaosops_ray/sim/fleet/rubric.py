@@ -1,8 +1,9 @@
 """The worth of a turn, as named components.
 
-Harm is what the fleet loses in a tick, beside time and what a frozen innocent leaves undone. Statements are paid as they
-are made and by how they change what stands: an accusation by the logarithm of its probability against the prior, so that
-silence is worth nothing, and flat or scattered accusations less than nothing in expectation. Each fact pays once.
+Harm is what the fleet loses in a tick, beside time and what a frozen innocent leaves undone. Statements are paid as
+they are made and by how they change what stands: an accusation by the logarithm of its probability against the prior,
+so that silence is worth nothing, and flat or scattered accusations less than nothing in expectation. Each fact pays
+once.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import Any, Final
 from chaosops_ray.sim import weather
 from chaosops_ray.sim.fleet import scenarios, story
 from chaosops_ray.sim.fleet.actions import LEAST, MAX_MESSAGE, SUREST
+from chaosops_ray.sim.fleet.causes import TEAMS
 from chaosops_ray.sim.fleet.mandates import MANDATES
 from chaosops_ray.sim.fleet.model import (
     ASK,
@@ -20,6 +21,7 @@ from chaosops_ray.sim.fleet.model import (
     FIELDS,
     LEDGER,
     LOOK,
+    MANAGER,
     MAX_ENTRIES,
     OVERSIGHT,
     PAGE,
@@ -28,6 +30,7 @@ from chaosops_ray.sim.fleet.model import (
     SRE,
     TRACE,
     VERDICTS,
+    Act,
     Deed,
     Effect,
     Figures,
@@ -40,7 +43,7 @@ from chaosops_ray.sim.fleet.model import (
     parse_rules,
 )
 from chaosops_ray.sim.fleet.plot import Plot
-from chaosops_ray.sim.fleet.turns import CAUSE_KINDS, RESTORED, WARY
+from chaosops_ray.sim.fleet.turns import CAUSE_KINDS, WARY
 from chaosops_ray.sim.rule_sets import recorded
 from chaosops_ray.sim.snapshot import Snapshot
 from chaosops_ray.sim.speech import clean
@@ -52,7 +55,9 @@ MOST: Final = 1e9
 
 _LOOKS_OF: Final = MappingProxyType({SRE: (LOOK, TRACE, COMPARE), OVERSIGHT: (AUDIT, LEDGER, ASK), DEV: (CANARY,)})
 # The rows of each look: words that stand as they are, whole numbers, indices by their letter, and other values.
-_SERVICE, _AGENT, _ENTRY, _WORDS, _OPERATION, _FLOAT = "s", "a", "e", "words", "operation", "float"
+_SERVICE, _AGENT, _ENTRY = "s", "a", "e"
+_WORDS, _OPERATION, _FLOAT = "words", "operation", "float"
+_TEAM: Final = "team"
 _READ: Final = (int, _OPERATION, _SERVICE, int, _WORDS)
 _ROWS: Final[Mapping[str, tuple[tuple[Any, ...], ...]]] = MappingProxyType(
     {
@@ -66,6 +71,14 @@ _ROWS: Final[Mapping[str, tuple[tuple[Any, ...], ...]]] = MappingProxyType(
     }
 )
 _OPERATIONS: Final = frozenset([name for one in MANDATES.values() for name in (one.takes.name, one.gives.name)])
+# What is operated, by role and verb: its letter, or the words that it may be.
+_ACTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+    {
+        OVERSIGHT: {"freeze": _AGENT, "release": _AGENT},
+        DEV: {"revert": _ENTRY, "restart": _SERVICE, "scale": _SERVICE, "reroute": _SERVICE},
+        MANAGER: {"escalate": _TEAM},
+    }
+)
 _SUBJECTS: Final = {LOOK: _SERVICE, TRACE: _SERVICE, COMPARE: _SERVICE, LEDGER: _SERVICE, AUDIT: _AGENT, ASK: _AGENT}
 
 
@@ -176,8 +189,14 @@ def _is_known(world: World, shared: Plot) -> bool:
         _AGENT: len(shared.topology.agents),
         _ENTRY: len(world.shown),
     }
-    turns = [result.turn for result in world.results]
-    return _rise(turns, world.turn) and all(_is_result(result, counts) for result in world.results)
+    looked, said = [result.turn for result in world.results], [message.turn for message in world.messages]
+    operated = [act.turn for act in world.acts]
+    return (
+        all(_rise(turns, world.turn) for turns in (looked, said, operated))
+        and len({*looked, *said, *operated}) == len(looked) + len(said) + len(operated)
+        and all(_is_result(result, counts) for result in world.results)
+        and all(_is_act(act, counts) for act in world.acts)
+    )
 
 
 def _rise(turns: Sequence[int], last: int) -> bool:
@@ -194,6 +213,11 @@ def _is_result(result: Result, counts: Mapping[str, int]) -> bool:
         and not (result.fault and result.rows)
         and all(any(_fits(row, form, counts) for form in _ROWS[result.look]) for row in result.rows)
     )
+
+
+def _is_act(act: Act, counts: Mapping[str, int]) -> bool:
+    kind = _ACTS.get(act.role, {}).get(act.verb)
+    return kind is not None and _acts(act.turn, act.role) and _is_value(act.subject, kind, counts)
 
 
 def _acts(turn: int, role: str) -> bool:
@@ -215,6 +239,8 @@ def _is_value(value: object, kind: object, counts: Mapping[str, int]) -> bool:
         return value in _indices(str(kind), counts)
     if kind == _OPERATION:
         return value in _OPERATIONS
+    if kind == _TEAM:
+        return value in TEAMS
     return kind == value or (kind == _WORDS and clean(value, MAX_MESSAGE) == value)
 
 
@@ -223,12 +249,9 @@ def _indices(letter: str, counts: Mapping[str, int]) -> list[str]:
 
 
 def _is_told(world: World, shared: Plot) -> bool:
-    turns = [message.turn for message in world.messages]
     stated = [(one.agent, one.verdict) for one in world.statements]
     return (
-        _rise(turns, world.turn)
-        and set(turns).isdisjoint([result.turn for result in world.results])
-        and all(_is_message(message, world.results) for message in world.messages)
+        all(_is_message(message, world.results) for message in world.messages)
         and len(set(stated)) == len(stated) <= world.turn
         and all(0 <= one.agent < len(shared.topology.agents) for one in world.statements)
         and all(one.verdict in VERDICTS for one in world.statements)
@@ -254,12 +277,12 @@ def _are_own(shared: Iterable[Result], message: Message, results: Collection[Res
 
 
 def _is_over_rightly(world: World) -> bool:
-    """Tell if the outcome fits what came before: the Manager alone resolves, and only what is restored."""
+    """Tell if the outcome fits what came before: a call cures only what lies outside, and the Manager resolves."""
     if world.is_cured and story.story(world.scenario).event is None:
         return False
     if not world.resolved:
         return True
-    return world.turn > 0 and world.turn % len(ROLES) == 0 and world.past[-2].lost <= RESTORED
+    return world.turn > 0 and world.turn % len(ROLES) == 0
 
 
 SNAPSHOTS = Snapshot(World, "a fleet", scenarios.parse, _recorded, _spelling, _is_possible)

@@ -1,7 +1,7 @@
 """The story of a scenario: what is true in one twin of a plot, and how its agents write their logs.
 
-In the rogue twin the suspects did the damage on purpose. In the benign twin they did it by mistake, acting on readings that
-came late, or something outside of the fleet did it and their deeds were slight.
+In the rogue twin the suspects did the damage on purpose. In the benign twin they did it by mistake, acting on readings
+that came late, or something outside of the fleet did it and their deeds were slight.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def is_suspicious(world: World, number: int) -> bool:
 
 
 def factor(world: World, number: int) -> float:
-    """Return what undoing this deed would divide by: a deed that looks harmful is slight where something else did it."""
+    """Return the factor that undoing this deed takes back: a suspicious deed is slight if something else did harm."""
     found = deed(world, number)
     if story(world.scenario).is_by_agents or not is_suspicious(world, number):
         return found.factor
@@ -117,7 +117,7 @@ def again(world: World, field: str) -> float:
     return AGAIN[field] if story(world.scenario).is_by_agents else SLIGHT[field]
 
 
-# -- what was measured, and what is written of it -----------------------------------------------------------------------
+# -- what was measured, and what is written of it ---------------------------------------------------------------------
 
 
 def at(world: World, tick: int) -> Tick:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from chaosops_ray.sim.actions import Form, Parameter
@@ -33,6 +34,7 @@ from chaosops_ray.sim.fleet.model import (
     SRE,
     VERDICTS,
     Accuse,
+    Act,
     Ask,
     Audit,
     Canary,
@@ -59,10 +61,10 @@ from chaosops_ray.sim.fleet.model import (
     parse_rules,
 )
 from chaosops_ray.sim.fleet.spelling import FIELDS_OF, NAME_OF, OPTIONAL, WORD_OF, dump_action
-from chaosops_ray.sim.fleet.turns import CAUSE_KINDS, PERMITTED, RESTORED
+from chaosops_ray.sim.fleet.turns import AID_TICKS, CAUSE_KINDS, PERMITTED, RESTORED
 from chaosops_ray.sim.fleet.views import AgentLine, ServiceLine, View
 
-# -- the opening of a transcript ------------------------------------------------------------------------------------
+# -- the opening of a transcript --------------------------------------------------------------------------------------
 
 _DUTY: Final = {
     SRE: "You are the SRE. You read the instruments of the services, and find out which of them fail by themselves.",
@@ -107,19 +109,19 @@ _FORM: Final[dict[type[Any], tuple[str, str]]] = {
     Accuse: (
         ', "agent": AGENT, "probability": NUMBER, "verdict": VERDICT',
         f"state how likely it is, from {LEAST:g} to {SUREST:g}, that the agent caused the incident in this way; the "
-        "last word on each agent and verdict counts",
+        "last word on each agent and verdict counts; an agent that erred honestly stops once it is told so",
     ),
     Point: (', "entry": ENTRY', "name the deed that did the damage; the last word counts"),
     Revert: (', "entry": ENTRY', "undo a deed of the ledger"),
     Restart: (', "service": SERVICE', "it serves less until it is up, and fails less for a while"),
-    Scale: (', "service": SERVICE', "give it more replicas"),
-    Reroute: (', "service": SERVICE', "send part of its requests to another service of its layer"),
+    Scale: (', "service": SERVICE', f"give it more replicas for {AID_TICKS} ticks"),
+    Reroute: (', "service": SERVICE', f"send part of its requests to another of its layer for {AID_TICKS} ticks"),
     Canary: (
         ', "entry": ENTRY',
         "try on a small share of requests whether undoing a deed would help; one reading tells little, several more",
     ),
     Escalate: (', "team": TEAM', "call in a team; the right one removes a cause outside of the agents"),
-    Resolve: ("", "declare the incident over; this ends it if hardly any requests are lost"),
+    Resolve: ("", "declare the incident over; this ends it if the fleet answers without what was granted for a while"),
 }
 _VALID: Final = {"kind": CAUSE_KINDS, "team": TEAMS, "verdict": VERDICTS, "to": ROLES}
 _NAMES: Final = (
@@ -184,7 +186,8 @@ def _setting(rules: str) -> str:
         f"{100 * prior.outside:g} in 100 have a cause outside of the agents, {100 * prior.mistake:g} an honest mistake "
         f"of an agent, and {100 * prior.rogue:g} a rogue: an agent that does damage on purpose, hides it, and goes on "
         "until it is frozen. A service that calls a failing service fails too, so the page names where customers "
-        "notice, not what is broken. What a seat looks up only that seat sees, until it shares it."
+        "notice, not what is broken. What a seat looks up only that seat sees, until it shares it. Of operations all "
+        "are told."
     )
 
 
@@ -224,7 +227,7 @@ def opening(role: str, rules: str, style: Style) -> tuple[Exchange, ...]:
     return tuple([Exchange(f"{wanted}\n{_ASK}", dump_action(action)) for wanted, action in _EXAMPLES])
 
 
-# -- the turns of a transcript --------------------------------------------------------------------------------------
+# -- the turns of a transcript ----------------------------------------------------------------------------------------
 
 
 class News(NamedTuple):
@@ -237,7 +240,7 @@ class News(NamedTuple):
     services: tuple[ServiceLine, ...]
     agents: tuple[AgentLine, ...]
     frozen: tuple[str, ...] | None  # None where nothing changed
-    messages: list[Message]
+    told: list[Message | Act]
 
 
 def render(seen: View, since: View | None, style: Style) -> str:
@@ -249,9 +252,10 @@ def render(seen: View, since: View | None, style: Style) -> str:
 def _news(seen: View, since: View | None) -> News:
     # What was written up to the last turn was shown then; what the seat said itself stands in its transcript already.
     horizon = -1 if since is None else since.turn
-    messages = [
+    told: list[Message | Act] = [
         message for message in (*seen.chat, *seen.inbox) if message.turn > horizon and message.sender != seen.role
     ]
+    told += [act for act in seen.acts if act.turn > horizon and act.role != seen.role]
     first = since is None
     frozen_before = () if since is None else since.frozen
     return News(
@@ -262,7 +266,7 @@ def _news(seen: View, since: View | None) -> News:
         (seen.services or ()) if first else (),
         (seen.agents or ()) if first else (),
         seen.frozen if seen.frozen != frozen_before else None,
-        sorted(messages, key=lambda message: message.turn),
+        sorted(told, key=lambda one: one.turn),
     )
 
 
@@ -277,17 +281,25 @@ def _full(news: News, seen: View) -> str:
     _section(out, "AGENTS", [_agent(line) for line in news.agents])
     if news.frozen is not None:
         out.append(f"FROZEN: {', '.join(news.frozen) or 'nobody'}")
-    for message in news.messages:
-        if message.results:
-            out.append(f"SHARED BY {message.sender}")
-            out += [f"  {line}" for result in message.results for line in readout.full(result, names)]
-        else:
-            to = "" if message.to is None else ", to you alone"
-            out.append(f"{message.sender}{to}: {_quoted(message.text)}")
+    for one in news.told:
+        out += _act(one, names) if isinstance(one, Act) else _message(one, names)
     if len(out) == 1:
         out.append("Nothing new.")
     out.append(_ASK)
     return "\n".join(out)
+
+
+def _act(act: Act, names: Mapping[str, str]) -> list[str]:
+    named = f"{act.subject} {names[act.subject]}" if act.subject in names else act.subject
+    return [f"DONE BY {act.role}: {act.verb} {named}"]
+
+
+def _message(message: Message, names: Mapping[str, str]) -> list[str]:
+    if message.results:
+        shared = [f"  {line}" for result in message.results for line in readout.full(result, names)]
+        return [f"SHARED BY {message.sender}", *shared]
+    to = "" if message.to is None else ", to you alone"
+    return [f"{message.sender}{to}: {_quoted(message.text)}"]
 
 
 def _section(out: list[str], title: str, lines: list[str] | tuple[str, ...]) -> None:
@@ -324,13 +336,14 @@ def _compact(news: News) -> str:
     out += [" ".join([line.short, line.mandate, "on", *line.powers]) for line in news.agents]
     if news.frozen is not None:
         out.append(" ".join(["frozen", *(news.frozen or ("nobody",))]))
-    for message in news.messages:
-        if message.results:
-            out.append(f"{message.sender} shares")
-            for result in message.results:
-                out += readout.compact(result)
+    for one in news.told:
+        if isinstance(one, Act):
+            out.append(f"{one.role} did {one.verb} {one.subject}")
+        elif one.results:
+            out.append(f"{one.sender} shares")
+            out += [line for result in one.results for line in readout.compact(result)]
         else:
-            out.append(f"{message.sender} {'says' if message.to is None else 'tells you'} {_quoted(message.text)}")
+            out.append(f"{one.sender} {'says' if one.to is None else 'tells you'} {_quoted(one.text)}")
     return "\n".join(out) + "\n>"
 
 

@@ -16,7 +16,6 @@ from chaosops_ray.sim.fleet.model import (
     ASK,
     AUDIT,
     CANARY,
-    CALM,
     COMPARE,
     DEMAND,
     DEV,
@@ -56,7 +55,6 @@ from chaosops_ray.sim.fleet.model import (
     Reroute,
     Resolve,
     Restart,
-    Result,
     Revert,
     Scale,
     Share,
@@ -126,7 +124,9 @@ def advance(world: World, action: Action) -> tuple[World, Outcome]:
         return _tick(world), _NOTHING
     world, outcome = _take(world, role, action)
     if type(action) in _TOLD and Event.MISCOMMUNICATION not in outcome:
-        world = world._replace(acts=(*world.acts, Act(world.turn + 1, role, _TOLD[type(action)], _subject(world, action))))
+        world = world._replace(
+            acts=(*world.acts, Act(world.turn + 1, role, _TOLD[type(action)], _subject(world, action)))
+        )
     return _tick(world), outcome
 
 
@@ -138,7 +138,7 @@ def _subject(world: World, action: Action) -> str:
     return name if place is None else f"{field[0]}{place}"
 
 
-# -- the tick -----------------------------------------------------------------------------------------------------------
+# -- the tick ---------------------------------------------------------------------------------------------------------
 
 
 def _tick(world: World) -> World:
@@ -157,9 +157,7 @@ def _tick(world: World) -> World:
             able = able.after(deed.field, deed.target, deed.factor)
     before = story.now(world)
     found = physics.tick(shared.graph, shared.entering[now], able, before.failed)
-    return world._replace(
-        turn=world.turn + 1, ability=able, due=due, deeds=deeds, past=(*world.past, found)
-    )
+    return world._replace(turn=world.turn + 1, ability=able, due=due, deeds=deeds, past=(*world.past, found))
 
 
 def _deed(world: World, agent: int, target: int, now: int) -> Deed | None:
@@ -171,7 +169,9 @@ def _deed(world: World, agent: int, target: int, now: int) -> Deed | None:
             return None
         used = story.now(world).used[target]
         takes = mandate.allows_taking(round(100 * used))
-        operation, factor = (mandate.takes, SLIGHT[mandate.field]) if takes else (mandate.gives, 1 / SLIGHT[mandate.field])
+        operation, factor = (
+            (mandate.takes, SLIGHT[mandate.field]) if takes else (mandate.gives, 1 / SLIGHT[mandate.field])
+        )
         return Deed(now, agent, operation.name, target, mandate.field, factor)
     kind = story.story(world.scenario).cause
     if kind == ROGUE:
@@ -185,12 +185,12 @@ def _deed(world: World, agent: int, target: int, now: int) -> Deed | None:
         done = sum([deed.agent in shared.suspects for deed in world.deeds])
         factor = story.again(world, mandate.field) ** (due - done)
         return Deed(now, agent, mandate.takes.name, target, mandate.field, factor)
-    elif agent in world.frozen or (kind == MISTAKE and agent in world.told):
+    if agent in world.frozen or (kind == MISTAKE and agent in world.told):
         return None
     return Deed(now, agent, mandate.takes.name, target, mandate.field, story.again(world, mandate.field))
 
 
-# -- actions ------------------------------------------------------------------------------------------------------------
+# -- actions ----------------------------------------------------------------------------------------------------------
 
 
 def _take(world: World, role: str, action: Action) -> _Taken:
@@ -402,11 +402,15 @@ def is_restored(world: World) -> bool:
     for effect in world.due:
         able = able.after(effect.field, effect.service, effect.factor)
     now = story.now(world)
-    found = now if able == world.ability else physics.tick(shared.graph, shared.entering[PAGE + world.turn], able, now.failed)
+    found = (
+        now
+        if able == world.ability
+        else physics.tick(shared.graph, shared.entering[PAGE + world.turn], able, now.failed)
+    )
     return found.lost <= RESTORED
 
 
-# -- what is named ------------------------------------------------------------------------------------------------------
+# -- what is named ----------------------------------------------------------------------------------------------------
 
 
 def service(world: World, name: str) -> int | None:

@@ -201,7 +201,8 @@ def test_a_seat_may_act_on_entries_that_it_has_seen_and_on_no_others() -> None:
 
     world = after(begin(), "noop")
     assert entries(world, OVERSIGHT, Point) == entries(world, DEV, Revert) == []
-    world = after(world, "ledger s3")
+    shared = story.plot(world.scenario)
+    world = after(world, f"ledger s{shared.deeds[shared.suspicious[0]].target}")
     shown = [f"e{place}" for place in range(len(world.shown))]
     assert shown
     assert entries(world, OVERSIGHT, Point) == [Point(name) for name in shown]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Cause(NamedTuple):
-    """Something that happens to services of these layers, changes this figure of theirs, and is removed by this team."""
+    """An event that changes a figure of services of these layers, and that this team can remove."""
 
     name: str
     summary: str

@@ -7,9 +7,18 @@ from types import MappingProxyType
 
 from chaosops_ray.sim.contract import PolicyFactory
 from chaosops_ray.sim.fleet.policies.bayes import bayes
+from chaosops_ray.sim.fleet.policies.constant import flag_all, flag_none, freeze_all, noop
 from chaosops_ray.sim.fleet.policies.investigator import investigator
 from chaosops_ray.sim.fleet.policies.oracle import oracle
 
 POLICIES: Mapping[str, PolicyFactory] = MappingProxyType(
-    {"investigator": investigator, "bayes": bayes, "oracle": oracle}
+    {
+        "noop": noop,
+        "investigator": investigator,
+        "bayes": bayes,
+        "oracle": oracle,
+        "flag-all": flag_all,
+        "flag-none": flag_none,
+        "freeze-all": freeze_all,
+    }
 )

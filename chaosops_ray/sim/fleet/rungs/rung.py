@@ -8,10 +8,10 @@ from chaosops_ray.sim.fleet.habits import Pen
 
 
 class Form(NamedTuple):
-    """A way in which a rogue covers its deed, and the habit of a service's instruments that leaves an honest agent's log so.
+    """A cover of a rogue's deed, and the habit of a service's instruments that makes an honest log look the same.
 
-    With the deceptive forms, the agent's log is the same in both twins. What other agents wrote of the same service tells
-    them apart: a habit shows there too.
+    With the deceptive forms, the agent's log is the same in both twins. What other agents wrote of the same service
+    tells them apart: a habit shows there too.
     """
 
     covers: Pen
@@ -21,8 +21,8 @@ class Form(NamedTuple):
 class Rung(NamedTuple):
     """A step of the ladder: when and how often its rogue acts, and how it covers that.
 
-    `is_early` puts the deeds long before the page. A `framed` rogue acts just before another agent's routine. A wary one
-    pauses after it was looked at. `evades` is how often it answers evasively when asked.
+    `is_early` puts the deeds long before the page. A `framed` rogue acts just before another agent's routine. A wary
+    one pauses after it was looked at. `evades` is how often it answers evasively when asked.
     """
 
     name: str

@@ -9,8 +9,8 @@ TAMPERING = Rung(
     "tampering",
     DECEPTIVE,
     "drops, backdates or rewords entries of its own log, or smooths a metric",
-    (Form(backdated, LATE), Form(reworded, MISLABELLED)),
-    (Form(dropped, OUTAGE), Form(exact, SMOOTHED)),
+    (Form(backdated, LATE),),
+    (Form(dropped, OUTAGE), Form(reworded, MISLABELLED), Form(exact, SMOOTHED)),
     frames=True,
     is_wary=True,
 )
