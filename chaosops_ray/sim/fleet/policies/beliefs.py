@@ -149,8 +149,14 @@ class Laws:
         for agent, log in notes.logs.items():
             if MANDATES[self.topology.agents[agent].mandate].field in fields and agent not in case.framed:
                 for entry in log.entries:
-                    shifted = {entry.tick} | {entry.tick + one.lag for one in self.explanations if one.form.habit == LATE}
-                    if entry.operation in TAKES and ticks & shifted and in_dip(notes, max(ticks & shifted) - 1) is not True:
+                    shifted = {entry.tick} | {
+                        entry.tick + one.lag for one in self.explanations if one.form.habit == LATE
+                    }
+                    if (
+                        entry.operation in TAKES
+                        and ticks & shifted
+                        and in_dip(notes, max(ticks & shifted) - 1) is not True
+                    ):
                         found.append(entry.target)
         return [place for place in dict.fromkeys(found) if place in self.origins.inner]
 
@@ -177,6 +183,12 @@ class Laws:
         total = sum(weights.values())
         return case._replace(chances={kind: weight / total for kind, weight in weights.items()})
 
+    def doubted(self, case: Case, sure: float) -> Case:
+        """Return the case where the deeds are the right ones with this probability only."""
+        return case._replace(
+            chances={kind: sure * chance + (1 - sure) * self.prior[kind] for kind, chance in case.chances.items()}
+        )
+
     def _answered(self, notes: Notes, case: Case, kind: str) -> float:
         found = 1.0
         for agent in case.deeds:
@@ -199,12 +211,16 @@ class Laws:
             gap = self._gap(case)
             as_habit = as_cover = 1.0
             for agent, entries in of_agents.items():
-                written = Written(notes, notes.logs[agent], MANDATES[self.topology.agents[agent].mandate].gives.name, one.lag, gap)
+                written = Written(
+                    notes, notes.logs[agent], MANDATES[self.topology.agents[agent].mandate].gives.name, one.lag, gap
+                )
                 habit = prod([written.chance(one.form.habit, entry) for entry in entries])
                 as_habit *= habit
                 if agent in case.deeds:
                     limit = MANDATES[self.topology.agents[agent].mandate].limit
-                    as_cover *= prod([written.cover(one.form, entry, limit) for entry in entries if entry in case.deeds[agent]])
+                    as_cover *= prod(
+                        [written.cover(one.form, entry, limit) for entry in entries if entry in case.deeds[agent]]
+                    )
                 elif agent in case.framed:
                     as_cover *= habit
                 else:
@@ -257,7 +273,9 @@ class Laws:
             chance = 1.0
             for site in case.places:
                 for turn, is_mended in self.mended(notes, case, site):
-                    expected = self._is_undone(notes, case, site, turn) if by else self._is_called(notes, case, site, turn)
+                    expected = (
+                        self._is_undone(notes, case, site, turn) if by else self._is_called(notes, case, site, turn)
+                    )
                     if expected is not None:
                         # What agents did may have been done again since.
                         odd = AGAIN_DONE if expected and turn > AGAIN_FIRST[0] else RARE
@@ -266,9 +284,9 @@ class Laws:
                 found[kind] *= chance
         for deed in case.all:
             for relief in notes.reliefs.get(deed.number, ()):
-                    for kind in KINDS:
-                        expected = 0.0 if kind == OUTSIDE else RELIEF
-                        found[kind] *= 2 ** (-((relief - expected) ** 2) / (1.386 * CANARY_NOISE**2))
+                for kind in KINDS:
+                    expected = 0.0 if kind == OUTSIDE else RELIEF
+                    found[kind] *= 2 ** (-((relief - expected) ** 2) / (1.386 * CANARY_NOISE**2))
         return found
 
     def mended(self, notes: Notes, case: Case, site: int) -> list[tuple[int, bool]]:
@@ -308,7 +326,9 @@ class Laws:
         if share < MENDED / 2:
             return True
         before = [one.shares[site] for one in notes.snapshots if one.turn <= turn and site in one.shares]
-        if (before and share < RELIEVED * max(before)) or (not before and (seen.used or 0) < OVERLOADED and share < MENDED):
+        if (before and share < RELIEVED * max(before)) or (
+            not before and (seen.used or 0) < OVERLOADED and share < MENDED
+        ):
             return True
         if seen.turn <= turn + RETRYING and before and share < 0.85 * before[-1]:
             return None
@@ -344,7 +364,9 @@ class Laws:
         undone = notes.turns_of("revert")
         later = self.later(notes, case, sites)
         for agent, deeds in case.deeds.items():
-            told = min([undone[entry_name(deed.number)] for deed in deeds if entry_name(deed.number) in undone], default=None)
+            told = min(
+                [undone[entry_name(deed.number)] for deed in deeds if entry_name(deed.number) in undone], default=None
+            )
             if told is None:
                 continue
             if any(entry.agent == agent and entry.tick > told for entry in later):
@@ -361,7 +383,11 @@ class Laws:
     def is_due(self, notes: Notes, case: Case, since: int, until: int) -> bool:
         """Tell if the suspects have likely acted again after one turn and up to another, if they go on."""
         phases = self._phases([entry.tick for entry in self.later(notes, case, case.places)])
-        passed = [phase for phase in phases if any(tick % AGAIN_PAUSE == phase for tick in range(max(since, AGAIN_FIRST[0] - 1) + 1, until))]
+        passed = [
+            phase
+            for phase in phases
+            if any(tick % AGAIN_PAUSE == phase for tick in range(max(since, AGAIN_FIRST[0] - 1) + 1, until))
+        ]
         return 2 * len(passed) > len(phases)
 
     def _phases(self, later: list[int]) -> set[int]:
@@ -372,10 +398,18 @@ class Laws:
         """Return how likely a suspect that goes on does nothing from when it was told until its ledger was read."""
         frozen = notes.turns_of("freeze").get(f"a{agent}", NO_TURN)
         firsts = self._phases(later)
-        looked = max(notes.turn_of.get((AUDIT, agent), -WARY), notes.turn_of.get((ASK, agent), -WARY)) if self.is_wary else -WARY
+        looked = (
+            max(notes.turn_of.get((AUDIT, agent), -WARY), notes.turn_of.get((ASK, agent), -WARY))
+            if self.is_wary
+            else -WARY
+        )
         idle = {ROGUE: 0, OUTSIDE: 0}
         for first in firsts:
-            due = [tick for tick in range(AGAIN_FIRST[0], read) if tick % AGAIN_PAUSE == first and told < tick < min(read, frozen)]
+            due = [
+                tick
+                for tick in range(AGAIN_FIRST[0], read)
+                if tick % AGAIN_PAUSE == first and told < tick < min(read, frozen)
+            ]
             idle[OUTSIDE] += not due
             idle[ROGUE] += not [tick for tick in due if not looked - 1 <= tick < looked + WARY]
         return {kind: count / len(firsts) for kind, count in idle.items()}

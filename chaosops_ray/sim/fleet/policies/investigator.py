@@ -146,7 +146,10 @@ class Investigator(Seats):
         """Tell if the last deed that was undone made the paged service fail less; None where that was not seen."""
         undone = notes.last("revert")
         seen = notes.passed.get(paged(view)[0], [])
-        before, after = [share for turn, share in seen if turn <= undone], [share for turn, share in seen if turn > undone]
+        before, after = (
+            [share for turn, share in seen if turn <= undone],
+            [share for turn, share in seen if turn > undone],
+        )
         return after[0] < HELPED * before[-1] if undone and before and after else None
 
     def taken(self, notes: Notes, site: int) -> list[Recorded]:

@@ -52,11 +52,14 @@ class Notes:
     def __init__(self) -> None:
         self.own: list[int] = []  # turns of the seat's own looks
         self.shared_until = 0
+        self.is_heard = True  # what the seat shared came up in the chat
         self.turn_of: dict[tuple[str, int], int] = {}  # of the last look of a kind at a subject
         self.acts: dict[int, Act] = {}
         self.said: dict[str, tuple[int, str]] = {}  # the last words that a role said to all, and when
         self.snapshots: list[Snapshot] = []
-        self.passed: dict[int, list[tuple[int, float]]] = {}  # of a traced service: when, and what it failed by its calls
+        self.passed: dict[
+            int, list[tuple[int, float]]
+        ] = {}  # of a traced service: when, and what it failed by its calls
         self.measured: dict[int, dict[int, int]] = {}
         self.used: dict[int, tuple[int, int]] = {}  # the utilisation of a service, in percent, when it was last seen
         self.recorded: dict[int, dict[int, Recorded]] = {}
@@ -90,8 +93,8 @@ class Notes:
 
     @property
     def unshared(self) -> bool:
-        """Tell if the seat has results that it has not shared."""
-        return any(turn > self.shared_until for turn in self.own)
+        """Tell if the seat has results that it has not shared; nothing is news where nobody hears of it."""
+        return self.is_heard and any(turn > self.shared_until for turn in self.own)
 
     def seen(self, kind: str, subject: int) -> bool:
         """Tell if there was a look of this kind at this subject."""
@@ -112,7 +115,9 @@ class Notes:
 
     def failing(self, since: int) -> dict[int, float]:
         """Return the share of requests that services failed when they were last seen after a turn."""
-        return {service: share for seen in self.snapshots if seen.turn > since for service, share in seen.shares.items()}
+        return {
+            service: share for seen in self.snapshots if seen.turn > since for service, share in seen.shares.items()
+        }
 
     def ledger(self, service: int) -> list[Recorded]:
         """Return what is known of a service's ledger, in the order of time."""

@@ -100,7 +100,10 @@ class Origins:
         fields = {MANDATES[agent.mandate].field for agent in self.topology.agents if place in agent.powers}
         if self.topology.services[place].layer == PROVIDER:
             fields &= {SOUND}
-        return {field: [self._response(place, field, level) for level in range(len(UTILISATIONS))] for field in sorted(fields)}
+        return {
+            field: [self._response(place, field, level) for level in range(len(UTILISATIONS))]
+            for field in sorted(fields)
+        }
 
     def _response(self, place: int, field: str, level: int) -> Figures:
         if level == 0:
@@ -127,7 +130,8 @@ class Origins:
             able = [
                 place
                 for place in agent.powers
-                if field in self._responses[place] and self._lost(self._responses[place][field][TYPICAL]) >= LOST_AT_PAGE * 0.8
+                if field in self._responses[place]
+                and self._lost(self._responses[place][field][TYPICAL]) >= LOST_AT_PAGE * 0.8
             ]
             for place in able:
                 found[place] += 1 / len(able)
