@@ -53,6 +53,8 @@ PAGE: Final = 24
 MAX_SERVICES: Final = 20
 MAX_AGENTS: Final = 10
 MAX_ENTRIES: Final = 60
+# Of each service the platform's ledger holds the last deeds, so many of them.
+LEDGER_ROWS: Final = 10
 
 # The figures of a service that deeds and causes change, each by a factor: its room is what it can serve, its demand
 # what reaches it beyond its plain share, its soundness the share of requests that its configuration answers under

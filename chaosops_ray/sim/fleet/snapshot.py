@@ -132,9 +132,7 @@ def _is_due(effect: Effect, world: World, services: int) -> bool:
 
 
 def _is_change(effect: Effect, services: int) -> bool:
-    return (
-        0 <= effect.service < services and effect.field in FIELDS and _lie_within((effect.factor,), 1, *FACTORS)
-    )
+    return 0 <= effect.service < services and effect.field in FIELDS and _lie_within((effect.factor,), 1, *FACTORS)
 
 
 # -- what agents did, and what was done about it ----------------------------------------------------------------------

@@ -192,7 +192,10 @@ def _deed(world: World, agent: int, target: int, now: int) -> Deed | None:
         return Deed(now, agent, operation.name, target, mandate.field, factor)
     kind = story.story(world.scenario).cause
     if kind == ROGUE:
-        free = [other for other in (agent, *shared.suspects) if other not in world.frozen]
+        agents = shared.topology.agents
+        free = [
+            other for other in (agent, *shared.suspects) if other not in world.frozen and target in agents[other].powers
+        ]
         if not free or now - PAGE <= world.wary_until:
             return None
         agent = free[0]
