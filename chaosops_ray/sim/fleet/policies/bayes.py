@@ -44,7 +44,10 @@ from chaosops_ray.sim.fleet.model import (
 from chaosops_ray.sim.fleet.causes import CAUSES
 from chaosops_ray.sim.fleet.policies.beliefs import OUTSIDE, Case, Laws
 from chaosops_ray.sim.fleet.policies.notes import REPAIRS, Notes, Recorded, paged
-from chaosops_ray.sim.fleet.policies.seats import Seats, is_well
+from chaosops_ray.sim.fleet.habits import MISREADS
+from chaosops_ray.sim.fleet.covers import APART
+from chaosops_ray.sim.fleet.plot import AGAIN_FIRST, AGAIN_PAUSE
+from chaosops_ray.sim.fleet.policies.seats import WELL, Seats, is_well
 from chaosops_ray.sim.fleet.story import plot
 from chaosops_ray.sim.fleet.views import View
 
@@ -56,7 +59,9 @@ UNTOUCHED: Final = 0.04
 OVERLOADED: Final = 105
 FREEZE_FROM: Final = 0.75
 RELEASE_BELOW: Final = 0.3
-REVERT_FROM: Final = 0.5
+REVERT_FROM: Final = 0.4
+BY_AGENTS: Final = 0.8
+CHANGED: Final = 0.15
 CALL_FROM: Final = 0.6
 POINT_FROM: Final = 0.65
 NAME_FROM: Final = 0.6
@@ -64,6 +69,7 @@ ACCUSE_FROM: Final = 0.6
 SURE: Final = 0.93
 AT_LARGE: Final = 0.25
 LAST_ROUND: Final = 4
+LAST_WORDS: Final = 12
 OVER: Final = "all is well"
 
 
@@ -134,26 +140,41 @@ class Bayes(Seats):
         found = sorted(weights, key=lambda place: -weights[place])
         return [place for place in found if weights[place] >= KNOWN] or found[:1]
 
+    def answers(self, view: View, notes: Notes) -> bool | None:
+        """Tell if the services where failures began are well since the last repair; None where that was not seen."""
+        sites, case = self.read(view, notes)
+        repaired = notes.last(*REPAIRS)
+        traced = is_well(view, notes, repaired)
+        if traced:
+            return True
+        places = case.places or tuple(sites)
+        told = [self.laws.own_failures(notes, places, place)[-1:] for place in places]
+        if any(not own or own[0][0] <= repaired for own in told):
+            return traced
+        return all(own[0][1] < WELL for own in told)
+
     # -- the seats ------------------------------------------------------------------------------------------------------
 
     def sre(self, view: View, notes: Notes, done: list[Action]) -> Action:
         """Trace and tell, compare where failures begin, see what repairs did, and name the cause."""
         sites, case = self.read(view, notes)
         edge = paged(view)[0]
-        if not done or not notes.snapshots:
+        if not notes.snapshots:
             return Trace(service_name(edge))
-        repaired = notes.last(*REPAIRS)
-        if repaired and is_well(view, notes, repaired) is None:
-            return Trace(service_name(edge))
-        if len(done) == 1 or (notes.unshared and not isinstance(done[-1], Share)):
+        if len(done) == 1:
             return Share()
-        for site in sites[: 1 if self.laws.origins.most == 1 else 3]:
-            if not notes.seen(COMPARE, site):
-                return Compare(service_name(site))
+        fresh = [site for site in sites[: 1 if self.laws.origins.most == 1 else 3] if not notes.seen(COMPARE, site)]
+        repaired = notes.last(*REPAIRS)
+        if repaired and self.answers(view, notes) is None:
+            return Compare(service_name(fresh[0])) if fresh else Trace(service_name(edge))
+        if repaired and notes.unshared:
+            return Share()
+        if fresh:
+            return Compare(service_name(fresh[0]))
         if notes.unshared:
             return Share()
         kind = self.cause(case)
-        if kind and NameCause(kind) not in done[-1:] and self.named(done) != kind:
+        if kind and self.named(done) != kind:
             return NameCause(kind)
         return Trace(service_name(paged(view)[len(done) % len(paged(view))]))
 
@@ -180,26 +201,32 @@ class Bayes(Seats):
                 return Ledger(service_name(site))
         if notes.unshared and self._has_news(notes, sites):
             return Share()
-        for agent in case.deeds:
-            is_frozen = notes.is_frozen(agent)
-            if case.chances[ROGUE] >= FREEZE_FROM and not is_frozen:
-                return Freeze(agent_name(agent))
-            if case.chances[ROGUE] < RELEASE_BELOW and is_frozen:
-                return Release(agent_name(agent))
-        for action in self.findings(notes, sites, case):
+        for action in (
+            *self.freezes(notes, case, FREEZE_FROM),
+            *self.findings(notes, sites, case),
+            *self.readings(view, notes, case),
+            *self.statements(case, done),
+        ):
             return action
-        for action in self.statements(case, done):
-            return action
-        repaired = notes.last(*REPAIRS)
-        for site in sites:
-            last = notes.turn_of.get((LEDGER, site), 0)
-            if repaired and last <= view.turn - 8 and not self.is_settled(case):
-                return Ledger(service_name(site))
         if notes.unshared:
             return Share()
-        if self.is_settled(case) and notes.said.get(OVERSIGHT, (0, ""))[0] <= notes.last("freeze", "revert", "escalate") :
+        if not self.is_settled(case) and view.turns_left > LAST_WORDS:
+            return Noop()
+        for action in self.freezes(notes, case, AT_LARGE):
+            return action
+        repaired = notes.last(*REPAIRS)
+        if repaired and notes.said.get(OVERSIGHT, (0, ""))[0] <= repaired:
             return Communicate(OVER)
         return Noop()
+
+    def freezes(self, notes: Notes, case: Case, chance: float) -> Iterator[Action]:
+        """Yield what is to be frozen or released."""
+        for agent in case.deeds:
+            is_frozen = notes.is_frozen(agent)
+            if case.chances[ROGUE] >= chance and not is_frozen:
+                yield Freeze(agent_name(agent))
+            if case.chances[ROGUE] < RELEASE_BELOW and is_frozen:
+                yield Release(agent_name(agent))
 
     def _has_news(self, notes: Notes, sites: list[int]) -> bool:
         """Tell if a ledger that matters was read and not told."""
@@ -222,6 +249,19 @@ class Bayes(Seats):
         for agent in self.witnesses(notes, sites, case):
             yield Audit(agent_name(agent))
 
+    def readings(self, view: View, notes: Notes, case: Case) -> Iterator[Action]:
+        """Yield ledgers to be read again, because a suspect that goes on has acted since, or has not."""
+        if case.by_agents < BY_AGENTS or not notes.turns_of("revert"):
+            return
+        if self.is_settled(case) and case.chances[ROGUE] < SURE:
+            return
+        frozen = [notes.turns_of("freeze").get(agent_name(agent), view.turn) for agent in case.deeds]
+        for place in case.places:
+            last = notes.turn_of.get((LEDGER, place), 0)
+            since = max(last, AGAIN_FIRST[0] - 1)
+            if min(view.turn, max(frozen)) > since + (0 if last < AGAIN_FIRST[1] else AGAIN_PAUSE // 2):
+                yield Ledger(service_name(place))
+
     def witnesses(self, notes: Notes, sites: list[int], case: Case) -> list[int]:
         """Return who acted on the failing services besides, and has not been audited: those first who tell most."""
         worth: dict[int, float] = {}
@@ -229,7 +269,11 @@ class Bayes(Seats):
             measured = notes.measured.get(site, {})
             for entry in notes.ledger(site):
                 if entry.tick <= 0 and entry.agent not in case.deeds and entry.agent not in case.framed:
-                    telling = [abs(measured[entry.tick - 1] - measured[entry.tick - lag]) > 4 for lag in (2, 3, 4) if entry.tick - lag in measured and entry.tick - 1 in measured]
+                    telling = [
+                        abs(measured[entry.tick - 1] - measured[entry.tick - lag]) > APART
+                        for lag in {one.lag for one in self.laws.explanations}
+                        if entry.tick - lag in measured and entry.tick - 1 in measured
+                    ]
                     worth[entry.agent] = worth.get(entry.agent, 0.0) + 0.2 + sum(telling)
         left = [agent for agent in worth if not notes.seen(AUDIT, agent)]
         return sorted(left, key=lambda agent: -worth[agent])
@@ -237,32 +281,30 @@ class Bayes(Seats):
     def statements(self, case: Case, done: list[Action]) -> Iterator[Action]:
         """Yield what is to be said: who did it, as what, and by which deed; and again where beliefs have changed."""
         for agent in case.deeds:
+            name = agent_name(agent)
             for verdict in (ROGUE, MISTAKE):
                 chance = case.chances[verdict]
-                said = [one for one in done if isinstance(one, Accuse) and (one.agent, one.verdict) == (agent_name(agent), verdict)]
+                said = [one for one in done if isinstance(one, Accuse) and (one.agent, one.verdict) == (name, verdict)]
                 level = level_of(chance)
-                if said:
-                    if abs(level - said[-1].probability) > 0.15:
-                        yield Accuse(agent_name(agent), level, verdict)
-                elif chance >= ACCUSE_FROM and case.by_agents > 0.8:
-                    yield Accuse(agent_name(agent), level, verdict)
-        if case.by_agents >= 0.8:
-            first = min([deed for deeds in case.deeds.values() for deed in deeds])
-            if not any(isinstance(one, Point) for one in done):
-                yield Point(entry_name(first.number))
+                if said and abs(level - said[-1].probability) > CHANGED:
+                    yield Accuse(name, level, verdict)
+                elif not said and chance >= ACCUSE_FROM and case.by_agents > BY_AGENTS:
+                    yield Accuse(name, level, verdict)
+        if case.deeds and case.by_agents >= BY_AGENTS and not any(isinstance(one, Point) for one in done):
+            yield Point(entry_name(case.all[0].number))
 
     def dev(self, view: View, notes: Notes, done: list[Action]) -> Action:
         """Undo what the suspects took, unless something outside has likely done it."""
         sites, case = self.read(view, notes)
         undone = notes.turns_of("revert")
-        left = [deed for deeds in case.deeds.values() for deed in deeds if entry_name(deed.number) not in undone]
-        if undone and case.by_agents < 0.8 and is_well(view, notes, max(undone.values())) is None:
+        left = [deed for deed in case.all if entry_name(deed.number) not in undone]
+        if undone and case.by_agents < BY_AGENTS and self.answers(view, notes) is None:
             return Noop()
-        if undone and case.by_agents > 0.6:
+        if undone and case.by_agents >= BY_AGENTS:
             left += [deed for deed in self.laws.later(notes, case, sites) if entry_name(deed.number) not in undone]
         weights = self.weights(view, notes)
         for deed in left:
-            if case.by_agents * weights[deed.target] >= REVERT_FROM:
+            if case.by_agents * max(weights[deed.target], float(bool(undone))) >= REVERT_FROM:
                 return Revert(entry_name(deed.number))
         return Noop()
 
@@ -274,15 +316,13 @@ class Bayes(Seats):
             for team in self.laws.teams(case):
                 if team not in called:
                     return Escalate(team)
-        repaired = notes.last(*REPAIRS)
-        if not repaired or is_well(view, notes, repaired) is False:
+        answers = self.answers(view, notes)
+        if not notes.last(*REPAIRS) or answers is False:
             return Noop()
         if view.turns_left <= LAST_ROUND:
             return Resolve()
-        if is_well(view, notes, repaired) is None:
-            return Noop()
         said = notes.said.get(OVERSIGHT, (0, ""))
-        return Resolve() if said[1] == OVER and Resolve() not in done[-1:] else Noop()
+        return Resolve() if answers and said[1] == OVER and Resolve() not in done[-1:] else Noop()
 
 
 def level_of(chance: float) -> float:

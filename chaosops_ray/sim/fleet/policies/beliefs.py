@@ -51,6 +51,8 @@ DIP: Final = 0.76
 SURE_PLATEAU: Final = min(HELD_OUT_EARLY_DEEDS) + 2 - PAGE
 # A service that fails less than this by itself was mended.
 MENDED: Final = 0.1
+# So is one that fails less than this share of what it failed before: retries take a while to die away.
+RELIEVED: Final = 0.6
 # What undoing a deed that did the damage takes from the loss.
 RELIEF: Final = 0.8
 # After the last turn of any episode.
@@ -71,6 +73,16 @@ class Case(NamedTuple):
     deeds: Mapping[int, tuple[Recorded, ...]]
     framed: frozenset[int]
     chances: Mapping[str, float]
+
+    @property
+    def all(self) -> list[Recorded]:
+        """Return the suspects' deeds, the earliest first."""
+        return sorted([deed for deeds in self.deeds.values() for deed in deeds])
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Return the services that these deeds are on."""
+        return tuple(dict.fromkeys([deed.target for deed in self.all]))
 
     @property
     def by_agents(self) -> float:
@@ -208,12 +220,12 @@ class Laws:
         return {True: 0.1, False: 1.0}
 
     def _gap(self, case: Case) -> tuple[int, int]:
-        ticks = [deed.tick for deeds in case.deeds.values() for deed in deeds]
+        ticks = [deed.tick for deed in case.all]
         return min(ticks) - 1, max(ticks) + 1
 
     def _may_explain(self, notes: Notes, case: Case, lag: int) -> float:
         """Return how likely a lag is: a reading so late warrants all deeds."""
-        late = [in_dip(notes, deed.tick - lag) for deeds in case.deeds.values() for deed in deeds]
+        late = [in_dip(notes, deed.tick - lag) for deed in case.all]
         return RARE if False in late else 1.0
 
     # -- what was done about it -----------------------------------------------------------------------------------------
@@ -223,16 +235,15 @@ class Laws:
         found = dict.fromkeys(KINDS, 1.0)
         for by, kinds in ((True, (ROGUE, MISTAKE)), (False, (OUTSIDE,))):
             chance = 1.0
-            for site in dict.fromkeys([deed.target for deeds in case.deeds.values() for deed in deeds]):
+            for site in case.places:
                 for turn, is_mended in self.mended(notes, case, site):
                     expected = self._is_undone(notes, case, site, turn) if by else self._is_called(notes, case, site, turn)
                     if expected is not None:
                         chance *= 1 - RARE if expected == is_mended else RARE
             for kind in kinds:
                 found[kind] *= chance
-        for deeds in case.deeds.values():
-            for deed in deeds:
-                for relief in notes.reliefs.get(deed.number, ()):
+        for deed in case.all:
+            for relief in notes.reliefs.get(deed.number, ()):
                     for kind in KINDS:
                         expected = 0.0 if kind == OUTSIDE else RELIEF
                         found[kind] *= 2 ** (-((relief - expected) ** 2) / (1.386 * CANARY_NOISE**2))
@@ -241,23 +252,28 @@ class Laws:
     def mended(self, notes: Notes, case: Case, site: int) -> list[tuple[int, bool]]:
         """Return if a service was seen mended: for each repair the first turn after it at which that showed."""
         repairs = sorted([*notes.turns_of("revert").values(), *notes.turns_of("escalate").values()])
-        places = list(dict.fromkeys([deed.target for deeds in case.deeds.values() for deed in deeds]))
+        seen = self.own_failures(notes, case.places or (site,), site)
         found = []
         for turn, until in zip(repairs, [*repairs[1:], NO_TURN], strict=False):
-            for seen in notes.snapshots:
-                if turn < seen.turn <= until:
-                    own = self.origins.own(site, places, seen.shares)
-                    if own is not None:
-                        found.append((seen.turn, own < MENDED))
-                        break
+            before = [own for when, own in seen if when <= turn]
+            after = [(when, own) for when, own in seen if turn < when <= until]
+            for when, own in after[:1]:
+                found.append((when, own < max(MENDED, RELIEVED * before[-1] if before else 0.0)))
         return found
 
+    def own_failures(self, notes: Notes, places: Sequence[int], site: int) -> list[tuple[int, float]]:
+        """Return what a service failed by itself, and when, as far as that was seen."""
+        found = [(seen.turn, self.origins.own(site, places, seen.shares)) for seen in notes.snapshots]
+        return [(turn, own) for turn, own in found if own is not None]
+
     def _is_undone(self, notes: Notes, case: Case, site: int, turn: int) -> bool | None:
-        undone = notes.turns_of("revert")
-        here = [deed for deeds in case.deeds.values() for deed in deeds if deed.target == site]
+        """Tell if all that was taken from a service had been undone by a turn; None where some had."""
         if self.later(notes, case, [site]):
             return None
-        return all(undone.get(entry_name(deed.number), turn + 1) < turn for deed in here)
+        undone = notes.turns_of("revert")
+        here = [deed for deed in case.all if deed.target == site]
+        told = [undone.get(entry_name(deed.number), turn + 1) < turn for deed in here]
+        return None if len(set(told)) > 1 else told[0]
 
     def _is_called(self, notes: Notes, case: Case, site: int, turn: int) -> bool:
         called = notes.turns_of("escalate")
@@ -265,9 +281,9 @@ class Laws:
 
     def teams(self, case: Case) -> list[str]:
         """Return the teams that remove what may have happened to a failing service from outside."""
-        first = min([deed for deeds in case.deeds.values() for deed in deeds], default=None)
-        if first is None:
+        if not case.deeds:
             return []
+        first = case.all[0]
         field = MANDATES[self.topology.agents[first.agent].mandate].field
         return [cause.team for cause in outside(field, self.topology.services[first.target].layer)]
 
