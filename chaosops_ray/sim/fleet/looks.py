@@ -55,7 +55,7 @@ LEAST_LOSS: Final = 1e-6
 # What a stale look shows is so many ticks old, and by so much a corrupted figure is off.
 STALE_TICKS: Final = 6
 WRONG: Final = (1.3, 2.0)
-# The figures of a row that may be wrong, by look and the length of the row: their places, and the most that they can be.
+# The figures of a row that may be wrong, by look and the length of the row: each with its place and its greatest value.
 _ANY: Final = inf
 _ALL: Final = 100.0  # per cent
 _FIGURES: Final[Mapping[tuple[str, int], tuple[tuple[int, float], ...]]] = MappingProxyType(
