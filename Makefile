@@ -116,7 +116,7 @@ docs: $(INSTALLED) ## write the references, failure modes, Grafana's dashboard, 
 
 # An image is built from its own folder, so what it installs has to lie there.
 openenv: $(INSTALLED) ## put the wheel and the pins beside the Dockerfiles of the served worlds, in deploy/openenv
-	@for world in incident tools; do \
+	@for world in incident tools fleet; do \
 	  rm -f deploy/openenv/$$world/*.whl && cp constraints.txt deploy/openenv/$$world/ \
 	  && $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir deploy/openenv/$$world . || exit 1; \
 	done

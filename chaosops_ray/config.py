@@ -333,7 +333,9 @@ class Run(Section):
         description="lockstep repeats bit for bit on a CPU; pipelined runs rollouts and update at once",
     )
     staleness: int = Field(default=1, ge=1, description="how many versions old the policy of a pipelined batch may be")
-    cases: str = Field(default="auto", description="the set with the training cases; auto: the one that the world names for it")
+    cases: str = Field(
+        default="auto", description="the set with the training cases; auto: the one that the world names for it"
+    )
     curriculum: str = Field(
         default="auto",
         description="tiers with their number of updates, such as easy:200,medium+hard:400, or adaptive; auto: the "

@@ -442,6 +442,16 @@ class Environment(ABC, Generic[W, V, A]):
         """The evaluation set on whose cases a tiny model is warmed up: the largest, unless a world names another."""
         return max(self.selections, key=lambda name: len(self.scenarios(name, [0])))
 
+    @property
+    def practice_share(self) -> float:
+        """How many of the usual episodes a tiny model is warmed up on: below 1 where they are long."""
+        return 1.0
+
+    @property
+    def practice_shows_all(self) -> bool:
+        """Tell if so much practice shows all that a seat may ever do; a tiny model is told the vocabulary otherwise."""
+        return True
+
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
     @property
