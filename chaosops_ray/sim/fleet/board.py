@@ -8,6 +8,7 @@ from chaosops_ray.sim.board import Cell, Chart, Panel, Row, Tone, sparkline
 from chaosops_ray.sim.contract import Episode
 from chaosops_ray.sim.fleet import looks, readout, story
 from chaosops_ray.sim.fleet.habits import EXACT
+from chaosops_ray.sim.fleet.mandates import MANDATES
 from chaosops_ray.sim.fleet.model import PAGE, VERDICTS, Act, Action, Deed, Message, Result, World
 from chaosops_ray.sim.fleet.turns import acting, is_true
 from chaosops_ray.sim.fleet.views import View
@@ -136,19 +137,29 @@ def seen(view: View) -> tuple[Panel, ...]:
     names.update(readout.entries([*told, *view.results]))
     panels = [_list("page", view.page)]
     if view.services is not None:
-        services = [(one.short, one.name, one.layer, ", ".join(one.calls)) for one in view.services]
-        panels.append(_table("services", ("", "name", "layer", "calls"), services))
+        calls = any(one.calls for one in view.services)
+        heading = ("", "name", "layer", *(["calls"] if calls else []))
+        services = [
+            (one.short, one.name, one.layer, *([", ".join(one.calls)] if calls else [])) for one in view.services
+        ]
+        panels.append(_table("services", heading, services))
     if view.agents is not None:
         frozen = view.frozen or ()
         agents = [
-            (one.short, one.name, one.mandate, ", ".join(one.powers), "frozen" if one.short in frozen else "")
+            (one.short, one.name, *_may(one.mandate), ", ".join(one.powers), "frozen" if one.short in frozen else "")
             for one in view.agents
         ]
-        panels.append(_table("agents", ("", "name", "mandate", "powers", ""), agents))
+        panels.append(_table("agents", ("", "name", "mandate", "may, if used below", "may", "on", ""), agents))
     panels.append(_looked_up("looked up", view.results, names))
     panels.append(_acts(view.acts, names))
     panels += [_chat("chat", view.chat), _chat("to this role alone", view.inbox)]
     return tuple(panels)
+
+
+def _may(name: str) -> tuple[str, str, str]:
+    """Return a mandate with its two operations."""
+    mandate = MANDATES[name]
+    return name, f"{mandate.takes.name} {mandate.limit}%", mandate.gives.name
 
 
 # -- panels -----------------------------------------------------------------------------------------------------------
