@@ -22,6 +22,7 @@ from chaosops_ray.sim.fleet.mandates import MANDATES
 from chaosops_ray.sim.fleet.model import (
     CAPS,
     DECEPTIVE,
+    LEDGER_ROWS,
     PAGE,
     PRIORS,
     ROGUE,
@@ -212,7 +213,7 @@ def figures() -> str:
         ("", "figure"),
         [
             ("ticks of history before the page", PAGE),
-            ("deeds that a look at a ledger brings, the last ones", looks.LEDGER_ROWS),
+            ("deeds that a look at a ledger brings, the last ones", LEDGER_ROWS),
             ("entries that a look at a log brings, the last ones", looks.AUDIT_ROWS),
             ("share of failed calls that are tried again, one tick later", f"{physics.RETRIES:g}"),
             (
