@@ -30,6 +30,9 @@ LOOK_EVERY = 0.25
 # Processes that a run starts beside its own; Ray's daemons are not counted.
 ACTORS = ("ray::LearnerHost", "ray::SamplerHost", "ray::Shard", "VLLM")
 EASIEST = {"incident": "easy", "tools": "warmup"}
+# With these, the episodes of a group earn differently where the model chooses among actions, so that there is something
+# to learn: with the tools, one of its episodes answers a question rightly.
+SEEDS = {"incident": 2, "tools": 4}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,13 +58,11 @@ def test_an_update_of_a_real_model(
     out = tmp_path / "run"
     settings = {
         "updates": 1,
-        # With it, episodes of a group go differently in every case, so that there is something to learn.
-        "seed": 2,
+        "seed": SEEDS[world],
         "world": world,
         "sampler": sampler,
-        # In one world Oversight learns, in the other there is one seat. Its published rules pay for more than a right
-        # answer, which an untrained model does not find.
-        **({"seats": "{}", "rules": "published"} if world == "tools" else {}),
+        # In one world Oversight learns, in the other there is one seat.
+        **({"seats": "{}"} if world == "tools" else {}),
         "curriculum": f"{EASIEST[world]}:1",
         "evaluation.tiers": EASIEST[world],
         "rollout.structured": structured,
@@ -105,10 +106,10 @@ def test_an_update_of_a_real_model(
 
 
 def largest_memory(run: psutil.Popen) -> dict[str, int]:
-    """Wait for a run's end; return the resident memory of its processes when their sum was largest."""
+    """Wait for a run's end; return the memory of its processes when their sum was largest."""
     largest: dict[str, int] = {}
     while True:
-        now = dict(resident(run))
+        now = dict(held(run))
         if sum(now.values()) > sum(largest.values()):
             largest = now
         try:
@@ -118,13 +119,18 @@ def largest_memory(run: psutil.Popen) -> dict[str, int]:
         return largest
 
 
-def resident(run: psutil.Popen) -> Iterator[tuple[str, int]]:
-    """Yield the name and resident memory of a run's driver, actors and engines; pages that they share count for each."""
+def held(run: psutil.Popen) -> Iterator[tuple[str, int]]:
+    """Yield the name and the proportional memory of a run's driver, actors and engines.
+
+    That is what a process has for itself and its part of each page that it shares. The processes load the same
+    libraries and map the same weights, so that a sum of resident memory would count one page several times.
+    """
     for process in (run, *run.children(recursive=True)):
         try:
             title = " ".join(process.cmdline()[:1]).split(".")[0]
             if process.pid == run.pid or title.startswith(ACTORS):
-                yield f"{'driver' if process.pid == run.pid else title} {process.pid}", process.memory_info().rss
+                name = "driver" if process.pid == run.pid else title
+                yield f"{name} {process.pid}", process.memory_full_info().pss
         except psutil.NoSuchProcess:
             continue
 
