@@ -74,6 +74,8 @@ def sampler(engine: str, context: int, group: int, *settings: str) -> Case:
 
 
 CHOICES = ("rollout.structured=choices", "rollout.max_tokens=2")
+WHOLE = ("rollout.structured=choices", "rollout.max_tokens=96")
+OFFERED = 16  # whole actions to choose among
 SCHEMA = ("rollout.structured=schema",)
 ON, OFF = "learner.checkpointing=true", "learner.checkpointing=false"
 CASES = (
@@ -83,8 +85,10 @@ CASES = (
     learner(2048, 1024, ON),
     learner(1024, 512, OFF, *CHOICES),
     learner(1024, 512, ON, *SCHEMA),
+    learner(2048, 1024, ON, *WHOLE),
     sampler("torch", 512, 2, "style=compact"),
     sampler("torch", 2048, 4),
+    sampler("torch", 2048, 4, *WHOLE),
     sampler("vllm", 512, 2, "style=compact"),
     sampler("vllm", 2048, 4),
 )
@@ -121,17 +125,48 @@ def work_as_learner(run: Run, model: Path) -> None:
     trainer, draw = made.prepare(), random.Random(0)
     # The optimizer's moments are there from its first step on.
     trainer.update([row_of(run, model, 16, draw)], 1e-5, 0.0, 0)
-    length = run.resources.context
+    # A micro-batch counts the actions to choose among, so that transcripts with them are shorter.
+    length = run.resources.context - trees(run, model).row
     rows = [row_of(run, model, length, draw) for _ in range(max(1, run.learner.tokens_per_forward // length))]
     trainer.update(rows, 1e-5, 0.0, 1)
     made.adapter()
     made.save(1)
 
 
+def trees(run: Run, model: Path) -> footprint.Trees:
+    """The tokens of whole actions to choose among, as they are estimated."""
+    return footprint.trees_of(run, environment_named(run.world), footprint.known(model))
+
+
+def offered(vocabulary: int, nodes: int, draw: random.Random) -> tuple[tuple[int, ...], ...]:
+    """Whole actions of random tokens, whose tree has about so many."""
+    length = max(2, 1 + nodes // OFFERED)  # an action's last token is read by nothing
+    return tuple([tuple([draw.randrange(vocabulary) for _ in range(length)]) for _ in range(OFFERED)])
+
+
+def choosing_row(vocabulary: int, length: int, found: footprint.Trees, draw: random.Random) -> Any:
+    """A transcript of random tokens whose turns chose among whole actions."""
+    from chaosops_ray.choice_tree import choice_tree
+    from chaosops_ray.learner.batch import Choice, Row
+
+    turns = max(1, found.row // found.turn)
+    choices = [Choice(choice_tree(offered(vocabulary, found.turn, draw)), 0) for _ in range(turns)]
+    tokens, at = [draw.randrange(vocabulary) for _ in range(length)], []
+    for number, one in enumerate(choices):
+        written = one.tree.choices[one.chosen]
+        start = (number + 1) * length // turns - len(written)
+        tokens[start : start + len(written)] = written
+        at.append(start)
+    spread = tuple([draw.gauss(0, 1) for _ in at])
+    return Row(tuple(tokens), tuple(at), (-1.0,) * len(at), spread, choices=tuple(choices))
+
+
 def row_of(run: Run, model: Path, length: int, draw: random.Random) -> Any:
     """A transcript of random tokens, as many of them written as can be: one is read before every completion."""
     from chaosops_ray.learner.batch import Row
 
+    if (found := trees(run, model)).turn:
+        return choosing_row(footprint.shape(model).vocabulary, max(length, 2 * found.turn), found, draw)
     vocabulary = footprint.shape(model).vocabulary
     limit = min(run.rollout.max_tokens, length - 1)
     tokens = tuple([draw.randrange(vocabulary) for _ in range(length)])
@@ -171,7 +206,7 @@ async def work_as_sampler(run: Run, model: Path) -> None:
         versions = [PolicyVersion(*one) for one in json.loads(adapters.stdout)]
         engine = build.build(run.sampler, build.settings(run, model))
         vocabulary = footprint.shape(model).vocabulary
-        draw = random.Random(0)
+        draw, found = random.Random(0), trees(run, model)
         try:
             for version in versions:
                 await engine.adopt(version)
@@ -180,11 +215,14 @@ async def work_as_sampler(run: Run, model: Path) -> None:
             for cohort in range(run.batch.scenarios):
                 rows = [[draw.randrange(vocabulary) for _ in range(opening)] for _ in range(run.batch.group)]
                 for _ in range(5):
-                    requests = [SampleRequest(place, tuple(row), place) for place, row in enumerate(rows)]
-                    samples = await engine.sample(str(cohort), requests, Decoding(1.0, 2, (0,)), versions[-1].number)
+                    among = offered(vocabulary, found.turn, draw) if found.turn else None
+                    requests = [SampleRequest(place, tuple(row), place, among) for place, row in enumerate(rows)]
+                    decoding = Decoding(1.0, max(2, *map(len, among or ((),))), (0,))
+                    samples = await engine.sample(str(cohort), requests, decoding, versions[-1].number)
                     for row, sample in zip(rows, samples, strict=True):
                         row += sample.tokens
-                        row += [draw.randrange(vocabulary) for _ in range(max(1, grown // 4 - 2))]
+                        read = max(1, grown // 4 - len(sample.tokens))
+                        row += [draw.randrange(vocabulary) for _ in range(read)]
             told(children=True)
         finally:
             await engine.close()
