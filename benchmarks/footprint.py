@@ -1,12 +1,12 @@
 """Memory of learner and samplers: what chaosops_ray/training/footprint.py says, beside what they take.
 
-    python -m benchmarks.footprint [--model FOLDER] [--only learner,torch,vllm] [--json FILE]
+    python -m benchmarks.footprint [--model MODEL] [--only learner,torch,vllm] [--json FILE]
 
 Each case is one process (vllm: and its engine's) that works at the limits of its settings, as the estimate supposes: a
 micro-batch of `tokens_per_forward` tokens, rows of `context` tokens, a cache that is full. Without a GPU, what is
 measured is the largest resident memory as Linux counts it, libraries included. With one, it is what torch's allocator
-had handed out at the most, and the estimate beside it is without the CUDA context. The model is a folder; without one,
-the tiny model.
+had handed out at the most, and the estimate beside it is without the CUDA context. The model is a folder or a name, by
+default the tiny model's.
 
 The bar: no estimate is more than 20 % from what was measured. The exit code is 1 where one is.
 """
@@ -29,7 +29,7 @@ from chaosops_ray import config
 from chaosops_ray.config import Run
 from chaosops_ray.process_environment import set_variables
 from chaosops_ray.sim.worlds import environment_named
-from chaosops_ray.training import footprint
+from chaosops_ray.training import base_models, footprint
 
 BAR = 0.20
 ROOT = Path(__file__).parents[1]
@@ -223,9 +223,22 @@ async def work_as_sampler(run: Run, model: Path) -> None:
                         row += sample.tokens
                         read = max(1, grown // 4 - len(sample.tokens))
                         row += [draw.randrange(vocabulary) for _ in range(read)]
+            for _ in range(prompts_left(run, model)):
+                # The prefix cache keeps every prompt: in a run, its memory is all used after some updates.
+                prompt = tuple([draw.randrange(vocabulary) for _ in range(run.resources.context - 2)])
+                await engine.sample("", [SampleRequest(0, prompt, 0)], Decoding(1.0, 2, (0,)), versions[-1].number)
             told(children=True)
         finally:
             await engine.close()
+
+
+def prompts_left(run: Run, model: Path) -> int:
+    """The prompts of the longest length that fill the cache of vllm on a CPU, beside what was sampled."""
+    if run.sampler != "vllm" or run.resources.sampler_gpus:
+        return 0
+    used = run.batch.scenarios * run.batch.group * run.resources.context
+    held = footprint.VLLM_CPU_CACHE // footprint.cached(footprint.shape(model), 4)
+    return max(0, -(-(held - used) // run.resources.context))
 
 
 def adapters_in(folder: Path, model: Path, rank: int) -> list[tuple[int, str, str]]:
@@ -297,7 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure the cases one after the other, print a line for each, write the figures where asked."""
     set_variables()
     parser = argparse.ArgumentParser(description="Memory of learner and samplers: estimated and measured.")
-    parser.add_argument("--model", type=Path, metavar="FOLDER", help="a model's folder (default: the tiny model's)")
+    parser.add_argument("--model", default="tiny", help="a model's folder, tiny or smollm2 (default: tiny)")
     parser.add_argument("--only", default="learner,torch,vllm", help="which processes")
     parser.add_argument("--number", type=int, action="append", help="of the cases, from 0; repeatable (default: all)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
@@ -308,13 +321,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder, model, rank = given.adapters
         print(json.dumps(adapters_in(Path(folder), Path(model), int(rank))))
         return 0
-    model = given.model
-    if model is None:
-        from chaosops_ray.training import base_models
-
-        model = base_models.prepare("tiny").path
     on_gpu = bool(footprint.here().gpus) and not os.environ.get("CHAOSOPS_ON_CPU")
     if given.measure is not None:
+        model = Path(given.model)  # of the process that compares: to look for it loads libraries
         process, *settings = json.loads(given.measure)
         run = run_of(Case(process, tuple(settings)), model, on_gpu=on_gpu)
         if process == "learner":
@@ -323,6 +332,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             asyncio.run(work_as_sampler(run, model))
         return 0
+    model = base_models.prepare(given.model).path
     found = []
     for number, case in enumerate(CASES):
         if case.process in given.only.split(",") and (given.number is None or number in given.number):

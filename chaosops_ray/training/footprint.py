@@ -53,7 +53,7 @@ _FEW_LOGITS, _LINE_COPIES = 1 << 22, 7
 _LOGITS_AT_ONCE = 1 << 25
 # So many places of a text that proves a version, in the torch engine.
 _SCORED_AT_ONCE = 128
-_VLLM_CPU_CACHE = 256 * MIB
+VLLM_CPU_CACHE = 256 * MIB
 # Ray ends a process of a machine that has used up this share of its memory.
 USABLE = 0.95
 _NVIDIA_SMI = ("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits")
@@ -404,12 +404,16 @@ def _saved(one: Shape, rank: int) -> int:
     return 4 * one.hidden + 6 * attention + 4 * one.inner + rank * -(-one.adapted // one.layers)
 
 
+def cached(one: Shape, width: int) -> int:
+    """Return the bytes of a token's keys and values, of numbers with so many bytes."""
+    return 2 * one.layers * one.pairs * one.head * width
+
+
 def _torch_sampler(run: Run, one: Shape, opening: int, played: int, machine: Machine, trees: Trees) -> Need:
     """The torch engine: weights, the loaded versions, a batch that is computed, and what is kept of the others."""
     on_gpu = run.resources.sampler_gpus > 0
     width = 2 if on_gpu else 4
     rows = run.batch.group
-    pair = 2 * one.layers * one.pairs * one.head * width
     # The first call of a batch computes its openings; the log-probabilities of a text are scored at every place, from
     # logits of which some places at a time are copied. Whole actions are scored with as many logits as are computed at
     # once, while the keys and values of the prompts are there without them and with them.
@@ -421,12 +425,12 @@ def _torch_sampler(run: Run, one: Shape, opening: int, played: int, machine: Mac
     # The version that is played, the one that is being adopted, PEFT's initial one, and those of a pipeline.
     loaded = 3 + (run.staleness if run.schedule == "pipelined" else 0)
     share = machine.memory if not on_gpu else max(machine.gpus, default=0)
-    wanted = played * run.resources.context * pair
+    wanted = played * run.resources.context * cached(one, width)
     working = {
         "weights": one.parameters * width,
         "adapters": loaded * 4 * run.learner.lora_rank * one.sides,
         "computing": max(calling, scoring, choosing),
-        "keys and values": held * pair,
+        "keys and values": held * cached(one, width),
         "kept keys and values": min(wanted, int(run.resources.cache_share * share)) if share else wanted,
     }
     if not on_gpu:
@@ -440,12 +444,11 @@ def _vllm_sampler(run: Run, one: Shape) -> Need:
     on_gpu = run.resources.sampler_gpus > 0
     width = 2 if on_gpu else 4
     slots = 3 + (run.staleness if run.schedule == "pipelined" else 0)
-    pair = 2 * one.layers * one.pairs * one.head * width
     working = {
         "weights": one.parameters * width,
         "adapters": slots * width * run.learner.lora_rank * one.sides,
         "computing": run.resources.context * (_saved(one, 0) * width + one.hidden * width),
-        "keys and values": run.resources.context * pair if on_gpu else _VLLM_CPU_CACHE,
+        "keys and values": run.resources.context * cached(one, width) if on_gpu else VLLM_CPU_CACHE,
     }
     if not on_gpu:
         return Need("sampler", run.resources.samplers, {LIBRARIES: _VLLM_SAMPLER, **working}, {})
