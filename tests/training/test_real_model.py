@@ -1,6 +1,6 @@
 """A real language model is trained for one update, through the whole program, in each world, by each way and engine.
 
-Each case prints its seconds and its memory.
+Each case prints its seconds and its memory, and the seconds of CPU, which other programs change less.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LOOK_EVERY = 0.25
 ACTORS = ("ray::LearnerHost", "ray::SamplerHost", "ray::Shard", "VLLM")
 EASIEST = {"incident": "easy", "tools": "warmup"}
 # With these, the episodes of a group earn differently where the model chooses among actions, so that there is something
-# to learn: with the tools, one of its episodes answers a question rightly.
+# to learn: with the tools, one of two answers its question rightly.
 SEEDS = {"incident": 2, "tools": 4}
 
 
@@ -61,8 +61,8 @@ def test_an_update_of_a_real_model(
         "seed": SEEDS[world],
         "world": world,
         "sampler": sampler,
-        # In one world Oversight learns, in the other there is one seat.
-        **({"seats": "{}"} if world == "tools" else {}),
+        # In one world Oversight learns. In the other there is one seat, and transcripts are three times as long.
+        **({"seats": "{}", "batch.scenarios": 1, "resources.context": 4096} if world == "tools" else {}),
         "curriculum": f"{EASIEST[world]}:1",
         "evaluation.tiers": EASIEST[world],
         "rollout.structured": structured,
@@ -74,9 +74,10 @@ def test_an_update_of_a_real_model(
     log = tmp_path / "log"
     with log.open("w") as written:
         run = psutil.Popen(command, stdout=written, stderr=written)
-        memory = largest_memory(run)
+        memory, worked = watched(run)
     with capsys.disabled():
-        print(f"\n{sampler} {world} {structured}: {time.monotonic() - began:.0f} s, {in_mib(memory)}")
+        took = f"{time.monotonic() - began:.0f} s, {worked:.0f} s of CPU"
+        print(f"\n{sampler} {world} {structured}: {took}, {in_mib(memory)}")
     assert run.returncode == 0, log.read_text()
     assert sum(memory.values()) < LIMIT, in_mib(memory)
 
@@ -105,32 +106,35 @@ def test_an_update_of_a_real_model(
         assert origins == {(version.number, version.digest)}
 
 
-def largest_memory(run: psutil.Popen) -> dict[str, int]:
-    """Wait for a run's end; return the memory of its processes when their sum was largest."""
+def watched(run: psutil.Popen) -> tuple[dict[str, int], float]:
+    """Wait for a run's end; return the memory of its processes when their sum was largest, and their seconds of CPU."""
     largest: dict[str, int] = {}
+    worked: dict[str, float] = {}
     while True:
-        now = dict(held(run))
+        found = list(held(run))
+        worked |= {name: seconds for name, _, seconds in found}
+        now = {name: memory for name, memory, _ in found}
         if sum(now.values()) > sum(largest.values()):
             largest = now
         try:
             run.wait(LOOK_EVERY)
         except psutil.TimeoutExpired:
             continue
-        return largest
+        return largest, sum(worked.values())
 
 
-def held(run: psutil.Popen) -> Iterator[tuple[str, int]]:
-    """Yield the name and the proportional memory of a run's driver, actors and engines.
+def held(run: psutil.Popen) -> Iterator[tuple[str, int, float]]:
+    """Yield the name, proportional memory and seconds of CPU of a run's driver, actors and engines.
 
-    That is what a process has for itself and its part of each page that it shares. The processes load the same
-    libraries and map the same weights, so that a sum of resident memory would count one page several times.
+    Proportional memory is what a process has for itself and its part of each page that it shares. The processes load
+    the same libraries and map the same weights, so that a sum of resident memory would count one page several times.
     """
     for process in (run, *run.children(recursive=True)):
         try:
             title = " ".join(process.cmdline()[:1]).split(".")[0]
             if process.pid == run.pid or title.startswith(ACTORS):
-                name = "driver" if process.pid == run.pid else title
-                yield f"{name} {process.pid}", process.memory_full_info().pss
+                name = f"{'driver' if process.pid == run.pid else title} {process.pid}"
+                yield name, process.memory_full_info().pss, sum(process.cpu_times()[:2])
         except psutil.NoSuchProcess:
             continue
 
