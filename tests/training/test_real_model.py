@@ -6,7 +6,6 @@ Each case prints its seconds and its memory, and the seconds of CPU, which other
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -17,12 +16,10 @@ import psutil
 import pytest
 
 from chaosops_ray.cli import main
-from chaosops_ray.config import ConfigError
 from chaosops_ray.learner.probe import TOLERANCE_FP32
 from chaosops_ray.store import episodes, versions
 from chaosops_ray.store.run_folder import EVALUATION_EPISODES, RunFolder
-from chaosops_ray.training import base_models, smollm2
-from scripts.tools import REQUIRED
+from tests.support.models import made_smollm2
 
 CONFIG = Path(__file__).parents[2] / "tune_configs" / "smollm2.yaml"
 LIMIT = 6e9
@@ -37,13 +34,8 @@ SEEDS = {"incident": 2, "tools": 4}
 
 @pytest.fixture(scope="module", autouse=True)
 def model() -> None:
-    """The model, made before the first case; where its packages cannot be installed, the cases are skipped."""
-    try:
-        base_models.prepare("smollm2")
-    except ConfigError as error:
-        if smollm2.INSTALL not in str(error):
-            raise
-        (pytest.fail if os.environ.get(REQUIRED) else pytest.skip)(str(error))
+    """The model, made before the first case."""
+    made_smollm2()
 
 
 @pytest.mark.slow
