@@ -9,6 +9,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ from tests.support.models import made_smollm2
 CONFIG = Path(__file__).parents[2] / "tune_configs" / "smollm2.yaml"
 LIMIT = 6e9
 LOOK_EVERY = 0.25
-# Processes that a run starts beside its own; Ray's daemons are not counted.
-ACTORS = ("ray::LearnerHost", "ray::SamplerHost", "ray::Shard", "VLLM")
+# A run's actors, which are counted with what they start: vllm's engine is a process of its own. Ray's daemons are not.
+ACTORS = ("ray::LearnerHost", "ray::SamplerHost", "ray::Shard")
 EASIEST = {"incident": "easy", "tools": "warmup"}
 # With these, the episodes of a group earn differently where the model chooses among actions, so that there is something
 # to learn: with the tools, one of two answers its question rightly.
@@ -121,14 +122,19 @@ def held(run: psutil.Popen) -> Iterator[tuple[str, int, float]]:
     Proportional memory is what a process has for itself and its part of each page that it shares. The processes load
     the same libraries and map the same weights, so that a sum of resident memory would count one page several times.
     """
-    for process in (run, *run.children(recursive=True)):
-        try:
+    yield from taken(run, "driver")
+    for process in run.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
             title = " ".join(process.cmdline()[:1]).split(".")[0]
-            if process.pid == run.pid or title.startswith(ACTORS):
-                name = f"{'driver' if process.pid == run.pid else title} {process.pid}"
-                yield name, process.memory_full_info().pss, sum(process.cpu_times()[:2])
-        except psutil.NoSuchProcess:
-            continue
+            if title.startswith(ACTORS):
+                yield from taken(process, title)
+                for started in process.children(recursive=True):
+                    yield from taken(started, f"{title}'s")
+
+
+def taken(process: psutil.Process, name: str) -> Iterator[tuple[str, int, float]]:
+    with suppress(psutil.NoSuchProcess):
+        yield f"{name} {process.pid}", process.memory_full_info().pss, sum(process.cpu_times()[:2])
 
 
 def in_mib(memory: dict[str, int]) -> str:
