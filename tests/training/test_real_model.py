@@ -54,8 +54,8 @@ def test_an_update_of_a_real_model(
         "seed": SEEDS[world],
         "world": world,
         "sampler": sampler,
-        # In one world Oversight learns. In the other there is one seat, and transcripts are three times as long.
-        **({"seats": "{}", "batch.scenarios": 1, "resources.context": 4096} if world == "tools" else {}),
+        # In one world Oversight learns. In the other there is one seat, and greedy play reads one document six times.
+        **({"seats": "{}", "batch.scenarios": 1, "resources.context": 5632} if world == "tools" else {}),
         "curriculum": f"{EASIEST[world]}:1",
         "evaluation.tiers": EASIEST[world],
         "rollout.structured": structured,
