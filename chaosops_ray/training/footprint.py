@@ -273,7 +273,7 @@ def needs_with(run: Run, environment: AnyEnvironment, model: Known, machine: Mac
         _learner(run, one, opening, transcripts, trees),
         _torch_sampler(run, one, opening, played, machine, trees)
         if run.sampler == "torch"
-        else _vllm_sampler(run, one),
+        else _vllm_sampler(run, one, opening),
         Need("shard", run.rollout.shards, {LIBRARIES: _SHARD, "transcripts": carried // run.rollout.shards}, {}),
     ]
 
@@ -439,15 +439,19 @@ def _torch_sampler(run: Run, one: Shape, opening: int, played: int, machine: Mac
     return Need("sampler", run.resources.samplers, host, {LIBRARIES: _CONTEXT, **working})
 
 
-def _vllm_sampler(run: Run, one: Shape) -> Need:
+def _vllm_sampler(run: Run, one: Shape, opening: int) -> Need:
     """The vllm engine: on a GPU it takes its share whatever it needs; here is the least with which it can work."""
     on_gpu = run.resources.sampler_gpus > 0
     width = 2 if on_gpu else 4
     slots = 3 + (run.staleness if run.schedule == "pipelined" else 0)
+    reading = run.resources.context * (_saved(one, 0) * width + one.hidden * width)
+    # Texts that prove a version are scored at every place: logits and log-probabilities, and on a CPU, where nothing is
+    # compiled, a comparison of all of them, of one byte each, that torch copies into eight to count ranks.
+    scoring = opening * (one.vocabulary * (width + 4 + (0 if on_gpu else 9)) + _saved(one, 0) * width)
     working = {
         "weights": one.parameters * width,
         "adapters": slots * width * run.learner.lora_rank * one.sides,
-        "computing": run.resources.context * (_saved(one, 0) * width + one.hidden * width),
+        "computing": max(reading, scoring),
         "keys and values": run.resources.context * cached(one, width) if on_gpu else VLLM_CPU_CACHE,
     }
     if not on_gpu:
