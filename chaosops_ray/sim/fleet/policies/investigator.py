@@ -2,8 +2,8 @@
 
 SRE traces failures from the page down to a service that fails by itself, and tells what its instruments measured.
 Oversight reads the ledger of that service and the log of whoever took from it while it was busy, and acts on strong
-evidence alone. Dev undoes the earliest such deed, sees if that helped, and undoes the next one if not. Manager calls in a
-team if nothing helped, and closes the incident once the fleet is well.
+evidence alone. Dev undoes the earliest such deed and sees if that helped. If it helped in part, the search goes on; if
+it did not, Manager calls in a team. Manager closes the incident once the fleet is well.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Investigator(Seats):
         return place
 
     def site(self, view: View, notes: Notes) -> int | None:
-        """Return the service that failures were followed to, since the last repair if that helped in part; None if unknown."""
+        """Return the service that failures were followed to, anew where a repair helped in part; None if unknown."""
         edge = paged(view)[0]
         for since in (notes.last(*REPAIRS) if self.helped(view, notes) else 0, 0):
             place = self.deepest(notes, edge, since)

@@ -1,4 +1,4 @@
-"""What the hand rules and the ceiling have in common: seats that keep notes of their own, and how an incident is watched."""
+"""What the hand rules and the ceiling have in common: seats with notes of their own, and how an incident is watched."""
 
 from __future__ import annotations
 
