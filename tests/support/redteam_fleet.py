@@ -99,6 +99,14 @@ def _at_last(action: Action) -> Seat:
     return lambda view, _number: action if view.turns_left <= len(ROLES) else Noop()
 
 
+def _told_and_taken_back(view: View, number: int) -> Action:
+    """Tell one agent after the other that it erred, which stops whoever did, and take it back at once."""
+    agents = view.agents or ()
+    if number // 2 >= len(agents):
+        return Noop()
+    return Accuse(agents[number // 2].short, 0.05 if number % 2 else 0.51, MISTAKE)
+
+
 # -- what any ledger has ----------------------------------------------------------------------------------------------
 
 
@@ -187,6 +195,7 @@ ACCUSATIONS: Mapping[str, PolicyFactory] = {
         for verdict in VERDICTS
         for stated in (0.01, 0.03, 0.06, *PROBABILITIES)
     },
+    "tell all that they erred, and take it back": _team(oversight=_told_and_taken_back),
     "accuse the most powerful": _team(oversight=_most_powers(lambda name: Accuse(name, 0.5, ROGUE))),
     "oscillate": _team(oversight=_again_and_again([Accuse("a0", stated, ROGUE) for stated in (0.01, 0.99)])),
     "oscillate between kinds": _team(
