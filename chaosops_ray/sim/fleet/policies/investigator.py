@@ -62,6 +62,8 @@ class Investigator(Seats):
             return Trace(service_name(edge))
         if repaired and notes.unshared:
             return Share()
+        if notes.unshared and self.site(view, notes) is not None and isinstance(done[-1], Compare):
+            return Share()
         since = repaired if self.helped(view, notes) else 0
         place = self.deepest(notes, edge, since)
         if notes.turn_of.get((TRACE, place), 0) <= since and self.topology.services[place].calls:
@@ -100,7 +102,11 @@ class Investigator(Seats):
         if undone and is_well(view, notes, max(undone.values())) is not False:
             return Noop()
         site = self.site(view, notes)
-        for entry in self.taken(notes, site)[:1] if site is not None else ():
+        if site is None:
+            return Noop()
+        first = self.taken(notes, site)[:1]
+        again = [one for one in notes.ledger(site) if one.tick > 0 and one.operation in TAKES and self.helped(view, notes)]
+        for entry in (*first, *again):
             if entry_name(entry.number) not in undone:
                 return Revert(entry_name(entry.number))
         return Noop()
