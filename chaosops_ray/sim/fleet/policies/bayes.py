@@ -164,7 +164,7 @@ class Bayes(Seats):
         """Tell if the services where failures began are well since the last repair; None where that was not seen."""
         _, _, sites, case = self.read(view, notes)
         repaired = notes.last(*REPAIRS)
-        traced = is_well(view, notes, repaired)
+        traced = is_well(notes, paged(view)[0], repaired)
         if traced:
             return True
         places = case.places or tuple(sites)
