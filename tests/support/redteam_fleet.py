@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from chaosops_ray.sim.contract import PolicyFactory
+from chaosops_ray.sim.contract import Policy, PolicyFactory, Scenario
 from chaosops_ray.sim.fleet.causes import TEAMS
-from chaosops_ray.sim.fleet.choices import PROBABILITIES
 from chaosops_ray.sim.fleet.model import (
     DEV,
     LEDGER,
+    MANAGER,
     MISTAKE,
     OVERSIGHT,
     ROGUE,
@@ -41,6 +41,7 @@ from chaosops_ray.sim.fleet.model import (
     Scale,
     Share,
 )
+from chaosops_ray.sim.fleet.choices import PROBABILITIES
 from chaosops_ray.sim.fleet.turns import CAUSE_KINDS
 from chaosops_ray.sim.fleet.views import View
 
