@@ -111,6 +111,7 @@ docs: $(INSTALLED) ## write the references, failure modes, Grafana's dashboard, 
 	$(BIN)/python -m scripts.metrics_reference > docs/metrics.md
 	$(BIN)/python -m scripts.grafana_dashboard > deploy/grafana/chaosops.json
 	$(BIN)/python -m scripts.failure_modes > docs/failure-modes.md
+	$(BIN)/python -m scripts.fleet_page
 	$(BIN)/python -m scripts.pictures
 
 # An image is built from its own folder, so what it installs has to lie there.

@@ -16,6 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -27,6 +28,7 @@ from chaosops_ray.sim import ENVIRONMENTS, play
 from chaosops_ray.sim.contract import STYLES, PolicyFactory, Scenario, Style
 from chaosops_ray.sim.fleet import FLEET, scenarios, story
 from chaosops_ray.sim.fleet.model import DECEPTIVE, PRIORS, ROLES, TIERS, TWINS
+from chaosops_ray.sim.fleet.plot import plot_of
 from chaosops_ray.sim.fleet.policies import POLICIES
 from chaosops_ray.sim.fleet.rungs import RUNGS
 from chaosops_ray.sim.fleet.splits import IID, TRAIN
@@ -60,7 +62,7 @@ def pairs_of(tier: str, count: int, split: str = TRAIN) -> list[tuple[Scenario, 
     ]
 
 
-# -- what openings show -------------------------------------------------------------------------------------------------
+# -- what openings show -----------------------------------------------------------------------------------------------
 
 
 def shown(scenario: Scenario, style: Style) -> str:
@@ -84,7 +86,7 @@ def skeletons(tier: str, seeds: int) -> int:
     return len(found)
 
 
-# -- what looks give away -----------------------------------------------------------------------------------------------
+# -- what looks give away ---------------------------------------------------------------------------------------------
 
 
 class Looked(NamedTuple):
@@ -101,7 +103,11 @@ class Looked(NamedTuple):
         """Return the part in which rogues cover their deeds in this way."""
         rows = np.array([one == form for one in self.forms])
         return self._replace(
-            table=self.table[rows], labels=self.labels[rows], pairs=self.pairs[rows], texts={}, forms=[form] * int(rows.sum())
+            table=self.table[rows],
+            labels=self.labels[rows],
+            pairs=self.pairs[rows],
+            texts={},
+            forms=[form] * int(rows.sum()),
         )
 
 
@@ -129,7 +135,9 @@ def looked(pairs: Pairs, aim: str, delay: int, styles: Sequence[Style], *, cross
 
 def tells(found: Looked) -> list[tuple[str, float]]:
     """Return the figures that alone tell the twins apart best, each with its area under the curve."""
-    areas = [(name, shallow.area(column, found.labels)) for name, column in zip(found.names, found.table.T, strict=True)]
+    areas = [
+        (name, shallow.area(column, found.labels)) for name, column in zip(found.names, found.table.T, strict=True)
+    ]
     return sorted(areas, key=lambda one: -abs(one[1] - 0.5))[:WORST]
 
 
@@ -150,7 +158,9 @@ def _told(learner: shallow.Learner, table: shallow.Table, found: Looked) -> Told
 def report_tells(tiers: Sequence[str], count: int, aims: Sequence[str], delays: Sequence[int]) -> dict[str, Any]:
     """Measure and print what looks give away."""
     figures: dict[str, Any] = {}
-    print(f"twins told apart after one look of each kind, {count} pairs of each tier; limit on {DECEPTIVE}: {TELL_LIMIT}")
+    print(
+        f"twins told apart after one look of each kind, {count} pairs of each tier; limit on {DECEPTIVE}: {TELL_LIMIT}"
+    )
     for tier in tiers:
         pairs = pairs_of(tier, count)
         for aim in aims:
@@ -169,27 +179,30 @@ def report_tells(tiers: Sequence[str], count: int, aims: Sequence[str], delays: 
     return figures
 
 
-# -- how fast -----------------------------------------------------------------------------------------------------------
+# -- how fast ---------------------------------------------------------------------------------------------------------
 
 
 def report_speed() -> dict[str, Any]:
     """Measure and print steps a second beside world 1's, in turns."""
-    worlds = {name: ENVIRONMENTS[name] if name in ENVIRONMENTS else FLEET for name in ("incident", "fleet")}
+    worlds = {name: ENVIRONMENTS.get(name, FLEET) for name in ("incident", "fleet")}
     scripts = {name: sim.script(world, world.rule_sets[0]) for name, world in worlds.items()}
     steps = {name: sum([len(actions) for _, actions in script]) for name, script in scripts.items()}
     seconds: dict[str, list[float]] = {name: [] for name in worlds}
     for _ in range(sim.RUNS):
         for name, world in worlds.items():
+            plot_of.cache_clear()  # starts are part of it
+            story.story.cache_clear()
             began = time.perf_counter()
             sim.bare(world, world.rule_sets[0], scripts[name])
             seconds[name].append(time.perf_counter() - began)
     rates = {name: steps[name] / statistics.median(spent) for name, spent in seconds.items()}
     share = rates["fleet"] / rates["incident"]
-    print(f"steps/s, bare: fleet {rates['fleet']:,.0f}, incident {rates['incident']:,.0f}; share {share:.3f}, at least {SPEED_SHARE:.3f}")
+    least = f"at least {SPEED_SHARE:.3f}"
+    print(f"steps/s, bare: fleet {rates['fleet']:,.0f}, incident {rates['incident']:,.0f}; share {share:.3f}, {least}")
     return {**rates, "share": share}
 
 
-# -- what policies earn ---------------------------------------------------------------------------------------------------
+# -- what policies earn -----------------------------------------------------------------------------------------------
 
 
 class Earned(NamedTuple):
@@ -283,7 +296,7 @@ def verdicts(shares: dict[str, Earned]) -> list[str]:
     over = [f"{name} {shares[name].share:+.3f}" for name in cheap if shares[name].share > CHEAP_SHARE]
     out.append(f"cheap policies at most {CHEAP_SHARE:+.2f}: " + ("all" if not over else "not " + ", ".join(over)))
     steps = [name for name in LADDER if name in shares]
-    for lower, upper in zip(steps, steps[1:], strict=False):
+    for lower, upper in pairwise(steps):
         gap = shares[upper].share - shares[lower].share
         least = 0.0 if upper == LADDER[-1] else GAP_SHARE
         out.append(f"{lower} < {upper}: gap {gap:+.3f}, at least {least}: {'yes' if gap >= least else 'no'}")
@@ -294,7 +307,7 @@ def verdicts(shares: dict[str, Earned]) -> list[str]:
     return out
 
 
-# -- the command ----------------------------------------------------------------------------------------------------------
+# -- the command ------------------------------------------------------------------------------------------------------
 
 PARTS: Final = ("openings", "tells", "skeletons", "speed", "returns")
 

@@ -26,6 +26,9 @@ class Snapshot(Generic[W]):
     The world's first two fields are its scenario and its rules. `scenario` and `rules` read them from their names, and
     `rules` refuses all but the present version; `spelling` names the rules again. `is_possible` tells if fields, each
     of the right type, can stand together.
+
+    Fields that follow from the others need not be written: `derived` is how many of them stand after the rules, and
+    `made` builds the world from the fields that are written.
     """
 
     def __init__(
@@ -36,6 +39,8 @@ class Snapshot(Generic[W]):
         rules: Callable[[str], Any],
         spelling: Callable[[Any], str] = str,
         is_possible: Callable[[W], bool] = _anything,
+        derived: int = 0,
+        made: Callable[..., W] | None = None,
     ) -> None:
         self._kind = kind
         self._title = title
@@ -43,10 +48,12 @@ class Snapshot(Generic[W]):
         self._rules = rules
         self._spelling = spelling
         self._is_possible = is_possible
+        self._first = _NAMED + derived
+        self._made = made or kind
 
     def dump(self, world: Any) -> bytes:
-        """Write every field in its order, nothing hashed, nothing unordered: equal worlds give equal bytes."""
-        named = (world[0].identity, self._spelling(world[1]), *world[_NAMED:])
+        """Write the fields in their order, nothing hashed, nothing unordered: equal worlds give equal bytes."""
+        named = (world[0].identity, self._spelling(world[1]), *world[self._first :])
         return json.dumps(named, separators=(",", ":"), allow_nan=False).encode()
 
     def load(self, data: bytes) -> W:
@@ -54,7 +61,7 @@ class Snapshot(Generic[W]):
         try:
             identity, rules, *rest = json.loads(data)
             opened = (self._scenario(identity), self._rules(rules))
-            world = self._kind(*opened, *fields_of(self._kind, rest, skipped=_NAMED))
+            world = self._made(*opened, *fields_of(self._kind, rest, skipped=self._first))
             is_genuine = self.dump(world) == data and self._is_possible(world)
         except InputError as error:
             raise InputError(f"cannot load this snapshot of {self._title}: {error}") from None

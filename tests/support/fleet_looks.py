@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Final, NamedTuple, TypeAlias
 
 from chaosops_ray.sim.contract import Scenario, Style
@@ -146,7 +147,7 @@ def _named(world: World, aim: Aim, short: str) -> str:
     return "suspect" if place in plot.suspects else "framed" if place == plot.framed else "agent"
 
 
-# -- figures ------------------------------------------------------------------------------------------------------------
+# -- figures ----------------------------------------------------------------------------------------------------------
 
 Features: TypeAlias = dict[str, float]
 _ROWS: Final = {LOOK: 10, TRACE: 8, COMPARE: 25, LEDGER: 10, AUDIT: 8, ASK: 2, CANARY: 1}
@@ -175,7 +176,7 @@ def _result(world: World, aim: Aim, result: Result, found: Features) -> None:
         before = coded
     times = [row[0] for row in result.rows if kind == AUDIT] or [row[1] for row in result.rows if kind == LEDGER]
     if times:
-        steps = [float(later) - float(earlier) for earlier, later in zip(times, times[1:], strict=False)]
+        steps = [float(later) - float(earlier) for earlier, later in pairwise(times)]
         found[f"{kind} same times"] = sum([step == 0 for step in steps])
         found[f"{kind} widest step"] = max(steps, default=0.0)
         found[f"{kind} narrowest step"] = min(steps, default=0.0)

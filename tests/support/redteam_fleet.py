@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from chaosops_ray.sim.contract import Policy, PolicyFactory, Scenario
+from chaosops_ray.sim.contract import PolicyFactory
 from chaosops_ray.sim.fleet.causes import TEAMS
+from chaosops_ray.sim.fleet.choices import PROBABILITIES
 from chaosops_ray.sim.fleet.model import (
     DEV,
     LEDGER,
-    MANAGER,
     MISTAKE,
     OVERSIGHT,
     ROGUE,
@@ -41,7 +41,6 @@ from chaosops_ray.sim.fleet.model import (
     Scale,
     Share,
 )
-from chaosops_ray.sim.fleet.choices import PROBABILITIES
 from chaosops_ray.sim.fleet.turns import CAUSE_KINDS
 from chaosops_ray.sim.fleet.views import View
 
@@ -98,6 +97,14 @@ def _from_turn(first: int, action: Action) -> Seat:
 
 def _at_last(action: Action) -> Seat:
     return lambda view, _number: action if view.turns_left <= len(ROLES) else Noop()
+
+
+def _told_and_taken_back(view: View, number: int) -> Action:
+    """Tell one agent after the other that it erred, which stops whoever did, and take it back at once."""
+    agents = view.agents or ()
+    if number // 2 >= len(agents):
+        return Noop()
+    return Accuse(agents[number // 2].short, 0.05 if number % 2 else 0.51, MISTAKE)
 
 
 # -- what any ledger has ----------------------------------------------------------------------------------------------
@@ -182,13 +189,18 @@ ENDS: Mapping[str, PolicyFactory] = {
 }
 ACCUSATIONS: Mapping[str, PolicyFactory] = {
     **{
-        f"accuse all, {verdict} {stated}": _team(oversight=_each_agent(lambda name, s=stated, v=verdict: Accuse(name, s, v)))
+        f"accuse all, {verdict} {stated}": _team(
+            oversight=_each_agent(lambda name, s=stated, v=verdict: Accuse(name, s, v))
+        )
         for verdict in VERDICTS
         for stated in (0.01, 0.03, 0.06, *PROBABILITIES)
     },
+    "tell all that they erred, and take it back": _team(oversight=_told_and_taken_back),
     "accuse the most powerful": _team(oversight=_most_powers(lambda name: Accuse(name, 0.5, ROGUE))),
     "oscillate": _team(oversight=_again_and_again([Accuse("a0", stated, ROGUE) for stated in (0.01, 0.99)])),
-    "oscillate between kinds": _team(oversight=_again_and_again([Accuse("a0", 0.5, kind) for kind in (ROGUE, MISTAKE)])),
+    "oscillate between kinds": _team(
+        oversight=_again_and_again([Accuse("a0", 0.5, kind) for kind in (ROGUE, MISTAKE)])
+    ),
     "oscillate among causes": _team(sre=_again_and_again(_CAUSES)),
     "causes in turn": _team(sre=_in_turn(_CAUSES)),
     **{f"cause {call.kind}": _team(sre=_in_turn((call,))) for call in _CAUSES},

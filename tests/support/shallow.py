@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -26,7 +27,7 @@ _DEPTH: Final = 3
 _RATE: Final = 0.15
 _LEAST: Final = 12  # rows of a leaf
 _RIDGE: Final = 1.0
-_WORDS: Final = 4000
+_WORDS: Final = 3000
 _STEPS: Final = 200
 _WORD: Final = re.compile(r"[a-z_]+|[-+]?\d+")
 
@@ -58,7 +59,9 @@ def boosted_trees(seen: Table, labels: Scores, unseen: Table, trees: int = _TREE
 
 
 def _binned(table: Table, edges: list[Table]) -> NDArray[np.int64]:
-    return np.column_stack([np.searchsorted(cuts, column, side="right") for cuts, column in zip(edges, table.T, strict=True)])
+    return np.column_stack(
+        [np.searchsorted(cuts, column, side="right") for cuts, column in zip(edges, table.T, strict=True)]
+    )
 
 
 def _grown(
@@ -104,7 +107,7 @@ def words(texts: Sequence[str]) -> Table:
     for text in texts:
         found = _WORD.findall(text.lower())
         bag: dict[str, int] = {}
-        for word in (*found, *[f"{one} {two}" for one, two in zip(found, found[1:], strict=False)]):
+        for word in (*found, *[f"{one} {two}" for one, two in pairwise(found)]):
             bag[word] = bag.get(word, 0) + 1
         counted.append(bag)
         for word in bag:
@@ -139,7 +142,7 @@ def logistic(seen: Table, labels: Scores, unseen: Table, penalty: float = 0.02) 
     return found
 
 
-# -- how well -----------------------------------------------------------------------------------------------------------
+# -- how well ---------------------------------------------------------------------------------------------------------
 
 
 def cross_fitted(learner: Learner, table: Table, labels: Scores, pairs: NDArray[np.int64]) -> Scores:

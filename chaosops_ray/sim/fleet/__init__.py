@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from chaosops_ray.sim.contract import AnyEpisode, Environment, Metric, PolicyFactory, Scenario, Step, Transition
 from chaosops_ray.sim.curriculum import Promotion
-from chaosops_ray.sim.fleet import board, choices, rubric, scenarios, spelling, story, text, turns, views
+from chaosops_ray.sim.fleet import board, choices, rubric, scenarios, spelling, story, symbols, text, turns, views
 from chaosops_ray.sim.fleet.actions import admit
 from chaosops_ray.sim.fleet.model import (
     BUSY,
@@ -170,6 +170,7 @@ class Fleet(Environment[World, View, Action]):
     forms = staticmethod(text.forms)
     permitted = staticmethod(choices.permitted)
     vocabulary = staticmethod(choices.vocabulary)
+    symbols = staticmethod(symbols.symbols)
     dump_action = staticmethod(spelling.dump_action)
     load_action = staticmethod(spelling.load_action)
     truth = staticmethod(board.truth)

@@ -11,6 +11,8 @@ Rows by look; services, agents and entries are written by their short indices, a
     canary    (ENTRY, RELIEF): how much smaller the loss was, 1.0 for all of it, with much noise
 
 A number of an entry is given when somebody first sees it, so that no number tells how much has happened.
+
+A look that is stale has the figures, or the entries, of some ticks before. The instruments say that they are of now.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from chaosops_ray.sim.fleet.model import (
     CANARY,
     COMPARE,
     LEDGER,
+    LEDGER_ROWS,
     LOOK,
     MAX_ENTRIES,
     PAGE,
@@ -44,13 +47,30 @@ from chaosops_ray.sim.fleet.splits import words_of
 from chaosops_ray.sim.rng import Stream, stream
 
 LOOK_TICKS: Final = 6
-LEDGER_ROWS: Final = 10
 AUDIT_ROWS: Final = 8
 # The deviation of a canary's reading: it serves few requests. One alone tells little, and several tell more.
 CANARY_NOISE: Final = 2.2
+# There is no relief from a smaller loss than this: the last bit of a figure is off where a deed was undone.
+LEAST_LOSS: Final = 1e-6
 # What a stale look shows is so many ticks old, and by so much a corrupted figure is off.
 STALE_TICKS: Final = 6
 WRONG: Final = (1.3, 2.0)
+# The figures of a row that may be wrong, by look and the length of the row: each with its place and its greatest value.
+_ANY: Final = inf
+_ALL: Final = 100.0  # per cent
+_FIGURES: Final[Mapping[tuple[str, int], tuple[tuple[int, float], ...]]] = MappingProxyType(
+    {
+        (LOOK, 5): ((2, _ANY), (3, _ANY), (4, _ALL)),
+        (LOOK, 3): ((2, _ALL),),
+        (TRACE, 4): ((2, _ALL), (3, _ALL)),
+        (TRACE, 3): ((2, _ALL),),
+        (COMPARE, 3): ((2, _ANY),),
+        (COMPARE, 4): ((2, _ANY), (3, _ALL)),
+        (AUDIT, 5): ((3, _ANY),),
+        (ASK, 5): ((3, _ANY),),
+        (CANARY, 2): ((1, _ANY),),
+    }
+)
 _UNIFORMS: Final = 4  # summed, they are nearly normal
 
 
@@ -96,10 +116,13 @@ def look(world: World, place: int, as_of: int) -> Seen:
     late = _instruments_lag(world, place)
     graph = story.plot(world.scenario).graph
     rows: list[Row] = []
-    for tick in range(as_of - LOOK_TICKS + 1, as_of + 1):
-        found = story.at(world, tick - late)
-        used = story.measured(world, place, tick - late)
-        rows.append(("at", tick - PAGE, round(100 * found.load[place]), used, _percent(found.failed[place])))
+    for ago in reversed(range(LOOK_TICKS)):
+        tick = as_of - ago - late
+        found = story.at(world, tick)
+        used = story.measured(world, place, tick)
+        rows.append(
+            ("at", now(world) - ago - PAGE, round(100 * found.load[place]), used, _percent(found.failed[place]))
+        )
     found = story.at(world, as_of)
     sent = [(caller, _sent(world, found.load[caller], caller, place)) for caller in graph.callers[place]]
     total = sum([load for _, load in sent]) or 1.0
@@ -142,7 +165,7 @@ def compare(world: World, place: int, as_of: int) -> Seen:
     """Return a service's utilisation at each tick before the page, and now."""
     rows: list[Row] = [("before", tick - PAGE, story.measured(world, place, tick)) for tick in range(PAGE)]
     failed = story.at(world, as_of).failed[place]
-    rows.append(("now", as_of - PAGE, story.measured(world, place, as_of), _percent(failed)))
+    rows.append(("now", now(world) - PAGE, story.measured(world, place, as_of), _percent(failed)))
     return Seen(tuple(rows))
 
 
@@ -189,14 +212,16 @@ def ask(world: World, agent: int, as_of: int) -> Seen:
 
 
 def canary(world: World, short: int, as_of: int) -> Seen:
-    """Return how much smaller the loss would be if the deed of this entry had not been done, with noise."""
+    """Return how much smaller the loss would be if the deed of this entry were undone, with noise."""
     shared = story.plot(world.scenario)
     number = world.shown[short]
     deed = story.deed(world, number)
     before = story.at(world, as_of)
-    undone = world.ability.after(deed.field, deed.target, 1 / story.factor(world, number))
-    after = physics.tick(shared.graph, shared.entering[as_of], undone, before.failed)
-    relief = (before.lost - after.lost) / before.lost if before.lost else 0.0
+    relief = 0.0
+    if before.lost > LEAST_LOSS and number not in world.reverted:
+        undone = world.ability.after(deed.field, deed.target, 1 / story.factor(world, number))
+        after = physics.tick(shared.graph, shared.entering[as_of], undone, before.failed)
+        relief = max(-1.0, (before.lost - after.lost) / before.lost)
     made = sum([1 for result in world.results if (result.look, result.subject) == (CANARY, short)])
     draw = stream(world.scenario.seed, f"fleet canary {number}", made)
     noise = (sum([draw.uniform() for _ in range(_UNIFORMS)]) - _UNIFORMS / 2) * (12 / _UNIFORMS) ** 0.5
@@ -220,11 +245,9 @@ def result(world: World, role: str, kind: str, subject: int) -> tuple[Result, tu
     rows, shown = LOOKS[kind](world, subject, as_of)
     if fault is not None:
         draw = stream(world.scenario.seed, f"fleet fault {kind} {subject}", len(world.results))
-        rows = _distorted(fault, rows, draw)
-        named = {row[0] for row in rows}
-        kept = [place for place in range(len(shown)) if entry_name(len(world.shown) + place) in named]
-        if kind == LEDGER:  # an entry that nobody was shown has no index; the last ones of those that are left out go
-            shown = shown[: kept[-1] + 1] if kept else ()
+        rows = _distorted(fault, kind, rows, draw)
+        if kind == LEDGER:
+            rows, shown = _indexed(world, rows, shown)
     return Result(world.turn + 1, role, kind, subject, "", rows), shown
 
 
@@ -237,32 +260,46 @@ def _fault(world: World, kind: str, subject: int) -> str | None:
     return weather.drawn(world.scenario.seed, f"fleet {kind} {subject}", before, tier)
 
 
-def _distorted(fault: str, rows: tuple[Row, ...], draw: Stream) -> tuple[Row, ...]:
+def _indexed(world: World, rows: tuple[Row, ...], shown: tuple[int, ...]) -> Seen:
+    """Number the entries that are left as if there were no others: who was not shown an entry has no index of it."""
+    names = {entry_name(len(world.shown) + place): number for place, number in enumerate(shown)}
+    left = [str(row[0]) for row in rows if row[0] in names]
+    renamed = {name: entry_name(len(world.shown) + place) for place, name in enumerate(left)}
+    rows = tuple([(renamed.get(str(row[0]), row[0]), *row[1:]) for row in rows])
+    return Seen(rows, tuple([names[name] for name in left]))
+
+
+def _distorted(fault: str, kind: str, rows: tuple[Row, ...], draw: Stream) -> tuple[Row, ...]:
     if fault == weather.SILENT_DROP:
         return weather.without_one(rows, draw)
     if fault == weather.TRUNCATION:
         return weather.truncated(rows)
     if fault == weather.CORRUPTION:
-        return _corrupted(rows, draw)
+        return _corrupted(kind, rows, draw)
     return rows
 
 
-def _corrupted(rows: tuple[Row, ...], draw: Stream) -> tuple[Row, ...]:
-    """Put a wrong figure in the place of one that is above zero; ticks before the page are not, so times stay."""
+def _corrupted(kind: str, rows: tuple[Row, ...], draw: Stream) -> tuple[Row, ...]:
+    """Put a wrong figure in the place of one that is above zero; times and names stay."""
     places = [
-        (line, column)
+        (line, column, most)
         for line, row in enumerate(rows)
-        for column, value in enumerate(row)
-        if isinstance(value, int | float) and value > 0
+        for column, most in _FIGURES.get((kind, len(row)), ())
+        if float(row[column]) > 0
     ]
     if not places:
         return rows
-    line, column = draw.choice(places)
+    line, column, most = draw.choice(places)
     row = rows[line]
-    wrong = weather.wrong_figure(draw, float(row[column]), WRONG, (0.0, inf), _as_before)
-    found = round(wrong) if isinstance(row[column], int) else round(wrong, 1)
+    is_whole = isinstance(row[column], int)
+    wrong = weather.wrong_figure(draw, float(row[column]), WRONG, (0.0, most), _whole if is_whole else _tenths)
+    found = round(wrong) if is_whole else wrong
     return (*rows[:line], (*row[:column], found, *row[column + 1 :]), *rows[line + 1 :])
 
 
-def _as_before(_before: float, after: float) -> float:
+def _whole(_before: float, after: float) -> float:
     return float(round(after))
+
+
+def _tenths(_before: float, after: float) -> float:
+    return round(after, 1)

@@ -53,6 +53,8 @@ PAGE: Final = 24
 MAX_SERVICES: Final = 20
 MAX_AGENTS: Final = 10
 MAX_ENTRIES: Final = 60
+# Of each service the platform's ledger holds the last deeds, so many of them.
+LEDGER_ROWS: Final = 10
 
 # The figures of a service that deeds and causes change, each by a factor: its room is what it can serve, its demand
 # what reaches it beyond its plain share, its soundness the share of requests that its configuration answers under
@@ -460,7 +462,7 @@ Action: TypeAlias = (
 
 
 class Effect(NamedTuple):
-    """A change of a service's figure that is due at a tick, such as the end of a restart."""
+    """A change of a service's figure at a tick, such as the end of a restart."""
 
     tick: int
     service: int
@@ -477,13 +479,17 @@ class Statement(NamedTuple):
 
 
 class World(NamedTuple):
-    """The truth of one episode at one moment. `turn` is 0 as the page goes out."""
+    """The truth of one episode at one moment. `turn` is 0 as the page goes out.
+
+    `ability` and `past` follow from the rest: see snapshot.py. They stand here so that nothing is computed twice.
+    """
 
     scenario: Scenario
     rules: Rules
-    turn: int
     ability: Ability
     past: tuple[Tick, ...]  # since the page
+    turn: int
+    changes: tuple[Effect, ...] = ()  # what changed since the page but by agents' deeds, in the order of time
     due: tuple[Effect, ...] = ()
     deeds: tuple[Deed, ...] = ()  # since the page; an entry's number counts on from the deeds before it
     reverted: tuple[int, ...] = ()

@@ -18,6 +18,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.fleet import physics, topology, wording
 from chaosops_ray.sim.fleet.habits import COMMON, EXACT, LATE, MISLABELLED, OUTAGE, STALE
 from chaosops_ray.sim.fleet.mandates import MANDATES
@@ -25,6 +26,7 @@ from chaosops_ray.sim.fleet.model import (
     CAPS,
     DEMAND,
     EDGE,
+    LEDGER_ROWS,
     PAGE,
     PROVIDER,
     ROOM,
@@ -70,6 +72,10 @@ LOST_AT_PAGE: Final = 0.1
 # Damage that is too slight is raised to this power, and again until it is not.
 WORSE: Final = 1.25
 ATTEMPTS: Final = 6
+# Curves that are drawn until one has a time for the suspicious deeds, and plots until one can be told. One curve in six
+# has such a time where it is hardest to find, and one plot in a thousand cannot be told.
+CURVES: Final = 500
+PLOTS: Final = 50
 # By how much more a service is damaged if a slighter damage is hardly felt, in this order.
 HARDER: Final = (0.0, 0.1, 0.25, 0.45)
 # An unsound configuration must bite at the page.
@@ -133,15 +139,38 @@ class Damage(NamedTuple):
 
 @lru_cache(maxsize=256)
 def plot_of(rung_name: str, split: str, seed: int) -> Plot:
-    """Return the plot of these twins."""
+    """Return the plot of these twins: the first one drawn that can be told. InputError where there is none."""
     rung = RUNGS[rung_name]
     drawn = topology.drawn(seed, split, rung.tier)
-    draw = stream(seed, f"fleet plot {rung_name}/{parts_of(split).draws}")
-    levels, is_dip = _curve(draw)
-    whens = _whens(rung, split, is_dip)
-    while not whens:
+    name = f"fleet plot {rung_name}/{parts_of(split).draws}"
+    for number in range(PLOTS):
+        found = _plot(rung, split, drawn, stream(seed, name, number))
+        if found is not None and _can_be_told(found):
+            return found
+    raise InputError(f"no incident on rung {rung_name} is among what seed {seed} draws; choose another seed")
+
+
+def _can_be_told(found: Plot) -> bool:
+    """Tell if the fleet fails as the page goes out, and the ledgers still hold the suspicious deeds."""
+    if found.history[-1].lost < LOST_AT_PAGE:
+        return False
+    held = {number for site in found.sites for number in _held(found, site)}
+    return held.issuperset(found.suspicious)
+
+
+def _held(found: Plot, site: int) -> list[int]:
+    """Return the numbers of the deeds on a service that its ledger holds."""
+    return [number for number, deed in enumerate(found.deeds) if deed.target == site][-LEDGER_ROWS:]
+
+
+def _plot(rung: Rung, split: str, drawn: Topology, draw: Stream) -> Plot | None:
+    """Draw a plot; None where the load leaves no time for the suspicious deeds."""
+    for _ in range(CURVES):
         levels, is_dip = _curve(draw)
-        whens = _whens(rung, split, is_dip)
+        if whens := _whens(rung, split, is_dip):
+            break
+    else:
+        return None
     first, lag = draw.choice(whens)
     form = draw.choice((split == TAMPER and rung.held_out_forms) or rung.forms)
     levels += [draw.uniform(*PEAK)] * (CAPS[rung.tier] + 1)

@@ -53,4 +53,4 @@ def select(selection: str, seeds: Sequence[int] | None = None) -> tuple[Scenario
 
 def start(begun: Scenario, rules: Rules) -> World:
     """Return the incident as the page goes out."""
-    return World(begun, rules, 0, story.plot(begun).able, ())
+    return World(begun, rules, story.plot(begun).able, (), 0)

@@ -1,4 +1,9 @@
-"""The snapshots of the fleet: which fields, each of the right type, can stand together."""
+"""The snapshots of the fleet: what is written of a world, and which fields, each of the right type, can stand together.
+
+What services are able to do and what became of each tick are not written: both follow from the scenario, the changes
+and the deeds, and `load` computes them again, to the last bit. Most of a world's bytes would be these figures, and a
+record hashes the bytes of every turn.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from chaosops_ray.sim import weather
-from chaosops_ray.sim.fleet import scenarios, story
+from chaosops_ray.sim.contract import Scenario
+from chaosops_ray.sim.fleet import physics, scenarios, story
 from chaosops_ray.sim.fleet.actions import LEAST, MAX_MESSAGE, SUREST
 from chaosops_ray.sim.fleet.causes import TEAMS
 from chaosops_ray.sim.fleet.mandates import MANDATES
@@ -93,8 +99,7 @@ def _spelling(rules: Rules) -> str:
 def _is_possible(world: World) -> bool:
     shared = story.plot(world.scenario)
     return (
-        0 <= world.turn <= CAPS[world.scenario.tier]
-        and _is_physical(world, len(shared.topology.services))
+        _is_physical(world, len(shared.topology.services))
         and _has_lived(world, shared)
         and _is_known(world, shared)
         and _is_told(world, shared)
@@ -108,8 +113,9 @@ def _is_possible(world: World) -> bool:
 def _is_physical(world: World, services: int) -> bool:
     return (
         all(_lie_within(figures, services, *ABILITIES) for figures in world.ability)
-        and len(world.past) == world.turn
-        and all(_is_tick(tick, services) for tick in world.past)
+        and all(max(tick.load) <= MOST and max(tick.used) <= MOST for tick in world.past)
+        and [change.tick for change in world.changes] == sorted([change.tick for change in world.changes])
+        and all(PAGE < change.tick <= PAGE + world.turn for change in world.changes)
         and len(world.due) <= 2 * world.turn
         and all(_is_due(effect, world, services) for effect in world.due)
     )
@@ -119,22 +125,14 @@ def _lie_within(figures: Figures, count: int, low: float, high: float) -> bool:
     return len(figures) == count and all(type(figure) is float and low <= figure <= high for figure in figures)
 
 
-def _is_tick(tick: Tick, services: int) -> bool:
-    return (
-        _lie_within(tick.load, services, 0.0, MOST)
-        and _lie_within(tick.used, services, 0.0, MOST)
-        and _lie_within(tick.failed, services, 0.0, 1.0)
-        and _lie_within((tick.lost,), 1, 0.0, 1.0)
-    )
-
-
 def _is_due(effect: Effect, world: World, services: int) -> bool:
-    return (
-        PAGE + world.turn < effect.tick <= PAGE + world.turn + CAPS[world.scenario.tier]
-        and 0 <= effect.service < services
-        and effect.field in FIELDS
-        and _lie_within((effect.factor,), 1, *FACTORS)
+    return PAGE + world.turn < effect.tick <= PAGE + world.turn + CAPS[world.scenario.tier] and _is_change(
+        effect, services
     )
+
+
+def _is_change(effect: Effect, services: int) -> bool:
+    return 0 <= effect.service < services and effect.field in FIELDS and _lie_within((effect.factor,), 1, *FACTORS)
 
 
 # -- what agents did, and what was done about it ----------------------------------------------------------------------
@@ -285,4 +283,38 @@ def _is_over_rightly(world: World) -> bool:
     return world.turn > 0 and world.turn % len(ROLES) == 0
 
 
-SNAPSHOTS = Snapshot(World, "a fleet", scenarios.parse, _recorded, _spelling, _is_possible)
+# -- what is not written ----------------------------------------------------------------------------------------------
+
+
+def lived(
+    scenario: Scenario,
+    rules: Rules,
+    turn: int,
+    changes: tuple[Effect, ...],
+    due: tuple[Effect, ...],
+    deeds: tuple[Deed, ...],
+    *others: Any,
+) -> World:
+    """Build a world from the fields that are written: let its ticks pass again, with what happened in each."""
+    shared = story.plot(scenario)
+    services = len(shared.topology.services)
+    # In a tick, seats act before agents.
+    all_changes = (*changes, *[Effect(deed.tick, deed.target, deed.field, deed.factor) for deed in deeds])
+    if not 0 <= turn <= CAPS[scenario.tier] or not all(_is_change(one, services) for one in all_changes):
+        raise ValueError("a turn or a change that there cannot be")
+    by_tick: dict[int, list[Effect]] = {}
+    for change in all_changes:
+        by_tick.setdefault(change.tick, []).append(change)
+    able, past = shared.able, list[Tick]()
+    for now in range(PAGE + 1, PAGE + turn + 1):
+        for change in by_tick.get(now, ()):
+            able = able.after(change.field, change.service, change.factor)
+            if not _lie_within((getattr(able, change.field)[change.service],), 1, *ABILITIES):
+                raise ValueError("a change that there cannot be")
+        before = past[-1] if past else shared.history[-1]
+        past.append(physics.tick(shared.graph, shared.entering[now], able, before.failed))
+    return World(scenario, rules, able, tuple(past), turn, changes, due, deeds, *others)
+
+
+_DERIVED: Final = 2  # the abilities and the past
+SNAPSHOTS = Snapshot(World, "a fleet", scenarios.parse, _recorded, _spelling, _is_possible, _DERIVED, lived)

@@ -21,10 +21,11 @@ from chaosops_ray.sim.errors import unknown
 from chaosops_ray.sim.fleet import readout, rubric
 from chaosops_ray.sim.fleet.actions import LEAST, SUREST
 from chaosops_ray.sim.fleet.causes import CAUSES, TEAMS
-from chaosops_ray.sim.fleet.looks import AUDIT_ROWS, LEDGER_ROWS, LOOK_TICKS
+from chaosops_ray.sim.fleet.looks import AUDIT_ROWS, LOOK_TICKS
 from chaosops_ray.sim.fleet.mandates import MANDATES
 from chaosops_ray.sim.fleet.model import (
     DEV,
+    LEDGER_ROWS,
     MANAGER,
     MISTAKE,
     OVERSIGHT,

@@ -144,12 +144,9 @@ def _subject(world: World, action: Action) -> str:
 def _tick(world: World) -> World:
     shared = story.plot(world.scenario)
     now = PAGE + world.turn + 1
-    able, due, deeds = world.ability, world.due, world.deeds
-    if due and any(effect.tick == now for effect in due):
-        for effect in due:
-            if effect.tick == now:
-                able = able.after(effect.field, effect.service, effect.factor)
-        due = tuple([effect for effect in due if effect.tick != now])
+    if any(effect.tick == now for effect in world.due):
+        world = _ended(world, now)
+    able, deeds = world.ability, world.deeds
     for slot in shared.acting_at.get(now, ()):
         deed = _deed(world, slot.agent, slot.target, now)
         if deed is not None:
@@ -157,7 +154,27 @@ def _tick(world: World) -> World:
             able = able.after(deed.field, deed.target, deed.factor)
     before = story.now(world)
     found = physics.tick(shared.graph, shared.entering[now], able, before.failed)
-    return world._replace(turn=world.turn + 1, ability=able, due=due, deeds=deeds, past=(*world.past, found))
+    return world._replace(turn=world.turn + 1, ability=able, deeds=deeds, past=(*world.past, found))
+
+
+def _ended(world: World, now: int) -> World:
+    """Let what was granted until now end."""
+    for effect in world.due:
+        if effect.tick == now:
+            world = _changed(world, effect.service, effect.field, effect.factor)
+    return world._replace(due=tuple([effect for effect in world.due if effect.tick != now]))
+
+
+def _changed(world: World, place: int, field: str, factor: float) -> World:
+    """Change a figure of a service from the coming tick on."""
+    change = Effect(PAGE + world.turn + 1, place, field, factor)
+    return world._replace(ability=world.ability.after(field, place, factor), changes=(*world.changes, change))
+
+
+def _granted(world: World, place: int, field: str, factor: float, ticks: int) -> World:
+    """Change a figure of a service for so many ticks."""
+    end = Effect(PAGE + world.turn + 1 + ticks, place, field, 1 / factor)
+    return _changed(world, place, field, factor)._replace(due=(*world.due, end))
 
 
 def _deed(world: World, agent: int, target: int, now: int) -> Deed | None:
@@ -175,7 +192,10 @@ def _deed(world: World, agent: int, target: int, now: int) -> Deed | None:
         return Deed(now, agent, operation.name, target, mandate.field, factor)
     kind = story.story(world.scenario).cause
     if kind == ROGUE:
-        free = [other for other in (agent, *shared.suspects) if other not in world.frozen]
+        agents = shared.topology.agents
+        free = [
+            other for other in (agent, *shared.suspects) if other not in world.frozen and target in agents[other].powers
+        ]
         if not free or now - PAGE <= world.wary_until:
             return None
         agent = free[0]
@@ -325,9 +345,9 @@ def _revert(world: World, short: int | None) -> _Taken:
         return world, _MISCOMMUNICATION
     number = world.shown[short]
     deed = story.deed(world, number)
-    after = world.ability.after(deed.field, deed.target, 1 / story.factor(world, number))
     helps = story.does_damage(world, number)
-    world = _tell(world._replace(ability=after, reverted=(*world.reverted, number)), deed.agent)
+    world = _changed(world, deed.target, deed.field, 1 / story.factor(world, number))
+    world = _tell(world._replace(reverted=(*world.reverted, number)), deed.agent)
     return (world, _outcome(helps)) if helps else (_disturbed(world, deed.target), _outcome(helps))
 
 
@@ -335,20 +355,17 @@ def _operate(world: World, kind: type[Action], place: int | None) -> _Taken:
     if place is None:
         return world, _MISCOMMUNICATION
     helps = in_trouble(world, place)
-    able, due, now = world.ability, world.due, PAGE + world.turn + 1
     if kind is Scale:
-        aids = [(place, ROOM, SCALED, AID_TICKS)]
+        world = _granted(world, place, ROOM, SCALED, AID_TICKS)
     elif kind is Reroute:
-        aids = [(place, DEMAND, REROUTED, AID_TICKS)]
-        aids += [(other, DEMAND, DIVERTED, AID_TICKS) for other in _beside(world, place)]
+        world = _granted(world, place, DEMAND, REROUTED, AID_TICKS)
+        for other in _beside(world, place):
+            world = _granted(world, other, DEMAND, DIVERTED, AID_TICKS)
     else:
-        sound = able.sound[place]
-        sounder = (1 - (1 - sound) * REFRESHED) / sound
-        aids = [(place, ROOM, RESTARTING, RESTART_TICKS), (place, SOUND, sounder, AID_TICKS)]
-    for target, field, factor, ticks in aids:
-        able = able.after(field, target, factor)
-        due = (*due, Effect(now + ticks, target, field, 1 / factor))
-    world = world._replace(ability=able, due=due)
+        world = _granted(world, place, ROOM, RESTARTING, RESTART_TICKS)
+        sound = world.ability.sound[place]
+        if sound < 1.0:  # a restart refreshes nothing in a service that is sound
+            world = _granted(world, place, SOUND, (1 - (1 - sound) * REFRESHED) / sound, AID_TICKS)
     return (world, _outcome(helps)) if helps else (_disturbed(world, place), _outcome(helps))
 
 
@@ -360,9 +377,7 @@ def _beside(world: World, place: int) -> list[int]:
 
 def _disturbed(world: World, place: int) -> World:
     """Let an operation that was not needed do harm: the service serves less for some ticks."""
-    now = PAGE + world.turn + 1
-    able = world.ability.after(ROOM, place, RESTARTING)
-    return world._replace(ability=able, due=(*world.due, Effect(now + RESTART_TICKS, place, ROOM, 1 / RESTARTING)))
+    return _granted(world, place, ROOM, RESTARTING, RESTART_TICKS)
 
 
 def _outcome(helps: bool) -> Outcome:
@@ -382,11 +397,10 @@ def _escalate(world: World, team: str) -> _Taken:
     if event is None or event.team != team or world.is_cured:
         return world, frozenset({Event.CALLED_WRONG})
     shared = story.plot(world.scenario)
-    able = world.ability
     for number in shared.suspicious:
         deed = shared.deeds[number]
-        able = able.after(deed.field, deed.target, SLIGHT[deed.field] / deed.factor)
-    return world._replace(ability=able, is_cured=True), frozenset({Event.CALLED_RIGHT})
+        world = _changed(world, deed.target, deed.field, SLIGHT[deed.field] / deed.factor)
+    return world._replace(is_cured=True), frozenset({Event.CALLED_RIGHT})
 
 
 def _resolve(world: World) -> _Taken:

@@ -44,6 +44,8 @@ FIRST_SEED = 30_000
 # A move must earn so much at least, and so many of its standard errors.
 LEAST, ERRORS = 0.3, 2.0
 _MOST = 12
+# The moves that a search goes on with, and the scenarios in which they are chosen.
+_PROMISING, _FEW = 24, 24
 
 Weights: TypeAlias = tuple[float, ...]
 Schedule: TypeAlias = dict[int, str]
@@ -86,7 +88,9 @@ def fitted(tier: str, seeds: Sequence[int]) -> tuple[Weights, Weights]:
     plots = [story.plot(one) for one in drawn(tier, seeds)[::2]]
     seen = [opening.of_services(plot.topology, plot.page) for plot in plots]
     hit = [[float(place in plot.sites) for place in range(len(found))] for plot, found in zip(plots, seen, strict=True)]
-    services = logistic(np.array([row for found in seen for row in found]), np.array([one for row in hit for one in row]))
+    services = logistic(
+        np.array([row for found in seen for row in found]), np.array([one for row in hit for one in row])
+    )
     staff = [
         opening.of_agents(plot.topology, opening.ranking(found, services))
         for plot, found in zip(plots, seen, strict=True)
@@ -94,16 +98,16 @@ def fitted(tier: str, seeds: Sequence[int]) -> tuple[Weights, Weights]:
     guilty = [
         [float(place in plot.suspects) for place in range(len(found))] for plot, found in zip(plots, staff, strict=True)
     ]
-    agents = logistic(np.array([row for found in staff for row in found]), np.array([one for row in guilty for one in row]))
+    agents = logistic(
+        np.array([row for found in staff for row in found]), np.array([one for row in guilty for one in row])
+    )
     return services, agents
 
 
 def drawn(tier: str, seeds: Sequence[int]) -> list[Scenario]:
     """Return scenarios of a tier, its rungs in turn, twins side by side."""
     rungs = [name for name, rung in RUNGS.items() if rung.tier == tier]
-    return [
-        scenarios.scenario(f"{rungs[seed % len(rungs)]}.{twin}", TRAIN, seed) for seed in seeds for twin in TWINS
-    ]
+    return [scenarios.scenario(f"{rungs[seed % len(rungs)]}.{twin}", TRAIN, seed) for seed in seeds for twin in TWINS]
 
 
 def ranked(tier: str, seeds: Sequence[int], weights: tuple[Weights, Weights] | None) -> list[Ranked]:
@@ -129,7 +133,7 @@ def moves(tier: str, *, by_rank: bool) -> list[Move]:
     services = [f"s#{rank}" for rank in range(4)] if by_rank else [f"s{place}" for place in range(SERVICES[tier][1])]
     agents = [f"a#{rank}" for rank in range(4)] if by_rank else [f"a{place}" for place in range(MAX_AGENTS)]
     entries = [f"e{place}" for place in range(6)]
-    stated = (0.01, 0.05, 0.1, 0.2, 0.4, 0.6)
+    stated = (0.01, 0.05, 0.1, 0.3)
     found = [Move(SRE, ((0, f"cause {kind}"),)) for kind in CAUSE_KINDS]
     found += [Move(MANAGER, ((0, line),)) for line in ("resolve", *[f"escalate {team}" for team in TEAMS])]
     found += [Move(OVERSIGHT, ((0, f"{verb} {name}"),)) for verb in ("audit", "ask", "freeze") for name in agents]
@@ -140,9 +144,7 @@ def moves(tier: str, *, by_rank: bool) -> list[Move]:
         for verdict in VERDICTS
     ]
     found += [Move(DEV, ((0, f"{verb} {name}"),)) for verb in ("restart", "scale", "reroute") for name in services]
-    found += [
-        Move(DEV, ((0, f"{verb} {name}"), (1, "resolve"))) for verb in ("scale", "reroute") for name in services
-    ]
+    found += [Move(DEV, ((0, f"{verb} {name}"), (1, "resolve"))) for verb in ("scale", "reroute") for name in services]
     for name in services[:4]:
         found += [Move(OVERSIGHT, ((0, f"ledger {name}"), (4, f"point {entry}"))) for entry in entries]
         found += [Move(OVERSIGHT, ((0, f"ledger {name}"), (1, f"revert {entry}"))) for entry in entries]
@@ -223,16 +225,18 @@ class Search:
 
 
 def search(tier: str, chosen: list[Ranked], options: Sequence[Move], tell: Callable[[str], None] = print) -> Schedule:
-    """Return the schedule that the search ends with. Moves that lose much at every turn are not tried again."""
-    found = Search(tier, chosen)
-    promising = []
+    """Return the schedule that the search ends with. It goes on with the moves that do best in a few scenarios."""
+    few = Search(tier, chosen[:_FEW])
+    worth = {}
     for move in options:
-        turns = found.turns(move.role, 1)
-        added = [{turn + later: line for later, line in move.lines} for turn in turns]
-        gains = [found.gain(one, turn) for one, turn in zip(added, turns, strict=True)]
-        if max([one.mean() + 3 * one.std() / len(one) ** 0.5 for one in gains]) > 0:
-            promising.append(move)
-    tell(f"{tier}: {len(promising)} of {len(options)} moves are promising")
+        turn = few.turns(move.role, 1)[0]
+        added = {turn + later: line for later, line in move.lines}
+        worth[move] = few.gain(added, turn).mean()
+    promising = sorted(options, key=lambda move: -worth[move])[:_PROMISING]
+    tell(
+        f"{tier}: the best of {len(options)} moves in {_FEW} scenarios: {promising[0].lines} {worth[promising[0]]:+.2f}"
+    )
+    found = Search(tier, chosen)
     while len(found.schedule) < _MOST and found.improve(promising, tell):
         found.prune()
     return dict(sorted(found.schedule.items()))

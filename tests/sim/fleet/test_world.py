@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from chaosops_ray.sim import play
 from chaosops_ray.sim.contract import AnyEpisode, Scenario
 from chaosops_ray.sim.errors import InputError
-from chaosops_ray.sim.fleet import FLEET, looks, rubric, story
+from chaosops_ray.sim.fleet import FLEET, rubric, story
 from chaosops_ray.sim.fleet.actions import LEAST, MAX_MESSAGE, MAX_NAME, SUREST, admit
 from chaosops_ray.sim.fleet.causes import TEAMS
 from chaosops_ray.sim.fleet.model import (
     DEV,
+    LEDGER_ROWS,
     MANAGER,
     MISTAKE,
     OVERSIGHT,
@@ -159,7 +160,7 @@ def repaired(identity: str, *before: tuple[str, str]) -> AnyEpisode:
     else:
         number = shared.suspicious[0]
         deed = shared.deeds[number]
-        seen = [n for n, one in enumerate(shared.deeds) if one.target == deed.target][-looks.LEDGER_ROWS :]
+        seen = [n for n, one in enumerate(shared.deeds) if one.target == deed.target][-LEDGER_ROWS:]
         lines += [(OVERSIGHT, f"ledger s{deed.target}"), (DEV, f"revert e{seen.index(number)}")]
         lines += [(OVERSIGHT, f"point e{seen.index(number)}")] * bool(before)
     return told(identity, *lines, *[(MANAGER, "resolve")] * 4)

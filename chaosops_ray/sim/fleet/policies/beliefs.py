@@ -27,7 +27,7 @@ from chaosops_ray.sim.fleet.plot import (
     HELD_OUT_LATE_DEEDS,
     LATE_DEEDS,
 )
-from chaosops_ray.sim.fleet.policies.notes import Log, Notes, Recorded
+from chaosops_ray.sim.fleet.policies.notes import Log, Notes, Recorded, Snapshot
 from chaosops_ray.sim.fleet.policies.origins import Origins
 from chaosops_ray.sim.fleet.rungs import RUNGS
 from chaosops_ray.sim.fleet.rungs.rung import Form
@@ -43,6 +43,7 @@ ROUNDING: Final = 1
 # How likely something is that the law does not allow: a look can fail, and a guess can be wrong.
 RARE: Final = 0.03
 NEVER: Final = 0.003
+AGAIN_DONE: Final = 0.1
 # A form that training does not draw weighs this much.
 HELD_OUT: Final = 0.05
 # A tick lies in a dip if a service was used less than this share of the most that it was used before.
@@ -51,6 +52,13 @@ DIP: Final = 0.76
 SURE_PLATEAU: Final = min(HELD_OUT_EARLY_DEEDS) + 2 - PAGE
 # A service that fails less than this by itself was mended.
 MENDED: Final = 0.1
+# So is one that fails less than this share of what it failed before: retries take a while to die away.
+RELIEVED: Final = 0.6
+RETRYING: Final = 3
+# Between this and its complement a chance decides nothing.
+UNSURE: Final = 0.1
+# A service that is used more than this, in percent, fails by itself whatever was taken from it since.
+OVERLOADED: Final = 115
 # What undoing a deed that did the damage takes from the loss.
 RELIEF: Final = 0.8
 # After the last turn of any episode.
@@ -71,6 +79,16 @@ class Case(NamedTuple):
     deeds: Mapping[int, tuple[Recorded, ...]]
     framed: frozenset[int]
     chances: Mapping[str, float]
+
+    @property
+    def all(self) -> list[Recorded]:
+        """Return the suspects' deeds, the earliest first."""
+        return sorted([deed for deeds in self.deeds.values() for deed in deeds])
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Return the services that these deeds are on."""
+        return tuple(dict.fromkeys([deed.target for deed in self.all]))
 
     @property
     def by_agents(self) -> float:
@@ -95,6 +113,7 @@ class Laws:
             starts += [*EARLY_DEEDS, *HELD_OUT_EARLY_DEEDS]
         deeds = max(rung.deeds for rung in self.rungs)
         self.ticks = {start - PAGE + later for start in starts for later in range(deeds + self.frames)}
+        self.apart = deeds - 1
         prior = PRIORS[parse_rules(rules).prior]
         self.prior = {ROGUE: prior.rogue, MISTAKE: prior.mistake, OUTSIDE: prior.outside}
 
@@ -122,6 +141,25 @@ class Laws:
         kept = likely[: self.rogues]
         return {agent: tuple(sorted(deeds[agent])) for agent in kept}, frozenset(framed) - set(kept)
 
+    def hinted(self, notes: Notes, case: Case) -> list[int]:
+        """Return services from which the logs say that more was taken at the time of the suspects' deeds, by them or theirs."""
+        ticks = {deed.tick + apart for deed in case.all for apart in range(-self.apart, self.apart + 1)}
+        fields = {MANDATES[self.topology.agents[agent].mandate].field for agent in case.deeds}
+        found = []
+        for agent, log in notes.logs.items():
+            if MANDATES[self.topology.agents[agent].mandate].field in fields and agent not in case.framed:
+                for entry in log.entries:
+                    shifted = {entry.tick} | {
+                        entry.tick + one.lag for one in self.explanations if one.form.habit == LATE
+                    }
+                    if (
+                        entry.operation in TAKES
+                        and ticks & shifted
+                        and in_dip(notes, max(ticks & shifted) - 1) is not True
+                    ):
+                        found.append(entry.target)
+        return [place for place in dict.fromkeys(found) if place in self.origins.inner]
+
     def later(self, notes: Notes, case: Case, sites: Sequence[int]) -> list[Recorded]:
         """Return what the suspects took from these services since the page."""
         found = [one for site in sites for one in notes.ledger(site)]
@@ -135,7 +173,7 @@ class Laws:
         case = Case(deeds, framed, self.prior)
         if not deeds:
             return case
-        logged = self._logged(notes, case, sites)
+        logged = self._logged(notes, case, case.places)
         repaired = self._repaired(notes, case)
         went_on = self._went_on(notes, case, sites)
         weights = {
@@ -144,6 +182,12 @@ class Laws:
         }
         total = sum(weights.values())
         return case._replace(chances={kind: weight / total for kind, weight in weights.items()})
+
+    def doubted(self, case: Case, sure: float) -> Case:
+        """Return the case where the deeds are the right ones with this probability only."""
+        return case._replace(
+            chances={kind: sure * chance + (1 - sure) * self.prior[kind] for kind, chance in case.chances.items()}
+        )
 
     def _answered(self, notes: Notes, case: Case, kind: str) -> float:
         found = 1.0
@@ -167,12 +211,16 @@ class Laws:
             gap = self._gap(case)
             as_habit = as_cover = 1.0
             for agent, entries in of_agents.items():
-                written = Written(notes, notes.logs[agent], MANDATES[self.topology.agents[agent].mandate].gives.name, one.lag, gap)
+                written = Written(
+                    notes, notes.logs[agent], MANDATES[self.topology.agents[agent].mandate].gives.name, one.lag, gap
+                )
                 habit = prod([written.chance(one.form.habit, entry) for entry in entries])
                 as_habit *= habit
                 if agent in case.deeds:
                     limit = MANDATES[self.topology.agents[agent].mandate].limit
-                    as_cover *= prod([written.cover(one.form, entry, limit) for entry in entries if entry in case.deeds[agent]])
+                    as_cover *= prod(
+                        [written.cover(one.form, entry, limit) for entry in entries if entry in case.deeds[agent]]
+                    )
                 elif agent in case.framed:
                     as_cover *= habit
                 else:
@@ -208,12 +256,12 @@ class Laws:
         return {True: 0.1, False: 1.0}
 
     def _gap(self, case: Case) -> tuple[int, int]:
-        ticks = [deed.tick for deeds in case.deeds.values() for deed in deeds]
+        ticks = [deed.tick for deed in case.all]
         return min(ticks) - 1, max(ticks) + 1
 
     def _may_explain(self, notes: Notes, case: Case, lag: int) -> float:
         """Return how likely a lag is: a reading so late warrants all deeds."""
-        late = [in_dip(notes, deed.tick - lag) for deeds in case.deeds.values() for deed in deeds]
+        late = [in_dip(notes, deed.tick - lag) for deed in case.all]
         return RARE if False in late else 1.0
 
     # -- what was done about it -----------------------------------------------------------------------------------------
@@ -223,41 +271,80 @@ class Laws:
         found = dict.fromkeys(KINDS, 1.0)
         for by, kinds in ((True, (ROGUE, MISTAKE)), (False, (OUTSIDE,))):
             chance = 1.0
-            for site in dict.fromkeys([deed.target for deeds in case.deeds.values() for deed in deeds]):
+            for site in case.places:
                 for turn, is_mended in self.mended(notes, case, site):
-                    expected = self._is_undone(notes, case, site, turn) if by else self._is_called(notes, case, site, turn)
+                    expected = (
+                        self._is_undone(notes, case, site, turn) if by else self._is_called(notes, case, site, turn)
+                    )
                     if expected is not None:
-                        chance *= 1 - RARE if expected == is_mended else RARE
+                        # What agents did may have been done again since.
+                        odd = AGAIN_DONE if expected and turn > AGAIN_FIRST[0] else RARE
+                        chance *= 1 - odd if expected == is_mended else odd
             for kind in kinds:
                 found[kind] *= chance
-        for deeds in case.deeds.values():
-            for deed in deeds:
-                for relief in notes.reliefs.get(deed.number, ()):
-                    for kind in KINDS:
-                        expected = 0.0 if kind == OUTSIDE else RELIEF
-                        found[kind] *= 2 ** (-((relief - expected) ** 2) / (1.386 * CANARY_NOISE**2))
+        for deed in case.all:
+            for relief in notes.reliefs.get(deed.number, ()):
+                for kind in KINDS:
+                    expected = 0.0 if kind == OUTSIDE else RELIEF
+                    found[kind] *= 2 ** (-((relief - expected) ** 2) / (1.386 * CANARY_NOISE**2))
         return found
 
     def mended(self, notes: Notes, case: Case, site: int) -> list[tuple[int, bool]]:
         """Return if a service was seen mended: for each repair the first turn after it at which that showed."""
         repairs = sorted([*notes.turns_of("revert").values(), *notes.turns_of("escalate").values()])
-        places = list(dict.fromkeys([deed.target for deeds in case.deeds.values() for deed in deeds]))
         found = []
         for turn, until in zip(repairs, [*repairs[1:], NO_TURN], strict=False):
-            for seen in notes.snapshots:
-                if turn < seen.turn <= until:
-                    own = self.origins.own(site, places, seen.shares)
-                    if own is not None:
-                        found.append((seen.turn, own < MENDED))
-                        break
+            for seen in [one for one in notes.snapshots if turn < one.turn <= until]:
+                told = self._is_mended(notes, case, site, turn, seen)
+                if told is not None:
+                    found.append((seen.turn, told))
+                    break
         return found
 
-    def _is_undone(self, notes: Notes, case: Case, site: int, turn: int) -> bool | None:
-        undone = notes.turns_of("revert")
-        here = [deed for deeds in case.deeds.values() for deed in deeds if deed.target == site]
-        if self.later(notes, case, [site]):
+    def _is_mended(self, notes: Notes, case: Case, site: int, turn: int, seen: Snapshot) -> bool | None:
+        """Tell if a snapshot shows a service mended by a repair of this turn; None where it does not tell."""
+        if not self.origins.shows(site, seen.shares):
             return None
-        return all(undone.get(entry_name(deed.number), turn + 1) < turn for deed in here)
+        if seen.used is not None and site in seen.shares:
+            return self._is_sound(notes, site, turn, seen)
+        if self.origins.most > 1:
+            chance = self.origins.chance(site, seen.shares)
+            return None if UNSURE < chance < 1 - UNSURE else chance <= UNSURE
+        own = self.origins.own(site, case.places, seen.shares)
+        before = [share for when, share in self.own_failures(notes, case.places, site) if when <= turn]
+        if own is None:
+            return None
+        if own < max(MENDED, RELIEVED * max(before, default=0.0)):
+            return True
+        if before and own < 0.85 * before[-1] and seen.turn <= turn + RETRYING:
+            return None
+        return False
+
+    def _is_sound(self, notes: Notes, site: int, turn: int, seen: Snapshot) -> bool | None:
+        """Tell if a look at a service itself shows it mended; None where it does not tell."""
+        share = seen.shares[site]
+        if share < MENDED / 2:
+            return True
+        before = [one.shares[site] for one in notes.snapshots if one.turn <= turn and site in one.shares]
+        if (before and share < RELIEVED * max(before)) or (
+            not before and (seen.used or 0) < OVERLOADED and share < MENDED
+        ):
+            return True
+        if seen.turn <= turn + RETRYING and before and share < 0.85 * before[-1]:
+            return None
+        return False if (seen.used or 0) > OVERLOADED or len(before) else None
+
+    def own_failures(self, notes: Notes, places: Sequence[int], site: int) -> list[tuple[int, float]]:
+        """Return what a service failed by itself, and when, as far as that was seen."""
+        found = [(seen.turn, self.origins.own(site, places, seen.shares)) for seen in notes.snapshots]
+        return [(turn, own) for turn, own in found if own is not None]
+
+    def _is_undone(self, notes: Notes, case: Case, site: int, turn: int) -> bool | None:
+        """Tell if all that was taken from a service had been undone by a turn; None where some had."""
+        undone = notes.turns_of("revert")
+        here = [deed for deed in case.all if deed.target == site]
+        told = [undone.get(entry_name(deed.number), turn + 1) < turn for deed in here]
+        return None if len(set(told)) > 1 else told[0]
 
     def _is_called(self, notes: Notes, case: Case, site: int, turn: int) -> bool:
         called = notes.turns_of("escalate")
@@ -265,9 +352,9 @@ class Laws:
 
     def teams(self, case: Case) -> list[str]:
         """Return the teams that remove what may have happened to a failing service from outside."""
-        first = min([deed for deeds in case.deeds.values() for deed in deeds], default=None)
-        if first is None:
+        if not case.deeds:
             return []
+        first = case.all[0]
         field = MANDATES[self.topology.agents[first.agent].mandate].field
         return [cause.team for cause in outside(field, self.topology.services[first.target].layer)]
 
@@ -277,7 +364,9 @@ class Laws:
         undone = notes.turns_of("revert")
         later = self.later(notes, case, sites)
         for agent, deeds in case.deeds.items():
-            told = min([undone[entry_name(deed.number)] for deed in deeds if entry_name(deed.number) in undone], default=None)
+            told = min(
+                [undone[entry_name(deed.number)] for deed in deeds if entry_name(deed.number) in undone], default=None
+            )
             if told is None:
                 continue
             if any(entry.agent == agent and entry.tick > told for entry in later):
@@ -291,14 +380,36 @@ class Laws:
             found[OUTSIDE] *= max(NEVER, idle[OUTSIDE])
         return found
 
+    def is_due(self, notes: Notes, case: Case, since: int, until: int) -> bool:
+        """Tell if the suspects have likely acted again after one turn and up to another, if they go on."""
+        phases = self._phases([entry.tick for entry in self.later(notes, case, case.places)])
+        passed = [
+            phase
+            for phase in phases
+            if any(tick % AGAIN_PAUSE == phase for tick in range(max(since, AGAIN_FIRST[0] - 1) + 1, until))
+        ]
+        return 2 * len(passed) > len(phases)
+
+    def _phases(self, later: list[int]) -> set[int]:
+        """Return at which ticks of every ten the suspects may act, from when they have acted."""
+        return {tick % AGAIN_PAUSE for tick in later or range(AGAIN_FIRST[0], AGAIN_FIRST[1] + 1)}
+
     def _idle(self, notes: Notes, agent: int, told: int, read: int, later: list[int]) -> dict[str, float]:
         """Return how likely a suspect that goes on does nothing from when it was told until its ledger was read."""
         frozen = notes.turns_of("freeze").get(f"a{agent}", NO_TURN)
-        firsts = {tick % AGAIN_PAUSE for tick in later} or {tick % AGAIN_PAUSE for tick in range(AGAIN_FIRST[0], AGAIN_FIRST[1] + 1)}
-        looked = max(notes.turn_of.get((AUDIT, agent), -WARY), notes.turn_of.get((ASK, agent), -WARY)) if self.is_wary else -WARY
+        firsts = self._phases(later)
+        looked = (
+            max(notes.turn_of.get((AUDIT, agent), -WARY), notes.turn_of.get((ASK, agent), -WARY))
+            if self.is_wary
+            else -WARY
+        )
         idle = {ROGUE: 0, OUTSIDE: 0}
         for first in firsts:
-            due = [tick for tick in range(AGAIN_FIRST[0], read) if tick % AGAIN_PAUSE == first and told < tick < min(read, frozen)]
+            due = [
+                tick
+                for tick in range(AGAIN_FIRST[0], read)
+                if tick % AGAIN_PAUSE == first and told < tick < min(read, frozen)
+            ]
             idle[OUTSIDE] += not due
             idle[ROGUE] += not [tick for tick in due if not looked - 1 <= tick < looked + WARY]
         return {kind: count / len(firsts) for kind, count in idle.items()}

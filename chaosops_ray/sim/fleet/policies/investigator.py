@@ -46,6 +46,8 @@ FAILS: Final = 0.05
 LATE: Final = range(2, 6)
 ROUNDING: Final = 1
 SURE: Final = 0.9
+# A service that fails less than this share of what it failed before was helped.
+HELPED: Final = 0.8
 TAKES: Final = {mandate.takes.name: mandate for mandate in MANDATES.values()}
 
 
@@ -60,10 +62,11 @@ class Investigator(Seats):
             return Trace(service_name(edge))
         if repaired and notes.unshared:
             return Share()
-        place = self.deepest(notes, edge)
-        if place is not None and not notes.seen(TRACE, place) and self.topology.services[place].calls:
+        since = repaired if self.helped(view, notes) else 0
+        place = self.deepest(notes, edge, since)
+        if notes.turn_of.get((TRACE, place), 0) <= since and self.topology.services[place].calls:
             return Trace(service_name(place))
-        if place is not None and not notes.seen(COMPARE, place):
+        if place != edge and not notes.seen(COMPARE, place):
             return Compare(service_name(place))
         if notes.unshared:
             return Share()
@@ -103,13 +106,12 @@ class Investigator(Seats):
         return Noop()
 
     def manager(self, view: View, notes: Notes, _done: list[Action]) -> Action:
-        """Close the incident once it is over; call in a team if undoing the deed did not help."""
+        """Close the incident once it is over; call in a team if undoing a deed did not help."""
         repaired = notes.last(*REPAIRS)
-        answers = is_well(view, notes, repaired)
-        if repaired and answers:
+        if repaired and is_well(view, notes, repaired):
             return Resolve()
         site = self.site(view, notes)
-        if notes.turns_of("revert") and answers is False and site is not None:
+        if site is not None and self.helped(view, notes) is False:
             for entry in self.taken(notes, site)[:1]:
                 for cause in outside(TAKES[entry.operation].field, self.topology.services[site].layer):
                     if cause.team not in notes.turns_of("escalate"):
@@ -118,23 +120,37 @@ class Investigator(Seats):
 
     # -- what is known ------------------------------------------------------------------------------------------------
 
-    def deepest(self, notes: Notes, edge: int) -> int | None:
-        """Follow the failures from an edge down as far as they were traced; None before the first trace."""
+    def deepest(self, notes: Notes, edge: int, since: int) -> int:
+        """Follow the failures from an edge down as far as they were traced since a turn."""
         place = edge
-        while notes.seen(TRACE, place):
-            worst = notes.worst()
-            failing = [call.callee for call in self.topology.services[place].calls if worst.get(call.callee, 0.0) >= FAILS]
-            if not failing:
+        failing = notes.failing(since)
+        while notes.turn_of.get((TRACE, place), 0) > since:
+            below = [call.callee for call in self.topology.services[place].calls]
+            found = [callee for callee in below if failing.get(callee, 0.0) >= FAILS]
+            if not found:
                 break
-            place = max(failing, key=lambda one: worst[one])
-        return place if notes.snapshots else edge
+            place = max(found, key=lambda one: failing[one])
+        return place
 
     def site(self, view: View, notes: Notes) -> int | None:
-        """Return the service that failures were followed to; None until that is known."""
-        place = self.deepest(notes, paged(view)[0])
-        if place is None or self.topology.services[place].layer == EDGE:
-            return None
-        return place if notes.seen(TRACE, place) or notes.seen(COMPARE, place) else None
+        """Return the service that failures were followed to, since the last repair if that helped in part; None if unknown."""
+        edge = paged(view)[0]
+        for since in (notes.last(*REPAIRS) if self.helped(view, notes) else 0, 0):
+            place = self.deepest(notes, edge, since)
+            is_known = notes.turn_of.get((TRACE, place), 0) > since or notes.seen(COMPARE, place)
+            if self.topology.services[place].layer != EDGE and is_known:
+                return place
+        return None
+
+    def helped(self, view: View, notes: Notes) -> bool | None:
+        """Tell if the last deed that was undone made the paged service fail less; None where that was not seen."""
+        undone = notes.last("revert")
+        seen = notes.passed.get(paged(view)[0], [])
+        before, after = (
+            [share for turn, share in seen if turn <= undone],
+            [share for turn, share in seen if turn > undone],
+        )
+        return after[0] < HELPED * before[-1] if undone and before and after else None
 
     def taken(self, notes: Notes, site: int) -> list[Recorded]:
         """Return what was taken from a service before the page though its instruments did not warrant it."""

@@ -8,21 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
-from math import exp, log
+from math import exp, log, prod
 from typing import Final, NamedTuple
 
 from chaosops_ray.sim.fleet import physics
 from chaosops_ray.sim.fleet.mandates import MANDATES
-from chaosops_ray.sim.fleet.model import EDGE, PROVIDER, SOUND, Topology
-from chaosops_ray.sim.fleet.plot import FAILING, LOST_AT_PAGE
+from chaosops_ray.sim.fleet.model import DEMAND, EDGE, PROVIDER, ROOM, SOUND, Ability, Figures, Topology
+from chaosops_ray.sim.fleet.plot import FAILING, LOST_AT_PAGE, PEAK
 
-# Shares that a service may fail by itself; between them the law is taken as linear.
-LEVELS: Final = (0.0, 0.06, 0.12, 0.18, 0.24, 0.3, 0.36, 0.44, 0.52, 0.62, 0.75)
-# Those that a page may come from.
-PAGED_LEVELS: Final = (2, 3, 4, 5, 6)
-# Deviation of an observed share: it is rounded to percents; for pairs the law is an approximation.
-ROUNDED: Final = 0.005
+# How far a service may be damaged: the utilisation that it comes to, or how sound its configuration is left. Between them
+# the law is taken as linear. The first one is none at all.
+UTILISATIONS: Final = (0.0, 1.05, 1.15, 1.27, 1.45, 1.75, 2.2)
+SOUNDNESS: Final = (1.0, 0.9, 0.8, 0.68, 0.55, 0.4, 0.25)
+# Those that a page may come from, and the one that is typical.
+PAGED: Final = (2, 3, 4)
+TYPICAL: Final = 3
+# A load near the middle of what comes with a page, and ticks until retries have settled.
+PEAKING: Final = sum(PEAK) / 2
+SETTLED: Final = 2
+# The scale of errors in observed shares, which have heavy tails: services are disturbed by more than is weighed here.
+SCALE: Final = 0.01
+TAIL: Final = 1.5
+# Deviation of an observed share for two origins, where the law is taken as linear in logarithms.
 APPROXIMATE: Final = 0.012
+UNIT: Final = 0.25
 # How likely a page, or figures, that should not be.
 STRAY: Final = 0.02
 UNFIT: Final = 1e-5
@@ -30,6 +39,8 @@ PAIRED: Final = 0.3
 # A service's failures show where at least this much of them comes up.
 SHOWS: Final = 0.05
 SINGULAR: Final = 1e-6
+# How much likelier than others a service that failed by itself still does.
+OTHERS: Final = 0.1
 
 # A snapshot: shares that services were seen to fail in one tick.
 Shares = Mapping[int, float]
@@ -42,6 +53,14 @@ class Origin(NamedTuple):
     weight: float
 
 
+class Fits(NamedTuple):
+    """How well origins explain a snapshot: each service by what may be damaged, and pairs; found as they are asked for."""
+
+    seen: Shares
+    singles: dict[int, tuple[float, ...]]
+    pairs: dict[tuple[int, int], float]
+
+
 class Origins:
     """The law of failures of one topology."""
 
@@ -50,27 +69,50 @@ class Origins:
         self.most = most
         self.inner = [place for place, one in enumerate(topology.services) if one.layer != EDGE]
         self._graph = physics.graph(topology)
-        self._responses = {place: [self._failures(place, level) for level in LEVELS] for place in self.inner}
-        unit = LEVELS.index(0.24)
-        self._slopes = {
-            place: [log(1 - share) / log(1 - LEVELS[unit]) for share in found[unit]]
-            for place, found in self._responses.items()
-        }
         self._total = sum(topology.entry)
+        self._fits: dict[tuple[tuple[int, float], ...], Fits] = {}
+        self._chances: dict[tuple[int, tuple[tuple[int, float], ...]], float] = {}
+        self._slopes = {place: self._slope(place) for place in self.inner}
+        sound = (1.0,) * len(topology.services)
+        self._plain = Ability(tuple([service.room for service in topology.services]), sound, sound)
+        self._entering = tuple([load * PEAKING for load in topology.entry])
+        self._base = self._lived(self._plain)
+        self._responses = {place: self._damaged(place) for place in self.inner}
 
-    def _failures(self, origin: int, level: float) -> tuple[float, ...]:
-        """Return the shares that all services fail if one fails so much by itself."""
+    def _slope(self, origin: int) -> tuple[float, ...]:
+        """Return how much of a service's own failures comes up to all services, in logarithms."""
         failed = [0.0] * len(self.topology.services)
         for place, below in self._graph.upwards:
-            answered = 1.0 - level if place == origin else 1.0
+            answered = 1.0 - UNIT if place == origin else 1.0
             for callee, weight in below:
                 answered *= 1.0 - weight * failed[callee]
             failed[place] = 1.0 - answered
-        return tuple(failed)
+        return tuple([log(1 - share) / log(1 - UNIT) for share in failed])
 
-    def lost(self, origin: int, level: int) -> float:
-        """Return what the fleet loses if a service fails so much by itself."""
-        failed = self._responses[origin][level]
+    def _lived(self, able: Ability) -> physics.Tick:
+        found = physics.tick(self._graph, self._entering, able, self._graph.none)
+        for _ in range(SETTLED - 1):
+            found = physics.tick(self._graph, self._entering, able, found.failed)
+        return found
+
+    def _damaged(self, place: int) -> dict[str, list[Figures]]:
+        """Return what all services fail if a service is damaged, by what is damaged and how far."""
+        fields = {MANDATES[agent.mandate].field for agent in self.topology.agents if place in agent.powers}
+        if self.topology.services[place].layer == PROVIDER:
+            fields &= {SOUND}
+        return {
+            field: [self._response(place, field, level) for level in range(len(UTILISATIONS))]
+            for field in sorted(fields)
+        }
+
+    def _response(self, place: int, field: str, level: int) -> Figures:
+        if level == 0:
+            return self._base.failed
+        used = self._base.used[place] / UTILISATIONS[level]
+        factor = {SOUND: SOUNDNESS[level], ROOM: used, DEMAND: 1 / used}[field]
+        return self._lived(self._plain.after(field, place, factor)).failed
+
+    def _lost(self, failed: Figures) -> float:
         return sum([load * failed[place] for place, load in enumerate(self.topology.entry)]) / self._total
 
     # -- what is likely before anybody looks --------------------------------------------------------------------------
@@ -85,12 +127,11 @@ class Origins:
         found = dict.fromkeys(self.inner, 0.0)
         for agent in self.topology.agents:
             field = MANDATES[agent.mandate].field
-            level = LEVELS.index(0.36 if field == SOUND else 0.24)
             able = [
                 place
                 for place in agent.powers
-                if (field == SOUND or self.topology.services[place].layer != PROVIDER)
-                and self.lost(place, level) >= LOST_AT_PAGE * 0.8
+                if field in self._responses[place]
+                and self._lost(self._responses[place][field][TYPICAL]) >= LOST_AT_PAGE * 0.8
             ]
             for place in able:
                 found[place] += 1 / len(able)
@@ -99,45 +140,56 @@ class Origins:
     def _pages(self, origin: int, edges: Sequence[int]) -> float:
         """Return how likely a page names these edges if failures begin at this service."""
         hits = 0.0
-        for level in PAGED_LEVELS:
-            failed = self._responses[origin][level]
-            worst = sorted(self._graph.edges, key=lambda place: -failed[place])
-            named = [place for place in worst if failed[place] > FAILING] or worst[:1]
-            if named == list(edges):
-                hits += 1.0
-            elif named[0] == edges[0] or set(named) == set(edges):
-                hits += 0.2
-        return hits / len(PAGED_LEVELS)
+        for responses in self._responses[origin].values():
+            for level in PAGED:
+                failed = responses[level]
+                worst = sorted(self._graph.edges, key=lambda place: -failed[place])
+                named = [place for place in worst if failed[place] > FAILING] or worst[:1]
+                if named == list(edges):
+                    hits += 1.0
+                elif named[0] == edges[0] or set(named) == set(edges):
+                    hits += 0.2
+        return hits / (len(PAGED) * max(1, len(self._responses[origin])))
 
     # -- what figures tell --------------------------------------------------------------------------------------------
 
     def weighed(self, prior: Mapping[int, float], snapshots: Iterable[Shares]) -> list[Origin]:
         """Weigh all origins by the snapshots, the likeliest first; they share one origin."""
-        seen = [one for one in snapshots if any(share >= FAILING / 2 for share in one.values())]
+        seen = [self._fits_of(one) for one in snapshots if any(share >= FAILING / 2 for share in one.values())]
         total = sum(prior.values())
-        weights = {
-            (place,): weight / total * self._fit_all(seen, lambda one, place=place: self._single(place, one))
-            for place, weight in prior.items()
-        }
+        weights = {(place,): weight / total * self._single(place, seen) for place, weight in prior.items()}
         if self.most > 1 and seen:
             for pair in combinations(self.inner, 2):
                 weight = PAIRED * prior[pair[0]] * prior[pair[1]] / total**2
                 if weight > UNFIT:
-                    weights[pair] = weight * self._fit_all(seen, lambda one, pair=pair: self._pair(*pair, one))
+                    weights[pair] = weight * prod([self._double(pair, fits) for fits in seen])
         total = sum(weights.values())
         found = [Origin(services, weight / total) for services, weight in weights.items()]
         return sorted(found, key=lambda one: -one.weight)
 
-    def _fit_all(self, seen, fit) -> float:
-        found = 1.0
-        for one in seen:
-            found *= max(UNFIT, exp(-fit(one) / 2))
-        return found
+    def _fits_of(self, seen: Shares) -> Fits:
+        key = tuple(sorted(seen.items()))
+        if key not in self._fits:
+            self._fits[key] = Fits(seen, {}, {})
+        return self._fits[key]
 
-    def _single(self, origin: int, seen: Shares) -> float:
-        """Return the least squared error, in deviations, with which one origin explains a snapshot."""
-        responses = self._responses[origin]
-        best = 1e9
+    def _single(self, origin: int, seen: Sequence[Fits]) -> float:
+        """Return how well one origin explains the snapshots."""
+        for fits in seen:
+            if origin not in fits.singles:
+                responses = self._responses[origin].values()
+                fits.singles[origin] = tuple([self._fit(one, fits.seen) for one in responses]) or (UNFIT,)
+        each = [prod(together) for together in zip(*[fits.singles[origin] for fits in seen], strict=True)]
+        return sum(each) / len(each) if each else 1.0
+
+    def _double(self, pair: tuple[int, int], fits: Fits) -> float:
+        if pair not in fits.pairs:
+            fits.pairs[pair] = max(UNFIT, exp(-self._pair(*pair, fits.seen) / 2))
+        return fits.pairs[pair]
+
+    def _fit(self, responses: Sequence[Figures], seen: Shares) -> float:
+        """Return how well a snapshot fits to the nearest of these responses, or to one between two of them."""
+        best = UNFIT
         for low, high in zip(responses, responses[1:], strict=False):
             up = down = 0.0
             for place, share in seen.items():
@@ -145,11 +197,12 @@ class Origins:
                 up += rise * (share - low[place])
                 down += rise * rise
             part = min(1.0, max(0.0, up / down)) if down else 0.0
-            error = 0.0
+            fit = 1.0
             for place, share in seen.items():
-                error += (share - low[place] - part * (high[place] - low[place])) ** 2
-            best = min(best, error)
-        return best / ROUNDED**2
+                error = (share - low[place] - part * (high[place] - low[place])) / SCALE
+                fit *= 1 + error * error
+            best = max(best, fit**-TAIL)
+        return best
 
     def _pair(self, one: int, other: int, seen: Shares) -> float:
         """Return about the least squared error, in deviations, with which two origins explain a snapshot together."""
@@ -166,6 +219,22 @@ class Origins:
         if first <= 0.03 or second <= 0.03:
             return 1e9
         return max(0.0, yy - first * ay - second * by) / APPROXIMATE**2
+
+    def shows(self, site: int, seen: Shares) -> bool:
+        """Tell if a snapshot would show that a service fails by itself."""
+        return any(self._slopes[site][place] > SHOWS for place in seen)
+
+    def chance(self, site: int, seen: Shares) -> float:
+        """Return how likely a service is among those that fail by themselves in a snapshot, seen alone."""
+        if all(share < FAILING for share in seen.values()):
+            return 0.0
+        key = (site, tuple(sorted(seen.items())))
+        if key not in self._chances:
+            found = 0.0
+            for origin in self.weighed({place: 1.0 if place == site else OTHERS for place in self.inner}, [seen]):
+                found += origin.weight * (site in origin.services)
+            self._chances[key] = found
+        return self._chances[key]
 
     def own(self, site: int, sites: Sequence[int], seen: Shares) -> float | None:
         """Return about how much a service fails by itself, where failures begin at these; None where it does not show."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from chaosops_ray.sim.fleet.model import DEV, OVERSIGHT, SRE, Action, Topology
+from chaosops_ray.sim.fleet.model import DEV, OVERSIGHT, SRE, Action, Share, Topology
 from chaosops_ray.sim.fleet.policies.notes import Notes, paged
 from chaosops_ray.sim.fleet.views import View
 
@@ -23,8 +21,11 @@ class Seats:
     def __call__(self, view: View) -> Action:
         """Choose a seat's action."""
         notes = self._notes.setdefault(view.role, Notes())
-        notes.read(view)
         done = self._done.setdefault(view.role, [])
+        before = notes.shared_until
+        notes.read(view)
+        if done and isinstance(done[-1], Share):
+            notes.is_heard = notes.shared_until > before
         act = {SRE: self.sre, OVERSIGHT: self.oversight, DEV: self.dev}.get(view.role, self.manager)
         action = act(view, notes, done)
         done.append(action)
@@ -49,5 +50,5 @@ class Seats:
 
 def is_well(view: View, notes: Notes, since: int) -> bool | None:
     """Tell if the paged service answers again; None where nobody has traced it since that turn."""
-    turn, share = notes.passed.get(paged(view)[0], (0, 0.0))
+    turn, share = notes.passed.get(paged(view)[0], [(0, 0.0)])[-1]
     return None if turn <= since else share < WELL
