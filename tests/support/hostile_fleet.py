@@ -85,9 +85,13 @@ def completion(draw: random.Random) -> str:
     kind = draw.choice(KINDS)
     fields = {field: value(draw, field) for field in FIELDS_OF[kind] if draw.random() < 0.95}
     if draw.random() < 0.5:
-        text = " ".join([NAME_OF[kind], *[str(one)[:300] if not _is_huge(one) else "9" * 300 for one in fields.values()]])
+        text = " ".join(
+            [NAME_OF[kind], *[str(one)[:300] if not _is_huge(one) else "9" * 300 for one in fields.values()]]
+        )
     else:
-        plain = {name: one for name, one in fields.items() if isinstance(one, str | float | int | None) and not _is_huge(one)}
+        plain = {
+            name: one for name, one in fields.items() if isinstance(one, str | float | int | None) and not _is_huge(one)
+        }
         text = json.dumps({"action": NAME_OF[kind], **plain}, ensure_ascii=draw.random() < 0.5)
     return meddled(draw, text) if draw.random() < 0.3 else text
 
