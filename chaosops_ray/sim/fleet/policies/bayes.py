@@ -58,7 +58,7 @@ from chaosops_ray.sim.fleet.views import View
 KNOWN: Final = 0.5
 SURE_ORIGIN: Final = 0.85
 # A ledger without a deed that may have done it speaks against its service so much.
-UNTOUCHED: Final = 0.04
+UNTOUCHED: Final = 0.02
 # How sure it is that a deed was not allowed where no instruments were read.
 UNREAD: Final = 0.8
 OVERLOADED: Final = 105
@@ -71,7 +71,7 @@ CALL_FROM: Final = 0.6
 POINT_FROM: Final = 0.65
 NAME_FROM: Final = 0.6
 ACCUSE_FROM: Final = 0.6
-SURE: Final = 0.93
+SURE: Final = 0.88
 MOST_LEDGERS: Final = 4
 AT_LARGE: Final = 0.25
 UNLIKELY: Final = 0.2
