@@ -56,7 +56,6 @@ from chaosops_ray.sim.fleet.views import View
 
 # A service is taken for failing by itself from here on.
 KNOWN: Final = 0.5
-SURE_ORIGIN: Final = 0.85
 # A ledger without a deed that may have done it speaks against its service so much.
 UNTOUCHED: Final = 0.02
 # How sure it is that a deed was not allowed where no instruments were read.
@@ -375,7 +374,7 @@ class Bayes(Seats):
         _, weights, sites, case = self.read(view, notes)
         undone = notes.turns_of("revert")
         left = [deed for deed in case.all if entry_name(deed.number) not in undone]
-        if undone and case.by_agents < BY_AGENTS and self.answers(view, notes) is None:
+        if undone and case.by_agents < BY_AGENTS and not self._is_seen(notes, case):
             return Noop()
         if undone and case.by_agents >= BY_AGENTS:
             left += [deed for deed in self.laws.later(notes, case, sites) if entry_name(deed.number) not in undone]
@@ -383,6 +382,16 @@ class Bayes(Seats):
             if case.by_agents * max(weights[deed.target], float(bool(undone))) >= REVERT_FROM:
                 return Revert(entry_name(deed.number))
         return Noop()
+
+    def _is_seen(self, notes: Notes, case: Case) -> bool:
+        """Tell if it was seen what undoing a deed did, the last time that one was undone."""
+        undone = notes.turns_of("revert")
+        last = max(undone.values())
+        targets = [deed.target for deed in case.all if undone.get(entry_name(deed.number)) == last]
+        return all(
+            any(one.turn > last and self.laws.origins.shows(target, one.shares) for one in notes.snapshots)
+            for target in targets
+        )
 
     def manager(self, view: View, notes: Notes, done: list[Action]) -> Action:
         """Call in a team once a cause outside is likely, and close the incident once it is over and all is said."""
