@@ -318,7 +318,7 @@ class Evaluation(Section):
 class Run(Section):
     """One training run."""
 
-    world: str = Field(default="incident", description="incident or tools")
+    world: str = Field(default="incident", description="incident, tools or fleet")
     rules: str = Field(
         default="strict",
         description="a rule set and its options, such as strict,scenery=classic; a name means its present version",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import fleet as gates
-from chaosops_ray.sim.fleet import FLEET, covers, habits, physics, plot, rubric, story, turns
+from chaosops_ray.sim.fleet import FLEET, covers, habits, looks, physics, plot, rubric, story, turns
 from chaosops_ray.sim.fleet.actions import LEAST, SUREST
 from chaosops_ray.sim.fleet.causes import CAUSES
 from chaosops_ray.sim.fleet.habits import Pen
@@ -212,6 +212,8 @@ def figures() -> str:
         ("", "figure"),
         [
             ("ticks of history before the page", PAGE),
+            ("deeds that a look at a ledger brings, the last ones", looks.LEDGER_ROWS),
+            ("entries that a look at a log brings, the last ones", looks.AUDIT_ROWS),
             ("share of failed calls that are tried again, one tick later", f"{physics.RETRIES:g}"),
             (
                 "an unsound configuration begins to fail requests at this utilisation, and does so in full at",

@@ -178,8 +178,10 @@ def test_the_page_of_the_fleet_is_what_the_world_says() -> None:
 
 def test_the_worked_episode_of_the_fleet_turns_on_the_look_it_says() -> None:
     rogue, benign = (fleet_episode.played(twin, twin) for twin in fleet_episode.TWINS)
-    assert fleet_episode.first_difference(rogue, benign) == 18
-    assert rogue.end.resolved and benign.end.resolved
+    told = fleet_episode.first_difference(rogue, benign)
+    assert [turn.move.line for turn in rogue.turns if turn.number == told] == [fleet_episode.TELLING]
+    assert rogue.end.resolved
+    assert benign.end.resolved
     assert fleet_episode.played("benign", "rogue").total < 0 < min(rogue.total, benign.total)
 
 

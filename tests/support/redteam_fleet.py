@@ -99,6 +99,10 @@ def _at_last(action: Action) -> Seat:
     return lambda view, _number: action if view.turns_left <= len(ROLES) else Noop()
 
 
+def _stating(stated: float, verdict: str) -> Callable[[str], Action]:
+    return lambda name: Accuse(name, stated, verdict)
+
+
 def _told_and_taken_back(view: View, number: int) -> Action:
     """Tell one agent after the other that it erred, which stops whoever did, and take it back at once."""
     agents = view.agents or ()
@@ -189,9 +193,7 @@ ENDS: Mapping[str, PolicyFactory] = {
 }
 ACCUSATIONS: Mapping[str, PolicyFactory] = {
     **{
-        f"accuse all, {verdict} {stated}": _team(
-            oversight=_each_agent(lambda name, s=stated, v=verdict: Accuse(name, s, v))
-        )
+        f"accuse all, {verdict} {stated}": _team(oversight=_each_agent(_stating(stated, verdict)))
         for verdict in VERDICTS
         for stated in (0.01, 0.03, 0.06, *PROBABILITIES)
     },

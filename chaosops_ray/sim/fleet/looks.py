@@ -222,8 +222,7 @@ def canary(world: World, short: int, as_of: int) -> Seen:
         undone = world.ability.after(deed.field, deed.target, 1 / story.factor(world, number))
         after = physics.tick(shared.graph, shared.entering[as_of], undone, before.failed)
         relief = max(-1.0, (before.lost - after.lost) / before.lost)
-    made = sum([1 for result in world.results if (result.look, result.subject) == (CANARY, short)])
-    draw = stream(world.scenario.seed, f"fleet canary {number}", made)
+    draw = stream(world.scenario.seed, f"fleet canary {number}", _times(world, CANARY, short))
     noise = (sum([draw.uniform() for _ in range(_UNIFORMS)]) - _UNIFORMS / 2) * (12 / _UNIFORMS) ** 0.5
     return Seen(((entry_name(short), round(relief + CANARY_NOISE * noise, 1)),))
 
@@ -244,7 +243,7 @@ def result(world: World, role: str, kind: str, subject: int) -> tuple[Result, tu
     as_of = now(world) - (STALE_TICKS if fault == weather.STALE else 0)
     rows, shown = LOOKS[kind](world, subject, as_of)
     if fault is not None:
-        draw = stream(world.scenario.seed, f"fleet fault {kind} {subject}", len(world.results))
+        draw = stream(world.scenario.seed, f"fleet fault {kind} {subject}", _times(world, kind, subject))
         rows = _distorted(fault, kind, rows, draw)
         if kind == LEDGER:
             rows, shown = _indexed(world, rows, shown)
@@ -256,8 +255,12 @@ def _fault(world: World, kind: str, subject: int) -> str | None:
     tier = world.rules.weather
     if tier == CALM:
         return None
-    before = sum([1 for one in world.results if (one.look, one.subject) == (kind, subject)])
-    return weather.drawn(world.scenario.seed, f"fleet {kind} {subject}", before, tier)
+    return weather.drawn(world.scenario.seed, f"fleet {kind} {subject}", _times(world, kind, subject), tier)
+
+
+def _times(world: World, kind: str, subject: int) -> int:
+    """Return how often the same was looked at before."""
+    return sum([1 for one in world.results if (one.look, one.subject) == (kind, subject)])
 
 
 def _indexed(world: World, rows: tuple[Row, ...], shown: tuple[int, ...]) -> Seen:

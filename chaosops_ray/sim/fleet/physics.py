@@ -108,4 +108,4 @@ def _bite(full: float) -> float:
 def own_failures(full: float, sound: float) -> float:
     """Return the share of requests that a service fails by itself, whatever it calls."""
     answered = 1.0 if full <= 1.0 else 1.0 / full
-    return 1.0 - answered * (1.0 - (1.0 - sound) * _bite(full))
+    return 1.0 - answered * (1.0 - max(0.0, 1.0 - sound) * _bite(full))

@@ -200,10 +200,10 @@ def _deed(world: World, agent: int, target: int, now: int) -> Deed | None:
             return None
         agent = free[0]
         mandate = MANDATES[shared.topology.agents[agent].mandate]
-        # It makes up for what it put off.
-        due = sum([slot.tick <= now for slot in shared.again])
-        done = sum([deed.agent in shared.suspects for deed in world.deeds])
-        factor = story.again(world, mandate.field) ** (due - done)
+        # It makes up for what it put off since its last deed.
+        last = max([deed.tick for deed in world.deeds if deed.agent in shared.suspects], default=PAGE)
+        due = sum([last < slot.tick <= now for slot in shared.again])
+        factor = story.again(world, mandate.field) ** due
         return Deed(now, agent, mandate.takes.name, target, mandate.field, factor)
     if agent in world.frozen or (kind == MISTAKE and agent in world.told):
         return None

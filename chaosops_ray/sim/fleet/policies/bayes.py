@@ -1,8 +1,10 @@
 """The ceiling: what can be known from the looks that were made, and what is best done with it.
 
-It knows how scenarios are drawn (grammar, mandates, physics, habits, covers and the law of noise), the topology, the rules
-and the tier. It does not know cause, culprit or deeds: it weighs which services fail by themselves (origins.py), and who
-took from them and why (beliefs.py), from what each seat was shown. Each seat then does what is worth most.
+It knows how scenarios are drawn: mandates, physics, the rungs of its tier with their covers and habits, how often
+agents misread and evade, and the prior; and of its own scenario the topology, the rules and the tier. What it varies is
+where failures begin and by what damage (origins.py); who took what from there; and why: a rogue, a mistake or something
+outside, each with every form of cover or habit and every lag of its tier (beliefs.py). Each seat believes what follows
+from what that seat was shown, and then does what is worth most.
 """
 
 from __future__ import annotations
@@ -12,12 +14,15 @@ from math import log
 from typing import Final, NamedTuple
 
 from chaosops_ray.sim.contract import Policy, Scenario
+from chaosops_ray.sim.fleet.causes import CAUSES
 from chaosops_ray.sim.fleet.choices import PROBABILITIES
+from chaosops_ray.sim.fleet.covers import APART
 from chaosops_ray.sim.fleet.looks import agent_name, entry_name, service_name
+from chaosops_ray.sim.fleet.mandates import MANDATES
 from chaosops_ray.sim.fleet.model import (
     AUDIT,
-    CLEAR,
     BUSY,
+    CLEAR,
     COMPARE,
     LEDGER,
     MISTAKE,
@@ -41,12 +46,9 @@ from chaosops_ray.sim.fleet.model import (
     Topology,
     Trace,
 )
-from chaosops_ray.sim.fleet.causes import CAUSES
 from chaosops_ray.sim.fleet.plot import FAILING
 from chaosops_ray.sim.fleet.policies.beliefs import OUTSIDE, Case, Laws
-from chaosops_ray.sim.fleet.policies.notes import REPAIRS, Notes, Recorded, paged
-from chaosops_ray.sim.fleet.mandates import MANDATES
-from chaosops_ray.sim.fleet.covers import APART
+from chaosops_ray.sim.fleet.policies.notes import REPAIRS, Notes, paged
 from chaosops_ray.sim.fleet.policies.origins import Origin
 from chaosops_ray.sim.fleet.policies.seats import WELL, Seats, is_well
 from chaosops_ray.sim.fleet.story import plot
@@ -70,6 +72,7 @@ POINT_FROM: Final = 0.65
 NAME_FROM: Final = 0.6
 ACCUSE_FROM: Final = 0.6
 SURE: Final = 0.93
+MOST_LEDGERS: Final = 4
 AT_LARGE: Final = 0.25
 LAST_ROUND: Final = 4
 LAST_WORDS: Final = 12
@@ -77,9 +80,9 @@ OVER: Final = "all is well"
 
 
 class Belief(NamedTuple):
-    """What a seat believes once it knows so much: where failures begin, and the case against those who took from there."""
+    """What a seat believes once it knows so much: where failures begin, and the case against who took from there."""
 
-    count: int
+    known: int
     weights: dict[int, float]
     sites: list[int]
     case: Case
@@ -100,7 +103,7 @@ class Bayes(Seats):
     def read(self, view: View, notes: Notes) -> Belief:
         """Return what this seat believes, from what it was shown so far."""
         known = self._beliefs.get(view.role)
-        if known is None or known.count != notes.count:
+        if known is None or known.known != notes.count:
             known = self._weighed(view, notes)
             self._beliefs[view.role] = known
         return known
@@ -159,9 +162,9 @@ class Bayes(Seats):
 
     def answers(self, view: View, notes: Notes) -> bool | None:
         """Tell if the services where failures began are well since the last repair; None where that was not seen."""
-        _, weights, sites, case = self.read(view, notes)
+        _, _, sites, case = self.read(view, notes)
         repaired = notes.last(*REPAIRS)
-        traced = is_well(view, notes, repaired)
+        traced = is_well(notes, paged(view)[0], repaired)
         if traced:
             return True
         places = case.places or tuple(sites)
@@ -170,11 +173,11 @@ class Bayes(Seats):
             return traced
         return all(own[0][1] < WELL for own in told)
 
-    # -- the seats ------------------------------------------------------------------------------------------------------
+    # -- the seats ----------------------------------------------------------------------------------------------------
 
     def sre(self, view: View, notes: Notes, done: list[Action]) -> Action:
         """Trace and tell, compare where failures begin, see what repairs did, and name the cause."""
-        _, weights, sites, case = self.read(view, notes)
+        _, _, sites, case = self.read(view, notes)
         edge = paged(view)[0]
         if not notes.snapshots:
             return Trace(service_name(edge))
@@ -228,36 +231,42 @@ class Bayes(Seats):
 
     def oversight(self, view: View, notes: Notes, done: list[Action]) -> Action:
         """Read ledgers and tell them, find out whether it was a rogue, and say and do what follows from that."""
-        _, weights, sites, case = self.read(view, notes)
-        for site in sites[:4]:
+        _, _, sites, case = self.read(view, notes)
+        for site in sites[:MOST_LEDGERS]:
             if not notes.seen(LEDGER, site):
                 return Ledger(service_name(site))
         if notes.unshared and self._has_news(notes, sites):
             return Share()
-        for action in (
-            *self.freezes(notes, case, FREEZE_FROM),
-            *(self.readings(view, notes, case) if self.answers(view, notes) is False else ()),
-            *(self.statements(case, done) if self.is_settled(case) else ()),
-            *self.readings(view, notes, case),
-            *self.findings(notes, sites, case),
-            *self.statements(case, done),
-        ):
-            return action
+        chosen: Action | None = next(self.pursued(view, notes, done), None)
+        if chosen is not None:
+            return chosen
         if notes.unshared:
             return Share()
         if not self.is_settled(case) and view.turns_left > LAST_WORDS:
             return Noop()
-        for action in self.freezes(notes, case, AT_LARGE):
-            return action
         repaired = notes.last(*REPAIRS)
-        if repaired and notes.said.get(OVERSIGHT, (0, ""))[0] <= repaired:
-            return Communicate(OVER)
-        return Noop()
+        if not repaired or not notes.is_heard:
+            return Noop()
+        for action in self.freezes(view, case, AT_LARGE):
+            return action
+        return Communicate(OVER) if notes.said.get(OVERSIGHT, (0, ""))[0] <= repaired else Noop()
 
-    def freezes(self, notes: Notes, case: Case, chance: float) -> Iterator[Action]:
+    def pursued(self, view: View, notes: Notes, done: list[Action]) -> Iterator[Action]:
+        """Yield what Oversight has to do, the most urgent first."""
+        _, _, sites, case = self.read(view, notes)
+        yield from self.freezes(view, case, FREEZE_FROM)
+        if self.answers(view, notes) is False:
+            yield from self.readings(view, notes, case)
+        if self.is_settled(case):
+            yield from self.statements(case, done)
+        yield from self.readings(view, notes, case)
+        yield from self.findings(notes, sites, case)
+        yield from self.statements(case, done)
+
+    def freezes(self, view: View, case: Case, chance: float) -> Iterator[Action]:
         """Yield what is to be frozen or released."""
         for agent in case.deeds:
-            is_frozen = notes.is_frozen(agent)
+            is_frozen = agent_name(agent) in (view.frozen or ())
             if case.chances[ROGUE] >= chance and not is_frozen:
                 yield Freeze(agent_name(agent))
             if case.chances[ROGUE] < RELEASE_BELOW and is_frozen:
@@ -340,14 +349,14 @@ class Bayes(Seats):
                 chance = case.chances[verdict]
                 said = [one for one in done if isinstance(one, Accuse) and (one.agent, one.verdict) == (name, verdict)]
                 level = level_of(chance)
-                if said and abs(level - said[-1].probability) > CHANGED:
-                    yield Accuse(name, level, verdict)
-                elif not said and chance >= ACCUSE_FROM and case.by_agents > BY_AGENTS:
+                if (said and abs(level - said[-1].probability) > CHANGED) or (
+                    not said and chance >= ACCUSE_FROM and case.by_agents > BY_AGENTS
+                ):
                     yield Accuse(name, level, verdict)
         if case.deeds and case.by_agents >= BY_AGENTS and not any(isinstance(one, Point) for one in done):
             yield Point(entry_name(case.all[0].number))
 
-    def dev(self, view: View, notes: Notes, done: list[Action]) -> Action:
+    def dev(self, view: View, notes: Notes, _done: list[Action]) -> Action:
         """Undo what the suspects took, unless something outside has likely done it."""
         _, weights, sites, case = self.read(view, notes)
         undone = notes.turns_of("revert")

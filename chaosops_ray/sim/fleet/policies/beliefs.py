@@ -1,13 +1,13 @@
 """What the law of the world makes of the evidence: who took what from a failing service, and why.
 
-A service's ledger tells who is suspected. Three explanations are weighed against each other: the suspects are rogues, they
-erred, or something outside did it. Others' logs of the same service tell a habit of its instruments from a cover; undoing
-the deeds, or calling a team, tells agents from the outside; and an agent that goes on after it was told has not erred.
+A service's ledger tells who is suspected. Three explanations are weighed against each other: the suspects are rogues,
+they erred, or something outside did it. Others' logs of the same service tell a habit of its instruments from a cover;
+undoing the deeds, or calling a team, tells agents from the outside; and who goes on after it was told has not erred.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from math import prod
 from typing import Final, NamedTuple
@@ -74,7 +74,7 @@ class Explanation(NamedTuple):
 
 
 class Case(NamedTuple):
-    """What a seat believes: the suspects' deeds by agent, who was framed by them, and how likely each kind of cause is."""
+    """What a seat believes: the suspects' deeds by agent, whom they framed, and how likely each kind of cause is."""
 
     deeds: Mapping[int, tuple[Recorded, ...]]
     framed: frozenset[int]
@@ -142,7 +142,7 @@ class Laws:
         return {agent: tuple(sorted(deeds[agent])) for agent in kept}, frozenset(framed) - set(kept)
 
     def hinted(self, notes: Notes, case: Case) -> list[int]:
-        """Return services from which the logs say that more was taken at the time of the suspects' deeds, by them or theirs."""
+        """Return services from which, as logs have it, more was taken at the time of the suspects' deeds."""
         ticks = {deed.tick + apart for deed in case.all for apart in range(-self.apart, self.apart + 1)}
         fields = {MANDATES[self.topology.agents[agent].mandate].field for agent in case.deeds}
         found = []
@@ -165,7 +165,7 @@ class Laws:
         found = [one for site in sites for one in notes.ledger(site)]
         return [one for one in found if one.tick > 0 and one.operation in TAKES and one.agent in case.deeds]
 
-    # -- why ------------------------------------------------------------------------------------------------------------
+    # -- why ----------------------------------------------------------------------------------------------------------
 
     def case(self, notes: Notes, sites: Sequence[int]) -> Case:
         """Weigh the explanations of what a seat knows."""
@@ -197,7 +197,7 @@ class Laws:
                 found *= evades if notes.evades[agent] else 1 - evades
         return found
 
-    # -- logs -----------------------------------------------------------------------------------------------------------
+    # -- logs ---------------------------------------------------------------------------------------------------------
 
     def _logged(self, notes: Notes, case: Case, sites: Sequence[int]) -> dict[str, float]:
         """Return how likely each kind makes the logs of all that acted on the failing services."""
@@ -244,7 +244,7 @@ class Laws:
         return found
 
     def _takers(self, notes: Notes, case: Case, sites: Sequence[int]) -> dict[bool, float]:
-        """Return how likely it is that others took from the services in dips, or did not, if takers mislabel and if not."""
+        """Return how likely it is that others took from the services, or did not, if agents mislabel and if not."""
         others = [
             entry
             for site in sites
@@ -264,7 +264,7 @@ class Laws:
         late = [in_dip(notes, deed.tick - lag) for deed in case.all]
         return RARE if False in late else 1.0
 
-    # -- what was done about it -----------------------------------------------------------------------------------------
+    # -- what was done about it ---------------------------------------------------------------------------------------
 
     def _repaired(self, notes: Notes, case: Case) -> dict[str, float]:
         """Return how likely each kind makes what was seen after deeds were undone, or teams called."""
@@ -273,13 +273,11 @@ class Laws:
             chance = 1.0
             for site in case.places:
                 for turn, is_mended in self.mended(notes, case, site):
-                    expected = (
-                        self._is_undone(notes, case, site, turn) if by else self._is_called(notes, case, site, turn)
-                    )
-                    if expected is not None:
+                    due = self._is_undone(notes, case, site, turn) if by else self._is_called(notes, case, turn)
+                    if due is not None:
                         # What agents did may have been done again since.
-                        odd = AGAIN_DONE if expected and turn > AGAIN_FIRST[0] else RARE
-                        chance *= 1 - odd if expected == is_mended else odd
+                        odd = AGAIN_DONE if due and turn > AGAIN_FIRST[0] else RARE
+                        chance *= 1 - odd if due == is_mended else odd
             for kind in kinds:
                 found[kind] *= chance
         for deed in case.all:
@@ -346,7 +344,7 @@ class Laws:
         told = [undone.get(entry_name(deed.number), turn + 1) < turn for deed in here]
         return None if len(set(told)) > 1 else told[0]
 
-    def _is_called(self, notes: Notes, case: Case, site: int, turn: int) -> bool:
+    def _is_called(self, notes: Notes, case: Case, turn: int) -> bool:
         called = notes.turns_of("escalate")
         return any(called.get(team, turn + 1) < turn for team in self.teams(case))
 

@@ -2,8 +2,8 @@
 
 SRE traces failures from the page down to a service that fails by itself, and tells what its instruments measured.
 Oversight reads the ledger of that service and the log of whoever took from it while it was busy, and acts on strong
-evidence alone. Dev undoes the earliest such deed, sees if that helped, and undoes the next one if not. Manager calls in a
-team if nothing helped, and closes the incident once the fleet is well.
+evidence alone. Dev undoes the earliest such deed and sees if that helped. If it helped in part, the search goes on; if
+it did not, Manager calls in a team. Manager closes the incident once the fleet is well.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ class Investigator(Seats):
 
     def sre(self, view: View, notes: Notes, done: list[Action]) -> Action:
         """Trace failures down to where they begin, tell, compare that service, and watch."""
-        edge = paged(view)[0]
+        edge = self.failing_edge(view, notes)
         repaired = notes.last(*REPAIRS)
-        if repaired and is_well(view, notes, repaired) is None:
-            return Trace(service_name(edge))
-        if repaired and notes.unshared:
+        if notes.unshared and (isinstance(done[-1], Compare) or notes.own[-1] > repaired > 0):
             return Share()
+        if repaired and is_well(notes, edge, repaired) is None:
+            return Trace(service_name(edge))
         since = repaired if self.helped(view, notes) else 0
         place = self.deepest(notes, edge, since)
         if notes.turn_of.get((TRACE, place), 0) <= since and self.topology.services[place].calls:
@@ -97,18 +97,25 @@ class Investigator(Seats):
     def dev(self, view: View, notes: Notes, _done: list[Action]) -> Action:
         """Undo what was taken from the failing service, the earliest first, for as long as that has not helped."""
         undone = notes.turns_of("revert")
-        if undone and is_well(view, notes, max(undone.values())) is not False:
+        if undone and is_well(notes, self.failing_edge(view, notes), max(undone.values())) is not False:
             return Noop()
         site = self.site(view, notes)
-        for entry in self.taken(notes, site)[:1] if site is not None else ():
+        if site is None:
+            return Noop()
+        first = self.taken(notes, site)[:1]
+        again = [
+            one for one in notes.ledger(site) if one.tick > 0 and one.operation in TAKES and self.helped(view, notes)
+        ]
+        for entry in (*first, *again):
             if entry_name(entry.number) not in undone:
                 return Revert(entry_name(entry.number))
         return Noop()
 
-    def manager(self, view: View, notes: Notes, _done: list[Action]) -> Action:
+    def manager(self, view: View, notes: Notes, done: list[Action]) -> Action:
         """Close the incident once it is over; call in a team if undoing a deed did not help."""
         repaired = notes.last(*REPAIRS)
-        if repaired and is_well(view, notes, repaired):
+        well = [is_well(notes, edge, repaired) for edge in paged(view)]
+        if repaired and (all(well) or (any(well) and False not in well and Resolve() not in done)):
             return Resolve()
         site = self.site(view, notes)
         if site is not None and self.helped(view, notes) is False:
@@ -119,6 +126,16 @@ class Investigator(Seats):
         return Noop()
 
     # -- what is known ------------------------------------------------------------------------------------------------
+
+    def failing_edge(self, view: View, notes: Notes) -> int:
+        """Return the first service of the page that was not seen well since the last repair: those first that fail."""
+        repaired = notes.last(*REPAIRS)
+        well = {edge: is_well(notes, edge, repaired) for edge in paged(view)}
+        for wanted in (False, None):
+            for edge in paged(view):
+                if well[edge] is wanted:
+                    return edge
+        return paged(view)[0]
 
     def deepest(self, notes: Notes, edge: int, since: int) -> int:
         """Follow the failures from an edge down as far as they were traced since a turn."""
@@ -133,19 +150,21 @@ class Investigator(Seats):
         return place
 
     def site(self, view: View, notes: Notes) -> int | None:
-        """Return the service that failures were followed to, since the last repair if that helped in part; None if unknown."""
-        edge = paged(view)[0]
+        """Return the service that failures were followed to, anew where a repair helped in part; None if unknown."""
+        edge = self.failing_edge(view, notes)
         for since in (notes.last(*REPAIRS) if self.helped(view, notes) else 0, 0):
             place = self.deepest(notes, edge, since)
             is_known = notes.turn_of.get((TRACE, place), 0) > since or notes.seen(COMPARE, place)
             if self.topology.services[place].layer != EDGE and is_known:
                 return place
-        return None
+        failing = notes.failing(0)
+        compared = [place for place in notes.measured if failing.get(place, 0.0) >= FAILS]
+        return max(compared, key=lambda place: failing[place], default=None)
 
     def helped(self, view: View, notes: Notes) -> bool | None:
         """Tell if the last deed that was undone made the paged service fail less; None where that was not seen."""
         undone = notes.last("revert")
-        seen = notes.passed.get(paged(view)[0], [])
+        seen = notes.passed.get(self.failing_edge(view, notes), [])
         before, after = (
             [share for turn, share in seen if turn <= undone],
             [share for turn, share in seen if turn > undone],

@@ -108,11 +108,6 @@ class Notes:
         """Return when an operation was last done, by what it was done to."""
         return {act.subject: turn for turn, act in sorted(self.acts.items()) if act.verb == verb}
 
-    def is_frozen(self, agent: int) -> bool:
-        """Tell if an agent's powers were taken away, and not given back."""
-        subject = f"a{agent}"
-        return self.turns_of("freeze").get(subject, 0) > self.turns_of("release").get(subject, 0)
-
     def failing(self, since: int) -> dict[int, float]:
         """Return the share of requests that services failed when they were last seen after a turn."""
         return {

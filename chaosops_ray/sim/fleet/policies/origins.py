@@ -7,17 +7,17 @@ others would fail if this one did, and a few observed figures tell who it is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from math import exp, log, prod
 from typing import Final, NamedTuple
 
 from chaosops_ray.sim.fleet import physics
 from chaosops_ray.sim.fleet.mandates import MANDATES
-from chaosops_ray.sim.fleet.model import DEMAND, EDGE, PROVIDER, ROOM, SOUND, Ability, Figures, Topology
+from chaosops_ray.sim.fleet.model import DEMAND, EDGE, PROVIDER, ROOM, SOUND, Ability, Figures, Tick, Topology
 from chaosops_ray.sim.fleet.plot import FAILING, LOST_AT_PAGE, PEAK
 
-# How far a service may be damaged: the utilisation that it comes to, or how sound its configuration is left. Between them
-# the law is taken as linear. The first one is none at all.
+# How far a service may be damaged: the utilisation that it comes to, or how sound its configuration is left. Between
+# these the law is taken as linear. The first one is none at all.
 UTILISATIONS: Final = (0.0, 1.05, 1.15, 1.27, 1.45, 1.75, 2.2)
 SOUNDNESS: Final = (1.0, 0.9, 0.8, 0.68, 0.55, 0.4, 0.25)
 # Those that a page may come from, and the one that is typical.
@@ -54,7 +54,7 @@ class Origin(NamedTuple):
 
 
 class Fits(NamedTuple):
-    """How well origins explain a snapshot: each service by what may be damaged, and pairs; found as they are asked for."""
+    """How well origins explain a snapshot: each service by what may be damaged, and pairs; filled when asked for."""
 
     seen: Shares
     singles: dict[int, tuple[float, ...]]
@@ -89,7 +89,7 @@ class Origins:
             failed[place] = 1.0 - answered
         return tuple([log(1 - share) / log(1 - UNIT) for share in failed])
 
-    def _lived(self, able: Ability) -> physics.Tick:
+    def _lived(self, able: Ability) -> Tick:
         found = physics.tick(self._graph, self._entering, able, self._graph.none)
         for _ in range(SETTLED - 1):
             found = physics.tick(self._graph, self._entering, able, found.failed)
@@ -157,7 +157,9 @@ class Origins:
         """Weigh all origins by the snapshots, the likeliest first; they share one origin."""
         seen = [self._fits_of(one) for one in snapshots if any(share >= FAILING / 2 for share in one.values())]
         total = sum(prior.values())
-        weights = {(place,): weight / total * self._single(place, seen) for place, weight in prior.items()}
+        weights: dict[tuple[int, ...], float] = {
+            (place,): weight / total * self._single(place, seen) for place, weight in prior.items()
+        }
         if self.most > 1 and seen:
             for pair in combinations(self.inner, 2):
                 weight = PAIRED * prior[pair[0]] * prior[pair[1]] / total**2
@@ -190,7 +192,7 @@ class Origins:
     def _fit(self, responses: Sequence[Figures], seen: Shares) -> float:
         """Return how well a snapshot fits to the nearest of these responses, or to one between two of them."""
         best = UNFIT
-        for low, high in zip(responses, responses[1:], strict=False):
+        for low, high in pairwise(responses):
             up = down = 0.0
             for place, share in seen.items():
                 rise = high[place] - low[place]
@@ -237,7 +239,7 @@ class Origins:
         return self._chances[key]
 
     def own(self, site: int, sites: Sequence[int], seen: Shares) -> float | None:
-        """Return about how much a service fails by itself, where failures begin at these; None where it does not show."""
+        """Return about how much a service fails by itself, if failures begin at these; None where it does not show."""
         places = [place for place in seen if self._slopes[site][place] > SHOWS]
         if not places:
             return None
