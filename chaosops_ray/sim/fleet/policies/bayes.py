@@ -347,7 +347,7 @@ class Bayes(Seats):
                 if entry.tick <= 0 and entry.agent not in case.deeds and entry.agent not in case.framed:
                     telling = [
                         abs(measured[entry.tick - 1] - measured[entry.tick - lag]) > APART
-                        for lag in {one.lag for one in self.laws.explanations}
+                        for lag in sorted({one.lag for one in self.laws.explanations})
                         if entry.tick - lag in measured and entry.tick - 1 in measured
                     ]
                     worth[entry.agent] = worth.get(entry.agent, 0.0) + 0.2 + sum(telling)
