@@ -111,11 +111,12 @@ docs: $(INSTALLED) ## write the references, failure modes, Grafana's dashboard, 
 	$(BIN)/python -m scripts.metrics_reference > docs/metrics.md
 	$(BIN)/python -m scripts.grafana_dashboard > deploy/grafana/chaosops.json
 	$(BIN)/python -m scripts.failure_modes > docs/failure-modes.md
+	$(BIN)/python -m scripts.fleet_page
 	$(BIN)/python -m scripts.pictures
 
 # An image is built from its own folder, so what it installs has to lie there.
 openenv: $(INSTALLED) ## put the wheel and the pins beside the Dockerfiles of the served worlds, in deploy/openenv
-	@for world in incident tools; do \
+	@for world in incident tools fleet; do \
 	  rm -f deploy/openenv/$$world/*.whl && cp constraints.txt deploy/openenv/$$world/ \
 	  && $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir deploy/openenv/$$world . || exit 1; \
 	done

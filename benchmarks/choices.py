@@ -36,7 +36,7 @@ from chaosops_ray.learner.batch import Choice, Row
 from chaosops_ray.learner.grpo import PolicyTrainer
 from chaosops_ray.sim.contract import AnyEnvironment, Style
 from chaosops_ray.sim.worlds import ENVIRONMENTS
-from chaosops_ray.training import pretrained
+from chaosops_ray.training import base_models, pretrained
 from chaosops_ray.wire import Ids, Sample, SampleRequest, next_tokens
 from chaosops_ray.workers.samplers.torch import TorchSampler
 
@@ -138,7 +138,7 @@ def updates(model: Path, rows: Sequence[Row]) -> dict[str, float]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("model", type=Path, help="a folder with a model and its tokenizer.json")
+    parser.add_argument("model", help="a model's folder, a hub name, or smollm2")
     parser.add_argument("--world", choices=tuple(ENVIRONMENTS), default="incident")
     parser.add_argument("--style", choices=("full", "compact"), default="full")
     parser.add_argument("--prompts", type=int, default=20)
@@ -148,7 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
     environment = ENVIRONMENTS[given.world]
-    codec = Codec(given.model, pretrained.layout(pretrained.tokenizer(given.model)))
+    base = base_models.prepare(given.model, given.world)
+    codec = Codec(base.path, base.layout)
     requests: list[SampleRequest] = []
     rows: list[Row] = []
     seed = 0
@@ -170,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{given.world}, {given.style}: {len(requests)} prompts of {report['prompt_tokens']:.0f} tokens, "
         f"{report['choices']:.1f} choices of {report['choice_tokens']:.1f} tokens, {report['nodes']:.0f} nodes"
     )
-    sampler = TorchSampler(given.model, threads=given.threads, device="cpu")
+    sampler = TorchSampler(base.path, threads=given.threads, device="cpu")
     found = []
     for request in requests:
         found.append(scored(sampler, request))
@@ -182,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{kind:<8}", "  ".join([f"{name} {value:.2f}" for name, value in figures.items()]))
     del sampler
     if rows:
-        report["update"] = updates(given.model, rows) | {
+        report["update"] = updates(base.path, rows) | {
             "tokens": sum([len(row.tokens) for row in rows]),
             "nodes": sum([row.size - len(row.tokens) for row in rows]),
         }

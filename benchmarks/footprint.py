@@ -1,12 +1,12 @@
 """Memory of learner and samplers: what chaosops_ray/training/footprint.py says, beside what they take.
 
-    python -m benchmarks.footprint [--model FOLDER] [--only learner,torch,vllm] [--json FILE]
+    python -m benchmarks.footprint [--model MODEL] [--only learner,torch,vllm] [--json FILE]
 
 Each case is one process (vllm: and its engine's) that works at the limits of its settings, as the estimate supposes: a
 micro-batch of `tokens_per_forward` tokens, rows of `context` tokens, a cache that is full. Without a GPU, what is
 measured is the largest resident memory as Linux counts it, libraries included. With one, it is what torch's allocator
-had handed out at the most, and the estimate beside it is without the CUDA context. The model is a folder; without one,
-the tiny model.
+had handed out at the most, and the estimate beside it is without the CUDA context. The model is a folder or a name, by
+default the tiny model's.
 
 The bar: no estimate is more than 20 % from what was measured. The exit code is 1 where one is.
 """
@@ -29,7 +29,7 @@ from chaosops_ray import config
 from chaosops_ray.config import Run
 from chaosops_ray.process_environment import set_variables
 from chaosops_ray.sim.worlds import environment_named
-from chaosops_ray.training import footprint
+from chaosops_ray.training import base_models, footprint
 
 BAR = 0.20
 ROOT = Path(__file__).parents[1]
@@ -74,6 +74,8 @@ def sampler(engine: str, context: int, group: int, *settings: str) -> Case:
 
 
 CHOICES = ("rollout.structured=choices", "rollout.max_tokens=2")
+WHOLE = ("rollout.structured=choices", "rollout.max_tokens=96")
+OFFERED = 16  # whole actions to choose among
 SCHEMA = ("rollout.structured=schema",)
 ON, OFF = "learner.checkpointing=true", "learner.checkpointing=false"
 CASES = (
@@ -83,8 +85,10 @@ CASES = (
     learner(2048, 1024, ON),
     learner(1024, 512, OFF, *CHOICES),
     learner(1024, 512, ON, *SCHEMA),
+    learner(2048, 1024, ON, *WHOLE),
     sampler("torch", 512, 2, "style=compact"),
     sampler("torch", 2048, 4),
+    sampler("torch", 2048, 4, *WHOLE),
     sampler("vllm", 512, 2, "style=compact"),
     sampler("vllm", 2048, 4),
 )
@@ -121,17 +125,48 @@ def work_as_learner(run: Run, model: Path) -> None:
     trainer, draw = made.prepare(), random.Random(0)
     # The optimizer's moments are there from its first step on.
     trainer.update([row_of(run, model, 16, draw)], 1e-5, 0.0, 0)
-    length = run.resources.context
+    # A micro-batch counts the actions to choose among, so that transcripts with them are shorter.
+    length = run.resources.context - trees(run, model).row
     rows = [row_of(run, model, length, draw) for _ in range(max(1, run.learner.tokens_per_forward // length))]
     trainer.update(rows, 1e-5, 0.0, 1)
     made.adapter()
     made.save(1)
 
 
+def trees(run: Run, model: Path) -> footprint.Trees:
+    """The tokens of whole actions to choose among, as they are estimated."""
+    return footprint.trees_of(run, environment_named(run.world), footprint.known(model))
+
+
+def offered(vocabulary: int, nodes: int, draw: random.Random) -> tuple[tuple[int, ...], ...]:
+    """Whole actions of random tokens, whose tree has about so many."""
+    length = max(2, 1 + nodes // OFFERED)  # an action's last token is read by nothing
+    return tuple([tuple([draw.randrange(vocabulary) for _ in range(length)]) for _ in range(OFFERED)])
+
+
+def choosing_row(vocabulary: int, length: int, found: footprint.Trees, draw: random.Random) -> Any:
+    """A transcript of random tokens whose turns chose among whole actions."""
+    from chaosops_ray.choice_tree import choice_tree
+    from chaosops_ray.learner.batch import Choice, Row
+
+    turns = max(1, found.row // found.turn)
+    choices = [Choice(choice_tree(offered(vocabulary, found.turn, draw)), 0) for _ in range(turns)]
+    tokens, at = [draw.randrange(vocabulary) for _ in range(length)], []
+    for number, one in enumerate(choices):
+        written = one.tree.choices[one.chosen]
+        start = (number + 1) * length // turns - len(written)
+        tokens[start : start + len(written)] = written
+        at.append(start)
+    spread = tuple([draw.gauss(0, 1) for _ in at])
+    return Row(tuple(tokens), tuple(at), (-1.0,) * len(at), spread, choices=tuple(choices))
+
+
 def row_of(run: Run, model: Path, length: int, draw: random.Random) -> Any:
     """A transcript of random tokens, as many of them written as can be: one is read before every completion."""
     from chaosops_ray.learner.batch import Row
 
+    if (found := trees(run, model)).turn:
+        return choosing_row(footprint.shape(model).vocabulary, max(length, 2 * found.turn), found, draw)
     vocabulary = footprint.shape(model).vocabulary
     limit = min(run.rollout.max_tokens, length - 1)
     tokens = tuple([draw.randrange(vocabulary) for _ in range(length)])
@@ -171,7 +206,7 @@ async def work_as_sampler(run: Run, model: Path) -> None:
         versions = [PolicyVersion(*one) for one in json.loads(adapters.stdout)]
         engine = build.build(run.sampler, build.settings(run, model))
         vocabulary = footprint.shape(model).vocabulary
-        draw = random.Random(0)
+        draw, found = random.Random(0), trees(run, model)
         try:
             for version in versions:
                 await engine.adopt(version)
@@ -180,14 +215,30 @@ async def work_as_sampler(run: Run, model: Path) -> None:
             for cohort in range(run.batch.scenarios):
                 rows = [[draw.randrange(vocabulary) for _ in range(opening)] for _ in range(run.batch.group)]
                 for _ in range(5):
-                    requests = [SampleRequest(place, tuple(row), place) for place, row in enumerate(rows)]
-                    samples = await engine.sample(str(cohort), requests, Decoding(1.0, 2, (0,)), versions[-1].number)
+                    among = offered(vocabulary, found.turn, draw) if found.turn else None
+                    requests = [SampleRequest(place, tuple(row), place, among) for place, row in enumerate(rows)]
+                    decoding = Decoding(1.0, max(2, *map(len, among or ((),))), (0,))
+                    samples = await engine.sample(str(cohort), requests, decoding, versions[-1].number)
                     for row, sample in zip(rows, samples, strict=True):
                         row += sample.tokens
-                        row += [draw.randrange(vocabulary) for _ in range(max(1, grown // 4 - 2))]
+                        read = max(1, grown // 4 - len(sample.tokens))
+                        row += [draw.randrange(vocabulary) for _ in range(read)]
+            for _ in range(prompts_left(run, model)):
+                # The prefix cache keeps every prompt: in a run, its memory is all used after some updates.
+                prompt = tuple([draw.randrange(vocabulary) for _ in range(run.resources.context - 2)])
+                await engine.sample("", [SampleRequest(0, prompt, 0)], Decoding(1.0, 2, (0,)), versions[-1].number)
             told(children=True)
         finally:
             await engine.close()
+
+
+def prompts_left(run: Run, model: Path) -> int:
+    """The prompts of the longest length that fill the cache of vllm on a CPU, beside what was sampled."""
+    if run.sampler != "vllm" or run.resources.sampler_gpus:
+        return 0
+    used = run.batch.scenarios * run.batch.group * run.resources.context
+    held = footprint.VLLM_CPU_CACHE // footprint.cached(footprint.shape(model), 4)
+    return max(0, -(-(held - used) // run.resources.context))
 
 
 def adapters_in(folder: Path, model: Path, rank: int) -> list[tuple[int, str, str]]:
@@ -259,7 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure the cases one after the other, print a line for each, write the figures where asked."""
     set_variables()
     parser = argparse.ArgumentParser(description="Memory of learner and samplers: estimated and measured.")
-    parser.add_argument("--model", type=Path, metavar="FOLDER", help="a model's folder (default: the tiny model's)")
+    parser.add_argument("--model", default="tiny", help="a model's folder, tiny or smollm2 (default: tiny)")
     parser.add_argument("--only", default="learner,torch,vllm", help="which processes")
     parser.add_argument("--number", type=int, action="append", help="of the cases, from 0; repeatable (default: all)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
@@ -270,13 +321,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder, model, rank = given.adapters
         print(json.dumps(adapters_in(Path(folder), Path(model), int(rank))))
         return 0
-    model = given.model
-    if model is None:
-        from chaosops_ray.training import base_models
-
-        model = base_models.prepare("tiny").path
     on_gpu = bool(footprint.here().gpus) and not os.environ.get("CHAOSOPS_ON_CPU")
     if given.measure is not None:
+        model = Path(given.model)  # of the process that compares: to look for it loads libraries
         process, *settings = json.loads(given.measure)
         run = run_of(Case(process, tuple(settings)), model, on_gpu=on_gpu)
         if process == "learner":
@@ -285,6 +332,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             asyncio.run(work_as_sampler(run, model))
         return 0
+    model = base_models.prepare(given.model).path
     found = []
     for number, case in enumerate(CASES):
         if case.process in given.only.split(",") and (given.number is None or number in given.number):

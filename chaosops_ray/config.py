@@ -298,8 +298,9 @@ class Evaluation(Section):
     policies: tuple[str, ...] = Field(
         default=("auto",),
         min_length=1,
-        description="policies to evaluate beside the trained one; [auto]: random, blind, naive, retrier, heuristic, "
-        "lookup and oracle, and where they play oversight only, flag-nothing and flag-all; those that the world has",
+        description="policies to evaluate beside the trained one; [auto]: random, blind, naive, retrier, the "
+        "world's heuristic, lookup, bayes and oracle, and where they play oversight only, flag-nothing, flag-none and "
+        "flag-all; those that the world has",
     )
     seats: str = Field(
         default="auto",
@@ -317,7 +318,7 @@ class Evaluation(Section):
 class Run(Section):
     """One training run."""
 
-    world: str = Field(default="incident", description="incident or tools")
+    world: str = Field(default="incident", description="incident, tools or fleet")
     rules: str = Field(
         default="strict",
         description="a rule set and its options, such as strict,scenery=classic; a name means its present version",
@@ -332,7 +333,9 @@ class Run(Section):
         description="lockstep repeats bit for bit on a CPU; pipelined runs rollouts and update at once",
     )
     staleness: int = Field(default=1, ge=1, description="how many versions old the policy of a pipelined batch may be")
-    cases: str = Field(default="auto", description="the set with the training cases; auto: the first one of the world")
+    cases: str = Field(
+        default="auto", description="the set with the training cases; auto: the one that the world names for it"
+    )
     curriculum: str = Field(
         default="auto",
         description="tiers with their number of updates, such as easy:200,medium+hard:400, or adaptive; auto: the "

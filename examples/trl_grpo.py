@@ -33,7 +33,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train a seat of a world with TRL's GRPOTrainer.")
     parser.add_argument("world", choices=list(ENVIRONMENTS))
     parser.add_argument("--role", default="", help="the seat, where the world has several")
-    parser.add_argument("--colleagues", default="heuristic", help="the baseline that plays the other seats")
+    parser.add_argument(
+        "--colleagues", default="", help="the baseline that plays the other seats (default: the world's rules of thumb)"
+    )
     parser.add_argument("--scenarios", type=int, default=2)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--model", help="a model's name or folder; without it, a tiny model is made")
@@ -45,7 +47,7 @@ def main() -> None:
         data = rows(seat, given.scenarios)
     except InputError as error:
         parser.error(str(error))
-    model, tokenizer = (given.model, None) if given.model else make(seat, data, ("heuristic",))
+    model, tokenizer = (given.model, None) if given.model else make(seat, data, (seat.environment.usual,))
     made = environment_class(seat)
     environments: list[SeatEnvironment] = []
 

@@ -146,8 +146,8 @@ MORE = {
     "chaosops_ray/workers/samplers/torch.py": {"torch", "transformers", "peft", "safetensors"},
     "chaosops_ray/workers/samplers/vllm.py": {"torch", "vllm"},
 }
-# The two worlds never know each other; only the list of worlds knows both.
-WORLDS = ("incident", "tools")
+# The worlds never know each other; only the list of worlds knows all.
+WORLDS = ("incident", "tools", "fleet")
 FORBIDDEN_IN_SIM = {"uuid", "time", "secrets", "os", "threading", "socket", "tempfile"}
 # Dates can be worked with; only these read the machine's clock or its time zone.
 READS_THE_CLOCK = {"now", "today", "utcnow", "fromtimestamp", "utcfromtimestamp", "astimezone"}

@@ -31,6 +31,7 @@ from chaosops_ray.store.episodes import COLUMNS
 from chaosops_ray.sweeps.jobs import check
 from chaosops_ray.sweeps.spec import load_sweep
 from chaosops_ray.training.check import read
+from scripts import fleet_episode, fleet_page
 from scripts.cli_reference import reference
 from scripts.metrics_reference import reference as metrics_reference
 from scripts.prompt_examples import SCENARIOS, conversation
@@ -167,6 +168,21 @@ def test_the_rewards_of_the_page_are_those_of_the_rubric() -> None:
         "false_flag": f"{rubric.FALSE_FLAG:+g}·f",
         "triggered": f"{rubric.CASCADE:+g}",
     }
+
+
+def test_the_page_of_the_fleet_is_what_the_world_says() -> None:
+    page = fleet_page.PAGE_FILE.read_text()
+    assert fleet_page.filled(page) == page, "run `make docs`"
+    assert set(re.findall(r"<!-- printed: (\w+) -->", page)) == set(fleet_page.PARTS)
+
+
+def test_the_worked_episode_of_the_fleet_turns_on_the_look_it_says() -> None:
+    rogue, benign = (fleet_episode.played(twin, twin) for twin in fleet_episode.TWINS)
+    told = fleet_episode.first_difference(rogue, benign)
+    assert [turn.move.line for turn in rogue.turns if turn.number == told] == [fleet_episode.TELLING]
+    assert rogue.end.resolved
+    assert benign.end.resolved
+    assert fleet_episode.played("benign", "rogue").total < 0 < min(rogue.total, benign.total)
 
 
 TOOLS_PAGE = (ROOT / "docs" / "tools.md").read_text()

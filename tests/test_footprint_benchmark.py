@@ -33,8 +33,18 @@ def test_a_row_has_as_many_written_tokens_as_it_can(model: Path, settings: tuple
     ]
 
 
-def test_the_learner_does_what_it_does_in_a_run(model: Path) -> None:
-    footprint.work_as_learner(footprint.run_of(footprint.learner(128, 64), model, on_gpu=False), model)
+@pytest.mark.parametrize("case", [footprint.learner(128, 64), footprint.learner(1024, 512, *footprint.WHOLE)])
+def test_the_learner_does_what_it_does_in_a_run(model: Path, case: footprint.Case) -> None:
+    footprint.work_as_learner(footprint.run_of(case, model, on_gpu=False), model)
+
+
+def test_whole_actions_take_as_much_of_a_row_as_is_estimated(model: Path) -> None:
+    run = footprint.run_of(footprint.learner(1024, 512, *footprint.WHOLE), model, on_gpu=False)
+    found, draw = footprint.trees(run, model), random.Random(0)
+    assert 0 < found.turn <= found.row
+    row = footprint.row_of(run, model, 512, draw)
+    assert row.kind == "choices"
+    assert 0.7 * found.row < row.size - len(row.tokens) <= found.row
 
 
 def test_every_case_is_a_configuration_that_can_be_read(model: Path) -> None:

@@ -16,12 +16,12 @@ from transformers import PreTrainedTokenizerFast
 
 from chaosops_ray.agents.forms import MAX_TEXT
 from chaosops_ray.grammar import MAX_BYTES, Grammar, GrammarError, Vocabulary, Writing, grammar, least
-from chaosops_ray.sim import environment_named
+from chaosops_ray.sim import ENVIRONMENTS, environment_named
 from chaosops_ray.sim.speech import Unparsed
 from tests.support.schemas import bytes_of, is_whole, leads_on, schema_of
 from tests.support.tokenizers import END, byte_tokenizer, saved
 
-SEATS = [(world, role) for world in ("incident", "tools") for role in environment_named(world).roles]
+SEATS = [(world, role) for world in ENVIRONMENTS for role in environment_named(world).roles]
 # Tokens that cross from one part of an object into the next, split a character, or hold many.
 PIECES = (
     '{"', '"}', '"}}', '", "', '": "', '": ', '{"action": "', '{"tool": "', '", "arguments": {"', '\\"', "\\u", "\\ud8",
@@ -123,7 +123,7 @@ def test_every_permitted_action_is_written_as_the_schema_has_it(
     seen = set()
     for scenario in environment.scenarios(environment.selections[0], [3])[::5]:
         state = environment.start(scenario, "strict")
-        policy = environment.policies["heuristic"](scenario, "strict")
+        policy = environment.policies[environment.usual](scenario, "strict")
         while (acting := environment.acting(state)) is not None:
             view = environment.view(state, acting)
             action = policy(view)

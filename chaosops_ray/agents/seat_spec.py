@@ -76,14 +76,14 @@ def seat_spec(
 
     `colleagues` is the baseline that plays every other seat, or one for each, such as `sre=oracle,dev=heuristic,…`.
     Without `colleagues`, `rules`, `tiers` or `selection`, these are the world's usual baseline, its default rules, all
-    tiers, and its default scenarios.
+    tiers, and the set that runs train on.
     """
     environment = environment_named(world) if isinstance(world, str) else world
     if not role and len(environment.roles) == 1:
         role = environment.roles[0]
     colleagues = colleagues or environment.usual
     beside = seats.around(environment, role, seats.parse(environment, colleagues) if "=" in colleagues else colleagues)
-    met = cases(environment, selection or None, tiers)
+    met = cases(environment, selection or environment.trained_on, tiers)
     return SeatSpec(environment, role, environment.rules(rules or environment.rule_sets[0]), beside, met, style)
 
 

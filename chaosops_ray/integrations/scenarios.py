@@ -11,12 +11,15 @@ from chaosops_ray.sim.rng import Stream
 
 
 class Scenarios:
-    """An evaluation set's cases of some tiers, to be drawn: each tier as often as any other, then its cases alike."""
+    """A set's cases of some tiers, to be drawn: each tier as often as any other, then its cases alike.
+
+    Without a selection it is the set that runs train on.
+    """
 
     def __init__(self, environment: AnyEnvironment, selection: str | None = None, tiers: Sequence[str] = ()) -> None:
         self._environment = environment
         self._cases: dict[str, list[Scenario]] = {}
-        for case in cases(environment, selection, tiers):
+        for case in cases(environment, selection or environment.trained_on, tiers):
             self._cases.setdefault(case.tier, []).append(case)
 
     def drawn(self, draw: Stream) -> Scenario:

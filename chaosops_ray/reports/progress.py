@@ -291,7 +291,7 @@ def _layout(row: Row, shares: Sequence[Metric]) -> tuple[str, str]:
 
 
 def _shares(environment: AnyEnvironment) -> list[Metric]:
-    return [metric for metric in environment.metrics if metric.is_share]
+    return [metric for metric in environment.metrics if metric.is_share and metric.in_tables]
 
 
 def _figures(environment: AnyEnvironment, shares: Sequence[Metric], found: Row) -> list[str]:

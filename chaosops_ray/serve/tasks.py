@@ -16,8 +16,8 @@ from chaosops_ray.sim.contract import MAX_SEED, AnyEnvironment, Scenario
 from chaosops_ray.sim.errors import InputError, unknown
 from chaosops_ray.sim.rng import stream
 
-# Seeds of the default evaluation set's cases. Training seeds are 100,000 and above everywhere in this program; those
-# below are for evaluation, and 1000-1019, which reports use, are in no split.
+# Seeds of the cases that runs train on, and of those of the default evaluation set. Training seeds are 100,000 and above
+# everywhere in this program; those below are for evaluation, and 1000-1019, which reports use, are in no split.
 TRAIN, TEST = "train", "test"
 SEEDS = {TRAIN: range(100_000, 101_000), TEST: range(40_000, 40_100)}
 # The most tasks in one answer.
@@ -37,12 +37,14 @@ class Task:
 
 
 class Catalog:
-    """The splits of a world: train and test, and each of the world's evaluation sets under its own name."""
+    """The splits of a world: train and test, and each of the world's other evaluation sets under its own name."""
 
     def __init__(self, environment: AnyEnvironment) -> None:
         self.environment = environment
-        chosen = {split: environment.scenarios(environment.selections[0], seeds) for split, seeds in SEEDS.items()}
-        chosen |= {selection: environment.scenarios(selection) for selection in environment.selections}
+        sets = {TRAIN: environment.trained_on, TEST: environment.selections[0]}
+        chosen = {split: environment.scenarios(sets[split], seeds) for split, seeds in SEEDS.items()}
+        others = [selection for selection in environment.selections if selection not in chosen]
+        chosen |= {selection: environment.scenarios(selection) for selection in others}
         self._splits = {split: self._drawn(split, scenarios) for split, scenarios in chosen.items()}
         self._by_id = {task.id: task for tasks in self._splits.values() for task in tasks}
 

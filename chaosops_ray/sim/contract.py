@@ -442,6 +442,16 @@ class Environment(ABC, Generic[W, V, A]):
         """The evaluation set on whose cases a tiny model is warmed up: the largest, unless a world names another."""
         return max(self.selections, key=lambda name: len(self.scenarios(name, [0])))
 
+    @property
+    def practice_share(self) -> float:
+        """How many of the usual episodes a tiny model is warmed up on: below 1 where they are long."""
+        return 1.0
+
+    @property
+    def practice_shows_all(self) -> bool:
+        """Tell if so much practice shows all that a seat may ever do; a tiny model is told the vocabulary otherwise."""
+        return True
+
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
     @property
@@ -542,6 +552,11 @@ class Environment(ABC, Generic[W, V, A]):
     def curriculum(self) -> str:
         """The stages that a run goes through unless it names others: the tiers in their order, equally long."""
         return ",".join([f"{tier}:{_UPDATES_PER_TIER}" for tier in self.tiers])
+
+    @property
+    def trained_on(self) -> str:
+        """The evaluation set on whose cases a run trains unless it names another: the first."""
+        return self.selections[0]
 
     @property
     def promotions(self) -> tuple[Promotion, ...]:

@@ -40,7 +40,8 @@ def prepare(name: str, world: str = WORLD, say: Callable[[str], None] = lambda _
     what = f"warming up {name}" if name in TINY_MODELS else f"loading {name}"
     say(what)
     if name in TINY_MODELS:
-        environment, recipe = environment_named(world), tiny.RECIPES[name]
+        environment = environment_named(world)
+        recipe = tiny.recipe(environment, name)
         path = tiny.ensure(environment, recipe, lambda done, steps: say(f"{what} {done}/{steps}"))
         return BaseModel(name, path, versions.base_digest(path), tiny.layout(path))
     made = smollm2.ensure(say) if name == SMOLLM2 else None
@@ -53,7 +54,8 @@ def prepare(name: str, world: str = WORLD, say: Callable[[str], None] = lambda _
 def on_disk(name: str, world: str = WORLD) -> Path | None:
     """Return the folder of the model of this name; None if it is not on this machine yet."""
     if name in MADE_HERE:
-        made = smollm2.folder() if name == SMOLLM2 else tiny.folder(environment_named(world), tiny.RECIPES[name])
+        environment = environment_named(world)
+        made = smollm2.folder() if name == SMOLLM2 else tiny.folder(environment, tiny.recipe(environment, name))
         return made if made.is_dir() else None
     found = local(name)
     if found is not None:

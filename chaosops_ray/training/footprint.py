@@ -26,6 +26,7 @@ from chaosops_ray.config import AUTO, ConfigError, Run
 from chaosops_ray.learner.checkpointing import Chosen, Estimate, choose, room_on_a_gpu
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.training import plan
+from chaosops_ray.training.transcripts import chooses_whole_actions, texts
 from chaosops_ray.workers.memory import permitted
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -46,9 +47,13 @@ _SCHEMA_LINES = 256
 _TILE_COPIES = 9
 # Copies of the logits of completions of a schema: logits, those permitted, probabilities, and gradients.
 _SCHEMA_COPIES = 8
-# Of choices among whole actions, so many logits at a time. Actions of one token, with a stop or without, are not whole.
-_CHOICE_LOGITS, ONE_TOKEN = 1 << 25, 2
-_VLLM_CPU_CACHE = 256 * MIB
+# Up to so many logits of a micro-batch on a CPU, that kernel is used for all tokens; above, other copies are held.
+_FEW_LOGITS, _LINE_COPIES = 1 << 22, 7
+# So many logits at a time, in the learner over a large vocabulary and of choices among whole actions in both.
+_LOGITS_AT_ONCE = 1 << 25
+# So many places of a text that proves a version, in the torch engine.
+_SCORED_AT_ONCE = 128
+VLLM_CPU_CACHE = 256 * MIB
 # Ray ends a process of a machine that has used up this share of its memory.
 USABLE = 0.95
 _NVIDIA_SMI = ("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits")
@@ -261,13 +266,31 @@ def needs_with(run: Run, environment: AnyEnvironment, model: Known, machine: Mac
     held_out = plan.held_out(run, environment)
     # One version may play a batch, with what replaces its groups, and then the held-out scenarios.
     played = transcripts * (1 + run.batch.refill) + len(held_out) * roles
-    texts = transcripts * ahead * run.resources.context * _TOKEN
+    carried = transcripts * ahead * run.resources.context * _TOKEN
+    trees = trees_of(run, environment, model)
     return [
-        Need("driver", 1, {LIBRARIES: _DRIVER, "transcripts": texts}, {}),
-        _learner(run, one, opening, transcripts),
-        _torch_sampler(run, one, opening, played, machine) if run.sampler == "torch" else _vllm_sampler(run, one),
-        Need("shard", run.rollout.shards, {LIBRARIES: _SHARD, "transcripts": texts // run.rollout.shards}, {}),
+        Need("driver", 1, {LIBRARIES: _DRIVER, "transcripts": carried}, {}),
+        _learner(run, one, opening, transcripts, trees),
+        _torch_sampler(run, one, opening, played, machine, trees)
+        if run.sampler == "torch"
+        else _vllm_sampler(run, one, opening),
+        Need("shard", run.rollout.shards, {LIBRARIES: _SHARD, "transcripts": carried // run.rollout.shards}, {}),
     ]
+
+
+class Trees(NamedTuple):
+    """The tokens of whole actions to choose among: of a transcript and of a turn, at most."""
+
+    row: int
+    turn: int
+
+
+def trees_of(run: Run, environment: AnyEnvironment, model: Known) -> Trees:
+    """Return what the choices of baselines' episodes come to; `resources.context` limits transcripts without them."""
+    if not chooses_whole_actions(run):
+        return Trees(0, 0)
+    found = texts(run, environment, model)
+    return Trees(found.choices, found.widest)
 
 
 def longest_opening(run: Run, environment: AnyEnvironment, model: Known) -> int:
@@ -284,19 +307,20 @@ def longest_opening(run: Run, environment: AnyEnvironment, model: Known) -> int:
     return max(found)
 
 
-def _learner(run: Run, one: Shape, opening: int, transcripts: int) -> Need:
+def _learner(run: Run, one: Shape, opening: int, transcripts: int, trees: Trees) -> Need:
     """The learner: weights, adapter with gradients and Adam's moments, and the larger of an update and a probe."""
     settings, on_gpu = run.learner, run.resources.learner_gpus > 0
     width = 2 if on_gpu else 4
     adapter = settings.lora_rank * one.sides
     batch = transcripts * run.resources.context
-    tokens = _tokens_of_a_forward(run, transcripts)
+    row = run.resources.context + trees.row
+    tokens = _tokens_of_a_forward(run, transcripts, row)
     layer = _saved(one, settings.lora_rank) * width
     # With checkpointing, a layer's input is kept and the rest computed again; a layer's gradients come on top. `auto`
     # computes all layers again where it must.
     kept = one.layers * (layer if settings.checkpointing is False else one.hidden * width)
     activations = tokens * (kept + 2 * layer)
-    logits = _logits(run, one, tokens, on_gpu=on_gpu)
+    logits = _logits(run, one, tokens, row, on_gpu=on_gpu)
     # The head is done before the first layer's gradients are computed. Texts that prove a version are scored elsewhere.
     scoring = opening * (one.vocabulary * (10 if on_gpu else 8) + layer)
     working = {
@@ -313,22 +337,29 @@ def _learner(run: Run, one: Shape, opening: int, transcripts: int) -> Need:
     return Need("learner", 1, host, {LIBRARIES: _CONTEXT, **working})
 
 
-def _logits(run: Run, one: Shape, tokens: int, *, on_gpu: bool) -> int:
-    """Return what the head takes of memory, for as many tokens of a micro-batch as can have been written."""
-    if run.rollout.structured == "no":
-        # A CPU's kernel takes every place, and is made of functions of torch that hold many copies of a tile at once.
-        tile = min(tokens, _TILE[0]) * min(one.vocabulary, _TILE[1])
-        return tile * 2 + tokens * one.hidden * 4 if on_gpu else _TILE_COPIES * 4 * tile
+def _logits(run: Run, one: Shape, tokens: int, row: int, *, on_gpu: bool) -> int:
+    """Return what the head takes of memory, for as many tokens of a micro-batch as can have been written.
+
+    `row` is the longest, with the actions that it chose among.
+    """
     # A completion follows at least one token that was read.
     written = tokens * run.rollout.max_tokens // (run.rollout.max_tokens + 1)
+    if run.rollout.structured == "no":
+        tile = min(tokens, _TILE[0]) * min(one.vocabulary, _TILE[1])
+        if on_gpu:
+            return tile * 2 + tokens * one.hidden * 4
+        if tokens * one.vocabulary > _FEW_LOGITS:
+            # Only where the policy wrote, some places at a time.
+            return _LINE_COPIES * 4 * min(written * one.vocabulary, _LOGITS_AT_ONCE)
+        # TRL's kernel takes every place, and is made of functions of torch that hold many copies of a tile at once.
+        return _TILE_COPIES * 4 * tile
     if run.rollout.structured == "schema":
         return _SCHEMA_COPIES * 4 * min(written, _SCHEMA_LINES) * one.vocabulary
-    if run.rollout.max_tokens <= ONE_TOKEN:
+    if not chooses_whole_actions(run):
         # One copy is kept for the gradient, which is as large; a GPU also has what it computed in two bytes.
         return (12 if on_gpu else 8) * written * one.vocabulary
     # Whole actions: few logits at a time, and for each row a mask of what each of its tokens sees.
-    row = min(tokens, run.resources.context)
-    return 3 * 4 * min(_CHOICE_LOGITS, tokens * one.vocabulary) + tokens * row * (3 if on_gpu else 5)
+    return 3 * 4 * min(_LOGITS_AT_ONCE, tokens * one.vocabulary) + tokens * min(tokens, row) * (3 if on_gpu else 5)
 
 
 def estimate(run: Run, environment: AnyEnvironment, model: Path) -> Estimate | None:
@@ -348,7 +379,8 @@ def estimate_with(run: Run, environment: AnyEnvironment, model: Known, machine: 
     learner = found.pop("learner")
     on_gpu = bool(learner.gpu)
     settings, batch = run.learner, run.batch.scenarios * run.batch.group * len(plan.stream_weights(run, environment))
-    tokens = _tokens_of_a_forward(run, batch)
+    row = run.resources.context + trees_of(run, environment, model).row
+    tokens = _tokens_of_a_forward(run, batch, row)
     width = 2 if on_gpu else 4
     again, kept = tokens * one.hidden * width, tokens * _saved(one, settings.lora_rank) * width
     whole = sum((learner.gpu or learner.memory).values())
@@ -357,10 +389,9 @@ def estimate_with(run: Run, environment: AnyEnvironment, model: Known, machine: 
     return Estimate(one.layers, whole - one.layers * again, kept, again, room)
 
 
-def _tokens_of_a_forward(run: Run, transcripts: int) -> int:
+def _tokens_of_a_forward(run: Run, transcripts: int, row: int) -> int:
     """Return the tokens of the largest micro-batch; a longer row makes one of its own."""
-    batch = transcripts * run.resources.context
-    return min(max(run.learner.tokens_per_forward, run.resources.context), max(batch // run.learner.steps, 1))
+    return min(max(run.learner.tokens_per_forward, row), max(transcripts * row // run.learner.steps, 1))
 
 
 def _saved(one: Shape, rank: int) -> int:
@@ -373,24 +404,33 @@ def _saved(one: Shape, rank: int) -> int:
     return 4 * one.hidden + 6 * attention + 4 * one.inner + rank * -(-one.adapted // one.layers)
 
 
-def _torch_sampler(run: Run, one: Shape, opening: int, played: int, machine: Machine) -> Need:
+def cached(one: Shape, width: int) -> int:
+    """Return the bytes of a token's keys and values, of numbers with so many bytes."""
+    return 2 * one.layers * one.pairs * one.head * width
+
+
+def _torch_sampler(run: Run, one: Shape, opening: int, played: int, machine: Machine, trees: Trees) -> Need:
     """The torch engine: weights, the loaded versions, a batch that is computed, and what is kept of the others."""
     on_gpu = run.resources.sampler_gpus > 0
     width = 2 if on_gpu else 4
     rows = run.batch.group
-    pair = 2 * one.layers * one.pairs * one.head * width
-    # The first call of a batch computes its openings; the log-probabilities of a text are scored at every place.
+    # The first call of a batch computes its openings; the log-probabilities of a text are scored at every place, from
+    # logits of which some places at a time are copied. Whole actions are scored with as many logits as are computed at
+    # once, while the keys and values of the prompts are there without them and with them.
     calling = rows * opening * (_saved(one, 0) * width + opening) + 2 * rows * one.vocabulary * (width + 16)
-    scoring = opening * (one.vocabulary * (width + 8) + _saved(one, 0) * width)
+    scoring = opening * (one.vocabulary * width + _saved(one, 0) * width) + _SCORED_AT_ONCE * one.vocabulary * 8
+    choosing = _LOGITS_AT_ONCE * (width + 4) if trees.turn else 0
+    held = rows * run.resources.context
+    held += rows * (run.resources.context + trees.turn) if trees.turn else 0
     # The version that is played, the one that is being adopted, PEFT's initial one, and those of a pipeline.
     loaded = 3 + (run.staleness if run.schedule == "pipelined" else 0)
     share = machine.memory if not on_gpu else max(machine.gpus, default=0)
-    wanted = played * run.resources.context * pair
+    wanted = played * run.resources.context * cached(one, width)
     working = {
         "weights": one.parameters * width,
         "adapters": loaded * 4 * run.learner.lora_rank * one.sides,
-        "computing": max(calling, scoring),
-        "keys and values": rows * run.resources.context * pair,
+        "computing": max(calling, scoring, choosing),
+        "keys and values": held * cached(one, width),
         "kept keys and values": min(wanted, int(run.resources.cache_share * share)) if share else wanted,
     }
     if not on_gpu:
@@ -399,17 +439,20 @@ def _torch_sampler(run: Run, one: Shape, opening: int, played: int, machine: Mac
     return Need("sampler", run.resources.samplers, host, {LIBRARIES: _CONTEXT, **working})
 
 
-def _vllm_sampler(run: Run, one: Shape) -> Need:
+def _vllm_sampler(run: Run, one: Shape, opening: int) -> Need:
     """The vllm engine: on a GPU it takes its share whatever it needs; here is the least with which it can work."""
     on_gpu = run.resources.sampler_gpus > 0
     width = 2 if on_gpu else 4
     slots = 3 + (run.staleness if run.schedule == "pipelined" else 0)
-    pair = 2 * one.layers * one.pairs * one.head * width
+    reading = run.resources.context * (_saved(one, 0) * width + one.hidden * width)
+    # Texts that prove a version are scored at every place: logits and log-probabilities, and on a CPU, where nothing is
+    # compiled, a comparison of all of them, of one byte each, that torch copies into eight to count ranks.
+    scoring = opening * (one.vocabulary * (width + 4 + (0 if on_gpu else 9)) + _saved(one, 0) * width)
     working = {
         "weights": one.parameters * width,
         "adapters": slots * width * run.learner.lora_rank * one.sides,
-        "computing": run.resources.context * (_saved(one, 0) * width + one.hidden * width),
-        "keys and values": run.resources.context * pair if on_gpu else _VLLM_CPU_CACHE,
+        "computing": max(reading, scoring),
+        "keys and values": run.resources.context * cached(one, width) if on_gpu else VLLM_CPU_CACHE,
     }
     if not on_gpu:
         return Need("sampler", run.resources.samplers, {LIBRARIES: _VLLM_SAMPLER, **working}, {})

@@ -106,7 +106,7 @@ def make(run: Run, environment: AnyEnvironment) -> Plan:
     evaluated_beside(run, environment)
     cases: dict[str, tuple[Scenario, ...]] = {}
     sizes = set()
-    for scenario in environment.scenarios(set_named(run.cases, environment), [0]):
+    for scenario in environment.scenarios(environment.trained_on if run.cases == AUTO else run.cases, [0]):
         partners = environment.partners(scenario)
         sizes.add(len(partners))
         if scenario == partners[0]:

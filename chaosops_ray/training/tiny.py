@@ -35,7 +35,7 @@ _STRICT = "strict"
 # Seeds from here on; neither training nor evaluation draws them.
 _FIRST_SEED = 1_000_000_000
 _LIBRARIES = ("torch", "transformers", "tokenizers")
-# Episodes whose texts go into the key: they cover each failure in each tier, and take well under a second.
+# Episodes whose texts go into the key: they cover each failure in each tier, and take a second or two.
 _SAMPLED_EPISODES = 60
 # Several times what a model takes, and asked for before the minute that it takes to make it.
 _ROOM_BYTES = 1 << 23
@@ -74,6 +74,14 @@ RECIPES = {
 }
 
 
+def recipe(environment: AnyEnvironment, name: str) -> Recipe:
+    """Return the recipe of the tiny model of this name for a world."""
+    found, share = RECIPES[name], environment.practice_share
+    return found._replace(
+        openings=round(found.openings * share), episodes_per_step=round(found.episodes_per_step * share)
+    )
+
+
 def key(environment: AnyEnvironment, recipe: Recipe) -> str:
     """Return a digest of everything the model is made of: recipe, libraries, world, rules, tokens, texts, actions.
 
@@ -87,6 +95,8 @@ def key(environment: AnyEnvironment, recipe: Recipe) -> str:
             for turn in conversation.turns:
                 actions = [[environment.format_action(action, STYLE) for action in kind] for kind in turn.permitted]
                 texts.update(json.dumps([turn.text, turn.action, actions]).encode())
+    if not environment.practice_shows_all:
+        texts.update(json.dumps([environment.vocabulary(role) for role in environment.roles]).encode())
     made_of = {
         "recipe": recipe._asdict(),
         "pieces": PIECES,

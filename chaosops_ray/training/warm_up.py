@@ -84,7 +84,7 @@ def _vocabulary(environment: AnyEnvironment, recipe: Recipe) -> tuple[Counter[st
     """Return how often each text is read in whole episodes, and every permitted action, role by role."""
     rules = tiny.rules_of(environment)
     texts: Counter[str] = Counter()
-    actions: dict[str, dict[str, None]] = {role: {} for role in environment.roles}
+    actions = {role: dict.fromkeys(_told(environment, role)) for role in environment.roles}
     for number in range(recipe.openings):
         for conversation in tiny.conversations(environment, rules, tiny.scenario(environment, recipe, number)):
             texts.update([conversation.system_prompt, *[turn.text for turn in conversation.turns]])
@@ -94,6 +94,11 @@ def _vocabulary(environment: AnyEnvironment, recipe: Recipe) -> tuple[Counter[st
                     [environment.format_action(action, STYLE) for kind in kinds for action in kind]
                 )
     return texts, list(dict.fromkeys([text for spelt in actions.values() for text in spelt]))
+
+
+def _told(environment: AnyEnvironment, role: str) -> tuple[str, ...]:
+    """Return the actions of a role that need not be shown to be known."""
+    return () if environment.practice_shows_all else environment.vocabulary(role) or ()
 
 
 def transcripts(environment: AnyEnvironment, codec: Codec, recipe: Recipe, numbers: range) -> Iterator[Row]:

@@ -466,4 +466,5 @@ def reason(error: BaseException) -> str:
     if isinstance(error, RayActorError):
         # The error is at the end for an actor that could not be made. For one that died, process and address follow.
         return one_line(str(error), part="last" if error.actor_init_failed else "first")
-    return one_line(str(error))
+    # What an actor's own actor has raised is a traceback, too.
+    return one_line(str(error), part="last" if isinstance(error, RayTaskError) else "all")

@@ -33,10 +33,11 @@ for path in sys.argv[1:]:
 """
 
 
-@pytest.fixture(scope="module", params=["incident", "tools"])
+@pytest.fixture(scope="module", params=["incident", "tools", "fleet"])
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
-    options = ["--seats", SEATS, "--tiers", "hard"] if request.param == "incident" else ["--tiers", "expert"]
+    seats = ["--seats", SEATS] if request.param == "incident" else []
+    options = [*seats, "--tiers", {"incident": "hard", "tools": "expert", "fleet": "colluding"}[request.param]]
     evaluated(folder, request.param, "--policies", "oracle,random", *options)
     assert main(["export-log", str(folder / "episodes.parquet"), str(folder / "out"), "--format", "atif"]) == 0
     return folder
@@ -96,7 +97,7 @@ def test_calls_rewards_and_scores_are_those_of_the_record(exported: Path) -> Non
         assert all(step["llm_call_count"] == 0 for step in acted)
         total = sum(row["reward"] for row in recorded[number].rows)
         assert one["final_metrics"]["extra"]["return"] == pytest.approx(total)
-        if one["extra"]["world"] == "incident":
+        if one["extra"]["world"] != "tools":
             assert not any("tool_calls" in step for step in acted)
             continue
         offered = {tool["function"]["name"] for tool in one["agent"]["tool_definitions"]}

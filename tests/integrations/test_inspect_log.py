@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -34,10 +35,10 @@ ROOT = Path(__file__).parents[2]
 INCIDENT, TOOLS = ENVIRONMENTS["incident"], ENVIRONMENTS["tools"]
 DIGEST = "9f2c" * 16
 MODEL = {"run": "first", "version": 240, "updates": 240, "digest": DIGEST, "model": "tiny", "base": "51aa" * 16}
-POLICIES = {"incident": ("oracle", "random"), "tools": ("heuristic", "random")}
+POLICIES = {"incident": ("oracle", "random"), "tools": ("heuristic", "random"), "fleet": ("investigator", "random")}
 
 
-@pytest.fixture(scope="module", params=["incident", "tools"])
+@pytest.fixture(scope="module", params=["incident", "tools", "fleet"])
 def world(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -46,7 +47,11 @@ def world(request: pytest.FixtureRequest) -> str:
 def exported(world: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with recorded episodes of two policies, the figures of their evaluation, and their logs."""
     folder = tmp_path_factory.mktemp(world)
-    options = ["--seats", SEATS] if world == "incident" else ["--tiers", "warmup,expert"]
+    options = {
+        "incident": ["--seats", SEATS],
+        "tools": ["--tiers", "warmup,expert"],
+        "fleet": ["--tiers", "clear,busy"],
+    }[world]
     evaluated(folder, world, "--policies", ",".join(POLICIES[world]), *options)
     assert main(["export-log", str(folder / "episodes.parquet"), str(folder / "logs")]) == 0
     return folder
@@ -85,7 +90,11 @@ def test_each_policy_has_a_log_with_all_of_its_episodes(world: str, exported: Pa
         assert log.status == "success"
         assert [sample.id for sample in log.samples] == sorted(recorded)
         assert log.eval.task == world
-        assert log.eval.task_args == {"rules": "strict/2", "set": ENVIRONMENTS[world].selections[0], "style": "full"}
+        assert log.eval.task_args == {
+            "rules": ENVIRONMENTS[world].rules("strict"),
+            "set": ENVIRONMENTS[world].selections[0],
+            "style": "full",
+        }
         for sample in log.samples:
             assert str(sample.input).startswith(f"{sample.id}\n\n")
             assert sample.metadata["episode"] == recorded[str(sample.id)].number
@@ -109,11 +118,13 @@ def test_the_scores_are_the_figures_of_the_evaluation(world: str, exported: Path
             expected = {tier: cell[figure] for tier, cell in cells.items() if cell[figure] is not None}
             found = {key: metric.value for key, metric in scores[name].metrics.items() if key != "mean"}
             assert found == pytest.approx(expected)
-            of_samples = [sample.scores[name].value for sample in log.samples if name in (sample.scores or {})]
+            scored = [sample for sample in log.samples if name in (sample.scores or {})]
+            of_samples = [(sample.scores or {})[name].value for sample in scored]
             assert len(of_samples) == scores[name].scored_samples
             assert scores[name].scored_samples + scores[name].unscored_samples == len(log.samples)  # type: ignore[operator]
             if of_samples:
-                assert scores[name].metrics["mean"].value == pytest.approx(sum(of_samples) / len(of_samples))  # type: ignore[arg-type]
+                weights = [environment.weight(environment.scenario(str(sample.id)), "strict") for sample in scored]
+                assert scores[name].metrics["mean"].value == pytest.approx(np.average(of_samples, weights=weights))  # type: ignore[arg-type]
         assert log.results.headline is not None
         assert log.results.headline.score == environment.headline_name
         evaluation = (log.results.metadata or {})["evaluation"]
@@ -159,7 +170,7 @@ def test_a_tool_is_called_and_its_result_is_what_the_agent_reads_next(world: str
         for sample in log.samples or []:
             recorded = [json.loads(row["action"]) for row in episodes(exported, policy)[str(sample.id)].rows]
             called = events(sample, "tool")
-            if world == "incident":
+            if world != "tools":
                 assert not called
                 continue
             assert [{"tool": event.function, "arguments": event.arguments} for event in called] == recorded

@@ -16,7 +16,7 @@ from chaosops_ray.sim.symbols import symbols_of
 from tests.support.toy_world import TOY, Toy
 
 INCIDENT, TOOLS = ENVIRONMENTS["incident"], ENVIRONMENTS["tools"]
-WORLDS = (INCIDENT, TOOLS, TOY)
+WORLDS = (*ENVIRONMENTS.values(), TOY)
 
 
 class Item(NamedTuple):
@@ -130,7 +130,7 @@ def test_a_world_without_a_list_of_actions_is_refused() -> None:
         symbolic.vocabulary(Free(), "opener")
 
 
-@pytest.mark.parametrize("environment", [INCIDENT, TOOLS], ids=lambda world: world.name)
+@pytest.mark.parametrize("environment", ENVIRONMENTS.values(), ids=lambda world: world.name)
 def test_drawn_scenarios_have_seeds_that_no_report_uses(environment: Environment) -> None:
     tiers = environment.tiers[1:]
     scenarios = Scenarios(environment, environment.selections[-1], tiers)

@@ -1,4 +1,4 @@
-"""The films of a report: which episodes tell most, in both worlds."""
+"""The films of a report: which episodes tell most, in every world."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from chaosops_ray.sim.contract import AnyEnvironment, AnyEpisode
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.store.episodes import write_episodes
 
-INCIDENT, TOOLS = ENVIRONMENTS["incident"], ENVIRONMENTS["tools"]
+INCIDENT, TOOLS, FLEET = [ENVIRONMENTS[name] for name in ("incident", "tools", "fleet")]
 SEEDS = [1000, 1001]
 
 
 def recorded(path: Path, environment: AnyEnvironment, policy: str) -> dict[str, dict[str, AnyEpisode]]:
     """Record a baseline under the name of the trained policy, and the heuristic; return the episodes by scenario."""
-    players = evaluate.baselines(environment, f"{policy},heuristic")
-    players = {"trained": players[policy], "heuristic": players["heuristic"]}
+    usual = environment.usual
+    players = evaluate.baselines(environment, f"{policy},{usual}")
+    players = {"trained": players[policy], usual: players[usual]}
     scenarios = environment.scenarios(environment.selections[0], SEEDS)
-    found: dict[str, dict[str, AnyEpisode]] = {"trained": {}, "heuristic": {}}
+    found: dict[str, dict[str, AnyEpisode]] = {"trained": {}, usual: {}}
     with write_episodes(path) as writer:
         for name, one in evaluate.play_all(players, scenarios, "strict"):
             writer.add(environment, name, one.episode)
@@ -31,7 +32,9 @@ def recorded(path: Path, environment: AnyEnvironment, policy: str) -> dict[str, 
 
 
 @pytest.mark.parametrize(
-    ("environment", "policy"), [(INCIDENT, "flag-all"), (TOOLS, "naive")], ids=["incident", "tools"]
+    ("environment", "policy"),
+    [(INCIDENT, "flag-all"), (TOOLS, "naive"), (FLEET, "bayes")],
+    ids=["incident", "tools", "fleet"],
 )
 def test_each_reason_has_its_film_of_each_tier_where_there_is_one(
     environment: AnyEnvironment, policy: str, tmp_path: Path
@@ -39,7 +42,8 @@ def test_each_reason_has_its_film_of_each_tier_where_there_is_one(
     episodes = recorded(tmp_path / "e.parquet", environment, policy)
     pairs = chosen_films.chosen(tmp_path / "e.parquet", environment, "compact", 100)
     metrics = {metric.name: metric.of for metric in environment.metrics}
-    wanted = {"solved": ("success", 1.0), "not solved": ("success", 0.0)}
+    solved = environment.metrics[0]
+    wanted = {solved.title: (solved.name, 1.0), f"not {solved.title}": (solved.name, 0.0)}
     if environment.detection is not None:
         wanted |= {name.replace("_", " "): (name, 1.0) for name in environment.detection}
     for tier in environment.tiers:
@@ -50,7 +54,7 @@ def test_each_reason_has_its_film_of_each_tier_where_there_is_one(
             assert any(words in title.partition(": ")[2].split(", ") for title in titles) == exists
     for pair in pairs:
         one, other = pair.films
-        assert (one["policy"], other["policy"]) == ("trained", "heuristic")
+        assert (one["policy"], other["policy"]) == ("trained", environment.heuristic)
         assert one["scenario"] == other["scenario"]
 
 

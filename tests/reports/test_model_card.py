@@ -18,7 +18,7 @@ from chaosops_ray.config import load
 from chaosops_ray.reports import evaluation, model_card, tables
 from chaosops_ray.reports.model_card import Base, Facts, Version
 from tests.support import runs
-from tests.support.runs import INCIDENT, TOOLS
+from tests.support.runs import FLEET, INCIDENT, TOOLS
 
 CONFIG = Path(__file__).parents[2] / "tune_configs" / "3a.yaml"
 DIFFERENCES = [{"tier": "easy", "policy": "trained", "against": "heuristic", "mean": 115.0, "ci": [101.0, 130.0]}]
@@ -131,7 +131,7 @@ def test_it_says_who_played_which_seat_and_opens_as_one_that_learned() -> None:
     assert 'role = "oversight"\n' in readme
 
 
-@pytest.mark.parametrize("environment", [INCIDENT, TOOLS], ids=lambda environment: environment.name)
+@pytest.mark.parametrize("environment", [INCIDENT, TOOLS, FLEET], ids=lambda environment: environment.name)
 def test_a_base_of_the_hub_is_named_for_it(environment: Any) -> None:
     """In both worlds; the programs are at least programs, as the model is not here."""
     given = load(CONFIG, [f"world={environment.name}"])

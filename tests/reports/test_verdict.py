@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from chaosops_ray.reports.verdict import beaten_tiers, below, verdict
+from chaosops_ray.sim.contract import AnyEnvironment
 from tests.support import runs
-from tests.support.runs import INCIDENT, TOOLS
+from tests.support.runs import FLEET, INCIDENT, TOOLS
 
 
 def evaluation(**intervals: tuple[float, float]) -> dict[str, Any]:
@@ -84,10 +85,13 @@ def test_without_a_comparison_there_is_no_verdict() -> None:
     assert beaten_tiers(evaluation(), "heuristic") == []
 
 
-def test_the_other_world_has_one_too() -> None:
-    found = runs.evaluation(TOOLS)
-    (cell,) = [one for one in found["cells"] if (one["policy"], one["tier"]) == ("heuristic", "expert")]
-    differences = [{"tier": "expert", "policy": "trained", "against": "heuristic", "mean": -1.0, "ci": [-2.0, 0.5]}]
-    said = verdict(TOOLS, found | {"differences": differences})
-    (own,) = [one for one in found["cells"] if (one["policy"], one["tier"]) == ("trained", "expert")]
-    assert said.startswith(f"does not beat the heuristic on expert ({own['mean']:.3f} against {cell['mean']:.3f})")
+@pytest.mark.parametrize(("world", "other", "form"), [(TOOLS, "heuristic", ".3f"), (FLEET, "investigator", "+.1f")])
+def test_other_worlds_have_one_too(world: AnyEnvironment, other: str, form: str) -> None:
+    """The baseline of rules of thumb goes by its name in the world."""
+    tier, found = world.tiers[-1], runs.evaluation(world)
+    (cell,) = [one for one in found["cells"] if (one["policy"], one["tier"]) == (other, tier)]
+    differences = [{"tier": tier, "policy": "trained", "against": other, "mean": -1.0, "ci": [-2.0, 0.5]}]
+    said = verdict(world, found | {"differences": differences})
+    (own,) = [one for one in found["cells"] if (one["policy"], one["tier"]) == ("trained", tier)]
+    both = [f"{one['mean']:{form}}".replace("-", "−") for one in (own, cell)]
+    assert said.startswith(f"does not beat the {other} on {tier} ({both[0]} against {both[1]})")

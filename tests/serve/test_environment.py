@@ -18,8 +18,8 @@ from chaosops_ray.sim.contract import AnyEnvironment, Scenario
 from tests.support.toy_world import TOY
 
 INCIDENT, TOOLS = ENVIRONMENTS["incident"], ENVIRONMENTS["tools"]
-CATALOGS = {world.name: Catalog(world) for world in (INCIDENT, TOOLS, TOY)}
-RULES = [(world, rules) for world in (INCIDENT, TOOLS) for rules in world.rule_sets]
+CATALOGS = {world.name: Catalog(world) for world in (*ENVIRONMENTS.values(), TOY)}
+RULES = [(world, rules) for world in ENVIRONMENTS.values() for rules in world.rule_sets]
 ORACLES = {"sre": "oracle", "oversight": "oracle", "manager": "oracle"}
 CAPTURED: dict[str, Any] = {}
 
@@ -70,7 +70,7 @@ def test_rewards_are_the_sum_of_the_rubrics_and_add_up_to_the_return(
         assert sum(groups) == pytest.approx(last.reward)
 
 
-@pytest.mark.parametrize("world", [INCIDENT, TOOLS], ids=lambda world: world.name)
+@pytest.mark.parametrize("world", ENVIRONMENTS.values(), ids=lambda world: world.name)
 def test_a_seat_is_told_its_prompt_and_its_tools_once(world: AnyEnvironment) -> None:
     env = served(world)
     seen = played(env, env.reset(index=3), "random")

@@ -27,6 +27,8 @@ from tests.support.served import running
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ROOT / "deploy" / "openenv"
+# The worlds whose upper bound of rewards some episode reaches.
+REACHED = ("incident", "tools")
 
 
 @pytest.fixture(params=ENVIRONMENTS)
@@ -54,14 +56,17 @@ def test_what_is_declared_is_so(world: Any, declared: Any) -> None:
 
 
 def test_the_oracle_of_the_package_earns_the_most_there_is(world: Any, declared: Any) -> None:
+    """As much as the bound where an episode can reach it, and always more than every other baseline."""
     script = (PACKAGES / world.name / declared["validation"]["capabilities"]["oracle"]["location"]).read_text()
     (command,) = re.findall(r"^exec chaosops (.*)$", script, re.MULTILINE)
     given = cli.parser().parse_args(shlex.split(command))
     scenario, rules = world.scenario(given.scenario), world.rule_sets[0]
-    assert (
-        play(world, scenario, rules, world.policies[given.policy](scenario, rules)).total
-        == world.reward_range(rules)[1]
-    )
+    earned = {
+        name: play(world, scenario, rules, build(scenario, rules)).total for name, build in world.policies.items()
+    }
+    assert earned[given.policy] == max(earned.values())
+    high = world.reward_range(rules)[1]
+    assert earned[given.policy] == high if world.name in REACHED else 0 < earned[given.policy] < high
 
 
 def test_the_image_serves_the_world_of_its_folder(world: Any) -> None:

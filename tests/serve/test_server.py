@@ -30,7 +30,7 @@ from chaosops_ray.sim import ENVIRONMENTS
 from chaosops_ray.sim.speech import MAX_COMPLETION, MAX_NESTING
 from tests.support.served import running
 
-WORLDS = [ENVIRONMENTS["incident"], ENVIRONMENTS["tools"]]
+WORLDS = [*ENVIRONMENTS.values()]
 INCIDENT = WORLDS[0]
 TOKEN = "a-token-of-some-length"  # noqa: S105 - made up
 LIMITS = Limits(sessions=4, message=40_000)

@@ -13,7 +13,7 @@ from chaosops_ray.sim import ENVIRONMENTS, InputError, training_seeds
 from chaosops_ray.sim.contract import AnyEnvironment
 from tests.support.toy_world import TOY
 
-WORLDS = [ENVIRONMENTS["incident"], ENVIRONMENTS["tools"], TOY]
+WORLDS = [*ENVIRONMENTS.values(), TOY]
 CATALOGS = {world.name: Catalog(world) for world in WORLDS}
 
 
@@ -66,6 +66,7 @@ def test_every_server_offers_the_same_tasks() -> None:
     assert found == {
         "incident": ("d70d96f1b413ae5f7ac9d0af", "29f66cc1dad31a14d5b28ccd"),
         "tools": ("fded714f82331d7f40044ef9", "8cd2b3f1e699affa9117f378"),
+        "fleet": ("963309bd9eb5fcee772eee84", "10a6193640a3c10db5db0c3e"),
         "toy": ("fd25e008a163247cd54e1735", "ce0fab54606dba5d1f910b1f"),
     }
 

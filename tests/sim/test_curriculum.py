@@ -72,7 +72,7 @@ def test_the_tools_worlds_window_goes_on_across_tiers_and_its_count_begins_again
     assert start.after([1.0] * 5 + [1.0] * 8 + [0.0] * 9 + [1.0]).tier == "expert", "six of the last fifteen"
 
 
-@pytest.mark.parametrize("world", ["incident", "tools"])
+@pytest.mark.parametrize("world", ENVIRONMENTS)
 @given(results=st.lists(st.floats(-500, 200), max_size=60), cut=st.integers(0, 60))
 def test_how_results_are_bundled_into_updates_does_not_matter(world: str, results: list[float], cut: int) -> None:
     start = parse("adaptive", ENVIRONMENTS[world].tiers, ENVIRONMENTS[world].promotions)

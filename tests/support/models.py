@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import warnings
 from functools import cache
 from pathlib import Path
 
+import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+from chaosops_ray.config import ConfigError
 from chaosops_ray.learner.adapter import adapter_files
 from chaosops_ray.sim.contract import AnyEnvironment, Style
 from chaosops_ray.store import versions
 from chaosops_ray.store.received import cache_folder
-from chaosops_ray.training import base_models, tiny
+from chaosops_ray.training import base_models, smollm2, tiny
 from chaosops_ray.wire import PolicyVersion
+from scripts.tools import REQUIRED
 from tests.support.tokenizers import trained_tokenizer
 
 VOCABULARY = 64
@@ -122,3 +126,13 @@ def tiny_base() -> base_models.BaseModel:
     with (folder / "tests.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return base_models.prepare("tiny")
+
+
+def made_smollm2() -> Path:
+    """The folder of smollm2; where its packages cannot be installed, the test is skipped."""
+    try:
+        return base_models.prepare("smollm2").path
+    except ConfigError as error:
+        if smollm2.INSTALL not in str(error):
+            raise
+        (pytest.fail if os.environ.get(REQUIRED) else pytest.skip)(str(error))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from chaosops_ray.sim.contract import PolicyFactory
-from tests.support import redteam_incident, redteam_tools
+from tests.support import redteam_fleet, redteam_incident, redteam_tools
 
 
 class Attempt(NamedTuple):
@@ -18,5 +18,9 @@ class Attempt(NamedTuple):
 
 ATTEMPTS: Mapping[str, Mapping[str, Attempt]] = {
     world: {name: Attempt(kind, factory) for kind, factories in kinds.items() for name, factory in factories.items()}
-    for world, kinds in {"incident": redteam_incident.KINDS, "tools": redteam_tools.KINDS}.items()
+    for world, kinds in {
+        "incident": redteam_incident.KINDS,
+        "tools": redteam_tools.KINDS,
+        "fleet": redteam_fleet.KINDS,
+    }.items()
 }

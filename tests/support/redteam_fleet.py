@@ -99,6 +99,18 @@ def _at_last(action: Action) -> Seat:
     return lambda view, _number: action if view.turns_left <= len(ROLES) else Noop()
 
 
+def _stating(stated: float, verdict: str) -> Callable[[str], Action]:
+    return lambda name: Accuse(name, stated, verdict)
+
+
+def _told_and_taken_back(view: View, number: int) -> Action:
+    """Tell one agent after the other that it erred, which stops whoever did, and take it back at once."""
+    agents = view.agents or ()
+    if number // 2 >= len(agents):
+        return Noop()
+    return Accuse(agents[number // 2].short, 0.05 if number % 2 else 0.51, MISTAKE)
+
+
 # -- what any ledger has ----------------------------------------------------------------------------------------------
 
 
@@ -181,12 +193,11 @@ ENDS: Mapping[str, PolicyFactory] = {
 }
 ACCUSATIONS: Mapping[str, PolicyFactory] = {
     **{
-        f"accuse all, {verdict} {stated}": _team(
-            oversight=_each_agent(lambda name, s=stated, v=verdict: Accuse(name, s, v))
-        )
+        f"accuse all, {verdict} {stated}": _team(oversight=_each_agent(_stating(stated, verdict)))
         for verdict in VERDICTS
         for stated in (0.01, 0.03, 0.06, *PROBABILITIES)
     },
+    "tell all that they erred, and take it back": _team(oversight=_told_and_taken_back),
     "accuse the most powerful": _team(oversight=_most_powers(lambda name: Accuse(name, 0.5, ROGUE))),
     "oscillate": _team(oversight=_again_and_again([Accuse("a0", stated, ROGUE) for stated in (0.01, 0.99)])),
     "oscillate between kinds": _team(

@@ -17,6 +17,7 @@ from chaosops_ray.store.run_folder import EVALUATION, RunFolder
 
 INCIDENT = ENVIRONMENTS["incident"]
 TOOLS = ENVIRONMENTS["tools"]
+FLEET = ENVIRONMENTS["fleet"]
 RULES = INCIDENT.rules("strict")
 CONFIG = f"rules: {RULES}\nmodel: tiny\nsampler: torch\nseed: 7\nupdates: 160\n"
 UPDATES = 160
@@ -126,7 +127,7 @@ def with_held_out(
 def played(environment: AnyEnvironment = INCIDENT) -> Iterator[tuple[str, evaluate.Played]]:
     """The episodes of a small evaluation, of a baseline under the name of the trained policy and of others."""
     scenarios = environment.scenarios(environment.selections[0], [1000, 1001])
-    baselines = evaluate.baselines(environment, "oracle,random,heuristic")
+    baselines = evaluate.baselines(environment, f"oracle,random,{environment.usual}")
     return evaluate.play_all({"trained": baselines.pop("oracle"), **baselines}, scenarios, "strict")
 
 

@@ -13,8 +13,8 @@ from chaosops_ray import config
 from chaosops_ray.cli import main
 from chaosops_ray.config import ConfigError, Run
 from chaosops_ray.sim import environment_named
-from chaosops_ray.training import base_models, cards, check, cost, footprint
-from chaosops_ray.training.cost import Range
+from chaosops_ray.training import base_models, cards, check, cost, footprint, transcripts
+from chaosops_ray.training.transcripts import Range, Texts
 from tests.support.cluster import CONFIGS
 
 INCIDENT = environment_named("incident")
@@ -79,28 +79,31 @@ def test_the_figures_of_the_package_are_those_of_the_benchmark() -> None:
 
 
 def test_tokens_are_counted_in_transcripts_of_the_seats_that_learn() -> None:
-    everyone = cost.texts(run_of(FEW), INCIDENT, LETTERS)
-    alone = cost.texts(
+    everyone = transcripts.texts(run_of(FEW), INCIDENT, LETTERS)
+    alone = transcripts.texts(
         run_of(FEW, "seats={oversight: learn, sre: oracle, dev: oracle, manager: oracle}"), INCIDENT, LETTERS
     )
     assert everyone.players == alone.players == ("random", "heuristic")
     assert alone.transcripts == Range(1, 1)
     assert 3 < everyone.transcripts.least <= everyone.transcripts.most <= 4
     assert 0 < alone.tokens.most < everyone.tokens.least
-    assert cost.texts(run_of(FEW), INCIDENT, LETTERS) == everyone
+    assert transcripts.texts(run_of(FEW), INCIDENT, LETTERS) == everyone
 
 
 def test_free_completions_are_as_long_as_they_may_be_and_structured_ones_as_long_as_actions() -> None:
-    free = cost.texts(run_of(FEW, "rollout.max_tokens=500"), INCIDENT, LETTERS)
-    chosen = cost.texts(run_of(FEW, "rollout.max_tokens=500", "rollout.structured=choices"), INCIDENT, LETTERS)
+    free = transcripts.texts(run_of(FEW, "rollout.max_tokens=500"), INCIDENT, LETTERS)
+    chosen = transcripts.texts(run_of(FEW, "rollout.max_tokens=500", "rollout.structured=choices"), INCIDENT, LETTERS)
     assert free.written.least == chosen.written.least
     assert free.written.most > 5 * chosen.written.most
-    chosen_of_tokens = cost.texts(run_of(FEW, "rollout.max_tokens=2", "rollout.structured=choices"), INCIDENT, LETTERS)
+    of_tokens = run_of(FEW, "rollout.max_tokens=2", "rollout.structured=choices")
+    chosen_of_tokens = transcripts.texts(of_tokens, INCIDENT, LETTERS)
     read = free.tokens.most - free.written.most
     assert read == pytest.approx(chosen_of_tokens.tokens.most - chosen_of_tokens.written.most)
     # Whole actions are all computed; a context holds those that were chosen.
     assert chosen.tokens.most - chosen.written.most > 1.2 * read
     assert chosen.longest == chosen_of_tokens.longest < free.longest
+    assert chosen_of_tokens.choices == chosen_of_tokens.widest == free.choices == 0
+    assert 0 < chosen.widest < chosen.choices
 
 
 def test_a_tokenizer_that_is_not_here_is_a_range_of_characters() -> None:
@@ -113,7 +116,7 @@ def test_a_tokenizer_that_is_not_here_is_a_range_of_characters() -> None:
 
 @pytest.mark.parametrize("curriculum", ["adaptive", "easy:1", "easy:1,medium:1,hard:1", "hard:100000"])
 def test_any_curriculum_is_played(curriculum: str) -> None:
-    found = cost.texts(run_of(f"curriculum={curriculum}", "updates=2", "batch.scenarios=1"), INCIDENT, LETTERS)
+    found = transcripts.texts(run_of(f"curriculum={curriculum}", "updates=2", "batch.scenarios=1"), INCIDENT, LETTERS)
     assert found.tokens.least > 0
 
 
@@ -138,10 +141,10 @@ def case(**others: Any) -> Mapping[str, Any]:
     } | others
 
 
-def exactly(tokens: float, transcripts: float = 1.0) -> cost.Texts:
+def exactly(tokens: float, transcripts: float = 1.0) -> Texts:
     both = Range(tokens, tokens)
-    return cost.Texts(
-        Range(transcripts, transcripts), both, both.times(0.2), both.times(2000.0), int(tokens), 1, ("random",)
+    return Texts(
+        Range(transcripts, transcripts), both, both.times(0.2), both.times(2000.0), int(tokens), 0, 0, 1, ("random",)
     )
 
 

@@ -114,6 +114,23 @@ def test_each_setting_that_an_error_names_changes_its_part(
     assert needs(model, less)[process].memory[part] < needs(model, more)[process].memory[part]
 
 
+def test_actions_to_choose_among_count_beside_the_context(model: Path) -> None:
+    """A row has them behind its transcript, and so it may be longer than any transcript."""
+    tight = ("resources.context=512", "learner.tokens_per_forward=512", "batch={scenarios: 2, group: 2, refill: 0}")
+    single, whole = (
+        needs(model, "rollout.structured=choices", f"rollout.max_tokens={most}", "style=full", *tight)
+        for most in (2, 96)
+    )
+    run = run_of("rollout.structured=choices", "rollout.max_tokens=96", "style=full", *tight)
+    found = footprint.trees_of(run, INCIDENT, footprint.known(model))
+    assert 0 < found.turn < found.row
+    of_a_token = single["learner"].memory["activations"] / 512
+    assert whole["learner"].memory["activations"] == pytest.approx(of_a_token * (512 + found.row))
+    of_a_row = single["sampler"].memory["keys and values"] / 512
+    # Those of the prompts are there twice while the actions are scored.
+    assert whole["sampler"].memory["keys and values"] == pytest.approx(of_a_row * (2 * 512 + found.turn))
+
+
 def test_what_decides_about_checkpointing_adds_up_to_the_need_without_and_with_it(model: Path) -> None:
     for settings in ((), ("resources.learner_gpus=1",)):
         on_gpu = bool(settings)

@@ -11,16 +11,17 @@ from ray.exceptions import ObjectLostError, RayTaskError
 from chaosops_ray.wire import PolicyVersion, Task
 from chaosops_ray.workers.health import PoolError
 from chaosops_ray.workers.pool import Collection
-from chaosops_ray.workers.samplers.sampler import ImpossibleError
+from chaosops_ray.workers.samplers.sampler import ImpossibleError, SamplerError
 
 VERSION = PolicyVersion(4, "d" * 64, "")
 TASKS = [Task(f"4/{i}", f"incident/db_deadlock/easy/{i}", "strict/2", 4, seed=700 + i) for i in range(3)]
 LOST = ObjectLostError("ab" * 28, "", "")
 
 
-def raised(cause: Exception) -> RayTaskError:
+def raised(cause: Exception, function: str = "play") -> RayTaskError:
     """As it arrives from an actor."""
-    error: RayTaskError = RayTaskError("play", "traceback", cause).as_instanceof_cause()
+    traceback = f"ray::{function}() (pid=1)\n  File a.py, line 1\n{cause}"
+    error: RayTaskError = RayTaskError(function, traceback, cause).as_instanceof_cause()
     return error
 
 
@@ -86,6 +87,12 @@ def test_what_is_too_late_is_given_up_and_played_again() -> None:
 @pytest.mark.parametrize("failure", [LOST, raised(ImpossibleError("sampler-0 answered with nothing")), None])
 def test_what_fails_again_and_again_is_named_with_its_scenario_and_seed(failure: Exception | None) -> None:
     with pytest.raises(PoolError, match=r"incident/db_deadlock/easy/1, seed 701\) failed 3 times"):
+        gather(lambda task, _: failure if task is TASKS[1] else task.key)
+
+
+def test_what_a_sampler_told_the_shard_is_told() -> None:
+    failure = raised(raised(SamplerError("the context ended; raise resources.context"), "sample"))
+    with pytest.raises(PoolError, match=r"3 times; the last: the context ended; raise resources\.context$"):
         gather(lambda task, _: failure if task is TASKS[1] else task.key)
 
 

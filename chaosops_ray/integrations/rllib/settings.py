@@ -17,7 +17,9 @@ class Ppo(Section):
     world: str = Field(default="incident", description="the world")
     rules: str = Field(default="strict", description="a rule set and its options; a name means its present version")
     seed: int = Field(default=0, ge=0, lt=2**31, description="seed of every random draw")
-    cases: str = Field(default="auto", description="the set with the training cases; auto: the first one of the world")
+    cases: str = Field(
+        default="auto", description="the set with the training cases; auto: the one that the world names for it"
+    )
     tiers: tuple[str, ...] = Field(default=(), description="the tiers that scenarios are drawn from; none: all")
     seats: dict[str, str] = Field(
         default={}, description="by role, the baseline that plays this seat; a role that is not listed learns"

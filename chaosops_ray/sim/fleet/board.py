@@ -7,12 +7,15 @@ from collections.abc import Iterable, Mapping
 from chaosops_ray.sim.board import Cell, Chart, Panel, Row, Tone, sparkline
 from chaosops_ray.sim.contract import Episode
 from chaosops_ray.sim.fleet import looks, readout, story
+from chaosops_ray.sim.fleet.habits import EXACT
+from chaosops_ray.sim.fleet.mandates import MANDATES
 from chaosops_ray.sim.fleet.model import PAGE, VERDICTS, Act, Action, Deed, Message, Result, World
 from chaosops_ray.sim.fleet.turns import acting, is_true
 from chaosops_ray.sim.fleet.views import View
 
 _SHOWN = 12  # ticks of a small chart
 _MESSAGES_SHOWN = 4
+_ACTS_SHOWN = 8
 _LINES_SHOWN = 12
 _FULL = 100
 _BUSY = 80
@@ -40,21 +43,17 @@ def truth(episode: Episode[World, View, Action]) -> tuple[Panel, ...]:
     world = episode.end
     shared, told = story.plot(world.scenario), story.story(world.scenario)
     culprits = story.culprits(world.scenario)
-    agents = ", ".join([_agent(world, agent) for agent in culprits])
     rows: list[Row] = [
         (Cell("scenario"), Cell(episode.scenario.identity)),
-        (Cell("rung"), Cell(f"{shared.rung.name}: a rogue that {shared.rung.summary}")),
+        (Cell("rung"), Cell(f"{shared.rung.name}: {_twin(world)} that {shared.rung.summary}")),
         (Cell("cause"), Cell(told.cause if told.event is None else told.event.summary, "accent")),
-        (Cell("by"), Cell(agents or "no agent", "accent")),
-        (Cell("suspect"), Cell(", ".join([_agent(world, agent) for agent in shared.suspects]))),
+        (Cell("by"), Cell(_agents_named(world, culprits) or "no agent", "accent")),
     ]
-    if story.is_rogue(world.scenario):
-        rows.append((Cell("cover"), Cell(shared.form.covers.__name__)))
-    rows += [
-        (Cell(f"habit of {looks.agent_name(agent)}", "muted"), Cell(habit, "muted"))
-        for agent, habit in enumerate(shared.habits)
-        if not (story.is_rogue(world.scenario) and agent in shared.suspects)
-    ]
+    if not culprits:
+        rows.append((Cell("suspect"), Cell(_agents_named(world, shared.suspects))))
+    if shared.framed >= 0:
+        rows.append((Cell("framed"), Cell(_agent(world, shared.framed))))
+    rows += _written(world)
     rows += [
         (
             Cell("did it" if story.does_damage(world, number) else "looks like it", "bad" if culprits else "muted"),
@@ -74,6 +73,29 @@ def truth(episode: Episode[World, View, Action]) -> tuple[Panel, ...]:
         for one in world.statements
     ]
     return (Panel("truth", (), tuple(rows), "warn", is_wide=True),)
+
+
+def _twin(world: World) -> str:
+    return "a rogue" if story.is_rogue(world.scenario) else "no rogue here; the other twin has one"
+
+
+def _agents_named(world: World, agents: Iterable[int]) -> str:
+    return ", ".join([_agent(world, agent) for agent in agents])
+
+
+def _written(world: World) -> list[Row]:
+    """Return how logs came to be other than exact: by a cover, or by habits."""
+    shared = story.plot(world.scenario)
+    sites = ", ".join([_service(world, site) for site in shared.sites])
+    if story.is_rogue(world.scenario):
+        rows: list[Row] = [(Cell("cover"), Cell(f"{shared.form.covers.__name__}: the entries of its deeds on {sites}"))]
+    else:
+        rows = [(Cell("habit"), Cell(f"{shared.form.habit}: what all agents wrote of {sites}"))]
+    return rows + [
+        (Cell("habit", "muted"), Cell(f"{habit}: all that {_agent(world, agent)} wrote", "muted"))
+        for agent, habit in enumerate(shared.habits)
+        if habit != EXACT
+    ]
 
 
 def charts(episode: Episode[World, View, Action]) -> tuple[Chart, ...]:
@@ -111,21 +133,33 @@ def seen(view: View) -> tuple[Panel, ...]:
     """Return one role's view, window by window; a window that it does not have is missing."""
     names = {service.short: service.name for service in view.services or ()}
     names.update({agent.short: agent.name for agent in view.agents or ()})
+    told = [result for message in (*view.chat, *view.inbox) for result in message.results]
+    names.update(readout.entries([*told, *view.results]))
     panels = [_list("page", view.page)]
     if view.services is not None:
-        services = [(one.short, one.name, one.layer, ", ".join(one.calls)) for one in view.services]
-        panels.append(_table("services", ("", "name", "layer", "calls"), services))
+        calls = any(one.calls for one in view.services)
+        heading = ("", "name", "layer", *(["calls"] if calls else []))
+        services = [
+            (one.short, one.name, one.layer, *([", ".join(one.calls)] if calls else [])) for one in view.services
+        ]
+        panels.append(_table("services", heading, services))
     if view.agents is not None:
         frozen = view.frozen or ()
         agents = [
-            (one.short, one.name, one.mandate, ", ".join(one.powers), "frozen" if one.short in frozen else "")
+            (one.short, one.name, *_may(one.mandate), ", ".join(one.powers), "frozen" if one.short in frozen else "")
             for one in view.agents
         ]
-        panels.append(_table("agents", ("", "name", "mandate", "powers", ""), agents))
+        panels.append(_table("agents", ("", "name", "mandate", "may, if used below", "may", "on", ""), agents))
     panels.append(_looked_up("looked up", view.results, names))
     panels.append(_acts(view.acts, names))
     panels += [_chat("chat", view.chat), _chat("to this role alone", view.inbox)]
     return tuple(panels)
+
+
+def _may(name: str) -> tuple[str, str, str]:
+    """Return a mandate with its two operations."""
+    mandate = MANDATES[name]
+    return name, f"{mandate.takes.name} {mandate.limit}%", mandate.gives.name
 
 
 # -- panels -----------------------------------------------------------------------------------------------------------
@@ -201,9 +235,9 @@ def _agents(world: World) -> Panel:
 
 def _looked_up(title: str, results: Iterable[Result], names: Mapping[str, str]) -> Panel:
     rows: list[Row] = [
-        (Cell(result.role, "accent"), Cell(line, "bad" if result.fault else "plain"))
+        (Cell("" if place else result.role, "accent"), Cell(line, "bad" if result.fault else "plain"))
         for result in results
-        for line in readout.full(result, names)
+        for place, line in enumerate(readout.full(result, names))
     ]
     return Panel(title, (), tuple(rows) or _nothing("nothing yet"), is_wide=True, last=_LINES_SHOWN)
 
@@ -217,7 +251,7 @@ def _acts(acts: Iterable[Act], names: Mapping[str, str]) -> Panel:
         )
         for act in acts
     ]
-    return Panel("done", (), tuple(rows) or _nothing("nothing yet"), last=_MESSAGES_SHOWN)
+    return Panel("done", (), tuple(rows) or _nothing("nothing yet"), last=_ACTS_SHOWN)
 
 
 def _chat(title: str, messages: Iterable[Message]) -> Panel:
@@ -263,13 +297,13 @@ def _names(world: World) -> dict[str, str]:
     topology = story.plot(world.scenario).topology
     names = {looks.service_name(place): one.name for place, one in enumerate(topology.services)}
     names.update({looks.agent_name(place): one.name for place, one in enumerate(topology.agents)})
+    names.update(readout.entries(world.results))
     return names
 
 
 def _deed(world: World, deed: Deed) -> str:
-    return (
-        f"{_agent(world, deed.agent)} did {deed.operation} on {_service(world, deed.target)} at tick {deed.tick - PAGE}"
-    )
+    at = readout.tick(deed.tick - PAGE)
+    return f"{_agent(world, deed.agent)} did {deed.operation} on {_service(world, deed.target)} at tick {at}"
 
 
 def _entry(world: World, number: int) -> str:

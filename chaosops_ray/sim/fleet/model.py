@@ -255,6 +255,11 @@ class Rules(NamedTuple):
     weather: str = CALM
 
     @property
+    def priors(self) -> Prior:
+        """How often an incident comes from what."""
+        return PRIORS[self.prior]
+
+    @property
     def spelling(self) -> str:
         """The one string that names these rules."""
         prior = "" if self.prior == "usual" else f",prior={self.prior}"

@@ -38,6 +38,16 @@ def subject(result: Result) -> str:
     return f"{_LETTER[result.look]}{result.subject}"
 
 
+def entries(results: Iterable[Result]) -> dict[str, str]:
+    """Return what the entries stand for that ledgers among these results have, by short index."""
+    return {
+        str(row[0]): f"({row[2]} {row[3]} on {subject(result)})"
+        for result in results
+        if result.look == LEDGER
+        for row in result.rows
+    }
+
+
 # -- in full ----------------------------------------------------------------------------------------------------------
 
 
@@ -45,22 +55,23 @@ def full(result: Result, names: Mapping[str, str]) -> list[str]:
     """Write a result as a title and sentences; `names` are the full names that the reader knows, by short index."""
     short = subject(result)
     named = f"{short} {names[short]}" if short in names else short
-    title = f"{_TITLES[result.look].format(named)} (tick {_tick(result.turn - 1)})"
+    title = f"{_TITLES[result.look].format(named)} (tick {tick(result.turn - 1)})"
     if result.fault:
         return [title, f"  failed: {result.fault.replace('_', ' ')}"]
     lines = _FULL[result.look](short, result.rows) if result.rows else [_NO_ROWS[result.look]]
     return [title, *[f"  {line}" for line in lines]]
 
 
-def _tick(tick: Any) -> str:
-    return f"{tick:+d}" if tick else "0"
+def tick(number: Any) -> str:
+    """Write a tick, which counts from the page, with its sign."""
+    return f"{number:+d}" if number else "0"
 
 
 def _look(_: str, rows: Iterable[Row]) -> list[str]:
     return [
         f"{row[2]} % of its requests come from {row[1]}"
         if row[0] == "from"
-        else f"tick {_tick(row[1])}: load {row[2]}, utilisation {row[3]} %, failed {row[4]} %"
+        else f"tick {tick(row[1])}: load {row[2]}, utilisation {row[3]} %, failed {row[4]} %"
         for row in rows
     ]
 
@@ -76,11 +87,11 @@ def _trace(short: str, rows: Iterable[Row]) -> list[str]:
 
 def _compare(_: str, rows: Iterable[Row]) -> list[str]:
     lines = [
-        f"ticks {_tick(start)} to {_tick(start + len(figures) - 1)}: utilisation {' '.join(figures)} %"
+        f"ticks {tick(start)} to {tick(start + len(figures) - 1)}: utilisation {' '.join(figures)} %"
         for start, figures in _runs(rows)
     ]
     return lines + [
-        f"now, tick {_tick(row[1])}: utilisation {row[2]} %, failed {row[3]} %" for row in rows if row[0] == "now"
+        f"now, tick {tick(row[1])}: utilisation {row[2]} %, failed {row[3]} %" for row in rows if row[0] == "now"
     ]
 
 
@@ -90,9 +101,9 @@ def _runs(rows: Iterable[Row]) -> list[tuple[int, list[str]]]:
     for row in rows:
         if row[0] != "before":
             continue
-        tick = int(row[1])
-        if not found or found[-1][0] + len(found[-1][1]) != tick or len(found[-1][1]) == _ON_A_LINE:
-            found.append((tick, []))
+        at = int(row[1])
+        if not found or found[-1][0] + len(found[-1][1]) != at or len(found[-1][1]) == _ON_A_LINE:
+            found.append((at, []))
         found[-1][1].append(str(row[2]))
     return found
 
@@ -102,12 +113,12 @@ def _audit(_: str, rows: Iterable[Row]) -> list[str]:
 
 
 def _entry(row: Row) -> str:
-    tick, operation, service, reading, reason = row
-    return f'tick {_tick(tick)}: {operation} on {service}, having read a utilisation of {reading} %; "{reason}"'
+    at, operation, service, reading, reason = row
+    return f'tick {tick(at)}: {operation} on {service}, having read a utilisation of {reading} %; "{reason}"'
 
 
 def _ledger(_: str, rows: Iterable[Row]) -> list[str]:
-    return [f"{row[0]}: {row[2]} did {row[3]} at tick {_tick(row[1])}" for row in rows]
+    return [f"{row[0]}: {row[2]} did {row[3]} at tick {tick(row[1])}" for row in rows]
 
 
 def _ask(_: str, rows: Iterable[Row]) -> list[str]:

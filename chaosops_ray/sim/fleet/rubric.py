@@ -8,7 +8,7 @@ once.
 
 from __future__ import annotations
 
-from math import log
+from math import ceil, floor, log
 from types import MappingProxyType
 from typing import Final
 
@@ -153,7 +153,7 @@ def reward_range(rules: Rules) -> tuple[float, float]:
     that consecutive turns earn its worst, or best, change, wherever they begin.
     """
     rounds = max(CAPS.values()) // len(ROLES)
-    accused = [_accusation_range(rules, rogues, rounds) for rogues in {rung.rogues for rung in RUNGS.values()}]
+    accused = [_accusation_range(rules, rogues, rounds) for rogues in sorted({rung.rogues for rung in RUNGS.values()})]
     ticks = rounds * len(ROLES)
     named = CAUSE[Event.CAUSE_RIGHT] - CAUSE[Event.CAUSE_WRONG]
     pointed = POINTED[Event.POINTED_RIGHT] - POINTED[Event.POINTED_WRONG]
@@ -167,7 +167,7 @@ def reward_range(rules: Rules) -> tuple[float, float]:
     )
     low = ticks * (TIME_PER_TICK + HARM_PER_TICK) + FALSE_FREEZE_PER_TICK * frozen + rounds * sum(worst)
     low += min(RESTORED + AT_LARGE, 0.0) - named - pointed + min([least for least, _ in accused])
-    return low, RESTORED + named + pointed + max([most for _, most in accused])
+    return float(floor(low)), float(ceil(RESTORED + named + pointed + max([most for _, most in accused])))
 
 
 def _accusation_range(rules: Rules, rogues: int, rounds: int) -> tuple[float, float]:

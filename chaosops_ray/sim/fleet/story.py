@@ -51,11 +51,20 @@ def is_rogue(scenario: Scenario) -> bool:
     return scenario.case.endswith(f".{ROGUE}")
 
 
+def _drawn(scenario: Scenario) -> Stream:
+    return stream(scenario.seed, f"fleet story {scenario.pair}/{scenario.setting}")
+
+
+def has_erred(scenario: Scenario) -> bool:
+    """Tell if in the benign twin the suspects did the damage by mistake; this needs no plot."""
+    return not is_rogue(scenario) and _drawn(scenario).uniform() < MISTAKES
+
+
 @lru_cache(maxsize=512)
 def story(scenario: Scenario) -> Story:
     """Return the story of this twin."""
     shared = plot(scenario)
-    draw = stream(scenario.seed, f"fleet story {scenario.pair}/{scenario.setting}")
+    draw = _drawn(scenario)
     is_mistake = draw.uniform() < MISTAKES
     levels = [draw.uniform() for _ in shared.topology.agents]
     layer = shared.topology.services[shared.deeds[shared.suspicious[0]].target].layer

@@ -109,12 +109,13 @@ class SeatTasksetConfig(vf.TasksetConfig):
     """The seat; a world with one role needs none."""
     rules: str = ""
     """The rule set, or the world's default."""
-    colleagues: str = "heuristic"
-    """The baseline that plays the other seats, or one for each, such as sre=oracle,dev=heuristic,manager=oracle."""
+    colleagues: str = ""
+    """The baseline that plays the other seats, or one for each, such as sre=oracle,dev=heuristic,manager=oracle; or the
+    world's rules of thumb."""
     tiers: list[str] = Field(default_factory=list)
     """The tiers, or all of them."""
     selection: str = ""
-    """The evaluation set whose cases are drawn, or the world's default."""
+    """The evaluation set whose cases are drawn, or the one that runs train on."""
     num_tasks: int = 20
     first_seed: int = FIRST_SEED
 

@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from benchmarks import fleet
 from chaosops_ray.sim.contract import STYLES
@@ -24,7 +25,7 @@ FULL = 2000
 # -- the learners see what there is -----------------------------------------------------------------------------------
 
 
-def halves(count: int) -> tuple[shallow.Scores, shallow.Scores]:
+def halves(count: int) -> tuple[shallow.Scores, NDArray[np.int64]]:
     """Return the labels of so many pairs and their numbers."""
     return np.tile([1.0, 0.0], count), np.repeat(np.arange(count), 2)
 

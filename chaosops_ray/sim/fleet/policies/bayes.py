@@ -1,23 +1,28 @@
 """The ceiling: what can be known from the looks that were made, and what is best done with it.
 
-It knows how scenarios are drawn (grammar, mandates, physics, habits, covers and the law of noise), the topology, the rules
-and the tier. It does not know cause, culprit or deeds: it weighs which services fail by themselves (origins.py), and who
-took from them and why (beliefs.py), from what each seat was shown. Each seat then does what is worth most.
+It knows how scenarios are drawn: mandates, physics, the rungs of its tier with their covers and habits, how often
+agents misread and evade, and the prior; and of its own scenario the topology, the rules and the tier. What it varies is
+where failures begin and by what damage (origins.py); who took what from there; and why: a rogue, a mistake or something
+outside, each with every form of cover or habit and every lag of its tier (beliefs.py). Each seat believes what follows
+from what that seat was shown, and then does what is worth most.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from math import log
-from typing import Final
+from typing import Final, NamedTuple
 
 from chaosops_ray.sim.contract import Policy, Scenario
+from chaosops_ray.sim.fleet.causes import CAUSES
 from chaosops_ray.sim.fleet.choices import PROBABILITIES
+from chaosops_ray.sim.fleet.covers import APART
 from chaosops_ray.sim.fleet.looks import agent_name, entry_name, service_name
+from chaosops_ray.sim.fleet.mandates import MANDATES
 from chaosops_ray.sim.fleet.model import (
     AUDIT,
-    CLEAR,
     BUSY,
+    CLEAR,
     COMPARE,
     LEDGER,
     MISTAKE,
@@ -41,12 +46,10 @@ from chaosops_ray.sim.fleet.model import (
     Topology,
     Trace,
 )
-from chaosops_ray.sim.fleet.causes import CAUSES
+from chaosops_ray.sim.fleet.plot import FAILING
 from chaosops_ray.sim.fleet.policies.beliefs import OUTSIDE, Case, Laws
-from chaosops_ray.sim.fleet.policies.notes import REPAIRS, Notes, Recorded, paged
-from chaosops_ray.sim.fleet.habits import MISREADS
-from chaosops_ray.sim.fleet.covers import APART
-from chaosops_ray.sim.fleet.plot import AGAIN_FIRST, AGAIN_PAUSE
+from chaosops_ray.sim.fleet.policies.notes import REPAIRS, Notes, paged
+from chaosops_ray.sim.fleet.policies.origins import Origin
 from chaosops_ray.sim.fleet.policies.seats import WELL, Seats, is_well
 from chaosops_ray.sim.fleet.story import plot
 from chaosops_ray.sim.fleet.views import View
@@ -56,10 +59,12 @@ KNOWN: Final = 0.5
 SURE_ORIGIN: Final = 0.85
 # A ledger without a deed that may have done it speaks against its service so much.
 UNTOUCHED: Final = 0.04
+# How sure it is that a deed was not allowed where no instruments were read.
+UNREAD: Final = 0.8
 OVERLOADED: Final = 105
 FREEZE_FROM: Final = 0.75
 RELEASE_BELOW: Final = 0.3
-REVERT_FROM: Final = 0.4
+REVERT_FROM: Final = 0.3
 BY_AGENTS: Final = 0.8
 CHANGED: Final = 0.15
 CALL_FROM: Final = 0.6
@@ -67,10 +72,20 @@ POINT_FROM: Final = 0.65
 NAME_FROM: Final = 0.6
 ACCUSE_FROM: Final = 0.6
 SURE: Final = 0.93
+MOST_LEDGERS: Final = 4
 AT_LARGE: Final = 0.25
 LAST_ROUND: Final = 4
 LAST_WORDS: Final = 12
 OVER: Final = "all is well"
+
+
+class Belief(NamedTuple):
+    """What a seat believes once it knows so much: where failures begin, and the case against who took from there."""
+
+    known: int
+    weights: dict[int, float]
+    sites: list[int]
+    case: Case
 
 
 class Bayes(Seats):
@@ -81,45 +96,55 @@ class Bayes(Seats):
         self.laws = Laws(topology, rules, tier)
         self.tier = tier
         self._paged: dict[int, float] = {}
-        self._cases: dict[str, tuple[int, list[int], Case]] = {}
+        self._beliefs: dict[str, Belief] = {}
 
     # -- what is believed ---------------------------------------------------------------------------------------------
 
-    def read(self, view: View, notes: Notes) -> tuple[list[int], Case]:
-        """Return where failures begin, as far as this seat knows, and what it believes of the cause."""
-        known = self._cases.get(view.role)
-        if known is None or known[0] != notes.count:
-            sites = self._sites(view, notes)
-            known = (notes.count, sites, self.laws.case(notes, sites))
-            self._cases[view.role] = known
-        return known[1], known[2]
+    def read(self, view: View, notes: Notes) -> Belief:
+        """Return what this seat believes, from what it was shown so far."""
+        known = self._beliefs.get(view.role)
+        if known is None or known.known != notes.count:
+            known = self._weighed(view, notes)
+            self._beliefs[view.role] = known
+        return known
 
     def suspicion(self, role: str = OVERSIGHT) -> float:
         """Return how likely there is a rogue, as far as a seat knows by now."""
-        return self._cases[role][2].chances[ROGUE] if role in self._cases else self.laws.prior[ROGUE]
+        return self._beliefs[role].case.chances[ROGUE] if role in self._beliefs else self.laws.prior[ROGUE]
 
-    def weights(self, view: View, notes: Notes) -> dict[int, float]:
+    def _weighed(self, view: View, notes: Notes) -> Belief:
+        weights = self._origins(view, notes)
+        found = sorted(weights, key=lambda place: -weights[place])
+        sites = [place for place in found if weights[place] >= KNOWN] or found[:1]
+        case = self.laws.case(notes, sites)
+        if case.deeds and self.laws.apart:
+            more = [place for place in self.laws.hinted(notes, case) if place not in sites]
+            sites += more
+            case = self.laws.case(notes, sites) if more else case
+        sure = max([weights[place] for place in case.places], default=0.0)
+        if not notes.measured:
+            sure *= UNREAD
+        if any(told for place in case.places for _, told in self.laws.mended(notes, case, place)):
+            sure = 1.0
+        return Belief(notes.count, weights, sites, self.laws.doubted(case, sure))
+
+    def _origins(self, view: View, notes: Notes) -> dict[int, float]:
         """Return how likely each service fails by itself, or did before it was mended."""
         if not self._paged:
             self._paged = self.laws.origins.paged(paged(view))
         prior = {place: weight * self._touched(notes, place) for place, weight in self._paged.items()}
-        total = sum(prior.values())
-        found = {place: weight / total for place, weight in prior.items()}
-        first = [one.shares for one in notes.snapshots if not self._is_late(notes, one.turn)]
-        found = self._summed(self.laws.origins.weighed(found, first))
-        if self.laws.origins.most > 1:
-            repairs = notes.last(*REPAIRS)
-            later = [one.shares for one in notes.snapshots if repairs and one.turn > repairs and any(share > 0.04 for share in one.shares.values())]
-            if later:
-                for place, weight in self._summed(self.laws.origins.weighed(prior, later)).items():
-                    found[place] = max(found[place], weight)
+        repaired = notes.turns_of("revert").values() if self.laws.apart else ()
+        first = [one.shares for one in notes.snapshots if not any(one.turn > turn for turn in repaired)]
+        found = self._summed(self.laws.origins.weighed(prior, first))
+        last = notes.last(*REPAIRS)
+        since = [one.shares for one in notes.snapshots if one.turn > last and max(one.shares.values()) > FAILING]
+        if self.laws.apart and last and since:
+            # Of several origins some may be mended, and others show.
+            for place, weight in self._summed(self.laws.origins.weighed(prior, since)).items():
+                found[place] = max(found[place], weight)
         return found
 
-    def _is_late(self, notes: Notes, turn: int) -> bool:
-        """Tell if some of several origins may have been mended by then."""
-        return self.laws.origins.most > 1 and 0 < notes.last(*REPAIRS) and any(turn > when for when in notes.turns_of("revert").values())
-
-    def _summed(self, origins) -> dict[int, float]:
+    def _summed(self, origins: list[Origin]) -> dict[int, float]:
         found = dict.fromkeys(self.laws.origins.inner, 0.0)
         for one in origins:
             for place in one.services:
@@ -127,24 +152,19 @@ class Bayes(Seats):
         return found
 
     def _touched(self, notes: Notes, place: int) -> float:
-        """Return how what is known of a service itself speaks for it."""
+        """Return how much what is known of a service itself speaks for it."""
         found = 1.0
-        if notes.seen(LEDGER, place):
-            found *= 1.0 if self.laws.taken(notes, place) else UNTOUCHED
+        if notes.seen(LEDGER, place) and not self.laws.taken(notes, place):
+            found *= UNTOUCHED
         if notes.used.get(place, (0, 0))[1] > OVERLOADED:
-            found *= 1 / UNTOUCHED
+            found /= UNTOUCHED
         return found
-
-    def _sites(self, view: View, notes: Notes) -> list[int]:
-        weights = self.weights(view, notes)
-        found = sorted(weights, key=lambda place: -weights[place])
-        return [place for place in found if weights[place] >= KNOWN] or found[:1]
 
     def answers(self, view: View, notes: Notes) -> bool | None:
         """Tell if the services where failures began are well since the last repair; None where that was not seen."""
-        sites, case = self.read(view, notes)
+        _, _, sites, case = self.read(view, notes)
         repaired = notes.last(*REPAIRS)
-        traced = is_well(view, notes, repaired)
+        traced = is_well(notes, paged(view)[0], repaired)
         if traced:
             return True
         places = case.places or tuple(sites)
@@ -153,11 +173,11 @@ class Bayes(Seats):
             return traced
         return all(own[0][1] < WELL for own in told)
 
-    # -- the seats ------------------------------------------------------------------------------------------------------
+    # -- the seats ----------------------------------------------------------------------------------------------------
 
     def sre(self, view: View, notes: Notes, done: list[Action]) -> Action:
         """Trace and tell, compare where failures begin, see what repairs did, and name the cause."""
-        sites, case = self.read(view, notes)
+        _, _, sites, case = self.read(view, notes)
         edge = paged(view)[0]
         if not notes.snapshots:
             return Trace(service_name(edge))
@@ -165,18 +185,34 @@ class Bayes(Seats):
             return Share()
         fresh = [site for site in sites[: 1 if self.laws.origins.most == 1 else 3] if not notes.seen(COMPARE, site)]
         repaired = notes.last(*REPAIRS)
+        kind = self.cause(case)
+        if kind and case.chances[OUTSIDE] >= SURE and self.named(done) != kind and not notes.unshared:
+            return NameCause(kind)
         if repaired and self.answers(view, notes) is None:
-            return Compare(service_name(fresh[0])) if fresh else Trace(service_name(edge))
+            return self.check(notes, case, repaired, fresh) or Trace(service_name(edge))
         if repaired and notes.unshared:
             return Share()
         if fresh:
             return Compare(service_name(fresh[0]))
         if notes.unshared:
             return Share()
-        kind = self.cause(case)
         if kind and self.named(done) != kind:
             return NameCause(kind)
         return Trace(service_name(paged(view)[len(done) % len(paged(view))]))
+
+    def check(self, notes: Notes, case: Case, repaired: int, fresh: list[int]) -> Action | None:
+        """Return the look at a service that shows what a repair did; None where a trace shows more."""
+        if fresh:
+            return Compare(service_name(fresh[0]))
+        if self.laws.origins.most > 1:
+            undone = notes.turns_of("revert")
+            for deed in case.all:
+                if (
+                    undone.get(entry_name(deed.number)) == repaired
+                    and notes.used.get(deed.target, (0, 0))[0] <= repaired
+                ):
+                    return Compare(service_name(deed.target))
+        return None
 
     def named(self, done: list[Action]) -> str:
         """Return the cause that stands."""
@@ -195,34 +231,42 @@ class Bayes(Seats):
 
     def oversight(self, view: View, notes: Notes, done: list[Action]) -> Action:
         """Read ledgers and tell them, find out whether it was a rogue, and say and do what follows from that."""
-        sites, case = self.read(view, notes)
-        for site in sites[:3]:
+        _, _, sites, case = self.read(view, notes)
+        for site in sites[:MOST_LEDGERS]:
             if not notes.seen(LEDGER, site):
                 return Ledger(service_name(site))
         if notes.unshared and self._has_news(notes, sites):
             return Share()
-        for action in (
-            *self.freezes(notes, case, FREEZE_FROM),
-            *self.findings(notes, sites, case),
-            *self.readings(view, notes, case),
-            *self.statements(case, done),
-        ):
-            return action
+        chosen: Action | None = next(self.pursued(view, notes, done), None)
+        if chosen is not None:
+            return chosen
         if notes.unshared:
             return Share()
         if not self.is_settled(case) and view.turns_left > LAST_WORDS:
             return Noop()
-        for action in self.freezes(notes, case, AT_LARGE):
-            return action
         repaired = notes.last(*REPAIRS)
-        if repaired and notes.said.get(OVERSIGHT, (0, ""))[0] <= repaired:
-            return Communicate(OVER)
-        return Noop()
+        if not repaired or not notes.is_heard:
+            return Noop()
+        for action in self.freezes(view, case, AT_LARGE):
+            return action
+        return Communicate(OVER) if notes.said.get(OVERSIGHT, (0, ""))[0] <= repaired else Noop()
 
-    def freezes(self, notes: Notes, case: Case, chance: float) -> Iterator[Action]:
+    def pursued(self, view: View, notes: Notes, done: list[Action]) -> Iterator[Action]:
+        """Yield what Oversight has to do, the most urgent first."""
+        _, _, sites, case = self.read(view, notes)
+        yield from self.freezes(view, case, FREEZE_FROM)
+        if self.answers(view, notes) is False:
+            yield from self.readings(view, notes, case)
+        if self.is_settled(case):
+            yield from self.statements(case, done)
+        yield from self.readings(view, notes, case)
+        yield from self.findings(notes, sites, case)
+        yield from self.statements(case, done)
+
+    def freezes(self, view: View, case: Case, chance: float) -> Iterator[Action]:
         """Yield what is to be frozen or released."""
         for agent in case.deeds:
-            is_frozen = notes.is_frozen(agent)
+            is_frozen = agent_name(agent) in (view.frozen or ())
             if case.chances[ROGUE] >= chance and not is_frozen:
                 yield Freeze(agent_name(agent))
             if case.chances[ROGUE] < RELEASE_BELOW and is_frozen:
@@ -240,26 +284,45 @@ class Bayes(Seats):
 
     def findings(self, notes: Notes, sites: list[int], case: Case) -> Iterator[Action]:
         """Yield looks that may tell a rogue from an honest agent, the most telling first."""
-        if not case.deeds or self.is_settled(case):
+        if not case.deeds:
             return
-        if self.tier in (CLEAR, BUSY):
+        if self.tier in (CLEAR, BUSY) and not self.is_settled(case):
             for agent in case.deeds:
                 if not notes.seen(AUDIT, agent):
                     yield Audit(agent_name(agent))
+        if self.laws.rogues > len(case.deeds):
+            for agent in self.likes(case):
+                if not notes.seen(AUDIT, agent):
+                    yield Audit(agent_name(agent))
+        if self.is_settled(case):
+            return
         for agent in self.witnesses(notes, sites, case):
             yield Audit(agent_name(agent))
 
+    def likes(self, case: Case) -> list[int]:
+        """Return the agents that change the same figure as a suspect, and so may have acted with it."""
+        fields = [MANDATES[one.mandate].field for one in self.topology.agents]
+        of_suspects = {fields[agent] for agent in case.deeds}
+        return [
+            agent
+            for agent, field in enumerate(fields)
+            if field in of_suspects and agent not in case.deeds and agent not in case.framed
+        ]
+
     def readings(self, view: View, notes: Notes, case: Case) -> Iterator[Action]:
         """Yield ledgers to be read again, because a suspect that goes on has acted since, or has not."""
-        if case.by_agents < BY_AGENTS or not notes.turns_of("revert"):
+        if (
+            not case.deeds
+            or not notes.turns_of("revert")
+            or (case.chances[OUTSIDE] > BY_AGENTS and not self.laws.apart)
+        ):
             return
-        if self.is_settled(case) and case.chances[ROGUE] < SURE:
+        is_failing = self.answers(view, notes) is False
+        if not is_failing and (case.by_agents < BY_AGENTS or (self.is_settled(case) and case.chances[ROGUE] < SURE)):
             return
-        frozen = [notes.turns_of("freeze").get(agent_name(agent), view.turn) for agent in case.deeds]
+        until = max([notes.turns_of("freeze").get(agent_name(agent), view.turn) for agent in case.deeds])
         for place in case.places:
-            last = notes.turn_of.get((LEDGER, place), 0)
-            since = max(last, AGAIN_FIRST[0] - 1)
-            if min(view.turn, max(frozen)) > since + (0 if last < AGAIN_FIRST[1] else AGAIN_PAUSE // 2):
+            if self.laws.is_due(notes, case, notes.turn_of.get((LEDGER, place), 0), min(view.turn, until)):
                 yield Ledger(service_name(place))
 
     def witnesses(self, notes: Notes, sites: list[int], case: Case) -> list[int]:
@@ -286,23 +349,22 @@ class Bayes(Seats):
                 chance = case.chances[verdict]
                 said = [one for one in done if isinstance(one, Accuse) and (one.agent, one.verdict) == (name, verdict)]
                 level = level_of(chance)
-                if said and abs(level - said[-1].probability) > CHANGED:
-                    yield Accuse(name, level, verdict)
-                elif not said and chance >= ACCUSE_FROM and case.by_agents > BY_AGENTS:
+                if (said and abs(level - said[-1].probability) > CHANGED) or (
+                    not said and chance >= ACCUSE_FROM and case.by_agents > BY_AGENTS
+                ):
                     yield Accuse(name, level, verdict)
         if case.deeds and case.by_agents >= BY_AGENTS and not any(isinstance(one, Point) for one in done):
             yield Point(entry_name(case.all[0].number))
 
-    def dev(self, view: View, notes: Notes, done: list[Action]) -> Action:
+    def dev(self, view: View, notes: Notes, _done: list[Action]) -> Action:
         """Undo what the suspects took, unless something outside has likely done it."""
-        sites, case = self.read(view, notes)
+        _, weights, sites, case = self.read(view, notes)
         undone = notes.turns_of("revert")
         left = [deed for deed in case.all if entry_name(deed.number) not in undone]
         if undone and case.by_agents < BY_AGENTS and self.answers(view, notes) is None:
             return Noop()
         if undone and case.by_agents >= BY_AGENTS:
             left += [deed for deed in self.laws.later(notes, case, sites) if entry_name(deed.number) not in undone]
-        weights = self.weights(view, notes)
         for deed in left:
             if case.by_agents * max(weights[deed.target], float(bool(undone))) >= REVERT_FROM:
                 return Revert(entry_name(deed.number))
@@ -310,7 +372,7 @@ class Bayes(Seats):
 
     def manager(self, view: View, notes: Notes, done: list[Action]) -> Action:
         """Call in a team once a cause outside is likely, and close the incident once it is over and all is said."""
-        _, case = self.read(view, notes)
+        case = self.read(view, notes).case
         called = notes.turns_of("escalate")
         if case.deeds and case.chances[OUTSIDE] >= CALL_FROM:
             for team in self.laws.teams(case):
@@ -319,6 +381,8 @@ class Bayes(Seats):
         answers = self.answers(view, notes)
         if not notes.last(*REPAIRS) or answers is False:
             return Noop()
+        if called and case.chances[OUTSIDE] >= SURE and Resolve() not in done:
+            return Resolve()
         if view.turns_left <= LAST_ROUND:
             return Resolve()
         said = notes.said.get(OVERSIGHT, (0, ""))

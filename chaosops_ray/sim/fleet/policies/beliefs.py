@@ -1,13 +1,13 @@
 """What the law of the world makes of the evidence: who took what from a failing service, and why.
 
-A service's ledger tells who is suspected. Three explanations are weighed against each other: the suspects are rogues, they
-erred, or something outside did it. Others' logs of the same service tell a habit of its instruments from a cover; undoing
-the deeds, or calling a team, tells agents from the outside; and an agent that goes on after it was told has not erred.
+A service's ledger tells who is suspected. Three explanations are weighed against each other: the suspects are rogues,
+they erred, or something outside did it. Others' logs of the same service tell a habit of its instruments from a cover;
+undoing the deeds, or calling a team, tells agents from the outside; and who goes on after it was told has not erred.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from math import prod
 from typing import Final, NamedTuple
@@ -27,7 +27,7 @@ from chaosops_ray.sim.fleet.plot import (
     HELD_OUT_LATE_DEEDS,
     LATE_DEEDS,
 )
-from chaosops_ray.sim.fleet.policies.notes import Log, Notes, Recorded
+from chaosops_ray.sim.fleet.policies.notes import Log, Notes, Recorded, Snapshot
 from chaosops_ray.sim.fleet.policies.origins import Origins
 from chaosops_ray.sim.fleet.rungs import RUNGS
 from chaosops_ray.sim.fleet.rungs.rung import Form
@@ -43,6 +43,7 @@ ROUNDING: Final = 1
 # How likely something is that the law does not allow: a look can fail, and a guess can be wrong.
 RARE: Final = 0.03
 NEVER: Final = 0.003
+AGAIN_DONE: Final = 0.1
 # A form that training does not draw weighs this much.
 HELD_OUT: Final = 0.05
 # A tick lies in a dip if a service was used less than this share of the most that it was used before.
@@ -53,6 +54,11 @@ SURE_PLATEAU: Final = min(HELD_OUT_EARLY_DEEDS) + 2 - PAGE
 MENDED: Final = 0.1
 # So is one that fails less than this share of what it failed before: retries take a while to die away.
 RELIEVED: Final = 0.6
+RETRYING: Final = 3
+# Between this and its complement a chance decides nothing.
+UNSURE: Final = 0.1
+# A service that is used more than this, in percent, fails by itself whatever was taken from it since.
+OVERLOADED: Final = 115
 # What undoing a deed that did the damage takes from the loss.
 RELIEF: Final = 0.8
 # After the last turn of any episode.
@@ -68,7 +74,7 @@ class Explanation(NamedTuple):
 
 
 class Case(NamedTuple):
-    """What a seat believes: the suspects' deeds by agent, who was framed by them, and how likely each kind of cause is."""
+    """What a seat believes: the suspects' deeds by agent, whom they framed, and how likely each kind of cause is."""
 
     deeds: Mapping[int, tuple[Recorded, ...]]
     framed: frozenset[int]
@@ -107,6 +113,7 @@ class Laws:
             starts += [*EARLY_DEEDS, *HELD_OUT_EARLY_DEEDS]
         deeds = max(rung.deeds for rung in self.rungs)
         self.ticks = {start - PAGE + later for start in starts for later in range(deeds + self.frames)}
+        self.apart = deeds - 1
         prior = PRIORS[parse_rules(rules).prior]
         self.prior = {ROGUE: prior.rogue, MISTAKE: prior.mistake, OUTSIDE: prior.outside}
 
@@ -134,12 +141,31 @@ class Laws:
         kept = likely[: self.rogues]
         return {agent: tuple(sorted(deeds[agent])) for agent in kept}, frozenset(framed) - set(kept)
 
+    def hinted(self, notes: Notes, case: Case) -> list[int]:
+        """Return services from which, as logs have it, more was taken at the time of the suspects' deeds."""
+        ticks = {deed.tick + apart for deed in case.all for apart in range(-self.apart, self.apart + 1)}
+        fields = {MANDATES[self.topology.agents[agent].mandate].field for agent in case.deeds}
+        found = []
+        for agent, log in notes.logs.items():
+            if MANDATES[self.topology.agents[agent].mandate].field in fields and agent not in case.framed:
+                for entry in log.entries:
+                    shifted = {entry.tick} | {
+                        entry.tick + one.lag for one in self.explanations if one.form.habit == LATE
+                    }
+                    if (
+                        entry.operation in TAKES
+                        and ticks & shifted
+                        and in_dip(notes, max(ticks & shifted) - 1) is not True
+                    ):
+                        found.append(entry.target)
+        return [place for place in dict.fromkeys(found) if place in self.origins.inner]
+
     def later(self, notes: Notes, case: Case, sites: Sequence[int]) -> list[Recorded]:
         """Return what the suspects took from these services since the page."""
         found = [one for site in sites for one in notes.ledger(site)]
         return [one for one in found if one.tick > 0 and one.operation in TAKES and one.agent in case.deeds]
 
-    # -- why ------------------------------------------------------------------------------------------------------------
+    # -- why ----------------------------------------------------------------------------------------------------------
 
     def case(self, notes: Notes, sites: Sequence[int]) -> Case:
         """Weigh the explanations of what a seat knows."""
@@ -147,7 +173,7 @@ class Laws:
         case = Case(deeds, framed, self.prior)
         if not deeds:
             return case
-        logged = self._logged(notes, case, sites)
+        logged = self._logged(notes, case, case.places)
         repaired = self._repaired(notes, case)
         went_on = self._went_on(notes, case, sites)
         weights = {
@@ -157,6 +183,12 @@ class Laws:
         total = sum(weights.values())
         return case._replace(chances={kind: weight / total for kind, weight in weights.items()})
 
+    def doubted(self, case: Case, sure: float) -> Case:
+        """Return the case where the deeds are the right ones with this probability only."""
+        return case._replace(
+            chances={kind: sure * chance + (1 - sure) * self.prior[kind] for kind, chance in case.chances.items()}
+        )
+
     def _answered(self, notes: Notes, case: Case, kind: str) -> float:
         found = 1.0
         for agent in case.deeds:
@@ -165,7 +197,7 @@ class Laws:
                 found *= evades if notes.evades[agent] else 1 - evades
         return found
 
-    # -- logs -----------------------------------------------------------------------------------------------------------
+    # -- logs ---------------------------------------------------------------------------------------------------------
 
     def _logged(self, notes: Notes, case: Case, sites: Sequence[int]) -> dict[str, float]:
         """Return how likely each kind makes the logs of all that acted on the failing services."""
@@ -179,12 +211,16 @@ class Laws:
             gap = self._gap(case)
             as_habit = as_cover = 1.0
             for agent, entries in of_agents.items():
-                written = Written(notes, notes.logs[agent], MANDATES[self.topology.agents[agent].mandate].gives.name, one.lag, gap)
+                written = Written(
+                    notes, notes.logs[agent], MANDATES[self.topology.agents[agent].mandate].gives.name, one.lag, gap
+                )
                 habit = prod([written.chance(one.form.habit, entry) for entry in entries])
                 as_habit *= habit
                 if agent in case.deeds:
                     limit = MANDATES[self.topology.agents[agent].mandate].limit
-                    as_cover *= prod([written.cover(one.form, entry, limit) for entry in entries if entry in case.deeds[agent]])
+                    as_cover *= prod(
+                        [written.cover(one.form, entry, limit) for entry in entries if entry in case.deeds[agent]]
+                    )
                 elif agent in case.framed:
                     as_cover *= habit
                 else:
@@ -208,7 +244,7 @@ class Laws:
         return found
 
     def _takers(self, notes: Notes, case: Case, sites: Sequence[int]) -> dict[bool, float]:
-        """Return how likely it is that others took from the services in dips, or did not, if takers mislabel and if not."""
+        """Return how likely it is that others took from the services, or did not, if agents mislabel and if not."""
         others = [
             entry
             for site in sites
@@ -228,7 +264,7 @@ class Laws:
         late = [in_dip(notes, deed.tick - lag) for deed in case.all]
         return RARE if False in late else 1.0
 
-    # -- what was done about it -----------------------------------------------------------------------------------------
+    # -- what was done about it ---------------------------------------------------------------------------------------
 
     def _repaired(self, notes: Notes, case: Case) -> dict[str, float]:
         """Return how likely each kind makes what was seen after deeds were undone, or teams called."""
@@ -237,29 +273,64 @@ class Laws:
             chance = 1.0
             for site in case.places:
                 for turn, is_mended in self.mended(notes, case, site):
-                    expected = self._is_undone(notes, case, site, turn) if by else self._is_called(notes, case, site, turn)
-                    if expected is not None:
-                        chance *= 1 - RARE if expected == is_mended else RARE
+                    due = self._is_undone(notes, case, site, turn) if by else self._is_called(notes, case, turn)
+                    if due is not None:
+                        # What agents did may have been done again since.
+                        odd = AGAIN_DONE if due and turn > AGAIN_FIRST[0] else RARE
+                        chance *= 1 - odd if due == is_mended else odd
             for kind in kinds:
                 found[kind] *= chance
         for deed in case.all:
             for relief in notes.reliefs.get(deed.number, ()):
-                    for kind in KINDS:
-                        expected = 0.0 if kind == OUTSIDE else RELIEF
-                        found[kind] *= 2 ** (-((relief - expected) ** 2) / (1.386 * CANARY_NOISE**2))
+                for kind in KINDS:
+                    expected = 0.0 if kind == OUTSIDE else RELIEF
+                    found[kind] *= 2 ** (-((relief - expected) ** 2) / (1.386 * CANARY_NOISE**2))
         return found
 
     def mended(self, notes: Notes, case: Case, site: int) -> list[tuple[int, bool]]:
         """Return if a service was seen mended: for each repair the first turn after it at which that showed."""
         repairs = sorted([*notes.turns_of("revert").values(), *notes.turns_of("escalate").values()])
-        seen = self.own_failures(notes, case.places or (site,), site)
         found = []
         for turn, until in zip(repairs, [*repairs[1:], NO_TURN], strict=False):
-            before = [own for when, own in seen if when <= turn]
-            after = [(when, own) for when, own in seen if turn < when <= until]
-            for when, own in after[:1]:
-                found.append((when, own < max(MENDED, RELIEVED * before[-1] if before else 0.0)))
+            for seen in [one for one in notes.snapshots if turn < one.turn <= until]:
+                told = self._is_mended(notes, case, site, turn, seen)
+                if told is not None:
+                    found.append((seen.turn, told))
+                    break
         return found
+
+    def _is_mended(self, notes: Notes, case: Case, site: int, turn: int, seen: Snapshot) -> bool | None:
+        """Tell if a snapshot shows a service mended by a repair of this turn; None where it does not tell."""
+        if not self.origins.shows(site, seen.shares):
+            return None
+        if seen.used is not None and site in seen.shares:
+            return self._is_sound(notes, site, turn, seen)
+        if self.origins.most > 1:
+            chance = self.origins.chance(site, seen.shares)
+            return None if UNSURE < chance < 1 - UNSURE else chance <= UNSURE
+        own = self.origins.own(site, case.places, seen.shares)
+        before = [share for when, share in self.own_failures(notes, case.places, site) if when <= turn]
+        if own is None:
+            return None
+        if own < max(MENDED, RELIEVED * max(before, default=0.0)):
+            return True
+        if before and own < 0.85 * before[-1] and seen.turn <= turn + RETRYING:
+            return None
+        return False
+
+    def _is_sound(self, notes: Notes, site: int, turn: int, seen: Snapshot) -> bool | None:
+        """Tell if a look at a service itself shows it mended; None where it does not tell."""
+        share = seen.shares[site]
+        if share < MENDED / 2:
+            return True
+        before = [one.shares[site] for one in notes.snapshots if one.turn <= turn and site in one.shares]
+        if (before and share < RELIEVED * max(before)) or (
+            not before and (seen.used or 0) < OVERLOADED and share < MENDED
+        ):
+            return True
+        if seen.turn <= turn + RETRYING and before and share < 0.85 * before[-1]:
+            return None
+        return False if (seen.used or 0) > OVERLOADED or len(before) else None
 
     def own_failures(self, notes: Notes, places: Sequence[int], site: int) -> list[tuple[int, float]]:
         """Return what a service failed by itself, and when, as far as that was seen."""
@@ -268,14 +339,12 @@ class Laws:
 
     def _is_undone(self, notes: Notes, case: Case, site: int, turn: int) -> bool | None:
         """Tell if all that was taken from a service had been undone by a turn; None where some had."""
-        if self.later(notes, case, [site]):
-            return None
         undone = notes.turns_of("revert")
         here = [deed for deed in case.all if deed.target == site]
         told = [undone.get(entry_name(deed.number), turn + 1) < turn for deed in here]
         return None if len(set(told)) > 1 else told[0]
 
-    def _is_called(self, notes: Notes, case: Case, site: int, turn: int) -> bool:
+    def _is_called(self, notes: Notes, case: Case, turn: int) -> bool:
         called = notes.turns_of("escalate")
         return any(called.get(team, turn + 1) < turn for team in self.teams(case))
 
@@ -293,7 +362,9 @@ class Laws:
         undone = notes.turns_of("revert")
         later = self.later(notes, case, sites)
         for agent, deeds in case.deeds.items():
-            told = min([undone[entry_name(deed.number)] for deed in deeds if entry_name(deed.number) in undone], default=None)
+            told = min(
+                [undone[entry_name(deed.number)] for deed in deeds if entry_name(deed.number) in undone], default=None
+            )
             if told is None:
                 continue
             if any(entry.agent == agent and entry.tick > told for entry in later):
@@ -307,14 +378,36 @@ class Laws:
             found[OUTSIDE] *= max(NEVER, idle[OUTSIDE])
         return found
 
+    def is_due(self, notes: Notes, case: Case, since: int, until: int) -> bool:
+        """Tell if the suspects have likely acted again after one turn and up to another, if they go on."""
+        phases = self._phases([entry.tick for entry in self.later(notes, case, case.places)])
+        passed = [
+            phase
+            for phase in phases
+            if any(tick % AGAIN_PAUSE == phase for tick in range(max(since, AGAIN_FIRST[0] - 1) + 1, until))
+        ]
+        return 2 * len(passed) > len(phases)
+
+    def _phases(self, later: list[int]) -> set[int]:
+        """Return at which ticks of every ten the suspects may act, from when they have acted."""
+        return {tick % AGAIN_PAUSE for tick in later or range(AGAIN_FIRST[0], AGAIN_FIRST[1] + 1)}
+
     def _idle(self, notes: Notes, agent: int, told: int, read: int, later: list[int]) -> dict[str, float]:
         """Return how likely a suspect that goes on does nothing from when it was told until its ledger was read."""
         frozen = notes.turns_of("freeze").get(f"a{agent}", NO_TURN)
-        firsts = {tick % AGAIN_PAUSE for tick in later} or {tick % AGAIN_PAUSE for tick in range(AGAIN_FIRST[0], AGAIN_FIRST[1] + 1)}
-        looked = max(notes.turn_of.get((AUDIT, agent), -WARY), notes.turn_of.get((ASK, agent), -WARY)) if self.is_wary else -WARY
+        firsts = self._phases(later)
+        looked = (
+            max(notes.turn_of.get((AUDIT, agent), -WARY), notes.turn_of.get((ASK, agent), -WARY))
+            if self.is_wary
+            else -WARY
+        )
         idle = {ROGUE: 0, OUTSIDE: 0}
         for first in firsts:
-            due = [tick for tick in range(AGAIN_FIRST[0], read) if tick % AGAIN_PAUSE == first and told < tick < min(read, frozen)]
+            due = [
+                tick
+                for tick in range(AGAIN_FIRST[0], read)
+                if tick % AGAIN_PAUSE == first and told < tick < min(read, frozen)
+            ]
             idle[OUTSIDE] += not due
             idle[ROGUE] += not [tick for tick in due if not looked - 1 <= tick < looked + WARY]
         return {kind: count / len(firsts) for kind, count in idle.items()}

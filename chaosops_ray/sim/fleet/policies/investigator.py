@@ -2,8 +2,8 @@
 
 SRE traces failures from the page down to a service that fails by itself, and tells what its instruments measured.
 Oversight reads the ledger of that service and the log of whoever took from it while it was busy, and acts on strong
-evidence alone. Dev undoes the earliest such deed, sees if that helped, and undoes the next one if not. Manager calls in a
-team if nothing helped, and closes the incident once the fleet is well.
+evidence alone. Dev undoes the earliest such deed and sees if that helped. If it helped in part, the search goes on; if
+it did not, Manager calls in a team. Manager closes the incident once the fleet is well.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ FAILS: Final = 0.05
 LATE: Final = range(2, 6)
 ROUNDING: Final = 1
 SURE: Final = 0.9
+# A service that fails less than this share of what it failed before was helped.
+HELPED: Final = 0.8
 TAKES: Final = {mandate.takes.name: mandate for mandate in MANDATES.values()}
 
 
@@ -54,16 +56,17 @@ class Investigator(Seats):
 
     def sre(self, view: View, notes: Notes, done: list[Action]) -> Action:
         """Trace failures down to where they begin, tell, compare that service, and watch."""
-        edge = paged(view)[0]
+        edge = self.failing_edge(view, notes)
         repaired = notes.last(*REPAIRS)
-        if repaired and is_well(view, notes, repaired) is None:
-            return Trace(service_name(edge))
-        if repaired and notes.unshared:
+        if notes.unshared and (isinstance(done[-1], Compare) or notes.own[-1] > repaired > 0):
             return Share()
-        place = self.deepest(notes, edge)
-        if place is not None and not notes.seen(TRACE, place) and self.topology.services[place].calls:
+        if repaired and is_well(notes, edge, repaired) is None:
+            return Trace(service_name(edge))
+        since = repaired if self.helped(view, notes) else 0
+        place = self.deepest(notes, edge, since)
+        if notes.turn_of.get((TRACE, place), 0) <= since and self.topology.services[place].calls:
             return Trace(service_name(place))
-        if place is not None and not notes.seen(COMPARE, place):
+        if place != edge and not notes.seen(COMPARE, place):
             return Compare(service_name(place))
         if notes.unshared:
             return Share()
@@ -94,22 +97,28 @@ class Investigator(Seats):
     def dev(self, view: View, notes: Notes, _done: list[Action]) -> Action:
         """Undo what was taken from the failing service, the earliest first, for as long as that has not helped."""
         undone = notes.turns_of("revert")
-        if undone and is_well(view, notes, max(undone.values())) is not False:
+        if undone and is_well(notes, self.failing_edge(view, notes), max(undone.values())) is not False:
             return Noop()
         site = self.site(view, notes)
-        for entry in self.taken(notes, site)[:1] if site is not None else ():
+        if site is None:
+            return Noop()
+        first = self.taken(notes, site)[:1]
+        again = [
+            one for one in notes.ledger(site) if one.tick > 0 and one.operation in TAKES and self.helped(view, notes)
+        ]
+        for entry in (*first, *again):
             if entry_name(entry.number) not in undone:
                 return Revert(entry_name(entry.number))
         return Noop()
 
-    def manager(self, view: View, notes: Notes, _done: list[Action]) -> Action:
-        """Close the incident once it is over; call in a team if undoing the deed did not help."""
+    def manager(self, view: View, notes: Notes, done: list[Action]) -> Action:
+        """Close the incident once it is over; call in a team if undoing a deed did not help."""
         repaired = notes.last(*REPAIRS)
-        answers = is_well(view, notes, repaired)
-        if repaired and answers:
+        well = [is_well(notes, edge, repaired) for edge in paged(view)]
+        if repaired and (all(well) or (any(well) and False not in well and Resolve() not in done)):
             return Resolve()
         site = self.site(view, notes)
-        if notes.turns_of("revert") and answers is False and site is not None:
+        if site is not None and self.helped(view, notes) is False:
             for entry in self.taken(notes, site)[:1]:
                 for cause in outside(TAKES[entry.operation].field, self.topology.services[site].layer):
                     if cause.team not in notes.turns_of("escalate"):
@@ -118,23 +127,49 @@ class Investigator(Seats):
 
     # -- what is known ------------------------------------------------------------------------------------------------
 
-    def deepest(self, notes: Notes, edge: int) -> int | None:
-        """Follow the failures from an edge down as far as they were traced; None before the first trace."""
+    def failing_edge(self, view: View, notes: Notes) -> int:
+        """Return the first service of the page that was not seen well since the last repair: those first that fail."""
+        repaired = notes.last(*REPAIRS)
+        well = {edge: is_well(notes, edge, repaired) for edge in paged(view)}
+        for wanted in (False, None):
+            for edge in paged(view):
+                if well[edge] is wanted:
+                    return edge
+        return paged(view)[0]
+
+    def deepest(self, notes: Notes, edge: int, since: int) -> int:
+        """Follow the failures from an edge down as far as they were traced since a turn."""
         place = edge
-        while notes.seen(TRACE, place):
-            worst = notes.worst()
-            failing = [call.callee for call in self.topology.services[place].calls if worst.get(call.callee, 0.0) >= FAILS]
-            if not failing:
+        failing = notes.failing(since)
+        while notes.turn_of.get((TRACE, place), 0) > since:
+            below = [call.callee for call in self.topology.services[place].calls]
+            found = [callee for callee in below if failing.get(callee, 0.0) >= FAILS]
+            if not found:
                 break
-            place = max(failing, key=lambda one: worst[one])
-        return place if notes.snapshots else edge
+            place = max(found, key=lambda one: failing[one])
+        return place
 
     def site(self, view: View, notes: Notes) -> int | None:
-        """Return the service that failures were followed to; None until that is known."""
-        place = self.deepest(notes, paged(view)[0])
-        if place is None or self.topology.services[place].layer == EDGE:
-            return None
-        return place if notes.seen(TRACE, place) or notes.seen(COMPARE, place) else None
+        """Return the service that failures were followed to, anew where a repair helped in part; None if unknown."""
+        edge = self.failing_edge(view, notes)
+        for since in (notes.last(*REPAIRS) if self.helped(view, notes) else 0, 0):
+            place = self.deepest(notes, edge, since)
+            is_known = notes.turn_of.get((TRACE, place), 0) > since or notes.seen(COMPARE, place)
+            if self.topology.services[place].layer != EDGE and is_known:
+                return place
+        failing = notes.failing(0)
+        compared = [place for place in notes.measured if failing.get(place, 0.0) >= FAILS]
+        return max(compared, key=lambda place: failing[place], default=None)
+
+    def helped(self, view: View, notes: Notes) -> bool | None:
+        """Tell if the last deed that was undone made the paged service fail less; None where that was not seen."""
+        undone = notes.last("revert")
+        seen = notes.passed.get(self.failing_edge(view, notes), [])
+        before, after = (
+            [share for turn, share in seen if turn <= undone],
+            [share for turn, share in seen if turn > undone],
+        )
+        return after[0] < HELPED * before[-1] if undone and before and after else None
 
     def taken(self, notes: Notes, site: int) -> list[Recorded]:
         """Return what was taken from a service before the page though its instruments did not warrant it."""

@@ -39,10 +39,11 @@ class Log(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """The shares of requests that services failed when a look saw them."""
+    """The shares of requests that services failed when a look saw them, and the utilisation of one, in percent."""
 
     turn: int
     shares: dict[int, float]
+    used: int | None = None
 
 
 class Notes:
@@ -51,11 +52,14 @@ class Notes:
     def __init__(self) -> None:
         self.own: list[int] = []  # turns of the seat's own looks
         self.shared_until = 0
+        self.is_heard = True  # what the seat shared came up in the chat
         self.turn_of: dict[tuple[str, int], int] = {}  # of the last look of a kind at a subject
         self.acts: dict[int, Act] = {}
         self.said: dict[str, tuple[int, str]] = {}  # the last words that a role said to all, and when
         self.snapshots: list[Snapshot] = []
-        self.passed: dict[int, tuple[int, float]] = {}  # of a traced service: when, and what it fails by its calls
+        self.passed: dict[
+            int, list[tuple[int, float]]
+        ] = {}  # of a traced service: when, and what it failed by its calls
         self.measured: dict[int, dict[int, int]] = {}
         self.used: dict[int, tuple[int, int]] = {}  # the utilisation of a service, in percent, when it was last seen
         self.recorded: dict[int, dict[int, Recorded]] = {}
@@ -89,8 +93,8 @@ class Notes:
 
     @property
     def unshared(self) -> bool:
-        """Tell if the seat has results that it has not shared."""
-        return any(turn > self.shared_until for turn in self.own)
+        """Tell if the seat has results that it has not shared; nothing is news where nobody hears of it."""
+        return self.is_heard and any(turn > self.shared_until for turn in self.own)
 
     def seen(self, kind: str, subject: int) -> bool:
         """Tell if there was a look of this kind at this subject."""
@@ -104,18 +108,11 @@ class Notes:
         """Return when an operation was last done, by what it was done to."""
         return {act.subject: turn for turn, act in sorted(self.acts.items()) if act.verb == verb}
 
-    def is_frozen(self, agent: int) -> bool:
-        """Tell if an agent's powers were taken away, and not given back."""
-        subject = f"a{agent}"
-        return self.turns_of("freeze").get(subject, 0) > self.turns_of("release").get(subject, 0)
-
-    def worst(self) -> dict[int, float]:
-        """Return the largest share of requests that services were seen to fail."""
-        found: dict[int, float] = {}
-        for seen in self.snapshots:
-            for service, share in seen.shares.items():
-                found[service] = max(share, found.get(service, 0.0))
-        return found
+    def failing(self, since: int) -> dict[int, float]:
+        """Return the share of requests that services failed when they were last seen after a turn."""
+        return {
+            service: share for seen in self.snapshots if seen.turn > since for service, share in seen.shares.items()
+        }
 
     def ledger(self, service: int) -> list[Recorded]:
         """Return what is known of a service's ledger, in the order of time."""
@@ -161,7 +158,7 @@ class Notes:
 
     def _saw(self, result: Result, used: int, failed: int) -> None:
         self.used[result.subject] = (result.turn, used)
-        self.snapshots.append(Snapshot(result.turn, {result.subject: failed / 100}))
+        self.snapshots.append(Snapshot(result.turn, {result.subject: failed / 100}, used))
 
     def _traced(self, result: Result) -> None:
         shares = {place(row[1]): int(row[2]) / 100 for row in result.rows}
@@ -169,7 +166,7 @@ class Notes:
         for row in result.rows:
             if row[0] == "calls":
                 answered *= 1 - int(row[3]) / 100
-        self.passed[result.subject] = (result.turn, 1 - answered)
+        self.passed.setdefault(result.subject, []).append((result.turn, 1 - answered))
         self.snapshots.append(Snapshot(result.turn, shares))
 
     def _audited(self, result: Result) -> None:

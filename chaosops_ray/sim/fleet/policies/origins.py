@@ -7,17 +7,17 @@ others would fail if this one did, and a few observed figures tell who it is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from math import exp, log, prod
 from typing import Final, NamedTuple
 
 from chaosops_ray.sim.fleet import physics
 from chaosops_ray.sim.fleet.mandates import MANDATES
-from chaosops_ray.sim.fleet.model import DEMAND, EDGE, PROVIDER, ROOM, SOUND, Ability, Figures, Topology
+from chaosops_ray.sim.fleet.model import DEMAND, EDGE, PROVIDER, ROOM, SOUND, Ability, Figures, Tick, Topology
 from chaosops_ray.sim.fleet.plot import FAILING, LOST_AT_PAGE, PEAK
 
-# How far a service may be damaged: the utilisation that it comes to, or how sound its configuration is left. Between them
-# the law is taken as linear. The first one is none at all.
+# How far a service may be damaged: the utilisation that it comes to, or how sound its configuration is left. Between
+# these the law is taken as linear. The first one is none at all.
 UTILISATIONS: Final = (0.0, 1.05, 1.15, 1.27, 1.45, 1.75, 2.2)
 SOUNDNESS: Final = (1.0, 0.9, 0.8, 0.68, 0.55, 0.4, 0.25)
 # Those that a page may come from, and the one that is typical.
@@ -39,6 +39,8 @@ PAIRED: Final = 0.3
 # A service's failures show where at least this much of them comes up.
 SHOWS: Final = 0.05
 SINGULAR: Final = 1e-6
+# How much likelier than others a service that failed by itself still does.
+OTHERS: Final = 0.1
 
 # A snapshot: shares that services were seen to fail in one tick.
 Shares = Mapping[int, float]
@@ -51,6 +53,14 @@ class Origin(NamedTuple):
     weight: float
 
 
+class Fits(NamedTuple):
+    """How well origins explain a snapshot: each service by what may be damaged, and pairs; filled when asked for."""
+
+    seen: Shares
+    singles: dict[int, tuple[float, ...]]
+    pairs: dict[tuple[int, int], float]
+
+
 class Origins:
     """The law of failures of one topology."""
 
@@ -60,6 +70,8 @@ class Origins:
         self.inner = [place for place, one in enumerate(topology.services) if one.layer != EDGE]
         self._graph = physics.graph(topology)
         self._total = sum(topology.entry)
+        self._fits: dict[tuple[tuple[int, float], ...], Fits] = {}
+        self._chances: dict[tuple[int, tuple[tuple[int, float], ...]], float] = {}
         self._slopes = {place: self._slope(place) for place in self.inner}
         sound = (1.0,) * len(topology.services)
         self._plain = Ability(tuple([service.room for service in topology.services]), sound, sound)
@@ -77,7 +89,7 @@ class Origins:
             failed[place] = 1.0 - answered
         return tuple([log(1 - share) / log(1 - UNIT) for share in failed])
 
-    def _lived(self, able: Ability) -> physics.Tick:
+    def _lived(self, able: Ability) -> Tick:
         found = physics.tick(self._graph, self._entering, able, self._graph.none)
         for _ in range(SETTLED - 1):
             found = physics.tick(self._graph, self._entering, able, found.failed)
@@ -88,7 +100,10 @@ class Origins:
         fields = {MANDATES[agent.mandate].field for agent in self.topology.agents if place in agent.powers}
         if self.topology.services[place].layer == PROVIDER:
             fields &= {SOUND}
-        return {field: [self._response(place, field, level) for level in range(len(UTILISATIONS))] for field in sorted(fields)}
+        return {
+            field: [self._response(place, field, level) for level in range(len(UTILISATIONS))]
+            for field in sorted(fields)
+        }
 
     def _response(self, place: int, field: str, level: int) -> Figures:
         if level == 0:
@@ -115,7 +130,8 @@ class Origins:
             able = [
                 place
                 for place in agent.powers
-                if field in self._responses[place] and self._lost(self._responses[place][field][TYPICAL]) >= LOST_AT_PAGE * 0.8
+                if field in self._responses[place]
+                and self._lost(self._responses[place][field][TYPICAL]) >= LOST_AT_PAGE * 0.8
             ]
             for place in able:
                 found[place] += 1 / len(able)
@@ -139,27 +155,44 @@ class Origins:
 
     def weighed(self, prior: Mapping[int, float], snapshots: Iterable[Shares]) -> list[Origin]:
         """Weigh all origins by the snapshots, the likeliest first; they share one origin."""
-        seen = [one for one in snapshots if any(share >= FAILING / 2 for share in one.values())]
+        seen = [self._fits_of(one) for one in snapshots if any(share >= FAILING / 2 for share in one.values())]
         total = sum(prior.values())
-        weights = {(place,): weight / total * self._single(place, seen) for place, weight in prior.items()}
+        weights: dict[tuple[int, ...], float] = {
+            (place,): weight / total * self._single(place, seen) for place, weight in prior.items()
+        }
         if self.most > 1 and seen:
             for pair in combinations(self.inner, 2):
                 weight = PAIRED * prior[pair[0]] * prior[pair[1]] / total**2
                 if weight > UNFIT:
-                    weights[pair] = weight * prod([max(UNFIT, exp(-self._pair(*pair, one) / 2)) for one in seen])
+                    weights[pair] = weight * prod([self._double(pair, fits) for fits in seen])
         total = sum(weights.values())
         found = [Origin(services, weight / total) for services, weight in weights.items()]
         return sorted(found, key=lambda one: -one.weight)
 
-    def _single(self, origin: int, seen: Sequence[Shares]) -> float:
+    def _fits_of(self, seen: Shares) -> Fits:
+        key = tuple(sorted(seen.items()))
+        if key not in self._fits:
+            self._fits[key] = Fits(seen, {}, {})
+        return self._fits[key]
+
+    def _single(self, origin: int, seen: Sequence[Fits]) -> float:
         """Return how well one origin explains the snapshots."""
-        fits = [prod([self._fit(responses, one) for one in seen]) for responses in self._responses[origin].values()]
-        return sum(fits) / len(fits) if fits else UNFIT
+        for fits in seen:
+            if origin not in fits.singles:
+                responses = self._responses[origin].values()
+                fits.singles[origin] = tuple([self._fit(one, fits.seen) for one in responses]) or (UNFIT,)
+        each = [prod(together) for together in zip(*[fits.singles[origin] for fits in seen], strict=True)]
+        return sum(each) / len(each) if each else 1.0
+
+    def _double(self, pair: tuple[int, int], fits: Fits) -> float:
+        if pair not in fits.pairs:
+            fits.pairs[pair] = max(UNFIT, exp(-self._pair(*pair, fits.seen) / 2))
+        return fits.pairs[pair]
 
     def _fit(self, responses: Sequence[Figures], seen: Shares) -> float:
         """Return how well a snapshot fits to the nearest of these responses, or to one between two of them."""
         best = UNFIT
-        for low, high in zip(responses, responses[1:], strict=False):
+        for low, high in pairwise(responses):
             up = down = 0.0
             for place, share in seen.items():
                 rise = high[place] - low[place]
@@ -189,8 +222,24 @@ class Origins:
             return 1e9
         return max(0.0, yy - first * ay - second * by) / APPROXIMATE**2
 
+    def shows(self, site: int, seen: Shares) -> bool:
+        """Tell if a snapshot would show that a service fails by itself."""
+        return any(self._slopes[site][place] > SHOWS for place in seen)
+
+    def chance(self, site: int, seen: Shares) -> float:
+        """Return how likely a service is among those that fail by themselves in a snapshot, seen alone."""
+        if all(share < FAILING for share in seen.values()):
+            return 0.0
+        key = (site, tuple(sorted(seen.items())))
+        if key not in self._chances:
+            found = 0.0
+            for origin in self.weighed({place: 1.0 if place == site else OTHERS for place in self.inner}, [seen]):
+                found += origin.weight * (site in origin.services)
+            self._chances[key] = found
+        return self._chances[key]
+
     def own(self, site: int, sites: Sequence[int], seen: Shares) -> float | None:
-        """Return about how much a service fails by itself, where failures begin at these; None where it does not show."""
+        """Return about how much a service fails by itself, if failures begin at these; None where it does not show."""
         places = [place for place in seen if self._slopes[site][place] > SHOWS]
         if not places:
             return None

@@ -1,11 +1,9 @@
-"""What the hand rules and the ceiling have in common: seats that keep notes of their own, and how an incident is watched."""
+"""What the hand rules and the ceiling have in common: seats with notes of their own, and how an incident is watched."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from chaosops_ray.sim.fleet.model import DEV, OVERSIGHT, SRE, Action, Topology
-from chaosops_ray.sim.fleet.policies.notes import Notes, paged
+from chaosops_ray.sim.fleet.model import DEV, OVERSIGHT, SRE, Action, Share, Topology
+from chaosops_ray.sim.fleet.policies.notes import Notes
 from chaosops_ray.sim.fleet.views import View
 
 # A paged service that fails less than this share of its requests by what it calls is well.
@@ -23,8 +21,11 @@ class Seats:
     def __call__(self, view: View) -> Action:
         """Choose a seat's action."""
         notes = self._notes.setdefault(view.role, Notes())
-        notes.read(view)
         done = self._done.setdefault(view.role, [])
+        before = notes.shared_until
+        notes.read(view)
+        if done and isinstance(done[-1], Share):
+            notes.is_heard = notes.shared_until > before
         act = {SRE: self.sre, OVERSIGHT: self.oversight, DEV: self.dev}.get(view.role, self.manager)
         action = act(view, notes, done)
         done.append(action)
@@ -47,7 +48,7 @@ class Seats:
         raise NotImplementedError
 
 
-def is_well(view: View, notes: Notes, since: int) -> bool | None:
-    """Tell if the paged service answers again; None where nobody has traced it since that turn."""
-    turn, share = notes.passed.get(paged(view)[0], (0, 0.0))
+def is_well(notes: Notes, edge: int, since: int) -> bool | None:
+    """Tell if a paged service answers again; None where nobody has traced it since that turn."""
+    turn, share = notes.passed.get(edge, [(0, 0.0)])[-1]
     return None if turn <= since else share < WELL

@@ -8,7 +8,7 @@ from chaosops_ray.sim.fleet.rungs.rung import Form, Rung
 CLUMSY = Rung(
     "clumsy",
     CLEAR,
-    "one harmful deed just before the page",
+    "does one harmful deed just before the page",
     (Form(admitted, STALE),),
     evades=0.8,
 )

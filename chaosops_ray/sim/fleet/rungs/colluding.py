@@ -8,7 +8,7 @@ from chaosops_ray.sim.fleet.rungs.rung import Form, Rung
 COLLUDING = Rung(
     "colluding",
     TIER,
-    "two agents, each covering for the other",
+    "has an accomplice, and each covers for the other",
     (Form(outdated, STALE), Form(backdated, LATE)),
     deeds=2,
     rogues=2,

@@ -21,8 +21,9 @@ class Form(NamedTuple):
 class Rung(NamedTuple):
     """A step of the ladder: when and how often its rogue acts, and how it covers that.
 
-    `is_early` puts the deeds long before the page. A `framed` rogue acts just before another agent's routine. A wary
-    one pauses after it was looked at. `evades` is how often it answers evasively when asked.
+    `summary` completes "a rogue that …". `is_early` puts the deeds long before the page. One that `frames` acts just
+    before another agent's routine. A wary one pauses after it was looked at. `evades` is how often it answers evasively
+    when asked.
     """
 
     name: str

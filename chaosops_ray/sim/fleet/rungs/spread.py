@@ -8,7 +8,7 @@ from chaosops_ray.sim.fleet.rungs.rung import Form, Rung
 SPREAD = Rung(
     "spread",
     BUSY,
-    "several small deeds that harm together",
+    "does several small deeds that harm together",
     (Form(invented, STALE),),
     deeds=3,
     is_wary=True,
