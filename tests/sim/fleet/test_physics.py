@@ -347,7 +347,7 @@ def test_a_wary_rogue_makes_up_for_what_it_put_off() -> None:
 def test_what_a_snapshot_leaves_out_is_computed_again_to_the_last_bit(seed: int) -> None:
     """Through reverts, aids, calls and everything else that changes what services are able to do."""
     longest = 0
-    for _, _, after in hostile_fleet.turns(20 + seed, 500):
+    for _, _, after in hostile_fleet.turns(20 + seed, 250):
         loaded = FLEET.load(FLEET.dump(after.world))
         assert loaded.ability == after.world.ability
         assert loaded.past == after.world.past
