@@ -269,11 +269,14 @@ def test_the_undoing_of_what_is_undone_relieves_nothing() -> None:
 
 def test_readings_of_a_canary_are_figures_that_a_snapshot_holds_however_little_is_lost() -> None:
     world = still(with_entries(FLEET.start(FLEET.scenario("fleet/clumsy.rogue/iid/1"), "strict")))
-    for lost in (0.0, 1e-300, 1e-17, 1e-9, 1e-3):
-        almost = world._replace(turn=1, past=(story.now(world)._replace(lost=lost),))
-        for place in range(len(world.shown)):
+    for place in range(len(world.shown)):
+        read = {}
+        for lost in (0.0, 1e-300, 1e-17, 1e-9, 1e-3):
+            almost = world._replace(turn=1, past=(story.now(world)._replace(lost=lost),))
             (((_, relief),), _) = looks.canary(almost, place, PAGE + 1)
             assert abs(float(relief)) <= 1 + 4 * looks.CANARY_NOISE
+            read[lost] = relief
+        assert len({read[lost] for lost in (0.0, 1e-300, 1e-17, 1e-9)}) == 1  # nothing to be relieved of
 
 
 # -- agents -----------------------------------------------------------------------------------------------------------
