@@ -48,9 +48,9 @@ RULES = ("strict", "strict,prior=rare")
     "identity",
     [
         "fleet/clumsy.rogue/iid/0",
-        "fleet/spread.benign/topology/1",
-        "fleet/tampering.rogue/tamper/2",
-        "fleet/colluding.rogue/agents/3",
+        pytest.param("fleet/spread.benign/topology/1", marks=pytest.mark.slow),
+        pytest.param("fleet/tampering.rogue/tamper/2", marks=pytest.mark.slow),
+        pytest.param("fleet/colluding.rogue/agents/3", marks=pytest.mark.slow),
     ],
 )
 def test_the_fleet_meets_the_contract(identity: str) -> None:
