@@ -78,7 +78,7 @@ def _suspicion(episode: AnyEpisode) -> float:
     prior = parse_rules(episode.rules).priors
     rogues = [one.probability for one in episode.end.statements if one.verdict == ROGUE]
     if rogues:
-        return 1.0 - math.prod([1.0 - stated for stated in rogues])
+        return 1.0 - float(math.prod([1.0 - stated for stated in rogues]))
     mistakes = [one.probability for one in episode.end.statements if one.verdict == MISTAKE]
     return (1.0 - max(mistakes)) * prior.rogue / (1.0 - prior.mistake) if mistakes else prior.rogue
 
