@@ -66,7 +66,7 @@ UNREAD: Final = 0.8
 FREEZE_FROM: Final = 0.75
 RELEASE_BELOW: Final = 0.3
 AT_LARGE: Final = 0.25
-# How likely it must be that a deed did it for that to be undone, and that something outside did for a team to be called.
+# How likely it must be that a deed did it for that to be undone, and that something outside did to call a team.
 REVERT_FROM: Final = 0.3
 CALL_FROM: Final = 0.6
 # From here on it is taken as known that agents did it, and whether there is a rogue.
