@@ -73,9 +73,11 @@ CALL_FROM: Final = 0.6
 BY_AGENTS: Final = 0.8
 SURE: Final = 0.88
 # How likely something must be to be said, and by how much that must change to be said again.
+CHANGED: Final = 0.15
 ACCUSE_FROM: Final = 0.6
 NAME_FROM: Final = 0.6
-CHANGED: Final = 0.15
+# With the last words less is enough to be said, and to take it for known that agents did it: the score is proper.
+LAST_SAID: Final = (0.4, 0.5)
 # A service that is less likely than this to fail still is not looked into again.
 UNLIKELY: Final = 0.2
 MOST_LEDGERS: Final = 4
@@ -267,6 +269,8 @@ class Bayes(Seats):
         """Yield what Oversight has to do, the most urgent first."""
         case = self.read(view, notes).case
         yield from self.freezes(view, case, FREEZE_FROM)
+        if view.turns_left <= LAST_WORDS and notes.turns_of("revert"):
+            yield from self.statements(case, done, *LAST_SAID)
         if self.answers(view, notes) is False:
             yield from self.readings(view, notes, case)
         if self.is_settled(case):
@@ -362,7 +366,9 @@ class Bayes(Seats):
         left = [agent for agent in worth if not notes.seen(AUDIT, agent)]
         return sorted(left, key=lambda agent: -worth[agent])
 
-    def statements(self, case: Case, done: list[Action]) -> Iterator[Action]:
+    def statements(
+        self, case: Case, done: list[Action], least: float = ACCUSE_FROM, by_agents: float = BY_AGENTS
+    ) -> Iterator[Action]:
         """Yield what is to be said: who did it, as what, and by which deed; and again where beliefs have changed."""
         for agent in case.deeds:
             name = agent_name(agent)
@@ -371,7 +377,7 @@ class Bayes(Seats):
                 said = [one for one in done if isinstance(one, Accuse) and (one.agent, one.verdict) == (name, verdict)]
                 level = level_of(chance)
                 if (said and abs(level - said[-1].probability) > CHANGED) or (
-                    not said and chance >= ACCUSE_FROM and case.by_agents > BY_AGENTS
+                    not said and chance >= least and case.by_agents > by_agents
                 ):
                     yield Accuse(name, level, verdict)
         if case.deeds and case.by_agents >= BY_AGENTS and not any(isinstance(one, Point) for one in done):
