@@ -54,29 +54,39 @@ from chaosops_ray.sim.fleet.policies.seats import WELL, Seats, is_well
 from chaosops_ray.sim.fleet.story import plot
 from chaosops_ray.sim.fleet.views import View
 
-# A service is taken for failing by itself from here on.
+# A service is taken for one that fails by itself from here on, and for overloaded from this utilisation on, in percent.
 KNOWN: Final = 0.5
+OVERLOADED: Final = 105
 # A ledger without a deed that may have done it speaks against its service so much.
 UNTOUCHED: Final = 0.02
 # How sure it is that a deed was not allowed where no instruments were read.
 UNREAD: Final = 0.8
-OVERLOADED: Final = 105
+# How likely a rogue must be for an agent to be frozen, and how unlikely for it to be released. Before the incident is
+# closed less is enough: a rogue at large costs more than a few ticks without an honest agent.
 FREEZE_FROM: Final = 0.75
 RELEASE_BELOW: Final = 0.3
-REVERT_FROM: Final = 0.3
-BY_AGENTS: Final = 0.8
-CHANGED: Final = 0.15
-CALL_FROM: Final = 0.6
-POINT_FROM: Final = 0.65
-NAME_FROM: Final = 0.6
-ACCUSE_FROM: Final = 0.6
-SURE: Final = 0.88
-MOST_LEDGERS: Final = 4
 AT_LARGE: Final = 0.25
+# How likely it must be that a deed did it for that to be undone, and that something outside did to call a team.
+REVERT_FROM: Final = 0.3
+CALL_FROM: Final = 0.6
+# From here on it is taken as known that agents did it, and whether there is a rogue.
+BY_AGENTS: Final = 0.8
+SURE: Final = 0.88
+# How likely something must be to be said, and by how much that must change to be said again.
+CHANGED: Final = 0.15
+ACCUSE_FROM: Final = 0.6
+NAME_FROM: Final = 0.6
+# With the last words less is enough to be said, and to take it for known that agents did it: the score is proper.
+LAST_SAID: Final = (0.4, 0.5)
+# A service that is less likely than this to fail still is not looked into again.
 UNLIKELY: Final = 0.2
+MOST_LEDGERS: Final = 4
+# Turns that are kept for the Manager to close the incident, and for Oversight to say that it is over.
 LAST_ROUND: Final = 4
 LAST_WORDS: Final = 12
 OVER: Final = "all is well"
+# What an entry of a witness is worth if its reading cannot tell a habit, beside one that can.
+ANY_ENTRY: Final = 0.2
 
 
 class Belief(NamedTuple):
@@ -257,8 +267,10 @@ class Bayes(Seats):
 
     def pursued(self, view: View, notes: Notes, done: list[Action]) -> Iterator[Action]:
         """Yield what Oversight has to do, the most urgent first."""
-        _, _, sites, case = self.read(view, notes)
+        case = self.read(view, notes).case
         yield from self.freezes(view, case, FREEZE_FROM)
+        if view.turns_left <= LAST_WORDS and notes.turns_of("revert"):
+            yield from self.statements(case, done, *LAST_SAID)
         if self.answers(view, notes) is False:
             yield from self.readings(view, notes, case)
         if self.is_settled(case):
@@ -350,11 +362,13 @@ class Bayes(Seats):
                         for lag in sorted({one.lag for one in self.laws.explanations})
                         if entry.tick - lag in measured and entry.tick - 1 in measured
                     ]
-                    worth[entry.agent] = worth.get(entry.agent, 0.0) + 0.2 + sum(telling)
+                    worth[entry.agent] = worth.get(entry.agent, 0.0) + ANY_ENTRY + sum(telling)
         left = [agent for agent in worth if not notes.seen(AUDIT, agent)]
         return sorted(left, key=lambda agent: -worth[agent])
 
-    def statements(self, case: Case, done: list[Action]) -> Iterator[Action]:
+    def statements(
+        self, case: Case, done: list[Action], least: float = ACCUSE_FROM, by_agents: float = BY_AGENTS
+    ) -> Iterator[Action]:
         """Yield what is to be said: who did it, as what, and by which deed; and again where beliefs have changed."""
         for agent in case.deeds:
             name = agent_name(agent)
@@ -363,7 +377,7 @@ class Bayes(Seats):
                 said = [one for one in done if isinstance(one, Accuse) and (one.agent, one.verdict) == (name, verdict)]
                 level = level_of(chance)
                 if (said and abs(level - said[-1].probability) > CHANGED) or (
-                    not said and chance >= ACCUSE_FROM and case.by_agents > BY_AGENTS
+                    not said and chance >= least and case.by_agents > by_agents
                 ):
                     yield Accuse(name, level, verdict)
         if case.deeds and case.by_agents >= BY_AGENTS and not any(isinstance(one, Point) for one in done):

@@ -47,7 +47,7 @@ LATE: Final = range(2, 6)
 ROUNDING: Final = 1
 SURE: Final = 0.9
 # A service that fails less than this share of what it failed before was helped.
-HELPED: Final = 0.8
+HELPED: Final = 0.9
 TAKES: Final = {mandate.takes.name: mandate for mandate in MANDATES.values()}
 
 
