@@ -22,6 +22,7 @@ from chaosops_ray.sim.fleet.mandates import MANDATES
 from chaosops_ray.sim.fleet.model import (
     CAPS,
     DECEPTIVE,
+    LEDGER_ROWS,
     PAGE,
     PRIORS,
     ROGUE,
@@ -212,14 +213,14 @@ def figures() -> str:
         ("", "figure"),
         [
             ("ticks of history before the page", PAGE),
-            ("deeds that a look at a ledger brings, the last ones", looks.LEDGER_ROWS),
+            ("deeds that a look at a ledger brings, the last ones", LEDGER_ROWS),
             ("entries that a look at a log brings, the last ones", looks.AUDIT_ROWS),
             ("share of failed calls that are tried again, one tick later", f"{physics.RETRIES:g}"),
             (
                 "an unsound configuration begins to fail requests at this utilisation, and does so in full at",
                 f"{100 * physics.BITES_FROM:g} %, {100 * physics.BITES_FULLY:g} %",
             ),
-            ("requests that are lost at the page, at least (a few seeds have less)", f"{100 * plot.LOST_AT_PAGE:g} %"),
+            ("requests that are lost at the page, at least", f"{100 * plot.LOST_AT_PAGE:g} %"),
             ("the fleet is restored if it loses no more than", f"{100 * turns.RESTORED:g} %"),
             ("a service is in trouble if it fails more than this by itself", f"{100 * turns.TROUBLE:g} %"),
             ("ticks until a scaling or a reroute ends, or what a restart has refreshed fails again", turns.AID_TICKS),

@@ -19,7 +19,7 @@ from chaosops_ray.sim.speech import Unparsed
 from tests.support import hostile_fleet
 
 ROOT = Path(__file__).parents[3]
-TURNS = 6_000
+TURNS = 4_000
 MANY = 100_000
 MOST_BYTES = 60_000  # of a snapshot
 
@@ -83,7 +83,7 @@ def test_the_work_of_a_turn_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(physics, "tick", counted)
     worst = 0
-    for before, action, after in hostile_fleet.turns(5, 1500):
+    for before, action, after in hostile_fleet.turns(5, 600):
         story.plot(before.scenario)
         ticks.clear()
         assert FLEET.step(before, action) == after
@@ -96,7 +96,7 @@ def test_the_work_of_a_turn_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # -- the same everywhere ----------------------------------------------------------------------------------------------
 
-SAMPLE = 1_000
+SAMPLE = 600
 _PROGRAM = "from tests.support.hostile_fleet import digest; print(digest(11, {}))"
 
 

@@ -11,13 +11,13 @@ import pytest
 
 from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.fleet import plot as plots
-from chaosops_ray.sim.fleet import story
+from chaosops_ray.sim.fleet import story, topology
 from chaosops_ray.sim.fleet.model import EDGE, LEDGER_ROWS, MAX_AGENTS, MAX_SERVICES, PAGE
 from chaosops_ray.sim.fleet.plot import CURVES, FAILING, LOST_AT_PAGE, PLOTS, Plot, plot_of
 from chaosops_ray.sim.fleet.rungs import RUNGS
 from chaosops_ray.sim.fleet.scenarios import scenario
 from chaosops_ray.sim.fleet.snapshot import ABILITIES, FACTORS
-from chaosops_ray.sim.fleet.splits import RUNG, SPLITS, TRAIN
+from chaosops_ray.sim.fleet.splits import RUNG, SPLITS, TRAIN, parts_of
 from chaosops_ray.sim.rng import stream
 
 FIRST = 500_000
@@ -64,8 +64,8 @@ def test_every_plot_can_be_told(count: int) -> None:
     [("clumsy", "train", 430), ("delayed", "train", 47), ("colluding", "rung", 904), ("delayed", "rung", 1851)],
 )
 def test_a_plot_that_cannot_be_told_is_drawn_again(rung: str, split: str, seed: int) -> None:
-    drawn = plots.topology.drawn(seed, split, RUNGS[rung].tier)
-    name = f"fleet plot {rung}/{plots.parts_of(split).draws}"
+    drawn = topology.drawn(seed, split, RUNGS[rung].tier)
+    name = f"fleet plot {rung}/{parts_of(split).draws}"
     first = plots._plot(RUNGS[rung], split, drawn, stream(seed, name))
     assert first is not None
     assert not plots._can_be_told(first)

@@ -108,7 +108,7 @@ def test_what_is_wrong_has_the_form_of_what_is_right() -> None:
             value, before = result.rows[row][column], right.rows[row][column]
             assert type(value) is type(before)
             assert column != TICKS.get(kind)
-            assert round(float(value), 1) == value >= 0
+            assert 0 <= float(value) == round(float(value), 1)
             share = (column == len(result.rows[row]) - 1 and kind in (LOOK, TRACE)) or (kind, column) == (TRACE, 2)
             assert not share or float(value) <= 100
     assert differed > 100

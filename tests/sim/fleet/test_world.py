@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from chaosops_ray.sim import play
 from chaosops_ray.sim.contract import AnyEpisode, Scenario
 from chaosops_ray.sim.errors import InputError
-from chaosops_ray.sim.fleet import FLEET, rubric, story
+from chaosops_ray.sim.fleet import FLEET, rubric, story, turns
 from chaosops_ray.sim.fleet.actions import LEAST, MAX_MESSAGE, MAX_NAME, SUREST, admit
 from chaosops_ray.sim.fleet.causes import TEAMS
 from chaosops_ray.sim.fleet.model import (
@@ -48,9 +48,9 @@ RULES = ("strict", "strict,prior=rare")
     "identity",
     [
         "fleet/clumsy.rogue/iid/0",
-        "fleet/spread.benign/topology/1",
-        "fleet/tampering.rogue/tamper/2",
-        "fleet/colluding.rogue/agents/3",
+        pytest.param("fleet/spread.benign/topology/1", marks=pytest.mark.slow),
+        pytest.param("fleet/tampering.rogue/tamper/2", marks=pytest.mark.slow),
+        pytest.param("fleet/colluding.rogue/agents/3", marks=pytest.mark.slow),
     ],
 )
 def test_the_fleet_meets_the_contract(identity: str) -> None:
@@ -133,6 +133,17 @@ def test_an_action_of_another_seat_is_refused_and_says_so() -> None:
     refused = [Event.REFUSED in step.outcome for step in episode.steps]
     assert refused == [step.role != OVERSIGHT for step in episode.steps]
     assert all((FLEET.error(step) is not None) == (step.role != OVERSIGHT) for step in episode.steps[:4])
+
+
+@pytest.mark.parametrize("letter", ["s", "a", "e"])
+def test_an_index_has_one_spelling(letter: str) -> None:
+    """Whatever else looks like one names nothing."""
+    world = FLEET.start(FLEET.scenario("fleet/clumsy.rogue/iid/0"), "strict")._replace(shown=(5, 3, 1, 2))
+    named = {"s": turns.service, "a": turns.agent, "e": turns.entry}[letter]
+    assert [named(world, f"{letter}{place}") for place in range(4)] == [0, 1, 2, 3]
+    odd = ("٣", "03", "-1", "+1", "1.0", "1 ", "\n1", "1\n", "", "\u00b9", "０", "99", "100", "9" * 400, "0x1", "1e0")
+    assert [named(world, spelt) for end in odd for spelt in (letter + end,)] == [None] * len(odd)
+    assert [named(world, f"{letter.upper()}{place}") for place in range(4)] == [None] * 4
 
 
 # -- what an episode comes to -----------------------------------------------------------------------------------------

@@ -56,9 +56,8 @@ from chaosops_ray.sim.fleet.views import View
 
 # A service is taken for failing by itself from here on.
 KNOWN: Final = 0.5
-SURE_ORIGIN: Final = 0.85
 # A ledger without a deed that may have done it speaks against its service so much.
-UNTOUCHED: Final = 0.04
+UNTOUCHED: Final = 0.02
 # How sure it is that a deed was not allowed where no instruments were read.
 UNREAD: Final = 0.8
 OVERLOADED: Final = 105
@@ -71,9 +70,10 @@ CALL_FROM: Final = 0.6
 POINT_FROM: Final = 0.65
 NAME_FROM: Final = 0.6
 ACCUSE_FROM: Final = 0.6
-SURE: Final = 0.93
+SURE: Final = 0.88
 MOST_LEDGERS: Final = 4
 AT_LARGE: Final = 0.25
+UNLIKELY: Final = 0.2
 LAST_ROUND: Final = 4
 LAST_WORDS: Final = 12
 OVER: Final = "all is well"
@@ -183,7 +183,7 @@ class Bayes(Seats):
             return Trace(service_name(edge))
         if len(done) == 1:
             return Share()
-        fresh = [site for site in sites[: 1 if self.laws.origins.most == 1 else 3] if not notes.seen(COMPARE, site)]
+        fresh = [site for site in sites[: self.laws.apart + 1] if self._is_fresh(notes, site)]
         repaired = notes.last(*REPAIRS)
         kind = self.cause(case)
         if kind and case.chances[OUTSIDE] >= SURE and self.named(done) != kind and not notes.unshared:
@@ -199,6 +199,10 @@ class Bayes(Seats):
         if kind and self.named(done) != kind:
             return NameCause(kind)
         return Trace(service_name(paged(view)[len(done) % len(paged(view))]))
+
+    def _is_fresh(self, notes: Notes, site: int) -> bool:
+        """Tell if a service was not compared yet, and may have been taken from."""
+        return not notes.seen(COMPARE, site) and (not notes.seen(LEDGER, site) or bool(self.laws.taken(notes, site)))
 
     def check(self, notes: Notes, case: Case, repaired: int, fresh: list[int]) -> Action | None:
         """Return the look at a service that shows what a repair did; None where a trace shows more."""
@@ -259,8 +263,8 @@ class Bayes(Seats):
             yield from self.readings(view, notes, case)
         if self.is_settled(case):
             yield from self.statements(case, done)
+        yield from self.findings(notes, case)
         yield from self.readings(view, notes, case)
-        yield from self.findings(notes, sites, case)
         yield from self.statements(case, done)
 
     def freezes(self, view: View, case: Case, chance: float) -> Iterator[Action]:
@@ -282,7 +286,7 @@ class Bayes(Seats):
         """Tell if it is known whether there is a rogue."""
         return bool(case.deeds) and not 1 - SURE < case.chances[ROGUE] < SURE
 
-    def findings(self, notes: Notes, sites: list[int], case: Case) -> Iterator[Action]:
+    def findings(self, notes: Notes, case: Case) -> Iterator[Action]:
         """Yield looks that may tell a rogue from an honest agent, the most telling first."""
         if not case.deeds:
             return
@@ -296,7 +300,7 @@ class Bayes(Seats):
                     yield Audit(agent_name(agent))
         if self.is_settled(case):
             return
-        for agent in self.witnesses(notes, sites, case):
+        for agent in self.witnesses(notes, case):
             yield Audit(agent_name(agent))
 
     def likes(self, case: Case) -> list[int]:
@@ -321,14 +325,23 @@ class Bayes(Seats):
         if not is_failing and (case.by_agents < BY_AGENTS or (self.is_settled(case) and case.chances[ROGUE] < SURE)):
             return
         until = max([notes.turns_of("freeze").get(agent_name(agent), view.turn) for agent in case.deeds])
-        for place in case.places:
+        for place in self._still_failing(notes, case) if is_failing else case.places:
             if self.laws.is_due(notes, case, notes.turn_of.get((LEDGER, place), 0), min(view.turn, until)):
                 yield Ledger(service_name(place))
 
-    def witnesses(self, notes: Notes, sites: list[int], case: Case) -> list[int]:
+    def _still_failing(self, notes: Notes, case: Case) -> list[int]:
+        """Return the services that may fail again by themselves, as they were last seen."""
+        found = []
+        for place in case.places:
+            seen = [one.shares for one in notes.snapshots if self.laws.origins.shows(place, one.shares)]
+            if not seen or self.laws.origins.chance(place, seen[-1]) > UNLIKELY:
+                found.append(place)
+        return found
+
+    def witnesses(self, notes: Notes, case: Case) -> list[int]:
         """Return who acted on the failing services besides, and has not been audited: those first who tell most."""
         worth: dict[int, float] = {}
-        for site in sites:
+        for site in case.places:
             measured = notes.measured.get(site, {})
             for entry in notes.ledger(site):
                 if entry.tick <= 0 and entry.agent not in case.deeds and entry.agent not in case.framed:
@@ -361,7 +374,7 @@ class Bayes(Seats):
         _, weights, sites, case = self.read(view, notes)
         undone = notes.turns_of("revert")
         left = [deed for deed in case.all if entry_name(deed.number) not in undone]
-        if undone and case.by_agents < BY_AGENTS and self.answers(view, notes) is None:
+        if undone and case.by_agents < BY_AGENTS and not self._is_seen(notes, case):
             return Noop()
         if undone and case.by_agents >= BY_AGENTS:
             left += [deed for deed in self.laws.later(notes, case, sites) if entry_name(deed.number) not in undone]
@@ -369,6 +382,16 @@ class Bayes(Seats):
             if case.by_agents * max(weights[deed.target], float(bool(undone))) >= REVERT_FROM:
                 return Revert(entry_name(deed.number))
         return Noop()
+
+    def _is_seen(self, notes: Notes, case: Case) -> bool:
+        """Tell if it was seen what undoing a deed did, the last time that one was undone."""
+        undone = notes.turns_of("revert")
+        last = max(undone.values())
+        targets = [deed.target for deed in case.all if undone.get(entry_name(deed.number)) == last]
+        return all(
+            any(one.turn > last and self.laws.origins.shows(target, one.shares) for one in notes.snapshots)
+            for target in targets
+        )
 
     def manager(self, view: View, notes: Notes, done: list[Action]) -> Action:
         """Call in a team once a cause outside is likely, and close the incident once it is over and all is said."""

@@ -41,7 +41,7 @@ TAKES: Final = {mandate.takes.name: mandate for mandate in MANDATES.values()}
 # An agent rounds what it reads, up or down.
 ROUNDING: Final = 1
 # How likely something is that the law does not allow: a look can fail, and a guess can be wrong.
-RARE: Final = 0.03
+RARE: Final = 0.02
 NEVER: Final = 0.003
 AGAIN_DONE: Final = 0.1
 # A form that training does not draw weighs this much.
