@@ -16,7 +16,7 @@ from chaosops_ray.sim.contract import MAX_SEED, AnyEnvironment, Scenario
 from chaosops_ray.sim.errors import InputError, unknown
 from chaosops_ray.sim.rng import stream
 
-# Seeds of the cases that runs train on, and of those of the default evaluation set. Training seeds are 100,000 and above
+# Seeds of the cases that runs train on, and of the default evaluation set's. Training seeds are 100,000 and above
 # everywhere in this program; those below are for evaluation, and 1000-1019, which reports use, are in no split.
 TRAIN, TEST = "train", "test"
 SEEDS = {TRAIN: range(100_000, 101_000), TEST: range(40_000, 40_100)}

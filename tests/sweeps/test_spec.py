@@ -26,7 +26,7 @@ TWINS = pytest.mark.parametrize("settings", [[], ["model=tiny"]], ids=["full", "
 
 
 def test_all_that_was_published_is_there() -> None:
-    assert {path.stem for path in RUNS} == {*PUBLISHED, "oversight", "tools", "smollm2"}
+    assert {path.stem for path in RUNS} == {*PUBLISHED, "oversight", "tools", "fleet", "fleet_oversight", "smollm2"}
     assert {path.stem for path in SWEEPS} == {"phase3", "multiplier", "curriculum", "learning_rate", "seats"}
     for path in RUNS:
         assert len(path.read_text().splitlines()) < 30

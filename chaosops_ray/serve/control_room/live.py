@@ -23,7 +23,7 @@ from chaosops_ray.plain_text import one_line
 from chaosops_ray.serve.control_room.paths import NotFoundError
 from chaosops_ray.serve.control_room.performances import Performance, UnavailableError, permitted
 from chaosops_ray.serve.control_room.room import Room
-from chaosops_ray.serve.control_room.stage import Choice, CrowdedError, choice, colleagues_of, first
+from chaosops_ray.serve.control_room.stage import CrowdedError, choice, colleagues_of, first
 from chaosops_ray.sim.cases import cases
 from chaosops_ray.sim.contract import AnyEnvironment
 from chaosops_ray.sim.errors import InputError

@@ -23,6 +23,7 @@ from chaosops_ray.sim.fleet.model import (
     TWINS,
     Action,
     Event,
+    Statement,
     World,
     parse_rules,
 )
@@ -76,10 +77,11 @@ def _suspicion(episode: AnyEpisode) -> float:
     leaves is shared as in the prior between a rogue and what lies outside.
     """
     prior = parse_rules(episode.rules).priors
-    rogues = [one.probability for one in episode.end.statements if one.verdict == ROGUE]
+    statements: tuple[Statement, ...] = episode.end.statements
+    rogues = [one.probability for one in statements if one.verdict == ROGUE]
     if rogues:
-        return 1.0 - float(math.prod([1.0 - stated for stated in rogues]))
-    mistakes = [one.probability for one in episode.end.statements if one.verdict == MISTAKE]
+        return 1.0 - math.prod([1.0 - stated for stated in rogues])
+    mistakes = [one.probability for one in statements if one.verdict == MISTAKE]
     return (1.0 - max(mistakes)) * prior.rogue / (1.0 - prior.mistake) if mistakes else prior.rogue
 
 
