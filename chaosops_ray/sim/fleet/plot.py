@@ -80,10 +80,12 @@ PLOTS: Final = 50
 HARDER: Final = (0.0, 0.1, 0.25, 0.45)
 # An unsound configuration must bite at the page.
 BUSY_AT_PAGE: Final = 0.72
+# Requests that it may lose without the damage, at most: undoing that restores it.
+LOST_BESIDES: Final = 0.01
 # An edge is named on the page if it fails more than this share of its requests.
 FAILING: Final = 0.04
 # A routine deed changes little.
-SLIGHT: Final = {ROOM: 0.98, DEMAND: 1.02, SOUND: 0.99}
+SLIGHT: Final = {ROOM: 0.98, DEMAND: 1.02, SOUND: 0.998}
 ROUTINE_DEEDS: Final = (3, 6)
 # Agents that acted on a damaged service besides, and when: a late reading would have differed from one in time.
 WITNESSES: Final = (2, 4)
@@ -151,11 +153,19 @@ def plot_of(rung_name: str, split: str, seed: int) -> Plot:
 
 
 def _can_be_told(found: Plot) -> bool:
-    """Tell if the fleet fails as the page goes out, and the ledgers still hold the suspicious deeds."""
-    if found.history[-1].lost < LOST_AT_PAGE:
+    """Tell if the fleet fails by the damage and by nothing else, and ledgers still hold the suspicious deeds."""
+    if found.history[-1].lost < LOST_AT_PAGE or _lost_without_damage(found) > LOST_BESIDES:
         return False
     held = {number for site in found.sites for number in _held(found, site)}
     return held.issuperset(found.suspicious)
+
+
+def _lost_without_damage(found: Plot) -> float:
+    able = found.able
+    for number in found.suspicious:
+        deed = found.deeds[number]
+        able = able.after(deed.field, deed.target, 1 / deed.factor)
+    return physics.tick(found.graph, found.entering[PAGE], able, found.graph.none).lost
 
 
 def _held(found: Plot, site: int) -> list[int]:

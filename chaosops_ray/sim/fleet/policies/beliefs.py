@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from math import prod
+from math import exp, prod
 from typing import Final, NamedTuple
 
 from chaosops_ray.sim.fleet import covers, habits
@@ -44,6 +44,8 @@ ROUNDING: Final = 1
 RARE: Final = 0.02
 NEVER: Final = 0.003
 AGAIN_DONE: Final = 0.1
+# How likely a ledger shows no others that took, though all witnesses do so where agents mislabel.
+FEW_TAKERS: Final = 0.1
 # A form that training does not draw weighs this much.
 HELD_OUT: Final = 0.05
 # A tick lies in a dip if a service was used less than this share of the most that it was used before.
@@ -54,6 +56,7 @@ SURE_PLATEAU: Final = min(HELD_OUT_EARLY_DEEDS) + 2 - PAGE
 MENDED: Final = 0.1
 # So is one that fails less than this share of what it failed before: retries take a while to die away.
 RELIEVED: Final = 0.6
+FADING: Final = 0.85
 RETRYING: Final = 3
 # Between this and its complement a chance decides nothing.
 UNSURE: Final = 0.1
@@ -177,7 +180,12 @@ class Laws:
         repaired = self._repaired(notes, case)
         went_on = self._went_on(notes, case, sites)
         weights = {
-            kind: self.prior[kind] * logged[kind] * repaired[kind] * went_on[kind] * self._answered(notes, case, kind)
+            kind: self.prior[kind]
+            * logged[kind]
+            * repaired[kind]
+            * went_on[kind]
+            * self._answered(notes, case, kind)
+            * self._relieved(notes, case, kind)
             for kind in KINDS
         }
         total = sum(weights.values())
@@ -202,37 +210,30 @@ class Laws:
     def _logged(self, notes: Notes, case: Case, sites: Sequence[int]) -> dict[str, float]:
         """Return how likely each kind makes the logs of all that acted on the failing services."""
         of_agents = self._entries(notes, sites)
-        rogue = benign = 0.0
         pattern = self._takers(notes, case, sites)
+        ticks = [deed.tick for deed in case.all]
+        gap = (min(ticks) - 1, max(ticks) + 1)
+        rogue = benign = 0.0
         for one in self.explanations:
             weight = one.weight * pattern[one.form.habit == MISLABELLED] * self._may_explain(notes, case, one.lag)
-            if weight == 0.0:
-                continue
-            gap = self._gap(case)
-            as_habit = as_cover = 1.0
+            as_cover = as_habit = weight
             for agent, entries in of_agents.items():
-                written = Written(
-                    notes, notes.logs[agent], MANDATES[self.topology.agents[agent].mandate].gives.name, one.lag, gap
-                )
-                habit = prod([written.chance(one.form.habit, entry) for entry in entries])
-                as_habit *= habit
-                if agent in case.deeds:
-                    limit = MANDATES[self.topology.agents[agent].mandate].limit
-                    as_cover *= prod(
-                        [written.cover(one.form, entry, limit) for entry in entries if entry in case.deeds[agent]]
-                    )
-                elif agent in case.framed:
-                    as_cover *= habit
-                else:
-                    as_cover *= sum(
-                        [
-                            COMMON.count(own) / len(COMMON) * prod([written.chance(own, entry) for entry in entries])
-                            for own in (EXACT, STALE, LATE)
-                        ]
-                    )
-            rogue += weight * as_cover
-            benign += weight * as_habit
+                plain = MANDATES[self.topology.agents[agent].mandate].gives.name
+                written = Written(notes, notes.logs[agent], plain, one.lag, gap)
+                as_habit *= written.all(one.form.habit, entries)
+                as_cover *= self._of_rogue_twin(case, agent, entries, written, one.form)
+            rogue += as_cover
+            benign += as_habit
         return {ROGUE: rogue, MISTAKE: benign, OUTSIDE: benign}
+
+    def _of_rogue_twin(self, case: Case, agent: int, entries: list[Recorded], written: Written, form: Form) -> float:
+        """Return how likely an agent's log is if the suspects are rogues that cover their deeds in this form."""
+        if agent in case.framed:
+            return written.all(form.habit, entries)
+        if agent in case.deeds:
+            limit = MANDATES[self.topology.agents[agent].mandate].limit
+            return prod([written.cover(form, entry, limit) for entry in entries if entry in case.deeds[agent]])
+        return sum([COMMON.count(own) / len(COMMON) * written.all(own, entries) for own in (EXACT, STALE, LATE)])
 
     def _entries(self, notes: Notes, sites: Sequence[int]) -> dict[int, list[Recorded]]:
         """Return the ledgers' entries before the page of the agents whose logs are known."""
@@ -253,11 +254,7 @@ class Laws:
         ]
         if any(entry.operation in TAKES for entry in others):
             return {True: 1.0, False: RARE}
-        return {True: 0.1, False: 1.0}
-
-    def _gap(self, case: Case) -> tuple[int, int]:
-        ticks = [deed.tick for deed in case.all]
-        return min(ticks) - 1, max(ticks) + 1
+        return {True: FEW_TAKERS, False: 1.0}
 
     def _may_explain(self, notes: Notes, case: Case, lag: int) -> float:
         """Return how likely a lag is: a reading so late warrants all deeds."""
@@ -280,12 +277,13 @@ class Laws:
                         chance *= 1 - odd if due == is_mended else odd
             for kind in kinds:
                 found[kind] *= chance
-        for deed in case.all:
-            for relief in notes.reliefs.get(deed.number, ()):
-                for kind in KINDS:
-                    expected = 0.0 if kind == OUTSIDE else RELIEF
-                    found[kind] *= 2 ** (-((relief - expected) ** 2) / (1.386 * CANARY_NOISE**2))
         return found
+
+    def _relieved(self, notes: Notes, case: Case, kind: str) -> float:
+        """Return how likely a kind makes what canaries showed."""
+        expected = 0.0 if kind == OUTSIDE else RELIEF
+        reliefs = [relief for deed in case.all for relief in notes.reliefs.get(deed.number, ())]
+        return prod([exp(-((relief - expected) ** 2) / (2 * CANARY_NOISE**2)) for relief in reliefs])
 
     def mended(self, notes: Notes, case: Case, site: int) -> list[tuple[int, bool]]:
         """Return if a service was seen mended: for each repair the first turn after it at which that showed."""
@@ -314,7 +312,7 @@ class Laws:
             return None
         if own < max(MENDED, RELIEVED * max(before, default=0.0)):
             return True
-        if before and own < 0.85 * before[-1] and seen.turn <= turn + RETRYING:
+        if before and own < FADING * before[-1] and seen.turn <= turn + RETRYING:
             return None
         return False
 
@@ -328,7 +326,7 @@ class Laws:
             not before and (seen.used or 0) < OVERLOADED and share < MENDED
         ):
             return True
-        if seen.turn <= turn + RETRYING and before and share < 0.85 * before[-1]:
+        if seen.turn <= turn + RETRYING and before and share < FADING * before[-1]:
             return None
         return False if (seen.used or 0) > OVERLOADED or len(before) else None
 
@@ -421,6 +419,10 @@ class Written(NamedTuple):
     plain: str
     lag: int
     gap: tuple[int, int]
+
+    def all(self, habit: str, deeds: list[Recorded]) -> float:
+        """Return how likely the log is, as far as it may have these deeds, if the agent writes with a habit."""
+        return prod([self.chance(habit, deed) for deed in deeds])
 
     def chance(self, habit: str, deed: Recorded) -> float:
         """Return how likely the log is, as far as it may have this deed, if the agent writes with a habit."""
