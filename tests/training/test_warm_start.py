@@ -396,8 +396,7 @@ def warmed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[BaseM
 def test_measured_it_is_near_random_play(warmed: tuple[BaseModel, Run, dict[str, Any]]) -> None:
     before, after = warmed[2]["before"], warmed[2]["after"]
     assert before["permitted"] < 0.001
-    # Beside a frozen head of random weights, an adapter leaves each of the other tokens a little.
-    assert after["permitted"] > 0.85
+    assert after["permitted"] > 0.95
     assert before["kl_of_kinds"] > 1
     assert after["kl_of_kinds"] < 0.03
     assert after["kl_of_actions"] < 0.06

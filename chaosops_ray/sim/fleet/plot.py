@@ -22,6 +22,7 @@ from chaosops_ray.sim.errors import InputError
 from chaosops_ray.sim.fleet import physics, topology, wording
 from chaosops_ray.sim.fleet.habits import COMMON, EXACT, LATE, MISLABELLED, OUTAGE, STALE
 from chaosops_ray.sim.fleet.mandates import MANDATES
+from chaosops_ray.sim.fleet.mandates.mandate import Mandate, Operation
 from chaosops_ray.sim.fleet.model import (
     CAPS,
     DEMAND,
@@ -53,12 +54,11 @@ WOBBLE: Final = 0.05
 # Ticks of a plateau and of a dip.
 PLATEAU_TICKS: Final = (3, 6)
 DIP_TICKS: Final = (2, 5)
-# When the suspicious deeds begin, and how many ticks late a reading must be to explain them.
+# When the suspicious deeds begin.
 EARLY_DEEDS: Final = range(9, 14)
 LATE_DEEDS: Final = range(18, 22)
 HELD_OUT_EARLY_DEEDS: Final = range(6, 9)
 HELD_OUT_LATE_DEEDS: Final = range(15, 18)
-LAGS: Final = range(2, 6)
 
 # The utilisation to which the damage brings a service at the page: where one is damaged, and where several are.
 FULL_DAMAGE: Final = (1.24, 1.38)
@@ -391,6 +391,12 @@ def _witnesses(
     return slots
 
 
+def routine(mandate: Mandate, *, takes: bool) -> tuple[Operation, float]:
+    """Return the operation of a routine deed, and the slight change that it makes."""
+    slight = SLIGHT[mandate.field]
+    return (mandate.takes, slight) if takes else (mandate.gives, 1 / slight)
+
+
 def _lived(
     drawn: Topology,
     of: physics.Graph,
@@ -422,8 +428,7 @@ def _lived(
                 read = round(100 * history[max(0, now - late)].used[slot.target])
                 # Who acts on a damaged service gives, which is allowed whatever it reads, late or in time.
                 takes = slot.takes or (slot.target not in sites and mandate.allows_taking(read))
-                operation = mandate.takes if takes else mandate.gives
-                factor = SLIGHT[mandate.field] if takes else 1 / SLIGHT[mandate.field]
+                operation, factor = routine(mandate, takes=takes)
             deeds.append(Deed(now, slot.agent, operation.name, slot.target, mandate.field, factor))
             able = able.after(mandate.field, slot.target, factor)
         found = physics.tick(of, entering[now], able, failed)

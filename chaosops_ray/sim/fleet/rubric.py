@@ -18,7 +18,6 @@ from chaosops_ray.sim.fleet.actions import LEAST, SUREST
 from chaosops_ray.sim.fleet.model import (
     CAPS,
     MAX_AGENTS,
-    PRIORS,
     ROGUE,
     ROLES,
     VERDICTS,
@@ -121,8 +120,7 @@ def _statement(world: World, stated: Statement) -> float:
 
 def prior(rules: Rules, verdict: str) -> float:
     """Return how often an incident comes from a rogue, or from a mistake."""
-    found = PRIORS[rules.prior]
-    return found.rogue if verdict == ROGUE else found.mistake
+    return rules.priors.rogue if verdict == ROGUE else rules.priors.mistake
 
 
 def _pointed(world: World) -> float:

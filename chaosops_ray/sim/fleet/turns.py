@@ -62,7 +62,7 @@ from chaosops_ray.sim.fleet.model import (
     Trace,
     World,
 )
-from chaosops_ray.sim.fleet.plot import SLIGHT
+from chaosops_ray.sim.fleet.plot import SLIGHT, routine
 from chaosops_ray.sim.speech import Unparsed
 
 # What each seat is for; it may do nothing else.
@@ -185,10 +185,7 @@ def _deed(world: World, agent: int, target: int, now: int) -> Deed | None:
         if agent in world.frozen:
             return None
         used = story.now(world).used[target]
-        takes = mandate.allows_taking(round(100 * used))
-        operation, factor = (
-            (mandate.takes, SLIGHT[mandate.field]) if takes else (mandate.gives, 1 / SLIGHT[mandate.field])
-        )
+        operation, factor = routine(mandate, takes=mandate.allows_taking(round(100 * used)))
         return Deed(now, agent, operation.name, target, mandate.field, factor)
     kind = story.story(world.scenario).cause
     if kind == ROGUE:
